@@ -1,0 +1,258 @@
+"""Words light up in a picture: one heat map per word, and how strongly each word is there.
+
+    python demo.py                                                   # the picture that ships, the tiny model, offline
+    python demo.py --input photo.jpg --tags dog "red ball" --pamr
+    python demo.py --input photo.jpg --text "a dog chases a ball"    # every word of a caption, and the caption itself
+    python demo.py --input photos/ 'more/*.png' captions.jsonl --tags person --out panels
+    python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --scales 1.0 0.5 1.5 2.0 --image 448 --pamr
+
+For each picture: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word with its nearest
+pixel; norm = the scores of one picture's words from 0 to 1; kept words are marked `*` and have a dark label in the
+panel. The colours are the soft mask of the word: blue 0, white 0.5, red 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import ROOT, load_model, model_options, run, say, view_options
+
+if TYPE_CHECKING:
+    from core.images import Listed
+    from core.predictor import Predictor
+
+SHIPPED = ROOT / "weights" / "tiny" / "demo.jpg"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, the words to look for in it, the caption they come from (if any) and the panel's file."""
+
+    path: Path
+    words: tuple[str, ...]
+    caption: str | None
+    panel: Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `norm` is None for the caption, which does not compete with its words."""
+
+    text: str
+    score: float
+    norm: float | None
+    selected: bool
+    x: int
+    y: int
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options of the demo."""
+    parser = argparse.ArgumentParser(parents=[model_options(), view_options()], description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", nargs="+", metavar="PATH",
+                        help="pictures, folders, patterns, or JSONL files of pictures with captions "
+                             "(default: the picture that ships)")
+    parser.add_argument("--tags", nargs="+", metavar="TAG", help="words or phrases to look for")
+    parser.add_argument("--text", metavar="CAPTION", help="a caption: its words are looked for, and it as a whole")
+    parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER",
+                        help="where the panels go (default: %(default)s)")
+    parser.add_argument("--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)")
+    parser.add_argument("--overlay", action="store_true", help="draw the heat maps over the picture")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw a panel and print a table per picture; 2 when some pictures of a batch failed."""
+    args = get_args_parser().parse_args(argv)
+    jobs = plan_jobs(args)
+    _make_folder(args.out)
+    predictor = make_predictor(args)
+    print(_headline(predictor))
+    failed = 0
+    for job in _progress(jobs):
+        try:
+            show(predictor, job, args.overlay)
+        except TTDError as error:
+            if len(jobs) == 1:
+                raise
+            failed += 1
+            say(str(error))
+    if failed:
+        say(f"{failed} of {len(jobs)} pictures failed")
+    return 2 if failed else 0
+
+
+def plan_jobs(args: argparse.Namespace) -> list[Job]:
+    """Every picture with its words and its panel's name. Raises TTDError when no picture has any words."""
+    from core.images import list_images
+
+    listed = list_images(args.input) if args.input else [_shipped()]
+    queries = [_query(item, args.tags, args.text) for item in listed]
+    if not any(words for words, _ in queries):
+        raise TTDError("no words to look for: add --tags dog ball, or --text \"a dog with a ball\"")
+    if not (args.tags or args.text) and any(len(item.texts) > 1 for item in listed):
+        say("several captions per picture: the first one is used")
+    panels = panel_names([item.path for item in listed], args.out)
+    return [Job(item.path, words, caption, panel)
+            for item, (words, caption), panel in zip(listed, queries, panels, strict=True)]
+
+
+def _shipped() -> Listed:
+    """The picture that ships, with its caption."""
+    from core.images import Listed
+
+    record = SHIPPED.with_suffix(".json")
+    return Listed(SHIPPED, (json.loads(record.read_text(encoding="utf-8"))["text"],) if record.exists() else ())
+
+
+def _query(item: Listed, tags: Sequence[str] | None, text: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Words and caption of a picture: --tags and --text where given, else its own first caption."""
+    from core.words import split_words
+
+    caption = text if tags or text else next(iter(item.texts), None)
+    words = [tag.strip() for tag in tags or [] if tag.strip()] + [word.text for word in split_words(caption or "")]
+    return tuple(words), caption if caption and caption.strip() else None
+
+
+def panel_names(pictures: Iterable[Path], out: Path) -> list[Path]:
+    """`OUT/STEM.png` for every picture; `STEM-2.png`, ... where that is taken by another picture of the run or is
+    itself one of the pictures."""
+    pictures = list(pictures)
+    taken = {str(path.resolve()).casefold() for path in pictures}  # casefold: some file systems ignore case
+    names = []
+    for path in pictures:
+        number, name = 1, out / f"{path.stem}.png"
+        while str(name.resolve()).casefold() in taken:
+            number += 1
+            name = out / f"{path.stem}-{number}.png"
+        taken.add(str(name.resolve()).casefold())
+        names.append(name)
+    return names
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TTDError(f"--out {out}: cannot make this folder ({error.strerror}); name another one") from None
+
+
+def make_predictor(args: argparse.Namespace) -> Predictor:
+    """The model and how it looks at pictures. Raises TTDError for --pamr with --crf, --crf without pydensecrf2."""
+    if args.pamr and args.crf:
+        raise TTDError("--pamr and --crf both refine the maps: give one of them")
+    from core.predictor import Predictor
+
+    refine = "pamr" if args.pamr else "crf" if args.crf else None
+    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine)
+
+
+def _headline(predictor: Predictor) -> str:
+    backbone = predictor.backbone
+    parts = [f"{backbone.arch} ({backbone.head})", f"{predictor.image_size} px", f"scales {list(predictor.scales)}"]
+    parts += ["flip"] * predictor.hflip + [predictor.refine] * bool(predictor.refine)
+    return ", ".join([*parts, str(backbone.device), str(backbone.dtype).removeprefix("torch.")])
+
+
+def _progress(jobs: list[Job]) -> Iterable[Job]:
+    """The jobs, with a bar on the terminal when there are many."""
+    from tqdm import tqdm
+
+    return tqdm(jobs, unit="picture", file=sys.stderr, disable=None if len(jobs) > 1 else True)
+
+
+def show(predictor: Predictor, job: Job, overlay: bool) -> None:
+    """One picture: encode, score, draw the panel, print the table. Raises TTDError naming the picture."""
+    from core.images import read_image
+    from core.panel import draw_panel, plan
+
+    if not job.words:
+        raise TTDError(f"{job.path}: no caption, so no words to look for; add --tags or --text")
+    image = read_image(job.path)
+    try:
+        predictor.set_image(image)
+        rows = score(predictor, job)
+        texts = [row.text for row in rows]
+        masks = predictor.soft_masks(texts, size=plan(*image.shape[:2], len(texts)).picture).cpu().numpy()
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+            raise
+        raise TTDError(f"{job.path}: not enough memory; use a smaller --image or fewer --scales") from None
+    panel = draw_panel(image, masks, texts, [row.score for row in rows], overlay=overlay,
+                       selected=[row.selected for row in rows] if job.caption else None)
+    _save(panel, job.panel)
+    _print(f"\n{job.path}  {image.shape[1]} x {image.shape[0]}  ->  {job.panel}\n{table(rows)}")
+
+
+def score(predictor: Predictor, job: Job) -> list[Row]:
+    """Rows of the table: the caption first, then each distinct word once, in the order they stand.
+
+    Normalisation and the cut (Otsu) look at every word of the caption, repeated ones too.
+    """
+    from core.tagging import select
+
+    selected, norms = select(predictor.scores(job.words).cpu())
+    distinct = {word.casefold(): i for i, word in reversed(list(enumerate(job.words)))}  # first occurrence of each
+    kept = sorted(distinct.values())
+    texts = [job.words[i] for i in kept]
+    marks = [(float(norms[i]), bool(selected[i])) for i in kept]
+    if job.caption is not None:
+        texts, marks = [job.caption, *texts], [(None, True), *marks]
+    scores, peaks = predictor.scores(texts).tolist(), predictor.peaks(texts).tolist()
+    return [Row(text, value, *mark, *peak) for text, value, mark, peak in zip(texts, scores, marks, peaks, strict=True)]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text: number (as in the panel), word, score, normalised score, `*` = kept, nearest pixel."""
+    texts = [_clip(" ".join(row.text.split()), 48) for row in rows]
+    width = max(4, *(_columns(text) for text in texts))
+    lines = [f"  #  {'word'.ljust(width)}   score   norm  kept  nearest pixel (x, y)"]
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True), start=1):
+        norm, mark = ("", "") if row.norm is None else (f"{row.norm:.2f}", "*" if row.selected else "")
+        pad = " " * (width - _columns(text))
+        lines.append(f"{number:>3}  {text}{pad}  {row.score:6.3f}  {norm:>5}  {mark:^4}  ({row.x}, {row.y})")
+    return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    """Terminal columns of a text: two for wide characters, none for combining ones."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _clip(text: str, columns: int) -> str:
+    """The text, cut to at most `columns` terminal columns."""
+    if _columns(text) <= columns:
+        return text
+    while _columns(text) > columns - 3:
+        text = text[:-1]
+    return text + "..."
+
+
+def _save(panel, path: Path) -> None:
+    """Write uint8 [H, W, 3] as PNG."""
+    from PIL import Image
+
+    try:
+        Image.fromarray(panel).save(path)
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror or error}); name another --out") from None
+
+
+def _print(text: str) -> None:
+    """To stdout, without breaking the progress bar on stderr."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stdout)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,119 @@
+"""What every script shares: model options, the way errors reach the terminal, and the import path of `core`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# `python tools/x.py` puts tools/ on the path, not the repository; scripts at the top import this as `tools.cli`.
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from core.errors import TTDError  # noqa: E402
+
+if TYPE_CHECKING:
+    from core.backbones.base import Backbone
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call `main` and exit: 0 or its result; 2 and one line on stderr for bad input; 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a tag in a script that the terminal lacks must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = main() or 0
+        sys.stdout.flush()  # here, where a reader that went away is still handled below
+        sys.exit(code)
+    except TTDError as error:
+        say(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def say(message: str) -> None:
+    """One line on stderr, with the script's name in front."""
+    print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def model_options(arch: str = "tiny") -> argparse.ArgumentParser:
+    """Parent parser with the options that choose and place a model; `load_model` reads them."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("model")
+    group.add_argument("--arch", default=arch, metavar="NAME",
+                       help="CLIP, TCL, tiny, MODEL:PRETRAINED or MODEL:FILE of open_clip, hf-hub:ORG/NAME, "
+                            "local-dir:FOLDER (default: %(default)s)")
+    group.add_argument("--weights", metavar="FILE", help="weights to load instead of those the name stands for")
+    group.add_argument("--lora", metavar="FILE", help="TTD adapter to put on top")
+    group.add_argument("--head", metavar="HEAD", help="dense head: vanilla, maskclip, maskclip-value, sclip, naclip, "
+                                                      "kk, clearclip (default: by the model's pooling)")
+    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps (default: CUDA where there is "
+                                                          "one, else the CPU)")
+    group.add_argument("--gpus", metavar="N", help="the same as --device cuda:N; without a GPU, the CPU is used")
+    group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
+                       help="number type of the towers; maps are float32 always (default: %(default)s)")
+    return parser
+
+
+def view_options() -> argparse.ArgumentParser:
+    """Parent parser with the options that say how a picture is looked at."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("inference")
+    group.add_argument("--image", type=positive_int, metavar="PIXELS",
+                       help="short side of the picture at scale 1 (default: twice the model's own size)")
+    group.add_argument("--scales", type=positive_float, nargs="+", default=[1.0], metavar="S",
+                       help="scales whose maps are averaged (default: 1.0)")
+    group.add_argument("--hflip", action="store_true", help="also average with the mirrored picture")
+    group.add_argument("--pamr", action="store_true", help="refine the maps along the picture's edges (PAMR)")
+    return parser
+
+
+def load_model(args: argparse.Namespace) -> Backbone:
+    """The backbone that `model_options` describe; says once when --gpus asks for a GPU and there is none."""
+    from core.backbones import load_backbone
+
+    return load_backbone(args.arch, weights=args.weights, lora=args.lora, head=args.head, dtype=args.dtype,
+                         device=choose_device(args.device, args.gpus))
+
+
+def choose_device(device: str | None, gpus: str | None) -> str | None:
+    """--device wins; `--gpus N[,M...]` is the first GPU named, or the CPU (said once) where there is none.
+
+    Raises TTDError for a --gpus that is no list of numbers.
+    """
+    if device is not None or gpus is None:
+        return device
+    first = gpus.split(",")[0].strip()
+    if not first.isdecimal():
+        raise TTDError(f"--gpus {gpus}: not a GPU number; use --gpus 0, or --device cpu")
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{first}"
+    say(f"--gpus {gpus}: no GPU here, running on the CPU")
+    return "cpu"
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer >= 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a finite number > 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
