@@ -1,0 +1,160 @@
+"""What every backbone offers: text and pixels in one embedding space, similarity maps, soft masks."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.backbones.towers import TextTower, VisionTower, pad_to_multiple
+from core.errors import TTDError
+from core.pamr import PAMR
+
+CLIP_MASK = (10.0, 0.25)  # TCL's mapping of CLIP cosines to soft masks: sigmoid(10 (S - 0.25))
+EPS = 1e-6  # smallest norm a vector is divided by, as in TCL
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How this model's pictures are normalised: per-channel mean and std on [0,1], and its own side in pixels."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+
+
+class Backbone(nn.Module):
+    """Dense CLIP: `encode_text` and `encode_pixels` give embeddings whose cosine is a similarity map.
+
+    Attributes:
+        arch: the name it was loaded by; head: its dense head; patch: side of a patch in pixels;
+        stride: pixels per cell of `encode_pixels`; image_size: the model's own input side in pixels;
+        mask_scale, mask_bias: a, b of the soft mask `sigmoid(a (S - b))`.
+    """
+
+    arch: str
+    head: str
+    stride: int
+
+    def __init__(self, visual: VisionTower, text: TextTower, tokenizer: Callable[[list[str]], Tensor],
+                 preprocess: Preprocess, *, logit_scale: Tensor, mask: tuple[float, float] = CLIP_MASK):
+        super().__init__()
+        self.visual, self.text = visual, text
+        self.image_size, self.patch, self.stride = preprocess.image_size, visual.patch, visual.patch
+        self._tokenizer = tokenizer
+        self._mask = mask
+        self._pamr = PAMR()
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocess.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("_log_logit_scale", logit_scale.detach().float().reshape(()))
+        self._checksum: tuple[tuple, str] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.visual.conv.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' type; images are cast to it."""
+        return self.visual.conv.weight.dtype
+
+    @property
+    def logit_scale(self) -> float:
+        """CLIP's temperature: logits = logit_scale * cosine."""
+        return float(self._log_logit_scale.exp())
+
+    @property
+    def mask_scale(self) -> float:
+        """a of `sigmoid(a (S - b))`."""
+        return self._mask[0]
+
+    @property
+    def mask_bias(self) -> float:
+        """b of `sigmoid(a (S - b))`: the cosine at which a pixel is half foreground."""
+        return self._mask[1]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 (32 hex digits) of every weight by name, adapter included; what caches and results are keyed by."""
+        tensors = sorted(self.state_dict(keep_vars=True).items())
+        version = tuple((t.data_ptr(), t._version) for _, t in tensors)
+        if self._checksum is None or self._checksum[0] != version:
+            digest = hashlib.sha256()
+            for name, tensor in tensors:
+                plain = tensor.detach().cpu().contiguous()
+                digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+                digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+            self._checksum = (version, digest.hexdigest()[:32])
+        return self._checksum[1]
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """[B,3,H,W] float in [0,1], RGB -> the same shape, minus the model's mean, over its std, in its dtype."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise TTDError(f"normalize wants float images [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}")
+        return ((images.to(self.device) - self.mean) / self.std).to(self.dtype)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Strings -> token ids [N,L] on the model's device; long texts are truncated to the model's context."""
+        if isinstance(texts, str):
+            raise TTDError("encode_text and tokenize want a list of strings, got one string: put it into a list")
+        return self._tokenizer(list(texts)).to(self.device)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids [N,L] -> text embeddings [N,D], not normalised."""
+        return self.text(tokens.to(self.device))
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Raw strings (no template) -> text embeddings [N,D], not normalised."""
+        return self.encode_tokens(self.tokenize(texts))
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Normalised images [B,3,H,W] -> pooled image embeddings [B,D], not normalised."""
+        return self.visual.pooled(self.pad(images)[0])
+
+    @abstractmethod
+    def encode_pixels(self, images: Tensor) -> Tensor:
+        """Normalised images [B,3,H,W] -> pixel embeddings [B,D,h,w], not normalised; see `pad` for h, w."""
+
+    @abstractmethod
+    def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
+        """Soft masks [B,N,H,W] in [0,1] at the images' size.
+
+        Args:
+            images: normalised [B,3,H,W], any H and W.
+            text_embeddings: [N,D], any length.
+            pamr: refine with PAMR (TCL: on the map's grid, before KP; others: at the images' size).
+            kp_weight: share of TCL's "knowledge prior" branch in [0,1]; TTDError for backbones that have none.
+        """
+
+    def pad(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Zero-pad normalised images [B,3,H,W], centred, to multiples of the patch: [B,3,H',W'] and (top, left).
+
+        `encode_pixels` and `encode_image` pad by themselves; pixel embeddings cover the padded picture:
+        h = H'/stride, w = W'/stride.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
+            raise TTDError(f"images must be [B,3,H,W] with no empty side, got {tuple(images.shape)}")
+        return pad_to_multiple(images.to(self.device, self.dtype), self.patch)
+
+    def similarity(self, pixels: Tensor, text: Tensor) -> Tensor:
+        """Cosine of every pixel with every text: [B,D,h,w], [N,D] -> [B,N,h,w] in [-1,1], at least float32."""
+        text = F.normalize(_at_least_float32(text), dim=-1, eps=EPS)
+        pixels = F.normalize(_at_least_float32(pixels), dim=1, eps=EPS)
+        return torch.einsum("bdhw,nd->bnhw", pixels, text.to(pixels))
+
+    def soft_mask(self, similarity: Tensor) -> Tensor:
+        """`sigmoid(a (S - b))`: cosines of any shape -> [0,1]."""
+        return torch.sigmoid(self.mask_scale * (similarity - self.mask_bias))
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B,N,h,w] -> [B,N,H,W], bilinear, align_corners False."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,31 @@
+"""Names of devices and number types, checked."""
+
+import torch
+
+from core.errors import TTDError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """`cpu`, `cuda`, `cuda:1`, `mps`; None = CUDA where there is one, else the CPU. TTDError where it is absent."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise TTDError(f"unknown device {device!r}: use cpu, cuda, cuda:N or mps") from None
+    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
+        raise TTDError(f"device {device} is not there: {torch.cuda.device_count()} CUDA devices seen; use --device cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise TTDError("device mps is not there: use --device cpu")
+    return chosen
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """A name of `DTYPES` or a torch dtype; None = float32. TTDError listing the names."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is not None and dtype not in DTYPES:
+        raise TTDError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}")
+    return DTYPES[dtype or "float32"]

@@ -1,0 +1,113 @@
+"""TCL (Text-grounded Contrastive Learning, CVPR 2023): a frozen CLIP with a trained masker at stride 4."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.backbones.base import Backbone, Preprocess, resize_maps
+from core.backbones.heads import HEADS
+from core.backbones.layers import Block
+from core.backbones.towers import TextTower, VisionTower, to_map
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LOGIT_SCALE = 100.0  # TCL keeps none of CLIP's own; 100 is CLIP's upper bound
+KP_SCALE, KP_BIAS = 10.0, 0.25  # knowledge prior: sigmoid(10 (cos - 0.25))
+
+
+class GatedConv(nn.Module):
+    """`u + tanh(gate) * conv3x3(GELU(LayerNorm over channels(u)))`: [B,C,h,w] -> [B,C,h,w]."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+        self.conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, u: Tensor) -> Tensor:
+        normed = self.norm(u.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return u + torch.tanh(self.gate) * self.conv(F.gelu(normed))
+
+
+class Stage(nn.Module):
+    """Nearest-neighbour upsampling by 2, then two gated convolutions: [B,C,h,w] -> [B,C,2h,2w]."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.conv, self.conv2 = GatedConv(width, kernel), GatedConv(width, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv(F.interpolate(x, scale_factor=2, mode="nearest")))
+
+
+class Masker(nn.Module):
+    """TCL's trained part: copied tail blocks, convolutional decoder, projection, and the mask's scale and bias."""
+
+    def __init__(self, blocks: list[Block], stages: int, width: int, dim: int, kernel: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.stages = nn.Sequential(*[Stage(width, kernel) for _ in range(stages)])
+        self.ln = nn.LayerNorm(width, eps=1e-5)
+        self.proj = nn.Parameter(torch.zeros(width, dim))
+        self.w, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, tap: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens [B,1+h*w,C] entering the copied blocks -> pixel embeddings [B,D,4h,4w] (two stages)."""
+        for block in self.blocks[:-1]:
+            tap = block(tap)
+        x = to_map(HEADS["maskclip"](self.blocks[-1], tap, grid, 1)[:, 1:], grid)
+        x = self.stages(x).permute(0, 2, 3, 1)
+        return (self.ln(x) @ self.proj).permute(0, 3, 1, 2)
+
+
+class TCLBackbone(Backbone):
+    """`encode_pixels` = the masker's embedding at stride 4; its cosine is the similarity map (no Sim2Mask, no KP)."""
+
+    def __init__(self, visual: VisionTower, text: TextTower, masker: Masker,
+                 tokenizer: Callable[[list[str]], Tensor], preprocess: Preprocess, logit_scale: Tensor):
+        super().__init__(visual, text, tokenizer, preprocess, logit_scale=logit_scale)
+        self.masker = masker
+        self.stride = self.patch // 2 ** len(masker.stages)
+
+    @property
+    def mask_scale(self) -> float:
+        """The checkpoint's learned w."""
+        return float(self.masker.w)
+
+    @property
+    def mask_bias(self) -> float:
+        """From the checkpoint's learned w and b: `w S + b = w (S - mask_bias)`."""
+        return float(-self.masker.b / self.masker.w)
+
+    def soft_mask(self, similarity: Tensor) -> Tensor:
+        """`sigmoid(w S + b)` with the checkpoint's w and b: cosines of any shape -> [0,1]."""
+        return torch.sigmoid(self.masker.w * similarity + self.masker.b)
+
+    def _tap(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        return self.visual.before_block(images, len(self.visual.blocks) - len(self.masker.blocks))
+
+    def encode_pixels(self, images: Tensor) -> Tensor:
+        """Normalised [B,3,H,W] -> [B,D,4*ceil(H/patch),4*ceil(W/patch)], not normalised."""
+        return self.masker(*self._tap(self.pad(images)[0]))
+
+    def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
+        """See `Backbone.masks`; TCL's inference graph: soft mask, PAMR on its grid, KP mixing, resize, crop."""
+        padded, (top, left) = self.pad(images)
+        tap, grid = self._tap(padded)
+        soft = self.soft_mask(self.similarity(self.masker(tap, grid), text_embeddings))
+        if pamr:
+            small = F.interpolate(padded.to(soft), size=soft.shape[-2:], mode="bilinear", align_corners=True)
+            soft = self._pamr(small, soft)
+        if kp_weight:
+            prior = resize_maps(self._knowledge_prior(tap, grid, text_embeddings), soft.shape[-2:])
+            soft = kp_weight * prior + (1 - kp_weight) * soft
+        soft = resize_maps(soft, padded.shape[-2:])
+        return soft[..., top : top + images.shape[-2], left : left + images.shape[-1]]
+
+    def _knowledge_prior(self, tap: Tensor, grid: tuple[int, int], text_embeddings: Tensor) -> Tensor:
+        """The frozen CLIP's own value-path map at the patch stride, [B,N,h,w] in [0,1]."""
+        for block in self.visual.blocks[len(self.visual.blocks) - len(self.masker.blocks) : -1]:
+            tap = block(tap)
+        frozen = to_map(self.visual.readout.dense(self.visual.last_block(tap, grid, "maskclip")), grid)
+        return torch.sigmoid(KP_SCALE * (self.similarity(frozen, text_embeddings) - KP_BIAS))
