@@ -45,7 +45,7 @@ class PAMR(torch.nn.Module):
     def __init__(self, num_iter: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24)) -> None:
         super().__init__()
         if num_iter < 0 or not dilations or min(dilations) < 1:
-            raise TTDError(f"PAMR: num_iter {num_iter}, dilations {tuple(dilations)}; pass num_iter >= 0, dilations >= 1")
+            raise TTDError(f"PAMR: num_iter {num_iter}, dilations {tuple(dilations)}; pass num_iter >= 0, all >= 1")
         self.num_iter = num_iter
         self.dilations = tuple(dilations)
 
