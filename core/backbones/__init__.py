@@ -21,7 +21,8 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
             `MODEL:PRETRAINED` or `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, `local-dir:/path`.
         weights: a file that wins over anything in the name.
         lora: an adapter on top: file, PEFT folder or `hf-hub:ORG/NAME`.
-        head: dense head (`core.backbones.heads.HEADS`); default `maskclip` for class-token models, `vanilla` for others.
+        head: dense head (`core.backbones.heads.HEADS`); default `maskclip` for class-token models,
+            else `vanilla`.
         device: default CUDA where there is one, else the CPU.
         dtype: of the parameters, default float32; similarity maps are at least float32 always.
 

@@ -93,7 +93,8 @@ def quick_gelu_mlp(width: int, hidden: int) -> nn.Sequential:
 def _vit(visual: nn.Module, name: str) -> VisionTower:
     readout = TokenReadout(visual.ln_post, visual.proj, visual.pool_type, visual.final_ln_after_pool)
     blocks = [_block(b, name) for b in visual.transformer.resblocks]
-    return VisionTower(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre, blocks, readout)
+    return VisionTower(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre, blocks,
+                       readout)
 
 
 def _block(block: nn.Module, name: str) -> Block:
