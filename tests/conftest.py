@@ -1,0 +1,34 @@
+"""Shared fixtures. Nothing here or in any test may reach the network."""
+
+import os
+
+# Before any import of the hub's client, which reads it once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory):
+    """Folder of a small random class-token CLIP (32 px, patch 8, D = 24) with the full vocabulary: `local-dir:` it."""
+    from small_clip import model_config, write_clip
+
+    folder = tmp_path_factory.mktemp("small_clip")
+    write_clip(folder, model_config(text={"vocab_size": 49408}), seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_tcl(tmp_path_factory):
+    """Path of a small random TCL checkpoint with all its keys (`small_tcl.small_weights`)."""
+    from small_tcl import save, small_weights
+
+    return save(tmp_path_factory.mktemp("small_tcl") / "tcl.pth", small_weights())
+
+
+@pytest.fixture(scope="session")
+def tcl(small_tcl):
+    """That checkpoint as a backbone; do not change it."""
+    from core.backbones import load_backbone
+
+    return load_backbone("TCL", weights=small_tcl)

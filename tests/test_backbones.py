@@ -1,0 +1,319 @@
+"""What every backbone promises: constants from the model's own files, soft masks, checksums, gradients."""
+
+import json
+
+import oracle_tcl
+import pytest
+import torch
+import torch.nn.functional as F
+from small_clip import PREPROCESS, model_config, random_images, write_clip
+
+from core.backbones import load_backbone
+from core.errors import TTDError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small class-token CLIP with its own mean and std."""
+    path = tmp_path_factory.mktemp("clip")
+    write_clip(path, model_config(), seed=1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def backbone(folder):
+    return load_backbone(f"local-dir:{folder}")
+
+
+def texts(n: int, dim: int = 24) -> torch.Tensor:
+    return 3 * torch.randn(n, dim, generator=torch.Generator().manual_seed(7))
+
+
+def tokens() -> torch.Tensor:
+    """Three rows of 77 ids under 128: start 126, words, end 127, zeros."""
+    rows = torch.zeros(3, 77, dtype=torch.long)
+    for row, words in zip(rows, ([5], [9, 17, 40], [3, 3, 80, 2, 61]), strict=True):
+        row[: len(words) + 2] = torch.tensor([126, *words, 127])
+    return rows
+
+
+# --- attributes -----------------------------------------------------------------------------------------------------
+
+
+def test_attributes_come_from_the_model(folder, backbone):
+    from safetensors.torch import load_file
+
+    scale = load_file(folder / "open_clip_model.safetensors")["logit_scale"]
+    assert (backbone.patch, backbone.stride, backbone.image_size) == (8, 8, 32)
+    assert backbone.logit_scale == pytest.approx(float(scale.exp()))
+    assert (backbone.mask_scale, backbone.mask_bias) == (10.0, 0.25)
+    assert backbone.arch == f"local-dir:{folder}" and backbone.dtype == torch.float32
+    assert torch.device(backbone.device).type in ("cpu", "cuda", "mps")
+    assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
+
+
+def test_normalize_uses_the_models_own_constants(backbone):
+    images = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
+    assert torch.allclose(backbone.normalize(images), (images - mean) / std, atol=1e-6)
+
+
+def test_single_numbers_survive_a_narrow_type(tmp_path):
+    """bfloat16 is for the towers: the temperature and the learned mask mapping decide thresholds and stay exact."""
+    weights = oracle_tcl.random_checkpoint(oracle_tcl.tcl_shapes(width=64, layers=2, text_width=64, text_layers=1,
+                                                                 grid=2, embed=16, vocab=100))
+    weights["masker.sim2mask.w"], weights["masker.sim2mask.b"] = torch.tensor(11.37), torch.tensor(-3.11)
+    torch.save({"model": weights}, tmp_path / "t.pth")
+    narrow = load_backbone("TCL", weights=tmp_path / "t.pth", dtype=torch.bfloat16)
+    assert narrow.dtype == torch.bfloat16
+    assert narrow.logit_scale == pytest.approx(100, rel=1e-5)
+    assert narrow.mask_scale == pytest.approx(11.37, rel=1e-5)
+    assert narrow.mask_bias == pytest.approx(3.11 / 11.37, rel=1e-5)
+    images, text = narrow.normalize(torch.rand(1, 3, 32, 32)), texts(2, 16)
+    similarity = narrow.similarity(narrow.encode_pixels(images), text)
+    masks = narrow.masks(images, text)
+    assert similarity.dtype == masks.dtype == torch.float32
+    want = F.interpolate(torch.sigmoid(11.37 * similarity - 3.11), size=(32, 32), mode="bilinear")
+    assert (masks - want).abs().max() < 1e-5
+
+
+# --- similarity and masks -------------------------------------------------------------------------------------------
+
+
+def test_similarity_is_the_cosine(backbone):
+    pixels, text = random_images(2, 24, 3, 5), texts(4)
+    want = F.cosine_similarity(pixels[:, None].double(), text[None, :, :, None, None].double(), dim=2)
+    got = backbone.similarity(pixels, text)
+    assert got.shape == (2, 4, 3, 5) and got.dtype == torch.float32
+    assert (got - want).abs().max() < 1e-6 and got.abs().max() <= 1 + 1e-6
+    assert (backbone.similarity(40 * pixels, 0.01 * text) - got).abs().max() < 1e-6
+    assert torch.isfinite(backbone.similarity(torch.zeros(1, 24, 1, 1), text)).all()
+
+
+@pytest.mark.parametrize("mapping", [None, {"mask_scale": 23.0, "mask_bias": 0.11}])
+@pytest.mark.parametrize("size", [(32, 32), (29, 50), (5, 5)])
+def test_masks_are_sigmoids_resized_and_cropped(tmp_path, size, mapping):
+    """sigmoid(a (S - b)) on the grid, bilinear to the padded size, padding cut off; a, b from the config's `ttd`."""
+    write_clip(tmp_path, model_config(), seed=1, **({"ttd": mapping} if mapping else {}))
+    backbone = load_backbone(f"local-dir:{tmp_path}")
+    a, b = (mapping["mask_scale"], mapping["mask_bias"]) if mapping else (10.0, 0.25)
+    assert (backbone.mask_scale, backbone.mask_bias) == (a, b)
+    images, text = random_images(2, 3, *size), texts(3)
+    s = F.cosine_similarity(backbone.encode_pixels(images)[:, None], text[None, :, :, None, None], dim=2)
+    grid, padded = 1 / (1 + torch.exp(-a * (s - b))), [-(-side // 8) * 8 for side in size]
+    want = F.interpolate(grid, size=padded, mode="bilinear", align_corners=False)
+    top, left = (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
+    want = want[:, :, top:top + size[0], left:left + size[1]]
+    got = backbone.masks(images, text)
+    assert got.shape == (2, 3, *size) and (got - want).abs().max() < 1e-5
+    assert got.min() >= 0 and got.max() <= 1
+
+
+def test_pamr_works_at_the_images_size(backbone):
+    """Not TCL: refinement comes last, on the cropped map, guided by the picture at its own size."""
+    images, text = random_images(2, 3, 21, 27), texts(3)
+    plain = backbone.masks(images, text).double()
+    want = torch.stack([oracle_tcl.pamr(image, maps) for image, maps in zip(images.double(), plain, strict=True)])
+    got = backbone.masks(images, text, pamr=True)
+    assert (got - want).abs().max() < 2e-5 and (got - plain).abs().max() > 1e-3
+
+
+def test_masks_do_not_see_their_batch(backbone):
+    images, text = random_images(7, 3, 29, 50), texts(2)
+    for pamr in (False, True):
+        alone = torch.cat([backbone.masks(image[None], text, pamr=pamr) for image in images])
+        assert (backbone.masks(images, text, pamr=pamr) - alone).abs().max() < 2e-6
+    assert (backbone.masks(images, text)[:, 1:] - backbone.masks(images, text[1:])).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("images", [torch.zeros(3, 32, 32), torch.zeros(1, 1, 32, 32), torch.zeros(1, 3, 0, 8)])
+def test_images_of_a_wrong_shape_are_named(backbone, images):
+    for call in (backbone.encode_pixels, backbone.encode_image):
+        with pytest.raises(TTDError):
+            call(images)
+
+
+# --- checksum -------------------------------------------------------------------------------------------------------
+
+
+def test_checksum_is_of_the_weights(folder):
+    one, two = (load_backbone(f"local-dir:{folder}") for _ in range(2))
+    assert isinstance(one.checksum, str) and one.checksum == two.checksum
+    assert load_backbone(f"local-dir:{folder}", head="sclip").checksum == one.checksum  # a head is no weight
+    before = two.checksum
+    for part in ("v_proj.weight", "positional_embedding", "token_embedding.weight"):
+        parameter = [p for name, p in two.named_parameters() if name.endswith(part)][-1]
+        with torch.no_grad():
+            parameter.view(-1)[-1] += 1e-3
+        assert two.checksum != before, part
+        before = two.checksum
+    assert one.checksum != two.checksum
+
+
+def test_checksum_sees_both_files_weights(tmp_path, folder):
+    write_clip(tmp_path, model_config(), seed=2)
+    other = load_backbone(f"local-dir:{tmp_path}")
+    mine = load_backbone(f"local-dir:{folder}")
+    assert other.checksum != mine.checksum
+    swapped = load_backbone(f"local-dir:{folder}", weights=tmp_path / "open_clip_model.safetensors")
+    assert swapped.checksum == other.checksum  # weights= wins over the folder's own
+
+
+# --- weights= and the tokenizer ---------------------------------------------------------------------------------------
+
+
+def test_weights_win_over_the_name(tmp_path, folder):
+    write_clip(tmp_path / "other", model_config(), seed=2)
+    wanted = load_backbone(f"local-dir:{tmp_path / 'other'}")
+    got = load_backbone(f"local-dir:{folder}", weights=str(tmp_path / "other" / "open_clip_model.safetensors"))
+    images = random_images(1, 3, 32, 32)
+    assert torch.equal(got.encode_pixels(images), wanted.encode_pixels(images))
+    assert torch.equal(got.encode_tokens(tokens()), wanted.encode_tokens(tokens()))
+
+
+def test_a_torch_file_serves_as_well(tmp_path, folder, backbone):
+    from safetensors.torch import load_file
+
+    state = load_file(folder / "open_clip_model.safetensors")
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "epoch_3.pt")
+    got = load_backbone(f"local-dir:{folder}", weights=tmp_path / "epoch_3.pt")
+    assert got.checksum == backbone.checksum
+
+
+def test_own_vocabulary_of_a_folder(tmp_path):
+    """A folder's bpe.txt.gz (open_clip's format) replaces CLIP's: 256 bytes twice, the merges, start and end."""
+    import gzip
+
+    import open_clip
+
+    merges = "#version: 0.2\nd o\ndo g</w>\nc a\nca t</w>"  # no end of line: open_clip counts an empty last merge
+    with gzip.open(tmp_path / "bpe.txt.gz", "wt", encoding="utf-8") as file:
+        file.write(merges)
+    write_clip(tmp_path, model_config(text={"vocab_size": 2 * 256 + 4 + 2, "context_length": 16}))
+    reference = open_clip.SimpleTokenizer(bpe_path=str(tmp_path / "bpe.txt.gz"), context_length=16)
+    backbone = load_backbone(f"local-dir:{tmp_path}")
+    strings = ["dog", "a dog and a cat", "dogs " * 30]
+    got, want = backbone.tokenize(strings), reference(strings)
+    assert torch.equal(got, want[:, :got.shape[1]]) and not want[:, got.shape[1]:].any()
+    assert int(got.max()) == 517 and got[0, 2] == 517  # start, dog, end
+    assert backbone.encode_text(strings).shape == (3, 24)
+
+
+def test_a_single_string_is_no_list(backbone):
+    with pytest.raises(TTDError, match="list"):
+        backbone.encode_text("dog")
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exact_backbone(folder):
+    return load_backbone(f"local-dir:{folder}", dtype=torch.float64).requires_grad_(True)
+
+
+def directional(backbone, function, seed: int = 0) -> tuple[float, float, list[str]]:
+    """Slope of function() along a random direction of all parameters: by autograd, by differences; names reached."""
+    backbone.zero_grad()
+    function().backward()
+    generator = torch.Generator().manual_seed(seed)
+    steps = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in backbone.named_parameters()}
+    reached = {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
+    slope = sum(float((grad * steps[name]).sum()) for name, grad in reached.items())
+    values, size = [], 1e-6
+    with torch.no_grad():
+        for factor in (size, -2 * size):
+            for name, parameter in backbone.named_parameters():
+                parameter += factor * steps[name]
+            values.append(float(function()))
+        for name, parameter in backbone.named_parameters():
+            parameter += size * steps[name]
+    return slope, (values[0] - values[1]) / (2 * size), [name for name, grad in reached.items() if grad.any()]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (21, 50)])
+@pytest.mark.parametrize("head", ["vanilla", "maskclip", "sclip", "naclip", "clearclip"])
+def test_gradient_of_the_pixels(exact_backbone, head, size):
+    """Along a random direction of every weight at once: a weight that autograd missed would show in the difference."""
+    images = random_images(2, 3, *size).double()
+    exact_backbone.head = head
+    weights = random_images(*exact_backbone.encode_pixels(images).shape, seed=4).double()
+
+    def function():
+        return (exact_backbone.encode_pixels(images) * weights).sum()
+
+    slope, difference, reached = directional(exact_backbone, function)
+    assert slope == pytest.approx(difference, rel=1e-5)
+    assert any(name.endswith("v_proj.weight") for name in reached)
+    assert any("positional" in name for name in reached)
+
+
+def test_gradient_of_text_and_pooled_image(exact_backbone):
+    images, t = random_images(2, 3, 21, 50).double(), texts(3).double()
+    for function in (lambda: (exact_backbone.encode_tokens(tokens()) * t).sum(),
+                     lambda: (exact_backbone.encode_image(images) * t[:2]).sum()):
+        slope, difference, reached = directional(exact_backbone, function)
+        assert slope == pytest.approx(difference, rel=1e-5)
+        assert any(name.endswith("v_proj.weight") for name in reached)
+
+
+def test_gradient_of_one_attention_weight(exact_backbone):
+    """A single entry of a value projection, as an adapter would move it, through pixels and through similarity."""
+    exact_backbone.head = "maskclip"
+    images, t = random_images(1, 3, 24, 40).double(), texts(3).double()
+    names = [n for n, _ in exact_backbone.named_parameters() if n.startswith("visual") and n.endswith("v_proj.weight")]
+    assert len(names) == 3  # one per block of the image tower
+    for name in (names[0], names[-1]):
+        parameter = exact_backbone.get_parameter(name)
+        for function in (lambda: exact_backbone.encode_pixels(images).square().mean(),
+                         lambda: exact_backbone.similarity(exact_backbone.encode_pixels(images), t).square().mean()):
+            exact_backbone.zero_grad()
+            function().backward()
+            slope, values = float(parameter.grad[3, 5]), []
+            with torch.no_grad():
+                for step in (1e-3, -2e-3):
+                    parameter[3, 5] += step
+                    values.append(float(function()))
+                parameter[3, 5] += 1e-3
+            assert slope == pytest.approx((values[0] - values[1]) / 2e-3, rel=1e-2) and slope != 0
+
+
+def test_gradient_reaches_the_image(exact_backbone):
+    exact_backbone.head = "maskclip"
+    images, step = (random_images(1, 3, 21, 50, seed=seed).double() for seed in (1, 2))
+    images.requires_grad_(True)
+
+    def function(x):
+        return exact_backbone.encode_pixels(x).pow(3).mean()
+
+    function(images).backward()
+    with torch.no_grad():
+        difference = (function(images + 1e-6 * step) - function(images - 1e-6 * step)) / 2e-6
+    assert float((images.grad * step).sum()) == pytest.approx(float(difference), rel=1e-5)
+
+
+def test_gradient_of_tcl(tmp_path):
+    """Text, masker embedding and soft masks of TCL, every tensor at once."""
+    shapes = oracle_tcl.tcl_shapes(width=64, layers=2, text_width=64, text_layers=1, grid=2, embed=16, vocab=100)
+    torch.save({"model": oracle_tcl.random_checkpoint(shapes)}, tmp_path / "t.pth")
+    backbone = load_backbone("TCL", weights=tmp_path / "t.pth", dtype=torch.float64).requires_grad_(True)
+    images, rows = random_images(1, 3, 32, 45).double(), torch.tensor([[98, 4, 99], [98, 60, 99]])
+    rows = F.pad(rows, (0, 74))
+
+    def function():
+        return backbone.masks(images, backbone.encode_tokens(rows), kp_weight=0.3).square().sum()
+
+    slope, difference, reached = directional(backbone, function)
+    assert slope == pytest.approx(difference, rel=1e-4)
+    assert sum(name.startswith("masker") for name in reached) > 30
+    assert any(name.startswith("text") for name in reached)
+
+
+def test_no_graph_is_kept_when_nothing_asks(backbone):
+    assert not backbone.encode_pixels(random_images(1, 3, 32, 32)).requires_grad
+
+
+def test_config_file_is_not_changed_by_loading(folder):
+    before = (folder / "open_clip_config.json").read_bytes()
+    load_backbone(f"local-dir:{folder}")
+    assert (folder / "open_clip_config.json").read_bytes() == before and json.loads(before)
