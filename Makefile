@@ -1,0 +1,35 @@
+# `make demo` and `make test` need Python 3.10-3.13 and nothing else; everything lives in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+VENV_FLAGS ?=
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.requirements
+
+.PHONY: help install demo test test-all lint clean
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+install:  ## make .venv and install into it, only when the requirements changed
+	@if [ ! -x $(PY) ]; then \
+		$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else \
+			"Python 3.10-3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)' && \
+		echo "Making $(VENV)" && $(PYTHON) -m venv $(VENV_FLAGS) $(VENV); fi
+	@if ! cat requirements.txt requirements-dev.txt | cmp -s - $(STAMP); then \
+		echo "Installing the requirements into $(VENV) (once; about 5 GB with CUDA's libraries)" && \
+		$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt && \
+		cat requirements.txt requirements-dev.txt > $(STAMP); fi
+
+demo: install  ## words light up in a picture: out/demo.png
+	@$(PY) demo.py
+
+test: install  ## the fast tests
+	@$(PY) -m pytest
+
+test-all: install  ## all tests, the slow ones too
+	@$(PY) -m pytest -m ""
+
+lint: install  ## ruff
+	@$(PY) -m ruff check .
+
+clean:  ## remove what the demo made, not .venv
+	rm -rf out .pytest_cache .ruff_cache
