@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,12 +135,11 @@ def _label(panel: Image.Image, corner: tuple[int, int], tile: tuple[int, int], n
 
 def _shorten(tag: str, ending: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """`tag + ending`, with the tag cut and an ellipsis put where it is wider than `room` pixels."""
-    if font.getlength(tag + ending) <= room:
+    if len(tag) < 2 or font.getlength(tag + ending) <= room:
         return tag + ending
-    keep = len(tag)
-    while keep > 1 and font.getlength(tag[:keep].rstrip() + "..." + ending) > room:
-        keep -= 1
-    return tag[:keep].rstrip() + "..." + ending
+    shorter = [tag[:keep].rstrip() + "..." + ending for keep in range(min(len(tag) - 1, 500), 0, -1)]  # ever narrower
+    first = bisect.bisect_left(shorter, -room, key=lambda text: -font.getlength(text))
+    return shorter[min(first, len(shorter) - 1)]
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
