@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from core.backbones.base import Backbone
@@ -15,6 +16,7 @@ from core.backbones.weights import existing_file, hub, read_checkpoint, reading,
 from core.errors import TTDError
 
 PREFIX = "base_model.model."
+ADAPTER = "default"  # PEFT's name of the one adapter that a backbone has
 
 
 @dataclass(frozen=True)
@@ -41,24 +43,26 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
     _check_base(backbone, info, source)
     rank = _check_shapes(backbone, state, source)
     add_adapter(backbone, sorted({name.rsplit(".lora_", 1)[0] for name in state}), rank, info.alpha or rank)
-    from peft import set_peft_model_state_dict
-
-    set_peft_model_state_dict(backbone, {PREFIX + name: value.float() for name, value in state.items()})
+    # By hand: PEFT's own loader passes over names that it does not find, and finds other names in other versions.
+    parameters = _parameters(backbone)
+    with torch.no_grad():
+        for name, value in state.items():
+            parameters[name].copy_(value)
 
 
 def add_adapter(backbone: Backbone, modules: list[str], rank: int, alpha: float) -> None:
     """A fresh adapter (B = 0, so no change yet) on the named linears of `backbone`, in place."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0), backbone)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0), backbone,
+                             adapter_name=ADAPTER)
 
 
 def save_adapter(backbone: Backbone, path: str | Path, info: AdapterInfo) -> None:
     """Write the adapter on `backbone` as one safetensors file with `info` beside the tensors."""
-    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    state = {PREFIX + name: value.contiguous() for name, value in get_peft_model_state_dict(backbone).items()}
+    state = {PREFIX + name: value.detach().contiguous() for name, value in _parameters(backbone).items()}
     save_file(state, path, metadata={"format": "pt", "ttd": json.dumps(asdict(info), sort_keys=True)})
 
 
@@ -99,6 +103,12 @@ def _locate(source: str | Path) -> Path:
     return twin
 
 
+def _parameters(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by the file's names, PEFT's prefix and adapter name left out."""
+    return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
+            if f".{ADAPTER}." in name}
+
+
 def _metadata(path: Path) -> AdapterInfo:
     if path.suffix != ".safetensors":
         return AdapterInfo()
@@ -127,6 +137,8 @@ def _check_shapes(backbone: Backbone, state: dict[str, Tensor], source: str | Pa
         side = 1 if name.endswith("lora_A.weight") else 0  # A is [r,in], B is [out,r]; a linear's weight is [out,in]
         if not isinstance(module, nn.Linear) or value.ndim != 2 or value.shape[side] != module.weight.shape[side]:
             wrong.append(f"{name} {tuple(value.shape)}")
+        elif name.replace("lora_A" if side else "lora_B", "lora_B" if side else "lora_A") not in state:
+            wrong.append(f"{name} without its other half")
         else:
             ranks.add(value.shape[1 - side])
     if wrong or len(ranks) != 1:

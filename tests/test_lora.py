@@ -92,6 +92,7 @@ def test_save_then_load_gives_the_same_model(base, tmp_path):
 @pytest.mark.parametrize(("spoil", "words"), [
     (lambda s: s | {"visual.blocks.9.attn.q_proj.lora_A.weight": torch.zeros(3, 8)}, "visual.blocks.9"),
     (lambda s: {k: v[:, :-1] if "c_fc.lora_A" in k else v for k, v in s.items()}, "c_fc.lora_A"),
+    (lambda s: {k: v for k, v in s.items() if "c_fc.lora_B" not in k}, "c_fc.lora_A.weight without its other half"),
     (lambda s: s | {"visual.conv.weight": torch.zeros(1)}, "visual.conv.weight"),
 ])
 def test_misfits_are_refused_by_name(base, tmp_path, spoil, words):
