@@ -90,6 +90,15 @@ def test_similarity_is_the_cosine(backbone):
     assert torch.isfinite(backbone.similarity(torch.zeros(1, 24, 1, 1), text)).all()
 
 
+def test_tiny_vectors_are_divided_by_a_millionth(backbone, tcl):
+    """TCL's normalisation: x / max(|x|, 1e-6), so that an empty pixel has similarity 0 and no noise is blown up."""
+    direction = torch.zeros(1, 24, 1, 1)
+    direction[0, 3] = 1e-8
+    for model in (backbone, tcl):
+        assert float(model.similarity(direction, 5 * direction[:, :, 0, 0] / 1e-8)) == pytest.approx(0.01, rel=1e-4)
+        assert float(model.similarity(direction / 1e-8, direction[:, :, 0, 0])) == pytest.approx(0.01, rel=1e-4)
+
+
 @pytest.mark.parametrize("mapping", [None, {"mask_scale": 23.0, "mask_bias": 0.11}])
 @pytest.mark.parametrize("size", [(32, 32), (29, 50), (5, 5)])
 def test_masks_are_sigmoids_resized_and_cropped(tmp_path, size, mapping):

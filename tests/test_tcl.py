@@ -13,7 +13,7 @@ from small_tcl import SMALL, STRINGS, save, small_weights, string_tokens, texts
 
 from core.backbones import load_backbone
 
-SIZES = ((64, 64), (64, 96), (70, 50))  # the model's own, another grid, not multiples of 16
+SIZES = ((64, 64), (64, 96), (70, 50), (32, 128))  # the model's own, another grid, not multiples of 16, its own count
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,17 @@ def test_masker_with_two_copied_blocks(tmp_path):
     assert relative_error(backbone.encode_pixels(images), oracle.encode_pixels(p, images.double())) < 1e-5
     want = oracle.masks(p, images.double(), text.double(), kp_weight=0.3)
     assert (backbone.masks(images, text, kp_weight=0.3) - want).abs().max() < 1e-5
+
+
+def test_small_activations_show_the_norms_eps(tmp_path):
+    """With a residual stream of about 0.005 every eps of 1e-5 weighs as much as the variance it is added to."""
+    residual = ("ln_pre.weight", "ln_pre.bias", "attn.out_proj.weight", "attn.out_proj.bias", "mlp.c_proj.weight",
+                "mlp.c_proj.bias", "conv.weight", "conv.bias")
+    weights = {name: value * 0.005 if name.endswith(residual) else value for name, value in small_weights().items()}
+    backbone = load_backbone("TCL", weights=save(tmp_path / "t.pth", weights))
+    images, p = random_images(1, 3, 64, 64), oracle.double(weights)
+    assert relative_error(backbone.encode_pixels(images), oracle.encode_pixels(p, images.double())) < 1e-4
+    assert relative_error(backbone.encode_image(images), oracle.encode_image(p, images.double())) < 1e-4
 
 
 def test_other_sizes_are_read_from_the_tensors(tmp_path):

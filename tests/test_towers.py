@@ -7,6 +7,7 @@ import torch
 from small_clip import model_config, random_images, reference_model, relative_error, write_clip, write_config
 
 from core.backbones import load_backbone
+from core.backbones.heads import HEADS
 from core.errors import TTDError
 
 END = 127  # highest id of the small vocabulary
@@ -304,8 +305,10 @@ def test_usual_models(tmp_path, name, size, patch):
         assert relative_error(backbone.encode_image(images), reference.encode_image(images)) < 1e-4
         want = reference.encode_text(open_clip.get_tokenizer(name)(strings))
         assert relative_error(backbone.encode_text(strings), want) < 1e-4
-        maps = backbone.similarity(backbone.encode_pixels(images), want)
-    assert maps.shape == (1, 2, size // patch, size // patch) and torch.isfinite(maps).all()
+        for head in HEADS:
+            backbone.head = head
+            maps = backbone.similarity(backbone.encode_pixels(images), want)
+            assert maps.shape == (1, 2, size // patch, size // patch) and torch.isfinite(maps).all()
 
 
 @pytest.mark.slow
