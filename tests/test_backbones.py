@@ -142,6 +142,13 @@ def test_images_of_a_wrong_shape_are_named(backbone, images):
             call(images)
 
 
+def test_texts_of_another_model_are_named(backbone, tcl):
+    """Embeddings of another width come from another model: one line with both widths, no traceback."""
+    for model in (backbone, tcl):
+        with pytest.raises(TTDError, match="25"):
+            model.masks(random_images(1, 3, 32, 32), texts(2, 25))
+
+
 # --- checksum -------------------------------------------------------------------------------------------------------
 
 
