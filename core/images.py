@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -42,22 +43,43 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     _check_file(path)
+    return _decode(path, path)
+
+
+def decode_image(data: bytes, name: str | Path) -> np.ndarray:
+    """`read_image` for a picture that is already in memory; `name` is what errors call it."""
+    if not data:
+        raise TTDError(f"{name}: the file is empty; download or copy it again")
+    return _decode(io.BytesIO(data), name)
+
+
+def resized_tensor(pixels: np.ndarray, size: int) -> torch.Tensor:
+    """uint8 [H, W, 3] -> float32 [3, h, w] in [0, 1] with the short side `size` (see `resize_short_side`)."""
+    import torch
+
+    planes = [torch.from_numpy(np.ascontiguousarray(pixels[..., c])) for c in range(3)]
+    # One plane at a time: a float copy of a whole 20-megapixel picture takes 240 MB.
+    return torch.cat([resize_short_side(plane[None, None].float() / 255, size)[0] for plane in planes])
+
+
+def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
+    """A file or its bytes -> uint8 [H, W, 3] RGB; TTDError naming it."""
     # Pillow warns about large pictures, odd EXIF blocks, palettes: none of it helps whoever runs a script.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 image.load()
                 return np.array(_to_rgb(_upright(image)))
         except Image.DecompressionBombError:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-            raise TTDError(f"{path}: more than {limit} million pixels; make the picture smaller first") from None
+            raise TTDError(f"{name}: more than {limit} million pixels; make the picture smaller first") from None
         except UnidentifiedImageError:
-            raise TTDError(f"{path}: not a picture in a format that can be read here; {CONVERT_HINT}") from None
+            raise TTDError(f"{name}: not a picture, or damaged, or of a format unknown here; {CONVERT_HINT}") from None
         except MemoryError:
-            raise TTDError(f"{path}: not enough memory to decode it; make the picture smaller first") from None
+            raise TTDError(f"{name}: not enough memory to decode it; make the picture smaller first") from None
         except Exception as error:  # decoders raise nearly any type on damaged bytes; all of them mean the same
-            raise TTDError(_damaged(path, error)) from None
+            raise TTDError(_damaged(name, error)) from None
 
 
 def _check_file(path: Path) -> None:
@@ -79,7 +101,7 @@ def _check_file(path: Path) -> None:
         raise TTDError(f"{path!s:.200}: cannot be read ({reason}); check the path") from None
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: str | Path, error: Exception) -> str:
     """One line for a file that starts like a picture and cannot be decoded."""
     if "truncated" in str(error) or isinstance(error, EOFError):
         return f"{path}: truncated, the end of the file is missing; download or copy it again"

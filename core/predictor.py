@@ -22,7 +22,7 @@ from core.backbones.base import Backbone
 from core.crf import refine_soft_masks
 from core.errors import TTDError
 from core.grid import Grid
-from core.images import read_image, resize_short_side
+from core.images import read_image, resized_tensor
 from core.pamr import PAMR
 
 REFINERS = ("pamr", "crf")
@@ -104,15 +104,18 @@ class Predictor:
 
     @torch.no_grad()
     def scores(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
-        """Pixel score of every text: the maximum of its unrefined map over the finest grid, [K] in [-1, 1]."""
-        return self._average(texts, templates)[:, self._cells()].amax(1)
+        """Pixel score of every text: the maximum of its unrefined map over the finest grid, [K] in [-1, 1].
+
+        Padded cells cannot win: in `_average` they repeat their neighbour that shows the picture.
+        """
+        return self._average(texts, templates).flatten(1).amax(1)
 
     @torch.no_grad()
     def peaks(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
         """The pixel of the picture where each text scores highest (centre of its cell): int64 [K, 2] = (x, y)."""
         grid, (height, width) = self._finest_grid(), self.size
-        maps = self._average(texts, templates).masked_fill(~self._cells(), -torch.inf)
-        best = maps.flatten(1).argmax(1).cpu()
+        maps = self._average(texts, templates).cpu().masked_fill(~grid.inside(), -torch.inf)
+        best = maps.flatten(1).argmax(1)
         rows, cols = best // grid.cols.cells, best % grid.cols.cells
         x = (grid.cols.centres()[cols] * width).long().clamp(0, width - 1)
         y = (grid.rows.centres()[rows] * height).long().clamp(0, height - 1)
@@ -137,10 +140,7 @@ class Predictor:
 
     def _encode(self, pixels: np.ndarray, scale: float) -> list[View]:
         """The views of one scale: [as it is] or [as it is, mirrored], encoded in one batch."""
-        planes = [torch.from_numpy(np.ascontiguousarray(pixels[..., c])) for c in range(3)]
-        # One plane at a time: a float copy of a whole 20-megapixel picture takes 240 MB.
-        resized = [resize_short_side(p[None, None].float() / 255, round(self.image_size * scale)) for p in planes]
-        image = torch.cat(resized, dim=1)  # [1, 3, H, W]
+        image = resized_tensor(pixels, round(self.image_size * scale))[None]  # [1, 3, H, W]
         mirrors = (False, True) if self.hflip else (False,)
         batch = torch.cat([image.flip(-1) if mirrored else image for mirrored in mirrors])
         embeddings = self.backbone.encode_pixels(self.backbone.normalize(batch.to(self.backbone.device)))
@@ -199,10 +199,6 @@ class Predictor:
         """The grid with the most cells."""
         self._picture()
         return max((view.grid for view in self._views), key=lambda grid: grid.rows.cells * grid.cols.cells)
-
-    def _cells(self) -> Tensor:
-        """bool [h, w]: the cells of the finest grid that count."""
-        return self._finest_grid().inside().to(self.backbone.device)
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

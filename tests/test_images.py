@@ -11,7 +11,15 @@ import torch
 from PIL import Image
 
 from core.errors import TTDError
-from core.images import Listed, list_images, read_image, resize_short_side, target_size
+from core.images import (
+    Listed,
+    decode_image,
+    list_images,
+    read_image,
+    resize_short_side,
+    resized_tensor,
+    target_size,
+)
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)  # no symmetry: a wrong turn or channel order shows
@@ -288,3 +296,17 @@ def test_resize_agrees_with_pillow_on_a_ramp():
     ours = resize_short_side(torch.from_numpy(ramp)[None, None], 30)[0, 0].numpy()
     pillow = np.asarray(Image.fromarray(ramp).resize((40, 30), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(ours, pillow, atol=1e-3)
+
+
+def test_pictures_in_memory_are_read_alike(tmp_path):
+    path = save(tmp_path / "a.png", PICTURE)
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), "shard.tar/a.png"), PICTURE)
+    for data in (b"", b"text", path.read_bytes()[:60]):
+        with pytest.raises(TTDError, match=r"shard\.tar/a\.png"):
+            decode_image(data, "shard.tar/a.png")
+
+
+def test_resized_tensor_is_the_picture_at_another_size():
+    whole = torch.from_numpy(PICTURE).permute(2, 0, 1)[None].float() / 255
+    assert torch.equal(resized_tensor(PICTURE, 5), whole[0])
+    torch.testing.assert_close(resized_tensor(PICTURE, 3), resize_short_side(whole, 3)[0])
