@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +23,11 @@ from core.errors import TTDError
 from core.grid import Grid
 from core.images import read_image, resized_tensor
 from core.pamr import PAMR
+from core.similarity_maps import View, average_maps, cells_to_pixels, encode_views, finest_grid, peak_cells
 
 REFINERS = ("pamr", "crf")
 REFINE_SIDE = 1024  # refinement needs 48 planes of the picture's size: at 20 megapixels that would be 4 GB
 CHUNK = 32  # maps refined at a time
-
-
-@dataclass(frozen=True)
-class View:
-    """The picture at one scale, mirrored or not: its pixel embeddings [1, D, h, w] and where their cells lie."""
-
-    pixels: Tensor
-    grid: Grid
-    mirrored: bool
 
 
 class Predictor:
@@ -104,22 +95,14 @@ class Predictor:
 
     @torch.no_grad()
     def scores(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
-        """Pixel score of every text: the maximum of its unrefined map over the finest grid, [K] in [-1, 1].
-
-        Padded cells cannot win: in `_average` they repeat their neighbour that shows the picture.
-        """
-        return self._average(texts, templates).flatten(1).amax(1)
+        """Pixel score of every text: the maximum of its unrefined map over the finest grid, [K] in [-1, 1]."""
+        return peak_cells(self._average(texts, templates), self._finest_grid())[0]
 
     @torch.no_grad()
     def peaks(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
         """The pixel of the picture where each text scores highest (centre of its cell): int64 [K, 2] = (x, y)."""
-        grid, (height, width) = self._finest_grid(), self.size
-        maps = self._average(texts, templates).cpu().masked_fill(~grid.inside(), -torch.inf)
-        best = maps.flatten(1).argmax(1)
-        rows, cols = best // grid.cols.cells, best % grid.cols.cells
-        x = (grid.cols.centres()[cols] * width).long().clamp(0, width - 1)
-        y = (grid.rows.centres()[rows] * height).long().clamp(0, height - 1)
-        return torch.stack([x, y], 1)
+        grid, (height, width) = self._finest_grid(), torch.tensor(self.size)
+        return cells_to_pixels(peak_cells(self._average(texts, templates), grid)[1], grid, height, width)
 
     @torch.no_grad()
     def soft_masks(self, texts: Sequence[str], templates: str = "identity",
@@ -141,24 +124,14 @@ class Predictor:
     def _encode(self, pixels: np.ndarray, scale: float) -> list[View]:
         """The views of one scale: [as it is] or [as it is, mirrored], encoded in one batch."""
         image = resized_tensor(pixels, round(self.image_size * scale))[None]  # [1, 3, H, W]
-        mirrors = (False, True) if self.hflip else (False,)
-        batch = torch.cat([image.flip(-1) if mirrored else image for mirrored in mirrors])
-        embeddings = self.backbone.encode_pixels(self.backbone.normalize(batch.to(self.backbone.device)))
-        grid = Grid.of(image.shape[-2:], self.backbone.patch, self.backbone.stride)
-        return [View(embeddings[i : i + 1], grid, mirrored) for i, mirrored in enumerate(mirrors)]
+        return encode_views(self.backbone, image, self.hflip, pooled=False)[0]
 
     def _average(self, texts: Sequence[str], templates: str) -> Tensor:
         """Similarity maps averaged over the views on the finest grid, [K, h, w] float32."""
         self._picture()
         if isinstance(texts, str) or not texts:
             raise TTDError("texts must be a list of at least one string")
-        grid, text = self._finest_grid(), self._embed(texts, templates)
-        rows, cols = grid.rows.centres(), grid.cols.centres()
-        total = torch.zeros(len(texts), grid.rows.cells, grid.cols.cells, device=text.device)
-        for view in self._views:
-            maps = self.backbone.similarity(view.pixels, text)[0]  # [K, h, w]
-            total += view.grid.read(maps, rows, 1 - cols if view.mirrored else cols)
-        return total / len(self._views)
+        return average_maps(self.backbone, self._views, self._embed(texts, templates))[0]
 
     def _embed(self, texts: Sequence[str], templates: str) -> Tensor:
         """Text embeddings [K, D]; each text is encoded once and remembered."""
@@ -198,7 +171,7 @@ class Predictor:
     def _finest_grid(self) -> Grid:
         """The grid with the most cells."""
         self._picture()
-        return max((view.grid for view in self._views), key=lambda grid: grid.rows.cells * grid.cols.cells)
+        return finest_grid(self._views)
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
