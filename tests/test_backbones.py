@@ -333,3 +333,13 @@ def test_config_file_is_not_changed_by_loading(folder):
     before = (folder / "open_clip_config.json").read_bytes()
     load_backbone(f"local-dir:{folder}")
     assert (folder / "open_clip_config.json").read_bytes() == before and json.loads(before)
+
+
+def test_no_texts_give_no_masks(backbone):
+    assert backbone.masks(random_images(2, 3, 21, 50), torch.zeros(0, 24)).shape == (2, 0, 21, 50)
+
+
+def test_checksum_under_inference_mode(small_clip):
+    with torch.inference_mode():
+        inside = load_backbone(f"local-dir:{small_clip}").checksum
+    assert inside == load_backbone(f"local-dir:{small_clip}").checksum

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.backbones.layers import at_least_float32
 from core.backbones.towers import TextTower, VisionTower, pad_to_multiple
 from core.errors import TTDError
 from core.pamr import PAMR
@@ -32,6 +33,7 @@ class Backbone(nn.Module):
     Attributes:
         arch: the name it was loaded by; head: its dense head; patch: side of a patch in pixels;
         stride: pixels per cell of `encode_pixels`; image_size: the model's own input side in pixels;
+        logit_scale: CLIP's temperature, logits = logit_scale * cosine;
         mask_scale, mask_bias: a, b of the soft mask `sigmoid(a (S - b))`.
     """
 
@@ -40,16 +42,16 @@ class Backbone(nn.Module):
     stride: int
 
     def __init__(self, visual: VisionTower, text: TextTower, tokenizer: Callable[[list[str]], Tensor],
-                 preprocess: Preprocess, *, logit_scale: Tensor, mask: tuple[float, float] = CLIP_MASK):
+                 preprocess: Preprocess, *, logit_scale: float, mask: tuple[float, float] = CLIP_MASK):
+        """mask: (a, b) of the soft mask; the other arguments are the attributes."""
         super().__init__()
         self.visual, self.text = visual, text
         self.image_size, self.patch, self.stride = preprocess.image_size, visual.patch, visual.patch
+        self.logit_scale = logit_scale
         self._tokenizer = tokenizer
-        self._mask = mask
         self._pamr = PAMR()
-        self.register_buffer("mean", torch.tensor(preprocess.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocess.std).view(3, 1, 1), persistent=False)
-        self.register_buffer("_log_logit_scale", logit_scale.detach().float().reshape(()))
+        # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides thresholds.
+        self._mask, self._preprocess = mask, preprocess
         self._checksum: tuple[tuple, str] | None = None
 
     @property
@@ -61,11 +63,6 @@ class Backbone(nn.Module):
     def dtype(self) -> torch.dtype:
         """The parameters' type; images are cast to it."""
         return self.visual.conv.weight.dtype
-
-    @property
-    def logit_scale(self) -> float:
-        """CLIP's temperature: logits = logit_scale * cosine."""
-        return float(self._log_logit_scale.exp())
 
     @property
     def mask_scale(self) -> float:
@@ -81,9 +78,10 @@ class Backbone(nn.Module):
     def checksum(self) -> str:
         """SHA-256 (32 hex digits) of every weight by name, adapter included; what caches and results are keyed by."""
         tensors = sorted(self.state_dict(keep_vars=True).items())
-        version = tuple((t.data_ptr(), t._version) for _, t in tensors)
+        # Inference tensors keep no version, but nothing can change them in place outside of inference mode either.
+        version = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for _, t in tensors)
         if self._checksum is None or self._checksum[0] != version:
-            digest = hashlib.sha256()
+            digest = hashlib.sha256(repr((self._mask, self._preprocess)).encode())
             for name, tensor in tensors:
                 plain = tensor.detach().cpu().contiguous()
                 digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
@@ -95,7 +93,9 @@ class Backbone(nn.Module):
         """[B,3,H,W] float in [0,1], RGB -> the same shape, minus the model's mean, over its std, in its dtype."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise TTDError(f"normalize wants float images [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}")
-        return ((images.to(self.device) - self.mean) / self.std).to(self.dtype)
+        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1)
+                     for values in (self._preprocess.mean, self._preprocess.std))
+        return ((images.to(self.device) - mean) / std).to(self.dtype)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Strings -> token ids [N,L] on the model's device; long texts are truncated to the model's context."""
@@ -119,6 +119,10 @@ class Backbone(nn.Module):
     def encode_pixels(self, images: Tensor) -> Tensor:
         """Normalised images [B,3,H,W] -> pixel embeddings [B,D,h,w], not normalised; see `pad` for h, w."""
 
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode_pixels` and `encode_image` of the same images; subclasses run the blocks they share only once."""
+        return self.encode_pixels(images), self.encode_image(images)
+
     @abstractmethod
     def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
         """Soft masks [B,N,H,W] in [0,1] at the images' size.
@@ -141,10 +145,13 @@ class Backbone(nn.Module):
         return pad_to_multiple(images.to(self.device, self.dtype), self.patch)
 
     def similarity(self, pixels: Tensor, text: Tensor) -> Tensor:
-        """Cosine of every pixel with every text: [B,D,h,w], [N,D] -> [B,N,h,w] in [-1,1], at least float32."""
-        text = F.normalize(_at_least_float32(text), dim=-1, eps=EPS)
-        pixels = F.normalize(_at_least_float32(pixels), dim=1, eps=EPS)
-        return torch.einsum("bdhw,nd->bnhw", pixels, text.to(pixels))
+        """Cosine of every pixel with every text: [B,D,h,w], [N,D] -> [B,N,h,w] in [-1,1], at least float32.
+
+        `text` may also be [B,N,D]: N texts of its own for each picture.
+        """
+        text = F.normalize(at_least_float32(text), dim=-1, eps=EPS)
+        pixels = F.normalize(at_least_float32(pixels), dim=1, eps=EPS)
+        return torch.einsum("bdhw,nd->bnhw" if text.ndim == 2 else "bdhw,bnd->bnhw", pixels, text.to(pixels))
 
     def soft_mask(self, similarity: Tensor) -> Tensor:
         """`sigmoid(a (S - b))`: cosines of any shape -> [0,1]."""
@@ -152,9 +159,7 @@ class Backbone(nn.Module):
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B,N,h,w] -> [B,N,H,W], bilinear, align_corners False."""
+    """[B,N,h,w] -> [B,N,H,W], bilinear, align_corners False; N may be 0."""
+    if maps.shape[1] == 0:
+        return maps.new_empty(*maps.shape[:2], *size)
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from core.backbones.base import Backbone, resize_maps
+from core.backbones.towers import to_map
 from core.errors import TTDError
 
 
@@ -12,6 +13,13 @@ class CLIPBackbone(Backbone):
     def encode_pixels(self, images: Tensor) -> Tensor:
         """Normalised [B,3,H,W] -> [B,D,ceil(H/patch),ceil(W/patch)], not normalised."""
         return self.visual.dense(self.pad(images)[0], self.head)
+
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixel and pooled embeddings [B,D,h,w], [B,D]: all blocks but the last are run once for both."""
+        visual = self.visual
+        x, grid = visual.before_block(self.pad(images)[0], len(visual.blocks) - 1)
+        dense = to_map(visual.readout.dense(visual.last_block(x, grid, self.head)), grid)
+        return dense, visual.readout.pooled(visual.blocks[-1](x), visual.prefix)
 
     def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
         """See `Backbone.masks`: soft mask on the patch grid, resized, padding cropped, PAMR at the images' size."""

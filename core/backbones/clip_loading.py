@@ -15,6 +15,7 @@ from core.backbones.weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
     WEIGHTS,
+    check_tensors,
     existing_file,
     hub,
     is_torchscript,
@@ -30,7 +31,8 @@ def load_clip(arch: str, weights: str | Path | None) -> CLIPBackbone:
     """Any arch but TCL (see `load_backbone`) -> its backbone in float32 on the CPU, without a head set."""
     model, name = load_openclip_model(arch, weights)
     return CLIPBackbone(openclip.vision_tower(model, arch), openclip.text_tower(model, arch), tokenizer(name),
-                        openclip.preprocess(model), logit_scale=model.logit_scale, mask=_mask_mapping(name))
+                        openclip.preprocess(model), logit_scale=float(model.logit_scale.detach().exp()),
+                        mask=_mask_mapping(name))
 
 
 def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[nn.Module, str]:
@@ -83,7 +85,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[nn.Module, str]:
                        f"(MODEL from open_clip, such as {', '.join(similar)}), hf-hub:ORG/NAME or local-dir:/path")
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = open_clip.get_pretrained_cfg(name, source) if source in tags and weights is None else {}
-    if not (tag or weights or source):
+    if not (tag or weights or "/" in source or Path(source or "/").expanduser().is_file()):
         raise TTDError(f"{arch}: say which weights, as {name}:TAG with TAG one of {', '.join(tags) or '(none known)'}, "
                        f"or {name}:/path/to/checkpoint")
     model = _skeleton(name, quick_gelu=tag.get("quick_gelu", False))
@@ -117,11 +119,26 @@ def _download(name: str, tag: str, config: dict) -> Path:
 
 
 def _fill(model: nn.Module, path: Path) -> nn.Module:
-    import open_clip
+    """Load `path` into `model`, every tensor and no other, whatever of open_clip's layouts the file has."""
+    from open_clip.convert import convert_state_dict, load_big_vision_weights
+    from open_clip.factory import load_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
 
     with reading(path), quiet():
+        if path.suffix == ".npz":
+            load_big_vision_weights(model, str(path))
+            return model
         # A TorchScript archive cannot be read by weights_only; it holds no pickled code either.
-        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=not is_torchscript(path))
+        state = load_state_dict(str(path), weights_only=not is_torchscript(path))
+        check_tensors(state, path)
+        state = convert_state_dict(model, state)
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)
+        for name in ("logit_scale", "logit_bias"):  # files differ in [] and [1]
+            if name in state and getattr(model, name, None) is not None:
+                state[name] = state[name].reshape(getattr(model, name).shape)
+        # Not open_clip.load_checkpoint: it resizes a position table that does not fit in silence, by another rule.
+        model.load_state_dict(state, strict=True)
     return model
 
 

@@ -66,5 +66,10 @@ def resize_positions(table: Tensor, grid: tuple[int, int], prefix: int) -> Tenso
     if grid == (side, side):
         return table
     square = table[prefix:].T.reshape(1, -1, side, side)
-    resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False).to(table.dtype)
+    resized = F.interpolate(at_least_float32(square), size=grid, mode="bicubic", align_corners=False).to(table.dtype)
     return torch.cat([table[:prefix], resized.flatten(2)[0].T])
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half types become float32; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -19,10 +19,10 @@ KP_SCALE, KP_BIAS = 10.0, 0.25  # knowledge prior: sigmoid(10 (cos - 0.25))
 class GatedConv(nn.Module):
     """`u + tanh(gate) * conv3x3(GELU(LayerNorm over channels(u)))`: [B,C,h,w] -> [B,C,h,w]."""
 
-    def __init__(self, width: int, kernel: int):
+    def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-5)
-        self.conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, u: Tensor) -> Tensor:
@@ -33,24 +33,23 @@ class GatedConv(nn.Module):
 class Stage(nn.Module):
     """Nearest-neighbour upsampling by 2, then two gated convolutions: [B,C,h,w] -> [B,C,2h,2w]."""
 
-    def __init__(self, width: int, kernel: int):
+    def __init__(self, width: int):
         super().__init__()
-        self.conv, self.conv2 = GatedConv(width, kernel), GatedConv(width, kernel)
+        self.conv, self.conv2 = GatedConv(width), GatedConv(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv(F.interpolate(x, scale_factor=2, mode="nearest")))
 
 
 class Masker(nn.Module):
-    """TCL's trained part: copied tail blocks, convolutional decoder, projection, and the mask's scale and bias."""
+    """TCL's trained part: copied tail blocks, convolutional decoder, projection."""
 
-    def __init__(self, blocks: list[Block], stages: int, width: int, dim: int, kernel: int):
+    def __init__(self, blocks: list[Block], stages: int, width: int, dim: int):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.stages = nn.Sequential(*[Stage(width, kernel) for _ in range(stages)])
+        self.stages = nn.Sequential(*[Stage(width) for _ in range(stages)])
         self.ln = nn.LayerNorm(width, eps=1e-5)
         self.proj = nn.Parameter(torch.zeros(width, dim))
-        self.w, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
     def forward(self, tap: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens [B,1+h*w,C] entering the copied blocks -> pixel embeddings [B,D,4h,4w] (two stages)."""
@@ -65,24 +64,11 @@ class TCLBackbone(Backbone):
     """`encode_pixels` = the masker's embedding at stride 4; its cosine is the similarity map (no Sim2Mask, no KP)."""
 
     def __init__(self, visual: VisionTower, text: TextTower, masker: Masker,
-                 tokenizer: Callable[[list[str]], Tensor], preprocess: Preprocess, logit_scale: Tensor):
-        super().__init__(visual, text, tokenizer, preprocess, logit_scale=logit_scale)
+                 tokenizer: Callable[[list[str]], Tensor], preprocess: Preprocess, mask: tuple[float, float]):
+        """mask: (a, b) with `a (S - b)` equal to the checkpoint's learned Sim2Mask logits `w S + b`."""
+        super().__init__(visual, text, tokenizer, preprocess, logit_scale=LOGIT_SCALE, mask=mask)
         self.masker = masker
         self.stride = self.patch // 2 ** len(masker.stages)
-
-    @property
-    def mask_scale(self) -> float:
-        """The checkpoint's learned w."""
-        return float(self.masker.w)
-
-    @property
-    def mask_bias(self) -> float:
-        """From the checkpoint's learned w and b: `w S + b = w (S - mask_bias)`."""
-        return float(-self.masker.b / self.masker.w)
-
-    def soft_mask(self, similarity: Tensor) -> Tensor:
-        """`sigmoid(w S + b)` with the checkpoint's w and b: cosines of any shape -> [0,1]."""
-        return torch.sigmoid(self.masker.w * similarity + self.masker.b)
 
     def _tap(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         return self.visual.before_block(images, len(self.visual.blocks) - len(self.masker.blocks))
@@ -90,6 +76,14 @@ class TCLBackbone(Backbone):
     def encode_pixels(self, images: Tensor) -> Tensor:
         """Normalised [B,3,H,W] -> [B,D,4*ceil(H/patch),4*ceil(W/patch)], not normalised."""
         return self.masker(*self._tap(self.pad(images)[0]))
+
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Masker's pixel embeddings and the frozen CLIP's pooled one [B,D]: the blocks before the tap run once."""
+        x, grid = self._tap(self.pad(images)[0])
+        pixels = self.masker(x, grid)
+        for block in self.visual.blocks[len(self.visual.blocks) - len(self.masker.blocks) :]:
+            x = block(x)
+        return pixels, self.visual.readout.pooled(x, self.visual.prefix)
 
     def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
         """See `Backbone.masks`; TCL's inference graph: soft mask, PAMR on its grid, KP mixing, resize, crop."""

@@ -147,8 +147,10 @@ def shorten(error: Exception, limit: int = 400) -> str:
     return f"{type(error).__name__}: {text[:limit]}{'...' if len(text) > limit else ''}"
 
 
-def check_tensors(state: dict[str, Tensor], path: str | Path) -> None:
-    """TTDError unless every value of `state` is a tensor."""
+def check_tensors(state: Any, path: str | Path) -> None:
+    """TTDError unless `state` is a dict of tensors by name, and not empty."""
+    if not isinstance(state, dict):
+        raise TTDError(f"{path} holds a {type(state).__name__} where a dict of tensors is due: re-save the state dict")
     strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if strange or not state:
         reason = ", ".join(strange[:5]) or "it is empty"
