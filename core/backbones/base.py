@@ -147,8 +147,11 @@ class Backbone(nn.Module):
     def similarity(self, pixels: Tensor, text: Tensor) -> Tensor:
         """Cosine of every pixel with every text: [B,D,h,w], [N,D] -> [B,N,h,w] in [-1,1], at least float32.
 
-        `text` may also be [B,N,D]: N texts of its own for each picture.
+        `text` may also be [B,N,D]: N texts of its own for each picture. TTDError when the two have different D.
         """
+        if pixels.ndim != 4 or text.ndim not in (2, 3) or text.shape[-1] != pixels.shape[1]:
+            raise TTDError(f"pixel embeddings {list(pixels.shape)} and text embeddings {list(text.shape)} do not go "
+                           "together: [B,D,h,w] and [N,D] of one model are due")
         text = F.normalize(at_least_float32(text), dim=-1, eps=EPS)
         pixels = F.normalize(at_least_float32(pixels), dim=1, eps=EPS)
         return torch.einsum("bdhw,nd->bnhw" if text.ndim == 2 else "bdhw,bnd->bnhw", pixels, text.to(pixels))
