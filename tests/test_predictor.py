@@ -1,5 +1,7 @@
 """The Predictor and its geometry, against torch's interpolation, hand computation and planted pictures."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -244,3 +246,24 @@ def test_texts_must_be_a_list(texts):
     predictor.set_image(planted(8, 8, 0, 0))
     with pytest.raises(TTDError, match="list"):
         predictor.maps(texts)
+
+
+def test_crf_without_its_package_is_one_line_before_any_picture(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(TTDError, match="pydensecrf2"):
+        Predictor(ColourBackbone(), refine="crf")
+
+
+def test_crf_sharpens_each_mask_along_the_picture():
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional extra")
+    image = planted(48, 64, 12, 20, side=22)
+    truth = torch.zeros(48, 64, dtype=torch.bool)
+    truth[12:34, 20:42] = True
+    errors = []
+    for refine in (None, "crf"):
+        predictor = Predictor(ColourBackbone(), 48, refine=refine)
+        predictor.set_image(image)
+        masks = predictor.soft_masks(["red", "blue"])
+        assert masks.shape == (2, 48, 64) and masks.min() >= 0 and masks.max() <= 1
+        errors.append(((masks[0] > 0.5) != truth).sum().item())
+    assert errors[1] < errors[0] and errors[1] <= 10
