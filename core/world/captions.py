@@ -13,11 +13,11 @@ from core.world.objects import NOUNS
 from core.world.palette import COLOURS
 from core.world.picture import UNSEEN, Contents
 
-SCENE_SHARE = 0.25  # captions that name a scene
+SCENE_SHARE = 0.18  # captions that name a scene
 ABSENT_SHARE = 0.34  # captions with a noun or colour that is not in the picture
-COLOUR_SHARE = 0.62  # named things whose colour is named too
+COLOUR_SHARE = 0.52  # named things whose colour is named too
 SHORT_SHARE = 0.05  # captions of one to three words
-CLOSING_SHARE = 0.4
+CLOSING_SHARE = 0.33
 FILLER_SHARE = 0.08  # named things with an adjective that nobody can see
 
 # Closing and opening phrases: function words in the proportion of running English, content words nobody can see.
@@ -88,7 +88,7 @@ def _absent_colour(noun: str, seen: Visible, rng: np.random.Generator, unseen: b
 def _thing_phrases(contents: Contents, rng: np.random.Generator, wrong_colour: bool, unseen: bool) -> list[str]:
     """Name one to three things, some with their colour; with `wrong_colour` the first gets an absent one."""
     seen = visible_words(contents)
-    count = min(len(contents.things), 1 + rng.choice(3, p=(0.3, 0.45, 0.25)))
+    count = min(len(contents.things), 1 + rng.choice(3, p=(0.1, 0.4, 0.5)))
     phrases = []
     for i in rng.choice(len(contents.things), count, replace=False):
         thing = contents.things[i]

@@ -113,7 +113,7 @@ def _draw_colour(noun: str, rng: np.random.Generator, unseen: bool) -> str:
 
 
 def _place(noun: str, colour: str, rng: np.random.Generator) -> Thing:
-    half = float(np.exp(rng.uniform(np.log(0.15), np.log(0.31))))
+    half = float(np.exp(rng.uniform(np.log(0.19), np.log(0.34))))
     x, y = rng.uniform(0.75 * half, 1 - 0.75 * half, 2)
     return Thing(noun, colour, float(x), float(y), half, float(rng.uniform(-32, 32)), bool(rng.random() < 0.5))
 
@@ -140,7 +140,7 @@ def _draw_scenes(rng: np.random.Generator) -> dict:
 
 def draw_contents(rng: np.random.Generator, size: int, *, unseen: bool) -> Contents:
     """Draw one picture's contents: 1-4 things of distinct nouns, 1 or 2 scenes; `unseen` allows the held-out pairs."""
-    count = 1 + rng.choice(4, p=(0.2, 0.35, 0.3, 0.15))
+    count = 1 + rng.choice(4, p=(0.28, 0.4, 0.22, 0.1))
     nouns = rng.choice(NOUNS, count, replace=False, p=noun_frequencies())
     placed: list[tuple[Thing, np.ndarray, int]] = []
     for noun in nouns:
