@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from core.errors import TTDError
+
 
 @dataclass(frozen=True)
 class Word:
@@ -41,13 +43,30 @@ def split_words(text: str) -> list[Word]:
     return words
 
 
-@lru_cache(maxsize=1)
-def stopwords() -> frozenset[str]:
-    """The shipped function words (core/stopwords.txt), lower case."""
+@lru_cache(maxsize=2)
+def stopwords(source: str = "shipped") -> frozenset[str]:
+    """Function words, lower case: those that ship with the project (core/stopwords.txt), or NLTK's English list.
+
+    Raises TTDError for "nltk" where NLTK or its list is not installed, and for another source.
+    """
+    if source == "nltk":
+        return _nltk_stopwords()
+    if source != "shipped":
+        raise TTDError(f"unknown list of stop words {source!r}: use shipped or nltk")
     lines = (Path(__file__).parent / "stopwords.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
-def is_stopword(word: str) -> bool:
+def _nltk_stopwords() -> frozenset[str]:
+    try:
+        from nltk.corpus import stopwords as corpus
+
+        return frozenset(corpus.words("english"))
+    except (ImportError, LookupError):
+        raise TTDError("NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', or use the "
+                       "list that ships (--stopwords alone)") from None
+
+
+def is_stopword(word: str, source: str = "shipped") -> bool:
     """Whether `word` is a function word, whatever its case; typographic apostrophes count as plain ones."""
-    return word.casefold().replace("’", "'") in stopwords()
+    return word.casefold().replace("’", "'") in stopwords(source)

@@ -64,16 +64,17 @@ def model_options(arch: str = "tiny") -> argparse.ArgumentParser:
     return parser
 
 
-def view_options() -> argparse.ArgumentParser:
-    """Parent parser with the options that say how a picture is looked at."""
+def view_options(size: str = "twice the model's own size", pamr: bool = True) -> argparse.ArgumentParser:
+    """Parent parser with the options that say how a picture is looked at; `size` is the default of --image in words."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("inference")
     group.add_argument("--image", type=positive_int, metavar="PIXELS",
-                       help="short side of the picture at scale 1 (default: twice the model's own size)")
+                       help=f"short side of the picture at scale 1 (default: {size})")
     group.add_argument("--scales", type=positive_float, nargs="+", default=[1.0], metavar="S",
                        help="scales whose maps are averaged (default: 1.0)")
     group.add_argument("--hflip", action="store_true", help="also average with the mirrored picture")
-    group.add_argument("--pamr", action="store_true", help="refine the maps along the picture's edges (PAMR)")
+    if pamr:
+        group.add_argument("--pamr", action="store_true", help="refine the maps along the picture's edges (PAMR)")
     return parser
 
 
