@@ -1,0 +1,128 @@
+"""Tags against the true ones: precision, recall, F1, accuracy and mAP of every method, and what needs no model.
+
+    python evaluate_classification.py --root ../world/cc3m_for_evaluation --arch "tiny_96_[1.0]@pixel"
+    python evaluate_classification.py --root ../cc3m_for_evaluation/ --arch "TCL_224_[1.0]@pixel" \\
+        "TCL_224_[1.0]@pixel+TTD" --plot curves.png --json scores.json
+
+NAME is a result of produce_tags_from_text.py, looked for in --out. Every word occurrence of every caption counts once;
+mAP is the average precision over all words by their normalised scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import run, say
+
+if TYPE_CHECKING:
+    from core.tag_evaluation import Method, Row
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="../cc3m_for_evaluation", metavar="PATH",
+                        help="the set with the true tags (default: %(default)s)")
+    parser.add_argument("--arch", nargs="+", required=True, metavar="NAME",
+                        help="results: names as in --out, with or without .jsonl, or paths")
+    parser.add_argument("--out", type=Path, default=Path("results_tags"), metavar="FOLDER",
+                        help="where the results are (default: ./%(default)s)")
+    parser.add_argument("--allow-missing", action="store_true",
+                        help="score the captions that match; otherwise a missing, extra or changed one is an error")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the precision-recall curves")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line per method and the table; write the picture and the JSON that were asked for."""
+    args = get_args_parser().parse_args(argv)
+    from core.tag_evaluation import baseline_rows, find_result, load_method, load_truth, method_rows
+
+    paths = [find_result(name, args.out) for name in args.arch]
+    description, truth = load_truth(args.root)
+    methods = [load_method(path, truth) for path in paths]
+    report_problems(methods, args.allow_missing)
+    baselines, notes = baseline_rows(truth)
+    rows = [row for method in methods for row in method_rows(method)] + baselines
+    for row in rows[: 2 * len(methods) : 2]:
+        print(published_line(row))
+    print(f"\n{description}\n{table(rows)}")
+    for note in notes:
+        say(note)
+    if args.json:
+        write(args.json, json.dumps({"root": str(args.root), "rows": [as_dict(row) for row in rows]}, indent=1) + "\n")
+    if args.plot:
+        plot(args.plot, methods, rows, baselines)
+    return 0
+
+
+def published_line(row: Row) -> str:
+    """`[NAME] Precision: 88.3, Recall: 78.0, F1: 82.8, Acc: 91.0`, in percent."""
+    named = zip(("Precision", "Recall", "F1", "Acc"), row.scores, strict=True)
+    return f"[{row.name}] " + ", ".join(f"{name}: {100 * value:.1f}" for name, value in named)
+
+
+def report_problems(methods: Sequence[Method], allowed: bool) -> None:
+    """Say what does not match; TTDError unless that is allowed."""
+    lines = [f"{method.name}: {'; '.join(method.problems)}" for method in methods if method.problems]
+    if lines and not allowed:
+        raise TTDError(f"{' | '.join(lines)}. Add --allow-missing to score the captions that match")
+    for line in lines:
+        say(f"left out: {line}")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, in percent."""
+    width = max(len(row.name) for row in rows)
+    lines = [f"{'':{width}}      P      R     F1    Acc    mAP  threshold"]
+    for row in rows:
+        area = "" if row.average_precision is None else f"{100 * row.average_precision:.1f}"
+        cut = "" if row.threshold is None else f"{row.threshold:.3f}"
+        lines.append(f"{row.name:{width}}" + "".join(f"{100 * value:7.1f}" for value in row.scores) +
+                     f"{area:>7}{cut:>11}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_dict(row: Row) -> dict:
+    """A row for JSON, fractions."""
+    return {"name": row.name.strip(), **row.scores._asdict(), "average_precision": row.average_precision,
+            "threshold": row.threshold}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file. TTDError when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None
+
+
+def plot(path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: Sequence[Row]) -> None:
+    """Draw a curve per method with the point where it cut, and a point per baseline."""
+    from core.curves import Curve, Point, draw_precision_recall
+    from core.tag_metrics import precision_recall_curve
+
+    curves = []
+    for method, row in zip(methods, rows[::2], strict=False):
+        precision, recall, _ = precision_recall_curve(method.norms, method.truth)
+        label = f"{method.name}  (mAP {100 * row.average_precision:.1f}, F1 {100 * row.scores.f1:.1f})"
+        curves.append(Curve(label, recall, precision, (row.scores.recall, row.scores.precision)))
+    points = [Point(f"{row.name}  (F1 {100 * row.scores.f1:.1f})", row.scores.recall, row.scores.precision)
+              for row in baselines]
+    picture = draw_precision_recall(curves, points)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise TTDError(f"{path}: cannot be written ({error}); name a file that ends in .png") from None
+
+
+if __name__ == "__main__":
+    run(main)
