@@ -245,10 +245,10 @@ def _shards(tars: list[Path], root: Path) -> RecordSet:
 def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]:
     """All groups of files of one tar; a damaged tar ends with a `Skipped` that says so."""
     shard = path.relative_to(root).as_posix()
+    problems: list[Exception] = []
     try:
         with tarfile.open(path, "r:") as tar:
-            files = (member for member in tar if member.isfile())
-            for key, members in itertools.groupby(files, lambda member: _key(member.name)):
+            for key, members in itertools.groupby(_files(tar, problems), lambda member: _key(member.name)):
                 parts = {os.path.splitext(member.name)[1].lower(): member for member in members}
                 tar.members.clear()  # tarfile remembers every file it has seen
                 image = next((parts[ending] for ending in SUFFIXES if ending in parts), None)
@@ -262,7 +262,17 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
                                lambda member=text, tar=tar: _content(tar.extractfile(member).read(),
                                                                      Path(member.name).suffix))
     except (tarfile.TarError, OSError, EOFError) as error:
-        yield Skipped(next(number), shard, f"damaged or compressed tar: {_reason(error)}")
+        problems.append(error)
+    if problems:
+        yield Skipped(next(number), shard, f"damaged or compressed tar: {_reason(problems[0])}")
+
+
+def _files(tar: tarfile.TarFile, problems: list[Exception]) -> Iterator[tarfile.TarInfo]:
+    """The files of a tar up to its first damage, which goes into `problems`: what lies before it can be used."""
+    try:
+        yield from (member for member in tar if member.isfile())
+    except (tarfile.TarError, OSError, EOFError) as error:
+        problems.append(error)
 
 
 def _key(name: str) -> str:

@@ -41,9 +41,10 @@ def precision_recall_curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.nd
     """Precision, recall and threshold (kept when >=) at every distinct score [W], from the highest down: [N] each."""
     scores, truth = _flat(scores, truth, float)
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # equal scores are kept or cut together
+    ranked = scores[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores are kept or cut together
     hits = np.cumsum(truth[order])[ends]
-    return hits / (ends + 1), hits / max(1, int(truth.sum())), scores[order][ends]
+    return hits / (ends + 1), hits / max(1, int(truth.sum())), ranked[ends]
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
