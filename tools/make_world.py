@@ -3,6 +3,7 @@
     python tools/make_world.py --out ../world --train 40000 --val 500 --seed 0
     python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1     # a separate split for tuning
     python tools/make_world.py --demo weights/tiny                                 # only the picture of demo.py
+    python tools/make_world.py --sheet docs/world.png                              # only 16 pictures side by side
 
 The same arguments give the same bytes. Layout and statistics: docs/world.md.
 """
@@ -22,6 +23,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, help="folder of the world; made when missing")
     target.add_argument("--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder")
+    target.add_argument("--sheet", type=Path, help="only write 16 pictures side by side as this PNG")
     parser.add_argument("--train", type=int, default=40000, help="training pairs (default 40000; 0 for none)")
     parser.add_argument(
         "--val", type=int, default=500, help="evaluation pictures with true tags and masks (default 500)"
@@ -49,11 +51,15 @@ def main(argv: list[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 
-    from core.world.demo_scene import write_demo
+    from core.world.demo_scene import write_demo, write_sheet
     from core.world.writer import WorldConfig, make_world
 
     if args.demo:
         print(f"{args.demo}/demo.jpg: {write_demo(args.demo)}")
+        return 0
+    if args.sheet:
+        write_sheet(args.sheet)
+        print(args.sheet)
         return 0
     config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The hand-picked picture that `demo.py` shows when it is given none."""
+"""The hand-picked picture that `demo.py` shows when it is given none, and the contact sheet of the docs."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from core.errors import TTDError
 from core.world.captions import true_tags
 from core.world.picture import Contents, Thing, index_map, render
+from core.world.sample import make_sample
 from core.world.writer import encode_jpeg
 
 CONTENTS = Contents(
@@ -41,3 +42,19 @@ def write_demo(folder: Path, size: int = 384) -> str:
     except OSError as error:
         raise TTDError(f"cannot write the demo picture into {folder} ({error.strerror})") from error
     return text
+
+
+def contact_sheet(seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96) -> np.ndarray:
+    """The first validation pictures of a world side by side -> uint8 RGB [rows * size, columns * size, 3]."""
+    pictures = [make_sample(seed, "val", i, size).image for i in range(columns * rows)]
+    return np.concatenate([np.concatenate(pictures[r * columns : (r + 1) * columns], 1) for r in range(rows)])
+
+
+def write_sheet(path: Path) -> None:
+    """Write the contact sheet as PNG. Raises TTDError if it cannot."""
+    from PIL import Image
+
+    try:
+        Image.fromarray(contact_sheet()).quantize(160).save(path, optimize=True)
+    except (OSError, ValueError) as error:
+        raise TTDError(f"cannot write the contact sheet {path} ({error})") from error
