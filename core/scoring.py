@@ -3,8 +3,8 @@
     score_batch(load_backbone("tiny"), [read_image("dog.jpg")], ["a dog runs"])[0].scores["pixel"]    # [3]
 
 Scorers: `pixel` = the word's cosine with its nearest pixel (TTD); `image` = with the pooled image embedding; `text` =
-with the embedding of the whole caption. Every distinct word of a batch is encoded once, nothing is kept between
-batches, and a caption's scores depend on its batch by rounding only.
+with the embedding of the whole caption. Every distinct word and every picture of a batch is encoded once; nothing is
+kept between batches, and a caption's scores depend on its batch by rounding only.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ def score_batch(backbone: Backbone, images: Sequence[np.ndarray], captions: Sequ
         scales, hflip: maps are averaged over scales and the mirrored picture before the maximum is taken.
     Raises TTDError for unknown scorers and for scales or sizes that are not positive.
     """
-    prepared = [prepare(image, image_size or backbone.image_size, scales) for image in images]
-    return score_prepared(backbone, prepared, captions, scorers, scales=scales, hflip=hflip)
+    size = image_size or backbone.image_size
+    ready = {id(image): prepare(image, size, scales) for image in {id(image): image for image in images}.values()}
+    return score_prepared(backbone, [ready[id(image)] for image in images], captions, scorers, scales=scales,
+                          hflip=hflip)
 
 
 @torch.no_grad()
@@ -75,26 +77,22 @@ def score_prepared(backbone: Backbone, pictures: Sequence[Prepared], captions: S
     check_settings(scorers, scales)
     words = [split_words(caption) for caption in captions]
     numbers = {text: i for i, text in enumerate(dict.fromkeys(word.text for row in words for word in row))}
+    own = [[numbers[word.text] for word in row] for row in words]
     embedded = encode_texts(backbone, list(numbers))  # [U, D]
-    whole = encode_texts(backbone, captions) if "text" in scorers else None  # [B, D]
-    whole_scale = min(range(len(scales)), key=lambda i: abs(scales[i] - 1)) if "image" in scorers else None
-    results: list[Scored | None] = [Scored([], {name: torch.zeros(0) for name in scorers},
-                                           torch.zeros(0, 2, dtype=torch.long)) for _ in words]
-    for rows in _groups(pictures, words, hflip):
-        index = _padded([[numbers[word.text] for word in words[row]] for row in rows]).to(embedded.device)
-        views, pooled = _encode(backbone, [pictures[row] for row in rows], hflip, whole_scale)
-        scores, cells = _pixel_scores(backbone, views, embedded, index, [len(words[row]) for row in rows])
-        found = {"pixel": scores}
-        if pooled is not None:
-            found["image"] = torch.einsum("bkd,bd->bk", embedded[index], pooled)
-        if whole is not None:
-            found["text"] = torch.einsum("bkd,bd->bk", embedded[index], whole[rows])
-        sizes = torch.tensor([pictures[row].size for row in rows])
-        xy = cells_to_pixels(cells, finest_grid(views), sizes[:, :1], sizes[:, 1:])  # [b, K, 2]
-        found = {name: found[name].cpu() for name in scorers}
-        for i, row in enumerate(rows):
-            count = len(words[row])
-            results[row] = Scored(words[row], {name: found[name][i, :count] for name in scorers}, xy[i, :count])
+    whole = _columns(embedded, encode_texts(backbone, captions), own) if "text" in scorers else None
+    results = [Scored(row, {name: torch.zeros(len(row)) for name in scorers},
+                      torch.zeros(len(row), 2, dtype=torch.long)) for row in words]
+    for group in _groups(pictures, own, hflip):
+        index = [[number for row in rows for number in own[row]] for rows in group]  # words of all of its captions
+        found, xy = _score_pictures(backbone, [pictures[rows[0]] for rows in group], embedded, index,
+                                    "image" in scorers, scales, hflip)
+        for i, rows in enumerate(group):
+            start = 0
+            for row in rows:
+                part = slice(start, start := start + len(own[row]))
+                scores = {name: values[i][part] for name, values in found.items()}
+                scores |= {"text": whole[row]} if whole else {}
+                results[row] = Scored(words[row], {name: scores[name] for name in scorers}, xy[i, part])
     return results
 
 
@@ -119,54 +117,66 @@ def check_settings(scorers: Sequence[str], scales: Sequence[float]) -> None:
         raise TTDError(f"scales must be positive numbers, got {list(scales)}; the usual ones are 1.0 0.5 1.5 2.0")
 
 
-def _groups(pictures: Sequence[Prepared], words: Sequence[list[Word]], hflip: bool) -> list[list[int]]:
-    """Rows that can be encoded together (same size at every scale, some words), longest captions first.
+def _groups(pictures: Sequence[Prepared], own: Sequence[list[int]], hflip: bool) -> list[list[list[int]]]:
+    """Pictures that can be encoded together: same size at every scale, those with most words first, none without.
 
+    A picture is the list of its captions' rows: the same `Prepared` object under several captions is encoded once.
     Sizes, not neighbours, decide what a picture is resized or padded to, so results cannot depend on the batch.
     """
-    by_shape: dict[tuple, list[int]] = {}
+    captions: dict[int, list[int]] = {}
     for row, picture in enumerate(pictures):
-        if words[row]:
-            by_shape.setdefault(tuple(scaled.shape for scaled in picture.scaled), []).append(row)
+        if own[row]:
+            captions.setdefault(id(picture), []).append(row)
+    by_shape: dict[tuple, list[list[int]]] = {}
+    for rows in captions.values():
+        by_shape.setdefault(tuple(scaled.shape for scaled in pictures[rows[0]].scaled), []).append(rows)
     groups = []
-    for shapes, rows in by_shape.items():
-        rows.sort(key=lambda row: -len(words[row]))
+    for shapes, members in by_shape.items():
+        members.sort(key=lambda rows: -sum(len(own[row]) for row in rows))
         pixels = max(shape[-1] * shape[-2] for shape in shapes) * (1 + hflip)
         step = max(1, FORWARD_PIXELS // pixels)
-        groups += [rows[start : start + step] for start in range(0, len(rows), step)]
+        groups += [members[start : start + step] for start in range(0, len(members), step)]
     return groups
 
 
-def _encode(backbone: Backbone, pictures: Sequence[Prepared], hflip: bool,
-            whole_scale: int | None) -> tuple[list[View], Tensor | None]:
-    """Views of all scales of pictures of one size, and their pooled embeddings [B, D] at scale `whole_scale`."""
-    views, pooled = [], None
-    for i, images in enumerate(zip(*(picture.scaled for picture in pictures), strict=True)):
-        more, whole = encode_views(backbone, torch.stack(images), hflip, pooled=i == whole_scale)
-        views += more
-        pooled = pooled if whole is None else whole
-    return views, pooled
+def _score_pictures(backbone: Backbone, pictures: Sequence[Prepared], embedded: Tensor, index: list[list[int]],
+                    pooled: bool, scales: Sequence[float], hflip: bool) -> tuple[dict[str, Sequence[Tensor]], Tensor]:
+    """Scores of pictures of one size: {"pixel", "image" if `pooled`: B rows [K]}, and nearest pixels [B, K, 2].
 
-
-def _pixel_scores(backbone: Backbone, views: Sequence[View], embedded: Tensor, index: Tensor,
-                  counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Maximum of each word's average map and its cell: [B, K] float32, [B, K] int64.
-
-    embedded [U, D]; index [B, K] into it, padded; counts = words of each picture, descending.
+    embedded [U, D]; index = the rows of it that each picture's words have, longest first. The pooled embedding is
+    that of the scale nearest to 1.
     """
-    scores = torch.zeros(index.shape, device=index.device)
-    cells = torch.zeros_like(index)
-    grid = finest_grid(views)
-    for start in range(0, index.shape[1], WORDS):
+    nearest = min(range(len(scales)), key=lambda i: abs(scales[i] - 1))
+    views, whole = [], None
+    for i, images in enumerate(zip(*(picture.scaled for picture in pictures), strict=True)):
+        more, vectors = encode_views(backbone, torch.stack(images), hflip, pooled and i == nearest)
+        views += more
+        whole = whole if vectors is None else vectors
+    scores, cells = _pixel_scores(backbone, views, embedded, index)
+    height, width = torch.tensor([picture.size for picture in pictures]).T[..., None]  # [B, 1] each
+    found = {"pixel": scores} | ({} if whole is None else {"image": _columns(embedded, whole, index)})
+    return found, cells_to_pixels(cells, finest_grid(views), height, width)
+
+
+def _columns(embedded: Tensor, vectors: Tensor, index: Sequence[list[int]]) -> list[Tensor]:
+    """Products of chosen rows of `embedded` [U, D] with each of `vectors` [B, D] -> B tensors [K_b], on the CPU."""
+    table = (embedded @ vectors.T).cpu()  # one product for all: words are shared
+    return [table[rows, i] for i, rows in enumerate(index)]
+
+
+def _pixel_scores(backbone: Backbone, views: Sequence[View], embedded: Tensor,
+                  index: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Maximum of each word's average map and its cell: [B, K] float32, [B, K] int64, on the CPU.
+
+    embedded [U, D]; index = the rows of it that each picture's words have, longest first.
+    """
+    counts, grid = [len(row) for row in index], finest_grid(views)
+    padded = torch.tensor([row + [0] * (counts[0] - len(row)) for row in index]).to(embedded.device)  # [B, K]
+    scores, cells = torch.zeros(padded.shape, device=embedded.device), torch.zeros_like(padded)
+    for start in range(0, counts[0], WORDS):
         part = slice(start, start + WORDS)
         rows = sum(count > start for count in counts)  # the first ones: counts descend
-        text = embedded[index[:rows, part]]  # [rows, k, D]
+        text = embedded[padded[:rows, part]]  # [rows, k, D]
         maps = average_maps(backbone, [view.first(rows) for view in views], text)
         scores[:rows, part], cells[:rows, part] = peak_cells(maps, grid)
-    return scores, cells
-
-
-def _padded(rows: list[list[int]]) -> Tensor:
-    """Lists of numbers -> [B, K] int64, padded with 0."""
-    width = max(map(len, rows))
-    return torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    return scores.cpu(), cells.cpu()

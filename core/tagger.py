@@ -39,7 +39,7 @@ def load_batches(items: Iterable[Item], protocol: TagProtocol, batch: int, worke
         try:
             while True:
                 while len(pending) <= AHEAD and (chunk := list(islice(items, batch))):
-                    pending.append([(item, _start(pool, item, protocol)) for item in chunk])
+                    pending.append(_start(pool, chunk, protocol))
                 if not pending:
                     return
                 yield _collect(pending.popleft())
@@ -47,10 +47,18 @@ def load_batches(items: Iterable[Item], protocol: TagProtocol, batch: int, worke
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(pool: ThreadPoolExecutor, item: Item, protocol: TagProtocol) -> Future | None:
-    if isinstance(item, Skipped) or not split_words(item.text):
-        return None
-    return pool.submit(lambda: prepare(read_record(item), protocol.image_size, protocol.scales))
+def _start(pool: ThreadPoolExecutor, chunk: list[Item], protocol: TagProtocol) -> list[tuple[Item, Future | None]]:
+    """Ask for the picture of every item that has words; captions of the same picture share it."""
+    asked: dict[object, Future] = {}
+    for item in chunk:
+        if isinstance(item, Record) and item.image not in asked and split_words(item.text):
+            asked[item.image] = pool.submit(_read, item, protocol)
+    return [(item, asked.get(item.image) if isinstance(item, Record) and split_words(item.text) else None)
+            for item in chunk]
+
+
+def _read(record: Record, protocol: TagProtocol) -> Prepared:
+    return prepare(read_record(record), protocol.image_size, protocol.scales)
 
 
 def _collect(chunk: list[tuple[Item, Future | None]]) -> Batch:

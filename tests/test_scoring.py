@@ -213,3 +213,16 @@ def test_fifty_photographs_with_all_five_captions(clip):
 def test_bad_settings_are_one_line(clip, options):
     with pytest.raises(TTDError):
         score_batch(clip, pictures((32, 32)), ["a dog"], **options)
+
+
+def test_a_picture_with_several_captions_is_encoded_once(clip, monkeypatch):
+    seen, encode = [], clip.encode_both
+    first, second = pictures((32, 32), (40, 64))
+    separate = score_batch(clip, [first, second.copy(), first.copy(), second], ["a dog", "cat", "", "two dogs"])
+    monkeypatch.setattr(clip, "encode_both", lambda images: seen.append(len(images)) or encode(images))
+    together = score_batch(clip, [first, second, first, second], ["a dog", "cat", "", "two dogs"])
+    assert seen == [1, 1]
+    for one, other in zip(together, separate, strict=True):
+        assert one.words == other.words and torch.equal(one.xy, other.xy)
+        for name in SCORERS:
+            torch.testing.assert_close(one.scores[name], other.scores[name], atol=1e-6, rtol=0)

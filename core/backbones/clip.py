@@ -15,11 +15,12 @@ class CLIPBackbone(Backbone):
         return self.visual.dense(self.pad(images)[0], self.head)
 
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixel and pooled embeddings [B,D,h,w], [B,D]: all blocks but the last are run once for both."""
-        visual = self.visual
+        """Pixel and pooled embeddings [B,D,h,w], [B,D]: the blocks that both share are run once."""
+        visual, last = self.visual, self.visual.blocks[-1]
         x, grid = visual.before_block(self.pad(images)[0], len(visual.blocks) - 1)
-        dense = to_map(visual.readout.dense(visual.last_block(x, grid, self.head)), grid)
-        return dense, visual.readout.pooled(visual.blocks[-1](x), visual.prefix)
+        whole = last(x)
+        tokens = whole[:, visual.prefix :] if self.head == "vanilla" else visual.last_block(x, grid, self.head)
+        return to_map(visual.readout.dense(tokens), grid), visual.readout.pooled(whole, visual.prefix)
 
     def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
         """See `Backbone.masks`: soft mask on the patch grid, resized, padding cropped, PAMR at the images' size."""
