@@ -24,7 +24,7 @@ def read_index(path: Path) -> np.ndarray:
     image = _decoded(path)
     values = np.asarray(image)
     if values.ndim == 3:
-        colours = values[..., : 1 if image.mode in ("LA", "PA") else 3]
+        colours = _colours(image, values)
         if (colours != colours[..., :1]).any():
             raise TTDError(f"{path}: colour-coded ({image.mode}); wanted one label value a pixel, as in the release's "
                            "palette or grey masks (colours are not unique in these sets)")
@@ -52,21 +52,17 @@ def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
     return table[labels]
 
 
-def read_prediction(dataset: Dataset, path: Path) -> np.ndarray:
-    """A predicted label map, uint8 [H, W]: the values of `dataset.label_values`, 255 where nothing was predicted.
-
-    Raises TTDError: unreadable, or a value that the set does not have.
-    """
-    labels = read_index(path)
-    if unknown := _unknown(labels, (*dataset.label_values, dataset.ignore, IGNORED)):
-        raise TTDError(f"{path}: label {_listed(unknown)}, but {dataset.name} has {label_range(dataset)}")
-    return labels
+def wrong_labels(dataset: Dataset, labels: np.ndarray) -> str:
+    """What is wrong with predicted labels uint8 [H, W], "" for nothing: they are `dataset.label_values`, or 255."""
+    unknown = _unknown(labels, (*dataset.label_values, dataset.ignore, IGNORED))
+    return f"label {_listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
 
 
 def read_foreground(path: Path) -> np.ndarray:
     """A foreground mask, bool [H, W]: what is not 0. TTDError when it is missing or unreadable."""
-    values = np.asarray(_decoded(path))
-    return values.any(axis=-1) if values.ndim == 3 else values != 0
+    image = _decoded(path)
+    values = np.asarray(image)
+    return _colours(image, values).any(axis=-1) if values.ndim == 3 else values != 0
 
 
 def ignored_values(dataset: Dataset) -> tuple[int, ...]:
@@ -112,6 +108,11 @@ def _decoded(path: Path) -> Image.Image:
         except Exception as error:  # decoders raise nearly any type on damaged bytes
             reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:100] or type(error).__name__
             raise TTDError(f"{path}: cannot be read as a mask ({reason})") from None
+
+
+def _colours(image: Image.Image, values: np.ndarray) -> np.ndarray:
+    """Values [H, W, C] of a picture without its transparency."""
+    return values[..., : 1 if image.mode in ("LA", "PA") else 3]
 
 
 def _unknown(labels: np.ndarray, allowed: tuple[int, ...]) -> list[int]:

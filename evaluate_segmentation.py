@@ -1,0 +1,97 @@
+"""Label maps against the truth: mIoU, false positives and false negatives over a whole set.
+
+    python3 evaluate_segmentation.py --data VOC2012 --tag "TCL+TTD@VOC2012" \\
+        --pred "./results/TCL@VOC2012@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
+    python evaluate_segmentation.py --data my_set.yaml --pred results/NAME --per-class --gallery 4 --json scores.json
+
+Per class over the whole set, IoU = TP/(TP+FP+FN), FPR = FP/(TP+FP+FN), FNR = FN/(TP+FP+FN); classes that occur
+neither in truth nor in prediction are left out; the three means sum to 1. Below it: what needs no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import run
+from tools.evaluation import evaluation_options, progress_bar, report_left_out, save_gallery, write
+
+if TYPE_CHECKING:
+    from core.seg_evaluation import Evaluation
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[evaluation_options("results")])
+    parser.add_argument("--data", metavar="NAME",
+                        help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, PascalContext, VOC20, Context59, "
+                             "World or a YAML file (default: the set in the folder's name)")
+    parser.add_argument("--per-class", action="store_true", help="print the scores of every class")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the published line, the protocol and the baselines; write what was asked for."""
+    args = get_args_parser().parse_args(argv)
+    from core.datasets import open_dataset
+    from core.predictions import data_of, find_folder, read_protocol
+    from core.seg_evaluation import evaluate
+    from core.seg_report import class_rows, class_table, means_table, protocol_line, published_line, to_csv
+
+    folder = find_folder(args.pred, "results")
+    if (data := args.data or data_of(folder)) is None:
+        raise TTDError(f"{folder}: its name does not tell the set; add --data")
+    dataset = open_dataset(data, args.root)
+    description = dataset.describe()
+    with progress_bar(len(dataset.items())) as bar:
+        found = evaluate(dataset, folder, allow_missing=args.allow_missing, workers=args.workers, progress=bar.update)
+    report_left_out(found.problems.line())
+    tag = args.tag or folder.resolve().name
+    print(published_line(tag, "mIoU", found.scores.means))
+    print(f"{protocol_line(read_protocol(folder))}\n{description}; {len(found.pictures)} scored\n")
+    print(means_table({tag: found.scores.means} | {name: s.means for name, s in found.baselines.items()}, "mIoU"))
+    rows = class_rows(found.scores, dataset.label_names, dataset.label_values, found.confusion)
+    if args.per_class:
+        print(f"\n{class_table(rows)}")
+    if args.csv:
+        write(args.csv, to_csv(rows))
+    if args.json:
+        write(args.json, json.dumps(as_dict(found, tag, folder, rows), indent=1, ensure_ascii=False) + "\n")
+    if args.gallery:
+        gallery(found, folder, args.gallery)
+    return 0
+
+
+def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict:
+    """Everything, for JSON; fractions."""
+    from core.predictions import read_protocol
+    from core.seg_report import named_means
+
+    return {"tag": tag, "pred": str(folder), "data": found.dataset.name, **named_means(found.scores.means),
+            "scored": len(found.pictures), "left_out": found.problems.counts, "classes": rows,
+            "baselines": {name: named_means(scores.means) for name, scores in found.baselines.items()},
+            "pictures": found.pictures, "protocol": read_protocol(folder)}
+
+
+def gallery(found: Evaluation, folder: Path, count: int) -> None:
+    """Draw the best and worst pictures by their own mean IoU."""
+    from core.dataset_checks import read_index, read_truth
+    from core.gallery import Row, best_and_worst
+    from core.images import read_image
+
+    data = found.dataset
+    items = {item.id: item for item in data.items()}
+    rows = [Row(f"{name}: mIoU {100 * found.pictures[name]:.1f}%", read_image(items[name].image),
+                read_truth(data, items[name]), read_index(folder / f"{name}.png"))
+            for name in best_and_worst(found.pictures, count)]
+    names = dict(zip(data.label_values, data.label_names, strict=True))
+    save_gallery(folder, rows, names, data.palette)
+
+
+if __name__ == "__main__":
+    run(main)

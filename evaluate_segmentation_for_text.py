@@ -1,0 +1,138 @@
+"""Foreground masks of captions against the truth: caption IoU, false positives and false negatives.
+
+    python3 evaluate_segmentation_for_text.py --tag TCL+TTD \\
+        --pred "./results_caption/TCL@CC3M@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
+    python evaluate_segmentation_for_text.py --data World --pred results_caption/NAME --tune results_caption/OTHER \\
+        --tune-root ../world_dev
+
+A caption's truth is the union of the masks of its true tags (mask_using_HQ-SAM). The line is the mean over captions;
+beside it the value over all pixels pooled and what needs no model. --tune finds the best background threshold on a
+separate split (its predictions need --save-scores, and so do these) and applies it here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import run
+from tools.evaluation import evaluation_options, progress_bar, report_left_out, save_gallery, write
+
+if TYPE_CHECKING:
+    from core.caption_evaluation import CaptionEvaluation
+    from core.datasets import CaptionSet
+    from core.seg_metrics import SegScores
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[evaluation_options("results_caption")])
+    parser.add_argument("--data", metavar="NAME",
+                        help="CC3M or World (default: the set in the folder's name, else CC3M)")
+    parser.add_argument("--tune", metavar="FOLDER", help="predictions with scores on a separate split")
+    parser.add_argument("--tune-root", metavar="FOLDER", help="where that split is (default: --root)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the published line, the protocol and the baselines; write what was asked for."""
+    args = get_args_parser().parse_args(argv)
+    from core.caption_evaluation import evaluate_captions
+    from core.datasets import CAPTION_NAMES, open_caption_set
+    from core.predictions import data_of, find_folder, read_protocol
+    from core.seg_metrics import scores_from_counts
+    from core.seg_report import means_table, protocol_line, published_line, to_csv
+
+    folder = find_folder(args.pred, "results_caption")
+    named = data_of(folder)
+    data = args.data or (named if named in CAPTION_NAMES else "CC3M")
+    captions = open_caption_set(data, args.root)
+    with progress_bar(captions.records.count) as bar:
+        found = evaluate_captions(captions, folder, allow_missing=args.allow_missing, workers=args.workers,
+                                  progress=bar.update)
+    report_left_out(found.problems.line())
+    tag = args.tag or folder.resolve().name
+    rows = {tag: found.scores.means, "  pooled over pixels": found.pooled.means}
+    rows |= {name: scores_from_counts(counts).means for name, counts in found.baselines.items()}
+    if args.tune:
+        best, scores = tuned(captions, folder, data, args)
+        rows[f"{tag} at bg {best:.2f}, best in {args.tune}"] = scores.means
+    print(published_line(tag, "Caption IoU", found.scores.means))
+    print(f"{protocol_line(read_protocol(folder))}\n{captions.describe()}; {len(found.ids)} scored, {found.whole} of "
+          f"them with a truth that is the whole picture\n\n{means_table(rows, 'IoU')}")
+    if args.csv:
+        write(args.csv, to_csv(caption_rows(found)))
+    if args.json:
+        write(args.json, json.dumps(as_dict(found, tag, folder, data, rows), indent=1, ensure_ascii=False) + "\n")
+    if args.gallery:
+        gallery(captions, found, folder, args.gallery)
+    return 0
+
+
+def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespace) -> tuple[float, SegScores]:
+    """The best threshold of the split of --tune and the scores of this one there."""
+    from core.caption_evaluation import best_elsewhere, sweep
+    from core.datasets import open_caption_set
+    from core.mask_results import load_scores
+    from core.predictions import find_folder
+
+    other_root = args.tune_root or args.root
+    other = open_caption_set(data, other_root)
+    if other.root.resolve() == captions.root.resolve():
+        raise TTDError(f"--tune: {other.root} is the split that is scored; name a separate one with --tune-root")
+
+    def read(path: Path) -> object:
+        return load_scores(path)[0].max(axis=0, initial=0)
+
+    tuning = sweep(other, find_folder(args.tune, "results_caption"), read, workers=args.workers)
+    return best_elsewhere(tuning, sweep(captions, folder, read, workers=args.workers))
+
+
+def caption_rows(found: CaptionEvaluation) -> list[dict]:
+    """A row per caption, for CSV: fractions and pixels."""
+    scores = found.scores
+    return [{"id": name, "iou": iou, "fpr": fpr, "fnr": fnr, "true_pixels": int(counts[0] + counts[2]),
+             "predicted_pixels": int(counts[0] + counts[1])}
+            for name, iou, fpr, fnr, counts in zip(found.ids, scores.iou, scores.fpr, scores.fnr, found.counts,
+                                                   strict=True)]
+
+
+def as_dict(found: CaptionEvaluation, tag: str, folder: Path, data: str, rows: dict) -> dict:
+    """Everything, for JSON; fractions."""
+    from core.predictions import read_protocol
+    from core.seg_report import named_means
+
+    return {"tag": tag, "pred": str(folder), "data": data, **named_means(found.scores.means),
+            "scored": len(found.ids), "left_out": found.problems.counts, "whole_pictures": found.whole,
+            "rows": {name.strip(): named_means(means) for name, means in rows.items()},
+            "captions": {name: float(iou) for name, iou in zip(found.ids, found.scores.iou, strict=True)},
+            "protocol": read_protocol(folder)}
+
+
+def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count: int) -> None:
+    """Draw the captions with the best and worst IoU."""
+    import numpy as np
+
+    from core.dataset_checks import read_foreground
+    from core.gallery import Row, best_and_worst
+    from core.records import read_record
+
+    scores = dict(zip(found.ids, found.scores.iou.tolist(), strict=True))
+    chosen = best_and_worst(scores, count)
+    records = {record.id: record for record in captions.records.iterate() if record.id in set(chosen)}
+    rows = [Row(f"{name}: IoU {100 * scores[name]:.1f}%", read_record(records[name]),
+                captions.truth_mask(records[name]).astype(np.uint8),
+                read_foreground(folder / f"{name}.png").astype(np.uint8),
+                (records[name].text, "true: " + ", ".join(records[name].tags))) for name in chosen]
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1] = (240, 200, 60)
+    save_gallery(folder, rows, {0: "background", 1: "foreground"}, palette)
+
+
+if __name__ == "__main__":
+    run(main)

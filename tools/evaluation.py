@@ -1,0 +1,70 @@
+"""What the evaluators of masks share: options, what they write, how they say what was left out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import positive_int, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tqdm import tqdm
+
+    from core.gallery import Row
+
+
+def evaluation_options(pred: str) -> argparse.ArgumentParser:
+    """Parent parser with what both evaluators of masks take; `pred` says where predictions usually are."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME")
+    parser.add_argument("--tag", metavar="NAME", help="name to print (default: the folder's)")
+    parser.add_argument("--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows as CSV")
+    parser.add_argument("--gallery", type=positive_int, metavar="N",
+                        help="draw the N best and the N worst pictures beside FOLDER: FOLDER.gallery.png")
+    parser.add_argument("--allow-missing", action="store_true",
+                        help="leave out what is missing, extra or wrong; otherwise that is an error")
+    parser.add_argument("--workers", type=positive_int, default=min(8, os.cpu_count() or 1), metavar="N",
+                        help="threads that read masks (default: %(default)s)")
+    return parser
+
+
+def save_gallery(folder: Path, rows: Sequence[Row], names: Mapping[int, str], palette: np.ndarray) -> None:
+    """Draw rows of core.gallery and store them beside the folder, not in it: there every PNG is a prediction."""
+    from core.gallery import draw_gallery
+
+    folder = folder.resolve()
+    path = folder.with_name(f"{folder.name}.gallery.png")
+    try:
+        draw_gallery(rows, names, palette).save(path)
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror})") from None
+    print(f"\ngallery: {path}")
+
+
+def progress_bar(total: int) -> tqdm:
+    """A bar on stderr, only where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="picture", disable=None, leave=False)
+
+
+def report_left_out(line: str) -> None:
+    """Say on stderr what --allow-missing left out."""
+    if line:
+        say(f"left out: {line}")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file. TTDError when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None
