@@ -45,8 +45,11 @@ def say(message: str) -> None:
     print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
 
 
-def model_options(arch: str = "tiny") -> argparse.ArgumentParser:
-    """Parent parser with the options that choose and place a model; `load_model` reads them."""
+def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.ArgumentParser:
+    """Parent parser with the options that choose and place a model; `load_model` reads them.
+
+    many_gpus: --gpus takes several numbers, for scripts that share their work among processes.
+    """
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model")
     group.add_argument("--arch", default=arch, metavar="NAME",
@@ -58,7 +61,11 @@ def model_options(arch: str = "tiny") -> argparse.ArgumentParser:
                                                       "kk, clearclip (default: by the model's pooling)")
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps (default: CUDA where there is "
                                                           "one, else the CPU)")
-    group.add_argument("--gpus", metavar="N", help="the same as --device cuda:N; without a GPU, the CPU is used")
+    if many_gpus:
+        group.add_argument("--gpus", nargs="+", metavar="N", help="a process on each of these GPUs; without a GPU, the "
+                                                                  "CPU is used")
+    else:
+        group.add_argument("--gpus", metavar="N", help="the same as --device cuda:N; without a GPU, the CPU is used")
     group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
                        help="number type of the towers; maps are float32 always (default: %(default)s)")
     return parser

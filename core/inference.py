@@ -1,0 +1,206 @@
+"""A picture's soft masks from all its views: scales, sliding windows, mirrored or not, averaged at its own size.
+
+    picture = prepare(read_image("dog.jpg"), used)          # used: a resolved MaskProtocol
+    merged = merge_views(backbone, picture, text, used)     # text [N, D]
+    merged.at_picture(range(5))                             # [5, H, W]: maps of the first five classes
+
+Every view's map (`sigmoid(a (S - b))`, or the cosine S for protocols with a softmax) is read on the model's own grid;
+what follows is linear, so the maps of all windows of a scale become the picture's in one product of matrices
+(`core.windows`), for a few classes at a time: nothing of the size classes x picture is held.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.backbones.base import Backbone, resize_maps
+from core.images import resized_tensor
+from core.mask_protocol import MaskProtocol
+from core.windows import Side, coverage, window_spans
+
+WINDOWS = 8  # windows in one forward pass, mirrored ones counted
+MASK_VALUES = 2**26  # soft masks of windows in memory at a time where a backbone makes them at full size (268 MB)
+LONG_SIDE = 2048  # mmsegmentation's bound on the long side, for `opencv` resizing
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be segmented: its pixels uint8 [H, W, 3], and float [3, h, w] in [0, 1] at every scale."""
+
+    pixels: np.ndarray
+    scaled: tuple[Tensor, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the picture itself."""
+        return self.pixels.shape[:2]
+
+
+def prepare(pixels: np.ndarray, used: MaskProtocol) -> Picture:
+    """Resize uint8 [H, W, 3] to every scale of a resolved protocol. Safe to call in threads."""
+    sizes = [max(1, round(used.image * scale)) for scale in used.scales]
+    resize = resized_tensor if used.resize == "antialias" else _opencv_resized
+    return Picture(pixels, tuple(resize(pixels, size) for size in sizes))
+
+
+def opencv_size(height: int, width: int, short: int) -> tuple[int, int]:
+    """(H, W) by mmsegmentation's rule: f = min(2048 / long side, short / short side), sides int(side * f + 0.5)."""
+    factor = min(LONG_SIDE / max(height, width), short / min(height, width))
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+def _opencv_resized(pixels: np.ndarray, short: int) -> Tensor:
+    """uint8 [H, W, 3] -> float32 [3, h, w] in [0, 1]: OpenCV's bilinear resize of 8-bit values."""
+    import cv2
+
+    height, width = opencv_size(*pixels.shape[:2], short)
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(small).permute(2, 0, 1).float() / 255
+
+
+class Merged:
+    """The averaged maps of a picture for N classes, not yet of its size; `highest`, `lowest` [N] bound them."""
+
+    size: tuple[int, int]
+    highest: Tensor
+    lowest: Tensor
+
+    @abstractmethod
+    def at_picture(self, classes: Sequence[int]) -> Tensor:
+        """Maps of these n classes at the picture's own size: [n, H, W] float32."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One scale: cells of all windows side by side [N, rows, cols], and the matrices to the picture [H, rows], ..."""
+
+    cells: Tensor
+    rows: Tensor
+    cols: Tensor
+
+
+class GridMaps(Merged):
+    """Maps of every window on the model's grid, one `_Layer` per scale."""
+
+    def __init__(self, layers: list[_Layer], size: tuple[int, int]):
+        self._layers, self.size = layers, size
+        # A value of the picture is an average over scales of averages of cells: it lies between these.
+        self.highest = torch.stack([layer.cells.flatten(1).amax(1) for layer in layers]).mean(0)
+        self.lowest = torch.stack([layer.cells.flatten(1).amin(1) for layer in layers]).mean(0)
+
+    def at_picture(self, classes: Sequence[int]) -> Tensor:
+        """See `Merged.at_picture`."""
+        index = torch.as_tensor(classes, device=self.highest.device)
+        total = sum(layer.rows @ layer.cells[index] @ layer.cols.T for layer in self._layers)
+        return total / len(self._layers)
+
+
+class Canvases(Merged):
+    """Maps at the size of every scaled picture [N, h, w], windows averaged."""
+
+    def __init__(self, canvases: list[Tensor], size: tuple[int, int]):
+        self._canvases, self.size = canvases, size
+        self.highest = torch.stack([canvas.flatten(1).amax(1) for canvas in canvases]).mean(0)
+        self.lowest = torch.stack([canvas.flatten(1).amin(1) for canvas in canvases]).mean(0)
+
+    def at_picture(self, classes: Sequence[int]) -> Tensor:
+        """See `Merged.at_picture`."""
+        index = torch.as_tensor(classes, device=self.highest.device)
+        return sum(resize_maps(canvas[index][None], self.size)[0] for canvas in self._canvases) / len(self._canvases)
+
+
+@torch.no_grad()
+def merge_views(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol,
+                batch: int = WINDOWS) -> Merged:
+    """Encode all views of a picture and average their maps for text embeddings [N, D].
+
+    used: resolved protocol, the one `picture` was prepared with; batch: windows per forward pass, which changes
+    results by rounding only.
+    """
+    if used.by_window:
+        return _merge_masks(backbone, picture, text, used, batch)
+    sides = [_sides(backbone, picture, scaled, used) for scaled in picture.scaled]
+    cells = [torch.empty(len(text), used.hflip + 1, len(rows.spans), rows.cells, len(cols.spans), cols.cells,
+                         device=backbone.device) for rows, cols in sides]
+    for places, crops in _batches(backbone, picture, sides, used.hflip, batch):
+        maps = backbone.similarity(backbone.encode_pixels(crops), text)
+        if used.mapping == "sigmoid":
+            maps = backbone.soft_mask(maps)
+        for (layer, mirrored, row, col), one in zip(places, maps, strict=True):
+            cells[layer][:, mirrored, row, :, col] = one
+    return GridMaps([_layer(*pair) for pair in zip(cells, sides, strict=True)], picture.size)
+
+
+def _sides(backbone: Backbone, picture: Picture, scaled: Tensor, used: MaskProtocol) -> tuple[Side, Side]:
+    """Rows and columns of one scale."""
+    return tuple(Side.of(length, final, used.side, used.step, backbone.patch, backbone.stride)
+                 for length, final in zip(scaled.shape[-2:], picture.size, strict=True))
+
+
+Place = tuple[int, int, int, int]  # scale, mirrored, row and column of the window
+
+
+def _batches(backbone: Backbone, picture: Picture, sides: list[tuple[Side, Side]], hflip: bool,
+             batch: int) -> Iterator[tuple[list[Place], Tensor]]:
+    """All windows, mirrored ones too, as normalised batches [b, 3, h, w]; windows of one size share batches."""
+    scaled = [backbone.normalize(one[None])[0] for one in picture.scaled]
+    by_size: dict[tuple[int, int], list[Place]] = {}
+    for layer, (rows, cols) in enumerate(sides):
+        size = (rows.spans[0][1] - rows.spans[0][0], cols.spans[0][1] - cols.spans[0][0])
+        by_size.setdefault(size, []).extend((layer, mirrored, i, j) for mirrored in range(hflip + 1)
+                                            for i in range(len(rows.spans)) for j in range(len(cols.spans)))
+    for places in by_size.values():
+        for start in range(0, len(places), batch):
+            some = places[start : start + batch]
+            yield some, torch.stack([_crop(scaled[p[0]], sides[p[0]], p) for p in some])
+
+
+def _crop(image: Tensor, sides: tuple[Side, Side], place: Place) -> Tensor:
+    """The window [3, h, w] at `place`."""
+    _, mirrored, i, j = place
+    (top, bottom), (left, right) = sides[0].spans[i], sides[1].spans[j]
+    crop = image[:, top:bottom, left:right]
+    return crop.flip(-1) if mirrored else crop
+
+
+def _layer(cells: Tensor, sides: tuple[Side, Side]) -> _Layer:
+    """Cells [N, 1 or 2, n, h, m, w] -> maps side by side; mirrored ones averaged in here where padding allows."""
+    rows, cols = sides
+    matrix = cols.matrix
+    if cells.shape[1] == 2 and cols.mirrored is None:
+        cells = (cells[:, :1] + cells[:, 1:].flip(-1)) / 2
+    elif cells.shape[1] == 2:  # twice as many columns: the windows', then the mirrored windows'
+        cells = cells.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)[:, None]
+        matrix = torch.cat([matrix, cols.mirrored], 1) / 2
+    cells = cells[:, 0].flatten(3, 4).flatten(1, 2)  # [N, n*h, m*w]
+    return _Layer(cells, rows.matrix.to(cells), matrix.to(cells))
+
+
+def _merge_masks(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int) -> Canvases:
+    """`Backbone.masks` of every window, averaged where windows overlap, for each scale."""
+    canvases = []
+    pamr = used.pamr and used.pamr_at == "window"
+    for scaled in picture.scaled:
+        image = backbone.normalize(scaled[None])[0]
+        spans = [window_spans(length, used.side, used.step) for length in image.shape[-2:]]
+        places = [(flip, *row, *col) for row in spans[0] for col in spans[1] for flip in range(used.hflip + 1)]
+        values = len(text) * min(used.side, image.shape[-2]) * min(used.side, image.shape[-1])
+        step = max(1, min(batch, MASK_VALUES // values))
+        canvas = torch.zeros(len(text), *image.shape[-2:], device=backbone.device)
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            crops = [image[:, y0:y1, x0:x1] for _, y0, y1, x0, x1 in some]
+            crops = torch.stack([crop.flip(-1) if p[0] else crop for crop, p in zip(crops, some, strict=True)])
+            masks = backbone.masks(crops, text, pamr=pamr, kp_weight=used.kp_weight)
+            for (flip, y0, y1, x0, x1), one in zip(some, masks, strict=True):
+                canvas[:, y0:y1, x0:x1] += one.flip(-1) if flip else one
+        rows, cols = (coverage(one, length) for one, length in zip(spans, image.shape[-2:], strict=True))
+        canvas /= (rows[:, None] * cols * (used.hflip + 1)).to(canvas)
+        canvases.append(canvas)
+    return Canvases(canvases, picture.size)

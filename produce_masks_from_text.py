@@ -1,0 +1,89 @@
+"""Segment what captions speak of: a foreground mask per picture with a caption.
+
+    python produce_masks_from_text.py --data CC3M --root ../world                   # the tiny model, offline
+    python produce_masks_from_text.py --data captions.jsonl --arch CLIP --tags selected
+    python3 produce_masks_from_text.py --gpus 0 --root ../ --data CC3M --arch TCL --bg 0.40 \\
+        --scales 1.0 0.5 1.5 2.0 --hflip --pamr --lora ./weights/TCL+TTD.pt         # as published
+
+`--tags caption` takes the caption's own map; `--tags selected` the union of the maps of the words that pixel-tag
+scoring keeps (minmax, Otsu, at the model's own size: `produce_tags_from_text.py`). Captions and words are encoded as
+they stand, without templates. Output: `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png`,
+255 = foreground, and protocol.json beside them. Interrupted, the same command goes on where it stopped.
+`evaluate_segmentation_for_text.py` scores the folder; docs/masks.md explains protocols and files.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import run
+from tools.mask_options import mask_options
+from tools.mask_run import Task, produce
+
+if TYPE_CHECKING:
+    from core.backbones.base import Backbone
+    from core.mask_maker import MasksFromText
+    from core.mask_protocol import MaskProtocol
+    from core.records import RecordSet
+
+BG = 0.40
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(parents=[mask_options("results_caption")], description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="CC3M", metavar="NAME",
+                        help="CC3M (ROOT/cc3m_for_evaluation), World, or any input of produce_tags_from_text.py")
+    parser.add_argument("--tags", choices=("caption", "selected"), default="caption",
+                        help="the caption's own map, or those of the words it keeps (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the masks that are missing."""
+    args = get_args_parser().parse_args(argv)
+    if args.rule == "none":
+        raise TTDError("--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule here")
+    if args.protocol not in ("ttd", "tcl"):
+        raise TTDError(f"--protocol {args.protocol} compares classes with each other; a caption has none: use ttd, tcl")
+    return produce(args, setup)
+
+
+def setup(args: argparse.Namespace) -> Task:
+    """The pictures and their captions."""
+    from core.mask_maker import jobs_of_records
+
+    name, records = find_records(args.data, args.root)
+    jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
+    return Task(name, records.description, "threshold", BG, jobs,
+                lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch), skipped=skipped,
+                identity={"tags": args.tags}, extras={"tags": args.tags if args.tags != "caption" else None})
+
+
+def find_records(data: str, root: str) -> tuple[str, RecordSet]:
+    """A caption set by name, or any other input of pictures with captions."""
+    from pathlib import Path
+
+    from core.datasets import CAPTION_NAMES, open_caption_set
+    from core.records import open_records
+
+    if data in CAPTION_NAMES or not Path(data).exists():
+        return data, open_caption_set(data, root).records
+    return Path(data).stem, open_records(data)
+
+
+def make_masks(tags: str, backbone: Backbone, used: MaskProtocol, batch: int) -> MasksFromText:
+    """How captions become masks."""
+    from core.mask_maker import MasksFromText
+    from core.protocol import TagProtocol
+
+    words = TagProtocol(backbone.image_size, scorers=("pixel",)) if tags == "selected" else None
+    return MasksFromText(backbone, used, words, batch)
+
+
+if __name__ == "__main__":
+    run(main)
