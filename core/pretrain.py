@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.errors import TTDError
-from core.pretrain_data import batch_indices, load_pairs, random_crops, random_spans
+from core.pretrain_data import batch_indices, load_pairs, random_crops, random_spans, shrink
 from core.pretrain_model import MEAN, STD, build, model_config, save, write_vocabulary
 from core.seed import seed_everything
 from core.words import split_words
 
 Log = Callable[[dict], None]
-FREE = {"steps": 0, "checkpoint_minutes": 0.0, "log_every": 0}  # settings that a resumed run may change
+# Settings that a resumed run may change. Another number of threads rounds differently in the last bits.
+FREE = {"steps": 0, "threads": 0, "checkpoint_minutes": 0.0, "log_every": 0}
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class PretrainConfig:
     batch: int
     steps: int
     lr: float
+    muon_lr: float
     warmup: int
     weight_decay: float
     max_logit_scale: float
-    patch_dropout: float
+    small: int
     decay_steps: int
     plain_steps: int
     span_share: float
@@ -74,21 +76,32 @@ def load_config(values: dict, source: str) -> PretrainConfig:
     return PretrainConfig(**checked)
 
 
-def learning_rate(step: int, config: PretrainConfig) -> float:
-    """Linear warm-up, constant, and linear to 0 over the last `decay_steps`.
+def schedule(step: int, config: PretrainConfig) -> float:
+    """Share of the peak learning rates: linear warm-up, constant, and linear to 0 over the last `decay_steps`.
 
     The constant part does not know how long the run will be: `steps` may be changed before the decay begins.
     """
     left = (config.steps - step) / max(1, config.decay_steps)
-    return config.lr * min(1.0, (step + 1) / max(1, config.warmup), left)
+    return min(1.0, (step + 1) / max(1, config.warmup), left)
 
 
-def _optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
-    """AdamW; gains, biases and the temperature are not decayed."""
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
+def _optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, AdamW for the rest; gains, biases and the temperature are not decayed.
+
+    Muon (steps along the orthogonalised momentum) needs about 2.5 times fewer steps here than AdamW alone.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise TTDError(f"training the tiny model needs torch >= 2.9 (its optimizer Muon), this is {torch.__version__}")
+    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and ".resblocks." in name]
+    others = [p for p in model.parameters() if all(p is not h for h in hidden)]
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay / 10),
+        torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6),
+    ]
 
 
 def info_nce(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
@@ -113,8 +126,9 @@ class Pretrainer:
         self.texts, self.tokenizer = texts, tokenizer
         self.architecture = model_config(self.images.shape[-1], vocab, _shape(config))
         seed_everything(config.seed)
-        self.model = build(self.architecture, config.patch_dropout).to(config.device).train()
-        self.optimizer = _optimizer(self.model, config)
+        self.model = build(self.architecture).to(config.device).train()
+        self.optimizers = _optimizers(self.model, config)
+        self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         self.step = 0
         self._resume()
@@ -147,32 +161,40 @@ class Pretrainer:
         generator = torch.Generator().manual_seed(config.seed * 1000003 + self.step)
         images = random_crops(self.images[index].float() / 255, config.crop, generator)
         texts = random_spans([self.texts[i] for i in index.tolist()], config.span_share, generator)
-        return ((images - self.mean) / self.std).to(config.device), self.tokenizer(texts).to(config.device)
+        images, keep = (images - self.mean) / self.std, None
+        if config.small and self.step < config.steps - config.plain_steps:
+            images, keep = shrink(images, config.small, config.patch, generator)
+        self.model.visual.patch_dropout.index = keep
+        return images.to(config.device), self.tokenizer(texts).to(config.device)
 
     def _train_step(self) -> dict[str, Tensor | float]:
         config, model = self.config, self.model
-        torch.manual_seed(config.seed * 1000003 + self.step)  # patch dropout draws from the global generator
-        if self.step >= config.steps - config.plain_steps and config.patch_dropout > 0:
-            model.visual.patch_dropout.prob = 0.0  # the last steps see whole pictures, as inference does
-        lr = learning_rate(self.step, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        share = schedule(self.step, config)
+        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = share * peak
         images, tokens = self._batch()
         # The plain attention is 1.3 times faster than the CPU's fused kernel at these lengths.
         with _autocast(config), sdpa_kernel(SDPBackend.MATH):
             image = model.encode_image(images, normalize=True).float()
             text = model.encode_text(tokens, normalize=True).float()
             loss = info_nce(image, text, model.logit_scale.exp())
-            self.optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(config.max_logit_scale))
-        return {"loss": loss.detach(), "lr": lr, "logit_scale": model.logit_scale.detach().exp(), "grad_norm": norm}
+            scale = model.logit_scale.exp()
+        return {"loss": loss.detach(), "lr": share * config.lr, "logit_scale": scale, "grad_norm": norm}
 
     def _checkpoint(self) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        state = {
+            "model": self.model.state_dict(),
+            "step": self.step,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
         part = self.out / "checkpoint.pt.part"
         torch.save({**state, "config": json.dumps(asdict(self.config))}, part)
         part.replace(self.out / "checkpoint.pt")
@@ -185,7 +207,8 @@ class Pretrainer:
         if json.loads(state["config"]) | FREE != asdict(self.config) | FREE:
             raise TTDError(f"{path} belongs to a run with other settings: choose another `out`, or remove it")
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         self.step = state["step"]
 
 

@@ -57,6 +57,21 @@ def random_crops(images: Tensor, low: float, generator: torch.Generator) -> Tens
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
+def shrink(images: Tensor, small: int, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures at `small` pixels, at one random place of an empty canvas of their old size, and where they are.
+
+    images [B,3,S,S] -> canvas [B,3,S,S] and the tokens [1 + (small/patch)^2] to keep: class token 0 and the patches
+    that the pictures cover. A ViT then needs only those: (small/S)^2 of the cost, each thing still whole.
+    """
+    grid, part = images.shape[-1] // patch, small // patch
+    top, left = torch.randint(0, grid - part + 1, (2,), generator=generator).tolist()
+    little = F.interpolate(images, (small, small), mode="bilinear", antialias=True, align_corners=False)
+    canvas = torch.zeros_like(images)
+    canvas[:, :, top * patch : top * patch + small, left * patch : left * patch + small] = little
+    rows, columns = torch.meshgrid(torch.arange(top, top + part), torch.arange(left, left + part), indexing="ij")
+    return canvas, torch.cat([torch.zeros(1, dtype=torch.long), 1 + (rows * grid + columns).flatten()])
+
+
 def random_spans(texts: list[str], share: float, generator: torch.Generator) -> list[str]:
     """Cut a `share` of the captions down to one to three words in a row, so that single words are seen alone."""
     draws = torch.rand(3, len(texts), generator=generator).tolist()

@@ -56,12 +56,23 @@ def model_config(size: int, vocab_size: int, shape: dict[str, int]) -> dict:
     }  # fmt: skip
 
 
-def build(config: dict, patch_dropout: float) -> nn.Module:
-    """A fresh open_clip CLIP of `model_config`, whose image tower drops that share of the patches while training."""
+class KeepTokens(nn.Module):
+    """Stands where open_clip drops patches at random: keeps the tokens `index` [k] of x [B,N,D], or all for None."""
+
+    index: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B,N,D] -> [B,k,D]."""
+        return x if self.index is None else x[:, self.index]
+
+
+def build(config: dict) -> nn.Module:
+    """A fresh open_clip CLIP of `model_config`, whose image tower can be told which patches to keep."""
     from open_clip.model import CLIP
 
-    vision = {**config["vision_cfg"], "patch_dropout": patch_dropout}
-    return CLIP(config["embed_dim"], vision, config["text_cfg"])
+    model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    model.visual.patch_dropout = KeepTokens()
+    return model
 
 
 def save(model: nn.Module, config: dict, folder: Path, ttd: dict) -> None:

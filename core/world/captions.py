@@ -16,7 +16,7 @@ from core.world.picture import UNSEEN, Contents
 SCENE_SHARE = 0.18  # captions that name a scene
 ABSENT_SHARE = 0.34  # captions with a noun or colour that is not in the picture
 COLOUR_SHARE = 0.52  # named things whose colour is named too
-SHORT_SHARE = 0.05  # captions of one to three words
+SHORT_SHARE = {"train": 0.3, "val": 0.05}  # captions of one to four words; plenty in training: they name one thing
 CLOSING_SHARE = 0.33
 FILLER_SHARE = 0.08  # named things with an adjective that nobody can see
 
@@ -126,11 +126,12 @@ def _short(contents: Contents, rng: np.random.Generator) -> str:
     return _pick(rng, forms)
 
 
-def write_caption(contents: Contents, rng: np.random.Generator, *, unseen: bool) -> str:
-    """Draw one caption of `contents`; `unseen` allows held-out noun-colour pairs. At least one word of it is true."""
-    if rng.random() < SHORT_SHARE:
+def write_caption(contents: Contents, rng: np.random.Generator, split: str) -> str:
+    """Draw one caption of `contents`; one word at least is true. Split "train" never holds an unseen pair."""
+    unseen = split != "train"
+    if rng.random() < SHORT_SHARE[split]:
         return _short(contents, rng)
-    lie = rng.random() < ABSENT_SHARE / (1 - SHORT_SHARE)
+    lie = rng.random() < ABSENT_SHARE / (1 - SHORT_SHARE[split])
     wrong_colour = lie and rng.random() < 0.4
     phrases = _thing_phrases(contents, rng, wrong_colour, unseen)
     text = phrases[0]

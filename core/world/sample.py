@@ -36,9 +36,8 @@ def make_sample(seed: int, split: str, index: int, size: int = 96) -> Sample:
     Training pictures and captions hold none of `palette.unseen_pairs()`; validation ones may.
     """
     rng = np.random.default_rng([seed, SPLITS[split], index])
-    unseen = split != "train"
-    contents = draw_contents(rng, size, unseen=unseen)
-    text = write_caption(contents, rng, unseen=unseen)
+    contents = draw_contents(rng, size, unseen=split != "train")
+    text = write_caption(contents, rng, split)
     visible = index_map(contents, size)
     image = render(contents, visible, rng)
     return Sample(sample_id(split, index), image, visible, contents, text, true_tags(text, contents))
