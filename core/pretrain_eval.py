@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor
 
 from core.backbones.base import Backbone, resize_maps
@@ -56,6 +57,15 @@ def load_items(world: Path, limit: int | None = None) -> list[Item]:
             make_item(path.stem, read_image(root / f"image/{path.stem}.jpg"), record["text"], record["tags"], masks)
         )
     return items
+
+
+def with_unseen_pair(world: Path, items: list[Item]) -> list[Item]:
+    """Those of `items` whose picture holds a noun-colour pair that training never showed, as world.yaml lists them."""
+    path = world / "world.yaml"
+    if not path.is_file():
+        raise TTDError(f"{path} is missing: the world was not finished; run tools/make_world.py --out {world} again")
+    unseen = yaml.safe_load(path.read_text(encoding="utf-8"))["unseen_ids"]
+    return [item for item in items if item.id in unseen]
 
 
 @dataclass(frozen=True)

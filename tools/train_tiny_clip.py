@@ -30,10 +30,13 @@ def get_args_parser() -> argparse.ArgumentParser:
 def evaluate_folder(folder: Path, world: Path) -> None:
     """Print the tables of a model on a world's evaluation set."""
     from core.backbones import load_backbone
-    from core.pretrain_eval import evaluate, load_items, report
+    from core.pretrain_eval import evaluate, load_items, report, with_unseen_pair
 
-    result = evaluate(load_backbone(f"local-dir:{folder}"), load_items(world))
-    print(f"{folder} on {world}\n{report(result['tags'], result['maps'])}")
+    backbone, items = load_backbone(f"local-dir:{folder}"), load_items(world)
+    for name, part in (("all", items), ("with a noun-colour pair unseen in training", with_unseen_pair(world, items))):
+        if part:
+            result = evaluate(backbone, part)
+            print(f"{folder} on {world}: {len(part)} pictures, {name}\n{report(result['tags'], result['maps'])}\n")
 
 
 def fit_folder(folder: Path, dev: Path) -> None:
