@@ -29,7 +29,9 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", default=["ViT-B-16", "tiny"], metavar="NAME",
                         help="open_clip's names (random weights), tiny, local-dir:FOLDER (default: ViT-B-16 and tiny)")
-    parser.add_argument("--captions", type=positive_int, default=32, help="pictures with captions (default: 32)")
+    parser.add_argument("--captions", type=positive_int, default=32, help="captions to score (default: 32)")
+    parser.add_argument("--per-picture", type=positive_int, nargs="+", default=[1, 5], metavar="N",
+                        help="captions of each picture: 1 as in CC3M, 5 as in COCO (default: both)")
     parser.add_argument("--batch", type=positive_int, default=32, help="of the batched path (default: 32)")
     parser.add_argument("--rounds", type=positive_int, default=3, help="medians over so many rounds (default: 3)")
     parser.add_argument("--threads", type=positive_int, help="of torch (default: torch's own choice)")
@@ -48,15 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = torch.cuda.get_device_name() if args.device.startswith("cuda") else _processor()
     print(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.dtype}, "
           f"{args.captions} captions, batch {args.batch}, scale 1, no flip, median of {args.rounds}")
-    print(f"{'model':12}{'path':10}{'px':>5}{'ms/picture':>12}{'pictures/s':>12}{'words/s':>10}{'ratio':>8}  stages, "
-          "ms/picture")
+    print(f"{'model':12}{'px':>5}{'captions':>10}  {'path':8}{'ms/caption':>11}{'pictures/s':>12}{'words/s':>9}"
+          f"{'ratio':>8}  stages, ms/caption; difference")
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
-            bench(name, args, Path(folder))
+            for per_picture in args.per_picture:
+                bench(name, per_picture, args, Path(folder))
     return 0
 
 
-def bench(name: str, args: argparse.Namespace, folder: Path) -> None:
+def bench(name: str, per_picture: int, args: argparse.Namespace, folder: Path) -> None:
     """Compare and time both paths for one model; print its two rows."""
     from core.backbones import load_backbone
     from core.errors import TTDError
@@ -66,7 +69,8 @@ def bench(name: str, args: argparse.Namespace, folder: Path) -> None:
     arch = name if name == "tiny" or ":" in name else random_model(name, folder / name)
     backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
     samples = [make_sample(0, "val", i, backbone.image_size) for i in range(args.captions)]
-    images, captions = [sample.image for sample in samples], [sample.text for sample in samples]
+    captions = [sample.text for sample in samples]
+    images = [samples[i // per_picture].image for i in range(args.captions)]
     fast, slow = batched(backbone, images, captions, args.batch), literal(backbone, images, captions)
     difference = max(float((a[scorer] - b[scorer]).abs().max()) for a, b in zip(fast, slow, strict=True)
                      for scorer in SCORERS)
@@ -76,14 +80,13 @@ def bench(name: str, args: argparse.Namespace, folder: Path) -> None:
     for _ in range(args.rounds):
         times[batched].append(timed(lambda: batched(backbone, images, captions, args.batch)))
         times[literal].append(timed(lambda: literal(backbone, images, captions)))
-    words = sum(len(row["pixel"]) for row in fast)
-    base = median(times[literal])
+    words, base = sum(len(row["pixel"]) for row in fast), median(times[literal])
     for path, took in times.items():
         seconds = median(took)
-        stages = stage_times(backbone, images, captions, args, seconds) if path is batched else ""
-        print(f"{name[-11:]:12}{path.__name__:10}{backbone.image_size:5}{1000 * seconds / len(images):12.2f}"
-              f"{len(images) / seconds:12.1f}{words / seconds:10.0f}{base / seconds:7.2f}x  {stages}")
-    print(f"{'':12}largest difference of any score {difference:.1e}")
+        more = f"{stage_times(backbone, images, captions, args, seconds)}; {difference:.0e}" if path is batched else ""
+        print(f"{name[-11:]:12}{backbone.image_size:5}{per_picture:10}  {path.__name__:8}"
+              f"{1000 * seconds / len(images):11.2f}{len(images) / per_picture / seconds:12.1f}{words / seconds:9.0f}"
+              f"{base / seconds:7.2f}x  {more}")
 
 
 def batched(backbone, images: Sequence, captions: Sequence[str], batch: int) -> list[dict]:
@@ -130,7 +133,7 @@ def full_prompt(backbone, text: str):
 
 
 def stage_times(backbone, images: Sequence, captions: Sequence[str], args: argparse.Namespace, total: float) -> str:
-    """Times of resizing, texts and pictures alone; the rest is maps and bookkeeping."""
+    """Times of resizing, texts and towers alone; the rest is maps and bookkeeping."""
     import torch
 
     from core.scoring import encode_texts, prepare
@@ -140,9 +143,10 @@ def stage_times(backbone, images: Sequence, captions: Sequence[str], args: argpa
     starts = range(0, len(images), args.batch)
     groups = [slice(start, start + args.batch) for start in starts]
     words = [list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text))) for g in groups]
-    pictures = [torch.stack([prepare(image, backbone.image_size).scaled[0] for image in images[g]]) for g in groups]
+    each = [list({id(image): image for image in images[g]}.values()) for g in groups]  # every picture once
+    pictures = [torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part]) for part in each]
     with torch.no_grad():
-        stages = {"resize": timed(lambda: [prepare(image, backbone.image_size) for image in images]),
+        stages = {"resize": timed(lambda: [prepare(image, backbone.image_size) for part in each for image in part]),
                   "texts": timed(lambda: [encode_texts(backbone, w) for w in words] +
                                  [encode_texts(backbone, captions[g]) for g in groups]),
                   "towers": timed(lambda: [encode_views(backbone, batch, False, True) for batch in pictures])}
@@ -169,7 +173,7 @@ def random_model(name: str, folder: Path) -> str:
 
     torch.manual_seed(0)
     model = open_clip.create_model(name)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     save_model(model, str(folder / "open_clip_model.safetensors"))
     config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": model.visual.preprocess_cfg}
     (folder / "open_clip_config.json").write_text(json.dumps(config))

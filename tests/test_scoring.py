@@ -226,3 +226,16 @@ def test_a_picture_with_several_captions_is_encoded_once(clip, monkeypatch):
         assert one.words == other.words and torch.equal(one.xy, other.xy)
         for name in SCORERS:
             torch.testing.assert_close(one.scores[name], other.scores[name], atol=1e-6, rtol=0)
+
+
+def test_tcl_at_its_stride_of_four_equals_the_predictor(tcl):
+    from core.predictor import Predictor
+
+    images = pictures((40, 70), (64, 64), (40, 70))
+    options = {"scales": (1.0, 0.5, 1.5), "hflip": True}
+    predictor = Predictor(tcl, 48, **options)
+    for image, one in zip(images, score_batch(tcl, images, CAPTIONS[:3], image_size=48, **options), strict=True):
+        predictor.set_image(image)
+        words = [word.text for word in one.words]
+        torch.testing.assert_close(one.scores["pixel"], predictor.scores(words), atol=1e-5, rtol=0)
+        assert torch.equal(one.xy, predictor.peaks(words))

@@ -1,0 +1,168 @@
+"""Make the table of docs/tags.md: scorers x normalisations x cuts on one set, thresholds chosen on another.
+
+    python tools/tag_table.py --root ../world --dev ../world_dev                     # print it, with the tiny model
+    python tools/tag_table.py --root ../world --dev ../world_dev --update docs/tags.md
+
+Both sets need true tags. The table between the two marks in the file is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli import load_model, model_options, positive_int, run, view_options
+
+from core.errors import TTDError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from core.backbones.base import Backbone
+    from core.protocol import TagProtocol
+    from core.scoring import Scored
+    from core.tag_metrics import TagScores
+
+MARKS = ("<!-- table: tools/tag_table.py -->", "<!-- end of table -->")
+NORMS = ("minmax", "softmax", "none")
+CHOSEN = ("chosen on dev", "best there is")  # thresholds by the truth of the dev set; of the set itself, out of reach
+CUTS = ("0.5", "Otsu", *CHOSEN)
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """The captions of a set with their scores; truth and function words of all words pooled, [W] bool."""
+
+    scored: list[Scored]
+    truth: np.ndarray
+    stop: np.ndarray
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        parents=[model_options(), view_options("the model's own size", pamr=False)], description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, metavar="PATH", help="the set that is reported")
+    parser.add_argument("--dev", required=True, metavar="PATH", help="the set that thresholds are chosen on")
+    parser.add_argument("--batch", type=positive_int, default=32, metavar="N", help="captions at a time (default: 32)")
+    parser.add_argument("--update", type=Path, metavar="FILE", help="put the table into this file")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score both sets, print the table or put it into a file."""
+    args = get_args_parser().parse_args(argv)
+    backbone = load_model(args)
+    text = f"{table(backbone, *(score_set(backbone, root, args) for root in (args.root, args.dev)))}\n"
+    if args.update:
+        update(args.update, text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> ScoredSet:
+    """Raw scores of every word of a set. TTDError when it has no true tags."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from core.protocol import TagProtocol
+    from core.scoring import score_prepared
+    from core.tag_evaluation import load_truth
+    from core.tag_metrics import truth_of
+    from core.tagger import load_batches
+    from core.words import is_stopword
+
+    protocol = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
+    records = list(load_truth(root)[1].values())
+    scored = []
+    for batch in load_batches(tqdm(records, desc=root, unit="caption", disable=None), protocol, args.batch):
+        if batch.skipped:
+            raise TTDError(f"{root}: {batch.skipped[0].id}: {batch.skipped[0].reason}")
+        scored += score_prepared(backbone, batch.pictures, [record.text for record in batch.records],
+                                 scales=protocol.scales, hflip=protocol.hflip)
+    words = [[word.text for word in one.words] for one in scored]
+    truth = [truth_of(row, record.tags) for row, record in zip(words, records, strict=True)]
+    return ScoredSet(scored, np.concatenate(truth), np.array([is_stopword(word) for row in words for word in row]))
+
+
+def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
+    """The Markdown table, in percent."""
+    from core.scoring import SCORERS
+    from core.tag_metrics import average_precision, tag_scores
+
+    lines = ["| scorer | normalisation | cut | P / R / Acc | F1 | with `--stopwords`: cut | P / R / Acc | F1 | mAP |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for scorer in SCORERS:
+        for norm in NORMS:
+            area = average_precision(norms_of(backbone, reported, scorer, norm), reported.truth)
+            for cut in CUTS:
+                cells = [cell for stop in (False, True)
+                         for cell in cells_of(backbone, reported, dev, scorer, norm, cut, stop)]
+                lines.append(f"| {scorer} | {norm} | {' | '.join(cells)} | {100 * area:.1f} |")
+    everything = tag_scores(reported.truth | True, reported.truth)
+    content = tag_scores(~reported.stop, reported.truth)
+    lines.append(f"| all words, all content words | | | {three(everything)} | {100 * everything.f1:.1f} | | "
+                 f"{three(content)} | {100 * content.f1:.1f} | |")
+    return "\n".join(lines)
+
+
+def cells_of(backbone: Backbone, reported: ScoredSet, dev: ScoredSet, scorer: str, norm: str, cut: str,
+             stop: bool) -> list[str]:
+    """Cells of one way to cut: its threshold, P / R / Acc, F1."""
+    from core.tag_metrics import best_threshold, tag_scores
+
+    threshold, label = (float(cut), cut) if cut == "0.5" else (None, cut)
+    if cut in CHOSEN:
+        source = dev if cut == "chosen on dev" else reported
+        allowed = ~source.stop | (not stop)
+        threshold, _ = best_threshold(norms_of(backbone, source, scorer, norm), source.truth, allowed)
+        label = f"{threshold:.3f} ({cut})"
+    selected, _ = cut_set(backbone, reported, scorer, protocol_of(norm, threshold, stop))
+    scores = tag_scores(selected, reported.truth)
+    return [label, three(scores), f"{100 * scores.f1:.1f}"]
+
+
+def protocol_of(norm: str, threshold: float | None, stop: bool) -> TagProtocol:
+    """A protocol that only cuts."""
+    from core.protocol import TagProtocol
+
+    return TagProtocol(1, normalize=norm, threshold=threshold, stopwords="shipped" if stop else None)
+
+
+def norms_of(backbone: Backbone, data: ScoredSet, scorer: str, norm: str) -> np.ndarray:
+    """Normalised scores of all words, [W]."""
+    return cut_set(backbone, data, scorer, protocol_of(norm, None, False))[1]
+
+
+def cut_set(backbone: Backbone, data: ScoredSet, scorer: str, protocol: TagProtocol) -> tuple[np.ndarray, np.ndarray]:
+    """Selection and normalised scores of all words, [W] each, as produce_tags_from_text.py makes them."""
+    import numpy as np
+
+    from core.tagger import cut
+
+    selected, norms = cut(data.scored, scorer, protocol, backbone.logit_scale)
+    return np.array([x for row in selected for x in row]), np.array([x for row in norms for x in row])
+
+
+def three(scores: TagScores) -> str:
+    """`P / R / Acc` in percent."""
+    return f"{100 * scores.precision:.1f} / {100 * scores.recall:.1f} / {100 * scores.accuracy:.1f}"
+
+
+def update(path: Path, text: str) -> None:
+    """Replace what is between the marks. TTDError when the file has no marks."""
+    content = path.read_text(encoding="utf-8") if path.exists() else ""
+    before, start, rest = content.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not start or not end:
+        raise TTDError(f"{path}: no lines {MARKS[0]} and {MARKS[1]} to put the table between")
+    path.write_text(f"{before}{start}\n{text}{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)
