@@ -76,9 +76,14 @@ def _legend(row: Row, names: Mapping[int, str]) -> list[Line]:
     predicted = np.bincount(row.prediction.ravel(), minlength=256) / row.prediction.size
     order = [int(label) for label in np.argsort(-np.maximum(true, predicted), kind="stable")
              if true[label] + predicted[label] > 0]
-    lines: list[Line] = [(label, f"{names.get(label, 'not scored')}: {100 * true[label]:.0f}% true, {100 * predicted[label]:.0f}% "
-                                 "predicted") for label in order[:COMMON]]
+    lines: list[Line] = [(label, f"{names.get(label, 'not scored')}: {_percent(true[label])} true, "
+                                 f"{_percent(predicted[label])} predicted") for label in order[:COMMON]]
     return lines + [(None, line) for note in row.notes for line in textwrap.wrap(note, LETTERS)]
+
+
+def _percent(share: float) -> str:
+    """`27%`, and `0.3%` where rounding would make it none."""
+    return f"{100 * share:.1f}%" if 0 < share < 0.01 else f"{100 * share:.0f}%"
 
 
 def _coloured(row: Row, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:

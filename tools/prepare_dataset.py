@@ -1,0 +1,83 @@
+"""Bring an official release into the layout that everything here reads: ../SET/validation/{image,mask}.
+
+    python tools/prepare_dataset.py VOC2012 --source ~/VOCdevkit --root ..
+    python tools/prepare_dataset.py COCO2014 --source ~/coco --root .. --objects instances --link
+    python tools/prepare_dataset.py CC3M --source ~/cc3m_shards --root .. --split train
+
+What is there already is kept, so a broken run goes on where it stopped. What each release must look like: docs/data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli import positive_int, run, say
+
+SHOWN = 3
+CAPTION_SETS = ("CC3M", "CC12M")
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, "
+                                                     "PascalContext, CC3M or CC12M")
+    parser.add_argument("--source", type=Path, required=True, metavar="FOLDER", help="the unpacked official release")
+    parser.add_argument("--root", type=Path, default=Path(".."), metavar="FOLDER",
+                        help="where the set is made, as ROOT/SET (default: %(default)s)")
+    parser.add_argument("--split", metavar="NAME", help="part of the release (default: val; train for CC3M and CC12M)")
+    parser.add_argument("--to", metavar="NAME", help="folder under ROOT/SET (default: validation for val, else the "
+                                                     "split's name)")
+    parser.add_argument("--objects", choices=("instances", "stuff"),
+                        help="COCO2014: from the instances json or from COCO-Stuff's pixel maps (default: the json if "
+                             "there)")
+    parser.add_argument("--link", action="store_true", help="hard links to the release's pictures instead of copies")
+    parser.add_argument("--overwrite", action="store_true", help="make everything anew")
+    parser.add_argument("--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N",
+                        help="threads (default: the machine's cores)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the set; returns 2 when pictures of a benchmark could not be made."""
+    args = get_args_parser().parse_args(argv)
+    from tqdm import tqdm
+
+    from core.prepare import make_plan, run_plan
+
+    captions = args.name in CAPTION_SETS
+    split = args.split or ("train" if captions else "val")
+    plan = make_plan(args.name, args.source, args.root, split=split, objects=args.objects, to=args.to)
+    print(plan.about)
+    with tqdm(total=plan.count, unit="picture", disable=None, file=sys.stderr) as bar:
+        report = run_plan(plan, workers=args.workers, link=args.link, overwrite=args.overwrite, progress=bar.update)
+    print(f"{plan.out}: {report.made} made, {report.kept} there already, {len(report.failed)} left out")
+    for reason in report.failed[:SHOWN]:
+        say(reason)
+    if len(report.failed) > SHOWN:
+        say(f"and {len(report.failed) - SHOWN} more left out")
+    if captions:
+        return 0
+    problems = checked(args.name, args.root) if plan.out.name == "validation" else []
+    return 2 if problems or report.failed else 0
+
+
+def checked(name: str, root: Path) -> list[str]:
+    """Read some of the masks as the evaluators will, and say what is wrong."""
+    from core.dataset_checks import check
+    from core.datasets import open_dataset
+
+    dataset = open_dataset(name, root)
+    print(dataset.describe())
+    problems = check(dataset, limit=50)
+    for problem in problems[:SHOWN]:
+        say(problem)
+    return problems
+
+
+if __name__ == "__main__":
+    run(main)
