@@ -48,7 +48,8 @@ def setup(args: argparse.Namespace) -> Task:
     dataset = open_dataset(args.data, args.root)
     labels = repr((dataset.classes, dataset.first_label, dataset.background))
     return Task(dataset.name, dataset.describe(), dataset.rule, dataset.bg, jobs_of_dataset(dataset, args.limit),
-                lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch), palette=dataset.palette,
+                lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
+                categories={label: label for label in range(dataset.first_label, 255)}, palette=dataset.palette,
                 identity={"classes": hashlib.sha256(labels.encode()).hexdigest()[:16]})
 
 

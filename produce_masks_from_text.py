@@ -60,7 +60,7 @@ def setup(args: argparse.Namespace) -> Task:
     name, records = find_records(args.data, args.root)
     jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
     return Task(name, records.description, "threshold", BG, jobs,
-                lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch), skipped=skipped,
+                lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch), {255: 1}, skipped=skipped,
                 identity={"tags": args.tags}, extras={"tags": args.tags if args.tags != "caption" else None})
 
 

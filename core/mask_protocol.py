@@ -89,7 +89,8 @@ def _problems(p: MaskProtocol) -> list[tuple[bool, str]]:
     """(is it wrong, what to say) for every value that can be."""
     return [
         (not p.scales or min(p.scales) <= 0, f"scales must be positive numbers, got {list(p.scales)}"),
-        (min(p.image or 1, p.window or 1, p.s) < 1, f"image {p.image}, window {p.window}, s {p.s}: all must be >= 1"),
+        (any(side is not None and side < 1 for side in (p.image, p.window, p.s)),
+         f"image {p.image}, window {p.window}, s {p.s}: all must be >= 1"),
         (p.rule not in (None, *RULES), f"background rule {p.rule!r}: choose one of {', '.join(RULES)}"),
         (p.bg is not None and not 0 <= p.bg <= 1, f"background threshold {p.bg}: soft masks lie in [0, 1]"),
         (not 0 <= (p.kp_weight or 0) <= 1, f"kp_weight {p.kp_weight}: a share in [0, 1] is due"),

@@ -35,7 +35,7 @@ class Task:
     """What a script hands over: the pictures, the set's own background rule, and how a picture becomes a mask.
 
     make(backbone, protocol, batch) gives an object with `make(job, picture, scores)`; identity: what else decides the
-    masks; extras: settings for the folder's name; category: label of a mask's regions in rle.json (None: their values).
+    masks; extras: settings for the folder's name; categories: COCO's category id by pixel value, for rle.json.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Task:
     bg: float
     jobs: list[Job]
     make: Callable[[Backbone, MaskProtocol, int], Any]
+    categories: dict[int, int]
     palette: np.ndarray | None = None
     skipped: list[Skipped] = field(default_factory=list)
     identity: dict[str, object] = field(default_factory=dict)
@@ -190,7 +191,7 @@ def _write_rle(task: Task, folder: MaskFolder) -> None:
     if all(folder.has(job.id) for job in task.jobs):
         from core.mask_rle import write_rle
 
-        write_rle(folder, [job.id for job in task.jobs])
+        write_rle(folder, [job.id for job in task.jobs], task.categories)
 
 
 class Progress:
