@@ -114,13 +114,13 @@ def produce(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol,
         return
     meta = describe(args, backbone, protocol, records, identity)
     with closing(TagWriter(todo, meta, args.batch, args.overwrite)) as writer:
-        start = time.perf_counter()
-        first = writer.done
+        start, first, pictures = time.perf_counter(), writer.done, 0
         for batch, lines in batches(args, backbone, protocol, records, writer):
             writer.write(lines, batch.skipped)
+            pictures += len({id(picture) for picture in batch.pictures})
         seconds = time.perf_counter() - start
         writer.finish(finished_at=now(), seconds=round(seconds, 2), **({"resumed_at": first} if first else {}))
-        report(writer, todo, seconds, first)
+        report(writer, todo, seconds, None if first else pictures)
 
 
 def batches(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol, records: RecordSet,
@@ -136,7 +136,7 @@ def batches(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol,
         print(f"going on after {writer.done} of {'' if records.exact else 'about '}{count} records")
     items = records.iterate(writer.done, args.limit)
     words, start = 0, time.perf_counter()
-    with tqdm(total=count, initial=writer.done, unit="picture", file=sys.stderr, disable=None, smoothing=0.1) as bar:
+    with tqdm(total=count, initial=writer.done, unit="caption", file=sys.stderr, disable=None, smoothing=0.1) as bar:
         for batch in load_batches(items, protocol, args.batch, args.workers):
             try:
                 lines = tag_batch(backbone, batch, protocol)
@@ -157,11 +157,11 @@ def protocol_of(protocol: TagProtocol, writer: TagWriter) -> TagProtocol:
     return replace(protocol, scorers=tuple(writer.paths))
 
 
-def report(writer: TagWriter, paths: dict[str, ResultPaths], seconds: float, first: int) -> None:
-    """What was done, and a line per result."""
+def report(writer: TagWriter, paths: dict[str, ResultPaths], seconds: float, pictures: int | None) -> None:
+    """What was done, and a line per result; `pictures` read in those seconds, None when a run was only gone on with."""
     counts = next(iter(writer.counts.values()))
-    rate = "" if first else f" ({counts['captions'] / seconds:.1f} pictures/s, {counts['words'] / seconds:.0f} words/s)"
-    print(f"{counts['captions']} captions, {counts['words']} words in {seconds:.1f} s{rate}, "
+    rate = f", {pictures / seconds:.1f} pictures/s, {counts['words'] / seconds:.0f} words/s" if pictures else ""
+    print(f"{counts['captions']} captions, {counts['words']} words in {seconds:.1f} s{rate}; "
           f"{counts['skipped']} skipped")
     for scorer, path in paths.items():
         print(f"{path.lines}: {writer.counts[scorer]['selected']} words selected")

@@ -93,10 +93,13 @@ def read_meta(path: Path) -> dict | None:
 
 
 def write_meta(path: Path, content: dict) -> None:
-    """Write a meta file whole or not at all."""
+    """Write a meta file whole or not at all. TTDError when it cannot be written."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror}); make room, or choose another --out") from None
 
 
 def differences(stored: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
