@@ -171,7 +171,8 @@ class TagWriter:
     def finish(self, **more: object) -> None:
         """Mark the results complete; `more` goes into their meta files."""
         for name, path in self.paths.items():
-            write_meta(path.meta, {"scorer": name, **self.meta, **more, "counts": dict(self.counts[name]), "finished": True})
+            counts = dict(self.counts[name])
+            write_meta(path.meta, {"scorer": name, **self.meta, **more, "counts": counts, "finished": True})
 
     def close(self) -> None:
         """Close the files and give up the lock."""
