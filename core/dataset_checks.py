@@ -143,10 +143,10 @@ def _picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def _instances(dataset: Dataset, seen: list[np.ndarray]) -> list[str]:
-    """Objects numbered 1, 2, 3 in every mask are instances; classes would leave gaps in one of ten masks."""
-    numbered = [values[values > 0] for values in seen]
-    runs = [len(values) > 0 and np.array_equal(values, np.arange(1, len(values) + 1)) for values in numbered]
+    """Objects numbered 1, 2, 3 in every mask are instances; classes would leave gaps in one of eight masks."""
+    numbered = [values[values > 0] for values in seen if values.any()]
+    runs = [np.array_equal(values, np.arange(1, len(values) + 1)) for values in numbered]
     several = any(len(values) > 1 for values in numbered)
-    if dataset.first_label == 1 and len(dataset.classes) > 4 and len(runs) >= 10 and all(runs) and several:
+    if dataset.first_label == 1 and len(dataset.classes) > 4 and len(runs) >= 8 and all(runs) and several:
         return [f"{dataset.masks}: labels count up from 1 in every mask: this looks like instance masks, not classes"]
     return []

@@ -30,7 +30,8 @@ def make_plan(name: str, source: Path, root: Path, *, split: str = "val", object
               to: str | None = None) -> Plan:
     """The plan for a set from its release, to ROOT/SET/validation (ROOT/SET/SPLIT for another split).
 
-    to: another name than `validation` or SPLIT for the folder. objects: COCO2014 only, from `instances` (json) or `stuff` (pixel maps); None takes what is there, json first.
+    to: another name for that folder. objects: COCO2014 only, from `instances` (json) or `stuff` (pixel maps); None
+    takes what is there, json first.
     Raises TTDError for an unknown name and when the release does not look as it should; it says what was looked for.
     """
     if name in ALIASES:
