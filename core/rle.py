@@ -60,19 +60,22 @@ def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
     for polygon in polygons:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)
         if len(points) > 2:
-            mask |= _fill(points, height, width)
+            _fill(mask, points)
     return mask
 
 
-def _fill(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One polygon [P, 2]: each edge flips all pixels right of where it crosses a row of pixel centres."""
-    flips = np.zeros((height, width + 1), np.int64)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        if y0 > y1:
-            x0, y0, x1, y1 = x1, y1, x0, y0
-        rows = np.arange(max(0, int(np.ceil(y0 - 0.5))), min(height, int(np.ceil(y1 - 0.5))))
-        if rows.size:
-            crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-            np.add.at(flips, (rows, columns), 1)
-    return flips[:, :-1].cumsum(1) % 2 == 1
+def _fill(mask: np.ndarray, points: np.ndarray) -> None:
+    """Add one polygon [P, 2] to mask [H, W]: an edge flips every pixel right of where it crosses a row's centres."""
+    height, width = mask.shape
+    bounds = np.clip(np.ceil(np.stack([points.min(0), points.max(0)]) - 0.5), 0, (width, height)).astype(np.int64)
+    (left, top), (right, bottom) = bounds  # only this box of the mask can be inside
+    edges = np.stack([points, np.roll(points, -1, axis=0)])  # [2, P, xy]
+    low, high = np.clip(np.ceil(np.sort(edges[..., 1], axis=0) - 0.5), top, bottom).astype(np.int64)  # rows, [P] each
+    crossed = high - low
+    edge = np.repeat(np.arange(len(points)), crossed)  # one entry for each row that an edge crosses
+    rows = np.arange(len(edge)) - np.repeat(crossed.cumsum() - crossed, crossed) + low[edge]
+    (x0, y0), (x1, y1) = edges[0, edge].T, edges[1, edge].T
+    columns = np.clip(np.ceil(x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0) - 0.5), left, right).astype(np.int64)
+    wide = right - left + 1
+    flips = np.bincount((rows - top) * wide + columns - left, minlength=(bottom - top) * wide)
+    mask[top:bottom, left:right] |= flips.reshape(-1, wide)[:, :-1].cumsum(1) % 2 == 1
