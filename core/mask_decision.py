@@ -22,7 +22,7 @@ from core.pamr import PAMR
 CHUNK_VALUES = 2**24  # values of maps at the picture's size in memory at a time (67 MB)
 PAMR_PIXELS = 2**22  # pixels refined at a time: PAMR holds 48 weights for each (805 MB)
 MARGIN = 1e-5  # more than rounding moves a map
-SCORE_FLOOR = 0.05  # saved maps leave out classes that nowhere exceed this: no threshold below it is of use
+SCORE_FLOOR = 0.01  # saved maps leave out classes that nowhere exceed this: lower thresholds are of no use
 
 
 @dataclass(frozen=True)

@@ -95,16 +95,20 @@ def jobs_of_dataset(dataset: Dataset, limit: int | None = None) -> list[Job]:
 
 
 def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], list[Skipped]]:
-    """The captions of an input of pictures with captions, and what cannot be used. TTDError for ids with a /."""
-    jobs, skipped = [], []
+    """The captions of an input of pictures with captions, and what cannot be used.
+
+    Masks lie in one folder: a / in an id becomes _. Raises TTDError when two ids are then the same.
+    """
+    jobs, skipped = {}, []
     for item in records:
         if isinstance(item, Skipped):
             skipped.append(item)
             continue
-        if "/" in item.id:
-            raise TTDError(f"{item.id}: ids with a / cannot be file names in one folder; give the pictures other names")
-        jobs.append(Job(item.id, lambda item=item: read_record(item), item.text))
-    return jobs, skipped
+        name = item.id.replace("/", "_")
+        if name in jobs:
+            raise TTDError(f"{item.id}: two masks would be called {name}.png; give the pictures names of their own")
+        jobs[name] = Job(name, lambda item=item: read_record(item), item.text)
+    return list(jobs.values()), skipped
 
 
 def read_ahead(jobs: Sequence[Job], used: MaskProtocol, threads: int = 1) -> Iterator[tuple[Job, Picture | TTDError]]:

@@ -263,7 +263,7 @@ def test_saved_scores_give_the_labels_of_every_higher_threshold(clip):
     index, scores = decide(merged, prepared, used, scores=True)
     everything = merged.at_picture(range(20))
     left_out = sorted(set(range(20)) - set(scores.classes.tolist()))
-    assert (everything[left_out] < 0.05).all() and (index == decide(merged, prepared, used)[0]).all()
+    assert (everything[left_out] < 0.01).all() and (index == decide(merged, prepared, used)[0]).all()
     assert np.abs(scores.maps - everything[scores.classes.tolist()].numpy()).max() < 1e-3
 
 

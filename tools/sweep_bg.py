@@ -1,0 +1,157 @@
+"""Score against background threshold, from soft maps that `--save-scores` kept; no model is run.
+
+    python tools/sweep_bg.py --root ../world --pred results/NAME                       # mIoU of label maps
+    python tools/sweep_bg.py --root ../world --pred results_caption/NAME               # caption IoU
+    python tools/sweep_bg.py --pred results/PLAIN results/PAMR --labels plain PAMR     # several in one picture
+
+Prints the best threshold of each result and the score at the one it was made with, and draws NAME.sweep.png beside
+the first. A threshold that is chosen on the pictures it is scored on flatters: choose it on a separate split
+(`evaluate_segmentation_for_text.py --tune`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before `core` and `tools`: it puts the repository on the path.
+from cli import positive_int, run
+
+from core.errors import TTDError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Mean IoU, FPR and FNR [S] of one result, and the threshold that it was made with (None: not known)."""
+
+    label: str
+    score: str
+    iou: np.ndarray
+    fpr: np.ndarray
+    fnr: np.ndarray
+    bg: float | None
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pred", required=True, nargs="+", metavar="FOLDER", help="results with scores/")
+    parser.add_argument("--labels", nargs="+", metavar="NAME", help="a name for each (default: the folders')")
+    parser.add_argument("--data", metavar="NAME", help="set or YAML file (default: the one in the folder's name)")
+    parser.add_argument("--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="default: FOLDER.sweep.png")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all values")
+    parser.add_argument("--workers", type=positive_int, default=2, metavar="N", help="threads (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Sweep every result, print what is best, draw and write."""
+    args = get_args_parser().parse_args(argv)
+    if args.labels and len(args.labels) != len(args.pred):
+        raise TTDError(f"--labels: {len(args.labels)} names for {len(args.pred)} results; give one for each")
+    labels = args.labels or args.pred
+    swept = [sweep(Path(folder), label, args) for folder, label in zip(args.pred, labels, strict=True)]
+    if len({one.score for one in swept}) > 1:
+        raise TTDError("masks of captions and label maps have different scores: sweep them one after the other")
+    for one in swept:
+        print(describe(one))
+    plot = args.plot or Path(args.pred[0]).resolve().with_name(f"{Path(args.pred[0]).resolve().name}.sweep.png")
+    store(args, swept, plot)
+    print(plot)
+    return 0
+
+
+def sweep(folder: Path, label: str, args: argparse.Namespace) -> Swept:
+    """One result. TTDError where thresholds cannot be varied afterwards."""
+    from core.predictions import data_of, find_folder, read_protocol
+
+    folder = find_folder(folder, "results")
+    used = read_protocol(folder).get("protocol", {})
+    if used.get("crf"):
+        raise TTDError(f"{folder}: made with the CRF, which sees the threshold; run it once for each threshold instead")
+    label = folder.resolve().name if label == str(folder) else label
+    data = args.data or data_of(folder)
+    values = caption_means(folder, data, args) if is_caption_result(folder) else label_means(folder, data, args)
+    return Swept(label, "caption IoU" if is_caption_result(folder) else "mIoU", *values, used.get("bg"))
+
+
+def is_caption_result(folder: Path) -> bool:
+    """Whether the masks were made from captions."""
+    from core.predictions import read_protocol
+
+    return "tags" in read_protocol(folder).get("identity", {})
+
+
+def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
+    """mIoU, mFPR, mFNR [S] over the classes that occur at a threshold."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from core.bg_sweep import sweep_labels
+    from core.datasets import open_dataset
+    from core.seg_metrics import SegScores
+
+    dataset = open_dataset(data, args.root)
+    with tqdm(total=len(dataset.items()), unit="picture", disable=None, leave=False) as bar:
+        found = sweep_labels(dataset, folder, THRESHOLDS, workers=args.workers, progress=bar.update)
+    rows = zip(found.iou, found.fpr, found.fnr, strict=True)
+    return tuple(np.array([SegScores(*row).means for row in rows]).T)
+
+
+def caption_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
+    """Mean IoU, FPR, FNR [S] over captions."""
+    import numpy as np
+
+    from core.caption_evaluation import sweep as sweep_captions
+    from core.datasets import CAPTION_NAMES, open_caption_set
+    from core.mask_results import load_scores
+    from core.seg_metrics import scores_from_counts
+
+    def read(path: Path) -> np.ndarray:
+        maps, _ = load_scores(path)
+        return maps.max(axis=0, initial=0)
+
+    captions = open_caption_set(data if data in CAPTION_NAMES else "CC3M", args.root)
+    found = scores_from_counts(sweep_captions(captions, folder, read, THRESHOLDS, args.workers))
+    return tuple(np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr))
+
+
+def describe(one: Swept) -> str:
+    """`NAME | mIoU: 40.1% at bg 0.40; best 41.0% at bg 0.37`."""
+    import numpy as np
+
+    best = int(np.nanargmax(one.iou))
+    own = "" if one.bg is None else f"{100 * np.interp(one.bg, THRESHOLDS, one.iou):.1f}% at bg {one.bg:.2f}; "
+    return f"{one.label} | {one.score}: {own}best {100 * one.iou[best]:.1f}% at bg {THRESHOLDS[best]:.2f}"
+
+
+def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
+    """The picture and the values. A single result also shows its false positives and negatives."""
+    from core.bg_sweep import Line, draw_sweep
+
+    lines = [Line(describe(one), one.iou) for one in swept]
+    if len(swept) == 1:
+        lines += [Line("mFPR", swept[0].fpr, dashed=True), Line("mFNR", swept[0].fnr, dashed=True)]
+    marks = {one.bg: f"--bg {one.bg:.2f}" for one in swept if one.bg is not None}
+    values = {one.label: {"bg": one.bg, "iou": one.iou.tolist(), "fpr": one.fpr.tolist(), "fnr": one.fnr.tolist()}
+              for one in swept}
+    try:
+        draw_sweep(THRESHOLDS, lines, swept[0].score, marks).save(plot)
+        if args.json:
+            args.json.write_text(json.dumps({"thresholds": THRESHOLDS, "results": values}, indent=1) + "\n")
+    except OSError as error:
+        raise TTDError(f"{error.filename or plot}: cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    run(main)
