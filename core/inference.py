@@ -11,7 +11,6 @@ what follows is linear, so the maps of all windows of a scale become the picture
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.backbones.base import Backbone, resize_maps
+from core.backbones.base import Backbone
 from core.images import resized_tensor
 from core.mask_protocol import MaskProtocol
-from core.windows import Side, coverage, window_spans
+from core.windows import Side, bilinear, coverage, window_spans
 
 WINDOWS = 8  # windows in one forward pass, mirrored ones counted
 MASK_VALUES = 2**26  # soft masks of windows in memory at a time where a backbone makes them at full size (268 MB)
@@ -64,55 +63,31 @@ def _opencv_resized(pixels: np.ndarray, short: int) -> Tensor:
     return torch.from_numpy(small).permute(2, 0, 1).float() / 255
 
 
-class Merged:
-    """The averaged maps of a picture for N classes, not yet of its size; `highest`, `lowest` [N] bound them."""
-
-    size: tuple[int, int]
-    highest: Tensor
-    lowest: Tensor
-
-    @abstractmethod
-    def at_picture(self, classes: Sequence[int]) -> Tensor:
-        """Maps of these n classes at the picture's own size: [n, H, W] float32."""
-
-
 @dataclass(frozen=True)
-class _Layer:
-    """One scale: cells of all windows side by side [N, rows, cols], and the matrices to the picture [H, rows], ..."""
+class Layer:
+    """One scale: its maps [N, h, w] and the matrices to the picture's rows [H, h] and columns [W, w]."""
 
-    cells: Tensor
+    maps: Tensor
     rows: Tensor
     cols: Tensor
 
 
-class GridMaps(Merged):
-    """Maps of every window on the model's grid, one `_Layer` per scale."""
+class Merged:
+    """The maps of a picture for N classes, one `Layer` per scale, not yet of the picture's size = (H, W).
 
-    def __init__(self, layers: list[_Layer], size: tuple[int, int]):
+    highest, lowest [N]: bounds of each class, since every value of the picture is an average over scales of averages.
+    """
+
+    def __init__(self, layers: list[Layer], size: tuple[int, int]):
         self._layers, self.size = layers, size
-        # A value of the picture is an average over scales of averages of cells: it lies between these.
-        self.highest = torch.stack([layer.cells.flatten(1).amax(1) for layer in layers]).mean(0)
-        self.lowest = torch.stack([layer.cells.flatten(1).amin(1) for layer in layers]).mean(0)
+        self.highest = torch.stack([layer.maps.flatten(1).amax(1) for layer in layers]).mean(0)
+        self.lowest = torch.stack([layer.maps.flatten(1).amin(1) for layer in layers]).mean(0)
 
-    def at_picture(self, classes: Sequence[int]) -> Tensor:
-        """See `Merged.at_picture`."""
+    def at_picture(self, classes: Sequence[int], rows: slice = slice(None)) -> Tensor:
+        """Maps of these n classes at the picture's own size, or some of its rows: [n, H, W] float32."""
         index = torch.as_tensor(classes, device=self.highest.device)
-        total = sum(layer.rows @ layer.cells[index] @ layer.cols.T for layer in self._layers)
+        total = sum(layer.rows[rows] @ layer.maps[index] @ layer.cols.T for layer in self._layers)
         return total / len(self._layers)
-
-
-class Canvases(Merged):
-    """Maps at the size of every scaled picture [N, h, w], windows averaged."""
-
-    def __init__(self, canvases: list[Tensor], size: tuple[int, int]):
-        self._canvases, self.size = canvases, size
-        self.highest = torch.stack([canvas.flatten(1).amax(1) for canvas in canvases]).mean(0)
-        self.lowest = torch.stack([canvas.flatten(1).amin(1) for canvas in canvases]).mean(0)
-
-    def at_picture(self, classes: Sequence[int]) -> Tensor:
-        """See `Merged.at_picture`."""
-        index = torch.as_tensor(classes, device=self.highest.device)
-        return sum(resize_maps(canvas[index][None], self.size)[0] for canvas in self._canvases) / len(self._canvases)
 
 
 @torch.no_grad()
@@ -134,7 +109,7 @@ def merge_views(backbone: Backbone, picture: Picture, text: Tensor, used: MaskPr
             maps = backbone.soft_mask(maps)
         for (layer, mirrored, row, col), one in zip(places, maps, strict=True):
             cells[layer][:, mirrored, row, :, col] = one
-    return GridMaps([_layer(*pair) for pair in zip(cells, sides, strict=True)], picture.size)
+    return Merged([_layer(*pair) for pair in zip(cells, sides, strict=True)], picture.size)
 
 
 def _sides(backbone: Backbone, picture: Picture, scaled: Tensor, used: MaskProtocol) -> tuple[Side, Side]:
@@ -169,7 +144,7 @@ def _crop(image: Tensor, sides: tuple[Side, Side], place: Place) -> Tensor:
     return crop.flip(-1) if mirrored else crop
 
 
-def _layer(cells: Tensor, sides: tuple[Side, Side]) -> _Layer:
+def _layer(cells: Tensor, sides: tuple[Side, Side]) -> Layer:
     """Cells [N, 1 or 2, n, h, m, w] -> maps side by side; mirrored ones averaged in here where padding allows."""
     rows, cols = sides
     matrix = cols.matrix
@@ -179,28 +154,35 @@ def _layer(cells: Tensor, sides: tuple[Side, Side]) -> _Layer:
         cells = cells.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)[:, None]
         matrix = torch.cat([matrix, cols.mirrored], 1) / 2
     cells = cells[:, 0].flatten(3, 4).flatten(1, 2)  # [N, n*h, m*w]
-    return _Layer(cells, rows.matrix.to(cells), matrix.to(cells))
+    return Layer(cells, rows.matrix.to(cells), matrix.to(cells))
 
 
-def _merge_masks(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int) -> Canvases:
-    """`Backbone.masks` of every window, averaged where windows overlap, for each scale."""
-    canvases = []
-    pamr = used.pamr and used.pamr_at == "window"
+def _merge_masks(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int) -> Merged:
+    """`Backbone.masks` of every window, averaged where windows overlap: maps of each scaled picture's size."""
+    layers = []
     for scaled in picture.scaled:
         image = backbone.normalize(scaled[None])[0]
-        spans = [window_spans(length, used.side, used.step) for length in image.shape[-2:]]
-        places = [(flip, *row, *col) for row in spans[0] for col in spans[1] for flip in range(used.hflip + 1)]
-        values = len(text) * min(used.side, image.shape[-2]) * min(used.side, image.shape[-1])
+        size = image.shape[-2:]
+        rows, cols = (window_spans(length, used.side, used.step) for length in size)
+        places = [(flip, *row, *col) for row in rows for col in cols for flip in range(used.hflip + 1)]
+        values = len(text) * min(used.side, size[0]) * min(used.side, size[1])
         step = max(1, min(batch, MASK_VALUES // values))
-        canvas = torch.zeros(len(text), *image.shape[-2:], device=backbone.device)
+        canvas = torch.zeros(len(text), *size, device=backbone.device)
         for start in range(0, len(places), step):
-            some = places[start : start + step]
-            crops = [image[:, y0:y1, x0:x1] for _, y0, y1, x0, x1 in some]
-            crops = torch.stack([crop.flip(-1) if p[0] else crop for crop, p in zip(crops, some, strict=True)])
-            masks = backbone.masks(crops, text, pamr=pamr, kp_weight=used.kp_weight)
-            for (flip, y0, y1, x0, x1), one in zip(some, masks, strict=True):
-                canvas[:, y0:y1, x0:x1] += one.flip(-1) if flip else one
-        rows, cols = (coverage(one, length) for one, length in zip(spans, image.shape[-2:], strict=True))
-        canvas /= (rows[:, None] * cols * (used.hflip + 1)).to(canvas)
-        canvases.append(canvas)
-    return Canvases(canvases, picture.size)
+            _add_masks(canvas, backbone, image, places[start : start + step], text, used)
+        count = coverage(rows, size[0])[:, None] * coverage(cols, size[1]) * (used.hflip + 1)
+        layers.append(Layer(canvas.div_(count.float().to(canvas.device)),
+                            *(bilinear(*lengths).float().to(canvas.device)
+                              for lengths in zip(picture.size, size, strict=True))))
+    return Merged(layers, picture.size)
+
+
+def _add_masks(canvas: Tensor, backbone: Backbone, image: Tensor, places: list[tuple[int, ...]], text: Tensor,
+               used: MaskProtocol) -> None:
+    """Add the masks of windows (mirrored, top, bottom, left, right) of image [3, h, w] to canvas [N, h, w]."""
+    crops = [image[:, top:bottom, left:right] for _, top, bottom, left, right in places]
+    crops = torch.stack([crop.flip(-1) if p[0] else crop for crop, p in zip(crops, places, strict=True)])
+    pamr = used.pamr and used.pamr_at == "window"
+    masks = backbone.masks(crops, text, pamr=pamr, kp_weight=used.kp_weight)
+    for (mirrored, top, bottom, left, right), one in zip(places, masks, strict=True):
+        canvas[:, top:bottom, left:right] += one.flip(-1) if mirrored else one

@@ -8,7 +8,7 @@ is dropped there; nor with a softmax, whose sum runs over all classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,8 @@ from core.inference import Merged, Picture
 from core.mask_protocol import MaskProtocol
 from core.pamr import PAMR
 
+STRIP_PIXELS = 2**22  # of the picture at a time: PAMR holds 48 weights for each (805 MB)
 CHUNK_VALUES = 2**24  # values of maps at the picture's size in memory at a time (67 MB)
-PAMR_PIXELS = 2**22  # pixels refined at a time: PAMR holds 48 weights for each (805 MB)
 MARGIN = 1e-5  # more than rounding moves a map
 SCORE_FLOOR = 0.01  # saved maps leave out classes that nowhere exceed this: lower thresholds are of no use
 
@@ -52,61 +52,91 @@ def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool 
 
     used: resolved protocol. prune=False keeps every class to the end, for checking that pruning changes nothing.
     """
-    floor = -1.0
+    floor = -2.0  # below every cosine
     if prune and used.mapping == "sigmoid" and not used.crf:
         floor = float(merged.lowest.max())  # some class is at least this everywhere
         if used.rule == "threshold":
             floor = max(floor, used.bg)
         floor = min(floor, SCORE_FLOOR) if scores else floor
-    chunks = _refined(merged, picture, used, floor - MARGIN)
-    keep = _Kept() if scores else None
-    index = _crf_labels(chunks, picture, used, keep) if used.crf else _best_class(chunks, merged, used, keep)
-    return index.to(torch.int16).cpu().numpy(), keep.result(picture.size) if keep else None
+    classes = (merged.highest > floor - MARGIN).nonzero()[:, 0].tolist()
+    strips = strips_of(merged.size, used)
+    indices, kept = [], []
+    for strip in strips:
+        # The bound above is loose. That of a strip is exact, but saved maps need the same classes in all strips.
+        exact = floor - MARGIN if len(strips) == 1 or not scores else None
+        chunks = _chunks(merged, picture, used, classes, strip, exact)
+        chunks = list(chunks) if scores or used.crf else chunks
+        index, total = _crf_labels(chunks, picture, used) if used.crf else _best_class(chunks, strip, merged, used)
+        indices.append(index.to(torch.int16).cpu().numpy())
+        if scores:
+            kept.append(_scores(chunks, total, used, (strip.stop - strip.start, merged.size[1])))
+    whole = np.concatenate(indices)
+    return whole, Scores(np.concatenate([s.maps for s in kept], 1), kept[0].classes) if scores else None
 
 
-class _Kept:
-    """Collects soft maps on their way."""
+@dataclass(frozen=True)
+class Strip:
+    """Rows `start` to `stop` of a picture, and `first` to `last` that must be refined to get them right."""
 
-    def __init__(self) -> None:
-        self.maps, self.classes = [], []
-
-    def add(self, classes: Sequence[int], maps: Tensor) -> None:
-        self.classes += classes
-        self.maps.append(maps.cpu())
-
-    def scale(self, change: Callable[[Tensor], Tensor]) -> None:
-        """Apply `change` to every stored map."""
-        self.maps = [change(maps) for maps in self.maps]
-
-    def result(self, size: tuple[int, int]) -> Scores:
-        maps = torch.cat(self.maps).half().numpy() if self.maps else np.zeros((0, *size), np.float16)
-        return Scores(maps, np.asarray(self.classes, np.int16))
+    start: int
+    stop: int
+    first: int
+    last: int
 
 
-Chunk = tuple[list[int], Tensor]  # class indices, ascending, and their maps [n, H, W]
+def strips_of(size: tuple[int, int], used: MaskProtocol) -> list[Strip]:
+    """The strips in which a picture is worked on, mostly one: together they give what it would give at once.
+
+    After i iterations of PAMR a value depends on pixels up to i times the largest dilation away, and on nothing else.
+    """
+    height, width = size
+    if used.crf or height * width <= STRIP_PIXELS:
+        return [Strip(0, height, 0, height)]
+    pamr = PAMR()
+    halo = pamr.num_iter * max(pamr.dilations) if refines(used) else 0
+    rows = max(64, STRIP_PIXELS // width - 2 * halo)
+    return [Strip(y, min(y + rows, height), max(0, y - halo), min(height, y + rows + halo))
+            for y in range(0, height, rows)]
 
 
-def _refined(merged: Merged, picture: Picture, used: MaskProtocol, floor: float) -> Iterator[Chunk]:
-    """Maps at the picture's size of the classes that exceed `floor` somewhere, refined by PAMR where it acts there."""
-    refine = PictureRefiner(picture) if used.pamr and used.pamr_at == "picture" else None
-    classes = (merged.highest > floor).nonzero()[:, 0].tolist()
-    step = max(1, CHUNK_VALUES // (picture.size[0] * picture.size[1]))
+def refines(used: MaskProtocol) -> bool:
+    """Whether PAMR acts on the merged maps."""
+    return used.pamr and used.pamr_at == "picture"
+
+
+Chunk = tuple[list[int], Tensor]  # class indices, ascending, and their maps [n, R, W] of a strip
+
+
+def _chunks(merged: Merged, picture: Picture, used: MaskProtocol, classes: list[int], strip: Strip,
+            floor: float | None) -> Iterator[Chunk]:
+    """Refined maps of a strip, some classes at a time; without those that nowhere exceed `floor` in it."""
+    rows = slice(strip.first, strip.last)
+    step = max(1, CHUNK_VALUES // ((strip.last - strip.first) * merged.size[1]))
+    weights = None
     for start in range(0, len(classes), step):
         some = classes[start : start + step]
-        maps = merged.at_picture(some)
-        left = (maps.flatten(1).amax(1) > floor).nonzero()[:, 0]  # the bound above is loose, this one is exact
-        if len(left) < len(some):
-            some, maps = [some[i] for i in left.tolist()], maps[left]
+        maps = merged.at_picture(some, rows)
+        if floor is not None:
+            left = (maps.flatten(1).amax(1) > floor).nonzero()[:, 0].tolist()
+            some, maps = [some[i] for i in left], maps[left] if len(left) < len(some) else maps
+        if some and refines(used):
+            if weights is None:  # they depend on the picture alone: all classes share them
+                image = torch.from_numpy(np.array(picture.pixels[rows])).to(maps.device)
+                weights = PAMR().weights(image.permute(2, 0, 1)[None].float() / 255)
+            maps = PAMR().refine(weights, maps[None])[0]
         if some:
-            yield some, refine(maps) if refine else maps
+            yield some, maps[:, strip.start - strip.first : strip.stop - strip.first]
 
 
-def _best_class(chunks: Iterator[Chunk], merged: Merged, used: MaskProtocol, keep: _Kept | None) -> Tensor:
-    """Index of the best class at every pixel, the first of equals, int64 [H, W]; -1 where the background wins."""
-    device, soft = merged.highest.device, used.mapping == "softmax"
-    best = torch.full(merged.size, -torch.inf, device=device)
-    index = torch.full(merged.size, -1, device=device)
-    total = torch.full(merged.size, -torch.inf, device=device)  # log of the softmax's sum
+def _best_class(chunks: Iterable[Chunk], strip: Strip, merged: Merged, used: MaskProtocol) -> tuple[Tensor, Tensor]:
+    """Index of the best class at every pixel, the first of equals, -1 where the background wins: int64 [R, W].
+
+    Also the logarithm of the sum of the softmax [R, W], for protocols that have one.
+    """
+    size, device, soft = (strip.stop - strip.start, merged.size[1]), merged.highest.device, used.mapping == "softmax"
+    best = torch.full(size, -torch.inf, device=device)
+    index = torch.full(size, -1, device=device)
+    total = torch.full(size, -torch.inf, device=device)
     for classes, maps in chunks:
         maps = maps * used.scale if soft else maps
         high, at = maps.max(0)
@@ -115,65 +145,29 @@ def _best_class(chunks: Iterator[Chunk], merged: Merged, used: MaskProtocol, kee
         index = torch.where(better, torch.as_tensor(classes, device=device)[at], index)
         if soft:
             total = torch.logaddexp(total, maps.logsumexp(0))
-        if keep:
-            keep.add(classes, maps)
-    if soft:
-        best = (best - total).exp()
-        if keep:
-            keep.scale(lambda maps: (maps - total.cpu()).exp())
     if used.rule == "threshold":
-        index = torch.where(best > used.bg, index, -1)
-    return index
+        index = torch.where(((best - total).exp() if soft else best) > used.bg, index, -1)
+    return index, total
 
 
-def _crf_labels(chunks: Iterator[Chunk], picture: Picture, used: MaskProtocol, keep: _Kept | None) -> Tensor:
+def _crf_labels(chunks: list[Chunk], picture: Picture, used: MaskProtocol) -> tuple[Tensor, None]:
     """Labels by the dense CRF; the background competes as a constant map of the threshold."""
     from core.crf import dense_crf
 
-    classes, maps = [], []
-    for some, more in chunks:
-        classes += some
-        maps.append(more)
-        if keep:
-            keep.add(some, more)
-    maps = torch.cat(maps)
+    classes = [number for some, _ in chunks for number in some]
+    maps = torch.cat([maps for _, maps in chunks])
     if used.rule == "threshold":
         maps = torch.cat([torch.full_like(maps[:1], used.bg), maps])
         classes = [-1, *classes]
     if len(maps) == 1:  # nothing to compete with
-        return torch.full(picture.size, classes[0])
-    return torch.tensor(classes)[dense_crf(picture.pixels, maps).argmax(0).cpu()]
+        return torch.full(picture.size, classes[0]), None
+    return torch.tensor(classes)[dense_crf(picture.pixels, maps).argmax(0).cpu()], None
 
 
-class PictureRefiner:
-    """PAMR at the picture's size, in strips where the picture is large: same result, bounded memory.
-
-    After i iterations a value depends on pixels up to i times the largest dilation away, and on nothing else: a strip
-    with that much around it gives its own rows exactly.
-    """
-
-    def __init__(self, picture: Picture, pixels: int = PAMR_PIXELS) -> None:
-        """pixels: in one strip, what surrounds it counted where the picture is wide enough to allow it."""
-        self._pamr = PAMR()
-        self._halo = self._pamr.num_iter * max(self._pamr.dilations)
-        self._picture = picture
-        height, width = picture.size
-        rows = height if height * width <= pixels else max(64, pixels // width - 2 * self._halo)
-        self._strips = [(y, min(y + rows, height)) for y in range(0, height, rows)]
-        self._weights: Tensor | None = None
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        """[n, H, W] -> [n, H, W], float32."""
-        parts = [self._strip(maps, *strip) for strip in self._strips]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-    def _strip(self, maps: Tensor, start: int, stop: int) -> Tensor:
-        first, last = max(0, start - self._halo), min(maps.shape[1], stop + self._halo)
-        weights = self._weights
-        if weights is None:
-            rows = torch.from_numpy(np.ascontiguousarray(self._picture.pixels[first:last]))
-            weights = self._pamr.weights(rows.to(maps.device).permute(2, 0, 1)[None].float() / 255)
-            if len(self._strips) == 1:  # weights depend on the picture alone: all classes share them
-                self._weights = weights
-        refined = self._pamr.refine(weights, maps[None, :, first:last])[0]
-        return refined[:, start - first : stop - first]
+def _scores(chunks: list[Chunk], total: Tensor | None, used: MaskProtocol, size: tuple[int, int]) -> Scores:
+    """The maps of a strip as they are saved; with a softmax, its probabilities."""
+    maps = torch.cat([maps for _, maps in chunks]) if chunks else torch.zeros(0, *size)
+    if used.mapping == "softmax":
+        maps = (maps * used.scale - total).exp()
+    classes = [number for some, _ in chunks for number in some]
+    return Scores(maps.half().cpu().numpy(), np.asarray(classes, np.int16))

@@ -54,6 +54,9 @@ class MaskFolder:
             _join(self._lock, token, path)
             if differing := differences((read_meta(path / META) or {}).get("identity", {}), _plain(meta["identity"])):
                 raise TTDError(f"{path}: a shard of this run has other settings ({'; '.join(differing)})")
+        except OSError as error:
+            self._lock.close()
+            raise _unwritable(path, error) from None
         except BaseException:
             self._lock.close()
             raise
@@ -71,7 +74,16 @@ class MaskFolder:
         return is_whole(self.mask(name)) and (not scores or self.scores(name).is_file())
 
     def skip(self, name: str, reason: str) -> None:
-        """List a picture that could not be used; the list is kept sorted and without repetitions."""
+        """List a picture that could not be used; the list is kept sorted and without repetitions.
+
+        Raises TTDError when it cannot be written.
+        """
+        try:
+            self._skip(name, reason)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+
+    def _skip(self, name: str, reason: str) -> None:
         with (self.path / SKIPPED).open("a+", encoding="utf-8") as file:
             if fcntl:
                 with contextlib.suppress(OSError):
@@ -117,6 +129,10 @@ def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise TTDError(f"{path}: damaged; delete it and make the masks again with --save-scores") from None
 
 
+def _unwritable(path: Path, error: OSError) -> TTDError:
+    return TTDError(f"{path}: cannot be written ({error.strerror or error}); make room or choose another --out")
+
+
 def _plain(value: object) -> object:
     """As it comes back from JSON."""
     return json.loads(json.dumps(value))
@@ -127,18 +143,15 @@ def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
     stored = read_meta(path / META)
     same = stored is not None and not differences(stored.get("identity", {}), _plain(meta["identity"]))
     ours = same and stored.get("run") == token  # a fellow shard came and went before us
-    try:
-        if overwrite and not ours:
-            _empty(path)
-        elif not same:
-            _refuse(path, stored, meta)
-        for part in [*path.glob(".*.part"), *path.glob(f"{SCORES}/.*.part")]:
-            part.unlink()
-        if not ours:
-            (path / SKIPPED).unlink(missing_ok=True)
-            write_meta(path / META, {**meta, "run": token})
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); make room or choose another --out") from None
+    if overwrite and not ours:
+        _empty(path)
+    elif not same:
+        _refuse(path, stored, meta)
+    for part in [*path.glob(".*.part"), *path.glob(f"{SCORES}/.*.part")]:
+        part.unlink()
+    if not ours:
+        (path / SKIPPED).unlink(missing_ok=True)
+        write_meta(path / META, {**meta, "run": token})
 
 
 def _refuse(path: Path, stored: dict | None, meta: Mapping) -> None:
@@ -164,7 +177,7 @@ def _open_lock(path: Path) -> IO[str]:
         path.mkdir(parents=True, exist_ok=True)
         return (path / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        raise _unwritable(path, error) from None
 
 
 def _try_lock(lock: IO[str], exclusive: bool) -> bool:

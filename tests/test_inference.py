@@ -8,8 +8,8 @@ from small_tcl import texts
 
 from core.backbones import load_backbone
 from core.images import resized_tensor
-from core.inference import GridMaps, Picture, merge_views, opencv_size, prepare
-from core.mask_decision import Labels, PictureRefiner, decide
+from core.inference import Merged, Picture, merge_views, opencv_size, prepare
+from core.mask_decision import Labels, decide, strips_of
 from core.mask_protocol import protocol
 from core.pamr import PAMR
 from core.windows import bilinear, coverage, window_spans
@@ -127,7 +127,6 @@ def test_batched_windows_equal_one_at_a_time(clip, size, hflip):
     want = masks_one_by_one(clip, picture, text, used)
     for batch in (1, 3, 100):
         merged = merge_views(clip, prepare(picture, used), text, used, batch)
-        assert isinstance(merged, GridMaps)
         got = merged.at_picture(range(5))
         assert torch.allclose(got, want, atol=2e-6), float((got - want).abs().max())
         assert (merged.highest >= got.flatten(1).amax(1) - 1e-6).all()
@@ -188,14 +187,6 @@ def test_pamr_acts_after_merging_at_the_pictures_size(clip):
     assert scores.classes.tolist() == [0, 1, 2, 3]
 
 
-def test_pamr_in_strips_equals_pamr_at_once():
-    picture = Picture(noise(700, 20), ())
-    maps = torch.rand(2, 700, 20, generator=torch.Generator().manual_seed(1))
-    whole, strips = PictureRefiner(picture), PictureRefiner(picture, pixels=20 * 600)
-    assert len(strips._strips) > 3
-    assert torch.allclose(strips(maps), whole(maps), atol=1e-6)
-
-
 @pytest.mark.parametrize("rule", ["threshold", "none"])
 @pytest.mark.parametrize("pamr", [False, True])
 def test_pruning_never_changes_a_label(clip, pamr, rule):
@@ -215,15 +206,15 @@ def test_pruning_never_changes_a_label(clip, pamr, rule):
     assert pruned > 0
 
 
-class Fixed(GridMaps):
+class Fixed(Merged):
     """Maps given directly."""
 
     def __init__(self, maps):
         self.size, self.maps = tuple(maps.shape[1:]), maps
         self.highest, self.lowest = maps.flatten(1).amax(1), maps.flatten(1).amin(1)
 
-    def at_picture(self, classes):
-        return self.maps[list(classes)]
+    def at_picture(self, classes, rows=slice(None)):
+        return self.maps[list(classes), rows]
 
 
 def fixed(maps, **overrides):
@@ -267,8 +258,8 @@ def test_saved_scores_give_the_labels_of_every_higher_threshold(clip):
     assert np.abs(scores.maps - everything[scores.classes.tolist()].numpy()).max() < 1e-3
 
 
-def test_no_class_at_all_is_background(clip):
-    index, scores = fixed(torch.full((3, 4, 5), 0.01))
+def test_no_class_at_all_is_background():
+    index, scores = fixed(torch.full((3, 4, 5), 0.005))
     assert (index == -1).all() and scores.maps.shape == (0, 4, 5)
 
 
@@ -291,3 +282,20 @@ def test_first_scale_is_the_plain_resize(clip):
     picture = noise(45, 61)
     used = resolved(clip, image=32)
     assert torch.equal(prepare(picture, used).scaled[0], resized_tensor(picture, 32))
+
+
+@pytest.mark.parametrize(("name", "pamr"), [("ttd", True), ("ttd", False), ("naclip", False)])
+def test_large_pictures_in_strips_give_the_same(monkeypatch, name, pamr):
+    """PAMR reaches 240 pixels; strips with that much around them equal the whole picture at once."""
+    picture = Picture(noise(700, 20), ())
+    maps = torch.rand(5, 700, 20, generator=torch.Generator().manual_seed(1)) * 0.3 + 0.2
+    used = protocol(name, pamr=pamr, image=32).resolve("X", 16, "threshold", 0.35 if name == "ttd" else 0.3)
+    whole, scores = decide(Fixed(maps), picture, used, scores=True)
+    monkeypatch.setattr("core.mask_decision.STRIP_PIXELS", 20 * 600)
+    monkeypatch.setattr("core.mask_decision.CHUNK_VALUES", 1)
+    assert len(strips_of((700, 20), used)) == (6 if pamr else 2)
+    index, of_strips = decide(Fixed(maps), picture, used, scores=True)
+    assert (index == whole).all() and len(np.unique(whole)) == 6
+    assert (index == decide(Fixed(maps), picture, used)[0]).all()
+    assert of_strips.classes.tolist() == scores.classes.tolist() == [0, 1, 2, 3, 4]
+    assert np.abs(of_strips.maps.astype(float) - scores.maps).max() < 1e-3
