@@ -30,7 +30,7 @@ def get_args_parser() -> argparse.ArgumentParser:
                                      parents=[evaluation_options("results")])
     parser.add_argument("--data", metavar="NAME",
                         help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, PascalContext, VOC20, Context59, "
-                             "World or a YAML file (default: the set in the folder's name)")
+                             "World or a YAML file (default: the set that they were made of)")
     parser.add_argument("--per-class", action="store_true", help="print the scores of every class")
     return parser
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     folder = find_folder(args.pred, "results")
     if (data := args.data or data_of(folder)) is None:
-        raise TTDError(f"{folder}: its name does not tell the set; add --data")
+        raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
     dataset = open_dataset(data, args.root)
     description = dataset.describe()
     with progress_bar(len(dataset.items())) as bar:

@@ -33,7 +33,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      parents=[evaluation_options("results_caption")])
     parser.add_argument("--data", metavar="NAME",
-                        help="CC3M or World (default: the set in the folder's name, else CC3M)")
+                        help="CC3M or World (default: the set that they were made of, else CC3M)")
     parser.add_argument("--tune", metavar="FOLDER", help="predictions with scores on a separate split")
     parser.add_argument("--tune-root", metavar="FOLDER", help="where that split is (default: --root)")
     return parser

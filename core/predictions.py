@@ -75,7 +75,10 @@ def read_protocol(folder: Path) -> dict[str, Any]:
 
 
 def data_of(folder: Path) -> str | None:
-    """The set that a folder's name gives: ARCH@DATA@...; None when it gives none."""
+    """The set that predictions were made of: --data in protocol.json, else by the name ARCH@DATA@...; or None."""
+    arguments = read_protocol(folder).get("arguments")
+    if isinstance(arguments, dict) and isinstance(arguments.get("data"), str):
+        return arguments["data"]
     parts = folder.resolve().name.split("@")
     return parts[1] if len(parts) > 2 else None
 

@@ -22,10 +22,11 @@ def published_line(tag: str, name: str, means: Sequence[float]) -> str:
 
 
 def protocol_line(stored: Mapping[str, Any]) -> str:
-    """What made the masks, from protocol.json, in one line."""
+    """What made the masks, from protocol.json, in one line: settings and the model's own constants."""
     if not stored:
         return "protocol: not known, the folder has no protocol.json"
-    return f"protocol: {json.dumps(stored.get('identity', stored), ensure_ascii=False)}"
+    settings = {**stored.get("model", {}), **stored["identity"]} if "identity" in stored else stored
+    return f"protocol: {json.dumps(settings, ensure_ascii=False)}"
 
 
 def means_table(rows: Mapping[str, Sequence[float]], name: str) -> str:
