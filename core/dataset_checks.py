@@ -53,8 +53,11 @@ def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
 
 
 def wrong_labels(dataset: Dataset, labels: np.ndarray) -> str:
-    """What is wrong with predicted labels uint8 [H, W], "" for nothing: they are `dataset.label_values`, or 255."""
-    unknown = _unknown(labels, (*dataset.label_values, dataset.ignore, IGNORED))
+    """What is wrong with predicted labels uint8 [H, W], "" for nothing: they are values of the set, or 255.
+
+    A value that the truth ignores means that no label was predicted.
+    """
+    unknown = _unknown(labels, (*dataset.label_values, *ignored_values(dataset), IGNORED))
     return f"label {_listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
 
 

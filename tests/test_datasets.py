@@ -297,6 +297,7 @@ def test_every_label_of_every_set_is_read(tmp_path, name):
         read_truth(data, data.items()[0])
     assert wrong_labels(data, beyond) and not wrong_labels(data, values)
     assert not wrong_labels(data, np.full((1, 1), 255, np.uint8))
+    assert not wrong_labels(data, np.zeros((1, 1), np.uint8))  # a class, the background, or "other"
 
 
 def test_palette_and_grey_and_bits_give_indices(tmp_path):

@@ -19,6 +19,7 @@ from core.prepare import make_plan, run_plan
 from core.prepare.captions import flat_id
 from core.prepare.coco import draw_instances
 from core.records import open_records
+from core.seg_evaluation import evaluate
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared" / "data"
@@ -422,10 +423,23 @@ def sample(name: str) -> Path:
     return SHARED / name
 
 
+def perfect_is_100(name: str, root: Path) -> None:
+    """The masks themselves are a perfect prediction; moved down by a tenth they are not."""
+    data = open_dataset(name, root)
+    assert evaluate(data, data.masks).scores.means == (1, 0, 0)
+    moved = root / "moved"
+    for item in data.items():
+        labels = read_index(item.mask)
+        mask(moved / item.mask.name, np.roll(labels, len(labels) // 10, axis=0))
+    iou, fpr, fnr = evaluate(data, moved).scores.means
+    assert 0.2 < iou < 0.95 and iou + fpr + fnr == pytest.approx(1)
+
+
 def test_photographs_of_voc(tmp_path):
     source = sample("voc_mini")
     make("VOC2012", source, tmp_path, split="trainaug", to="validation")
     got = result("VOC2012", tmp_path)
+    perfect_is_100("VOC2012", tmp_path)
     assert len(got) == 3
     for key, labels in got.items():
         original = np.asarray(Image.open(source / "SegmentationClass" / f"{key}.png"))
@@ -435,6 +449,7 @@ def test_photographs_of_voc(tmp_path):
 def test_photographs_of_ade(tmp_path):
     make("ADE2016", sample("ade_mini"), tmp_path)
     got = result("ADE2016", tmp_path)
+    perfect_is_100("ADE2016", tmp_path)
     classes = open_dataset("ADE2016", tmp_path).classes
     assert {classes[label - 1] for label in np.unique(got["ADE_val_00000001"]) if label} >= {"building", "sky", "grass"}
 
