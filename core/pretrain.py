@@ -33,6 +33,7 @@ class PretrainConfig:
 
     world: str
     out: str
+    head: str
     seed: int
     threads: int
     embed_dim: int
@@ -151,7 +152,7 @@ class Pretrainer:
             if now - saved > 60 * self.config.checkpoint_minutes or self.step == self.config.steps:
                 self._checkpoint()
                 saved = now
-        save(self.model, self.architecture, self.out, {})
+        save(self.model, self.architecture, self.out, {"head": self.config.head})
         return self.model
 
     def _batch(self) -> tuple[Tensor, Tensor]:

@@ -23,20 +23,22 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fit-only", type=Path, metavar="DIR", help="fit and record the mask mapping of this model")
     parser.add_argument("--world", type=Path, default=Path("../world"), help="evaluated on (default ../world)")
     parser.add_argument("--dev", type=Path, default=Path("../world_dev"), help="fitted on (default ../world_dev)")
+    parser.add_argument("--head", help="dense head of the evaluation (default: the model's own)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the evaluation (default 2)")
     return parser
 
 
-def evaluate_folder(folder: Path, world: Path) -> None:
-    """Print the tables of a model on a world's evaluation set."""
+def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
+    """Print the tables of a model on a world's evaluation set; `head` None is the model's own dense head."""
     from core.backbones import load_backbone
     from core.pretrain_eval import evaluate, load_items, report, with_unseen_pair
 
-    backbone, items = load_backbone(f"local-dir:{folder}"), load_items(world)
+    backbone, items = load_backbone(f"local-dir:{folder}", head=head), load_items(world)
     for name, part in (("all", items), ("with a noun-colour pair unseen in training", with_unseen_pair(world, items))):
         if part:
             result = evaluate(backbone, part)
-            print(f"{folder} on {world}: {len(part)} pictures, {name}\n{report(result['tags'], result['maps'])}\n")
+            print(f"{folder} ({backbone.head}) on {world}: {len(part)} pictures, {name}")
+            print(f"{report(result['tags'], result['maps'])}\n")
 
 
 def fit_folder(folder: Path, dev: Path) -> None:
@@ -51,7 +53,7 @@ def fit_folder(folder: Path, dev: Path) -> None:
         f"{len(items)} pictures of the world of make_world.py --seed 1: slope by logistic fit, bias by best IoU at 0.4"
     )
     config = read_config(folder)
-    config["ttd"] = {**fitted, "fitted_on": note}
+    config["ttd"] = {**config.get("ttd", {}), **fitted, "fitted_on": note}
     write_config(folder, config)
     print(f"soft mask: sigmoid({fitted['mask_scale']} (S - {fitted['mask_bias']})), fitted on {dev}")
 
@@ -88,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = args.eval_only or args.fit_only or train(args.config)
     if not args.eval_only:
         fit_folder(folder, args.dev)
-    evaluate_folder(folder, args.world)
+    evaluate_folder(folder, args.world, args.head)
     return 0
 
 

@@ -21,8 +21,8 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
             `MODEL:PRETRAINED` or `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, `local-dir:/path`.
         weights: a file that wins over anything in the name.
         lora: an adapter on top: file, PEFT folder or `hf-hub:ORG/NAME`.
-        head: dense head (`core.backbones.heads.HEADS`); default `maskclip` for class-token models,
-            else `vanilla`.
+        head: dense head (`core.backbones.heads.HEADS`); default: the one that a local folder's config names,
+            else `maskclip` for class-token models and `vanilla` for others.
         device: default CUDA where there is one, else the CPU.
         dtype: of the parameters, default float32; similarity maps are at least float32 always.
 
@@ -34,10 +34,9 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
     from core.backbones.tcl_loading import load_tcl
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
-    backbone = load_tcl(weights, head) if arch == "TCL" else load_clip(arch, weights)
-    readout = backbone.visual.readout
+    backbone, default = (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
     backbone.arch = arch
-    backbone.head = "maskclip" if arch == "TCL" else check_head(head or readout.default_head, readout.heads, arch)
+    backbone.head = check_head(head or default, backbone.visual.readout.heads, arch)
     backbone.eval().requires_grad_(False)
     if lora is not None:
         from core.lora import load_adapter

@@ -27,12 +27,17 @@ from core.backbones.weights import (
 from core.errors import TTDError
 
 
-def load_clip(arch: str, weights: str | Path | None) -> CLIPBackbone:
-    """Any arch but TCL (see `load_backbone`) -> its backbone in float32 on the CPU, without a head set."""
+def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]:
+    """Any arch but TCL (see `load_backbone`) -> its backbone in float32 on the CPU, and its default dense head.
+
+    The head follows the pooling, unless a local folder's config names one (key "ttd", `head`).
+    """
     model, name = load_openclip_model(arch, weights)
-    return CLIPBackbone(openclip.vision_tower(model, arch), openclip.text_tower(model, arch), tokenizer(name),
-                        openclip.preprocess(model), logit_scale=float(model.logit_scale.detach().exp()),
-                        mask=_mask_mapping(name))
+    own = _own_settings(name)
+    mask = float(own.get("mask_scale", CLIP_MASK[0])), float(own.get("mask_bias", CLIP_MASK[1]))
+    backbone = CLIPBackbone(openclip.vision_tower(model, arch), openclip.text_tower(model, arch), tokenizer(name),
+                            openclip.preprocess(model), logit_scale=float(model.logit_scale.detach().exp()), mask=mask)
+    return backbone, own.get("head") or backbone.visual.readout.default_head
 
 
 def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[nn.Module, str]:
@@ -189,12 +194,9 @@ def _from_hub(arch: str, weights: str | Path | None) -> nn.Module:
     return model if weights is None else _fill(model, existing_file(weights))
 
 
-def _mask_mapping(name: str) -> tuple[float, float]:
-    """a, b of a local folder's config key "ttd" (`mask_scale`, `mask_bias`), else CLIP's."""
-    if not name.startswith("local-dir:"):
-        return CLIP_MASK
-    own = _config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
-    return float(own.get("mask_scale", CLIP_MASK[0])), float(own.get("mask_bias", CLIP_MASK[1]))
+def _own_settings(name: str) -> dict:
+    """What a local folder's config says under "ttd": `mask_scale` a, `mask_bias` b, `head`; else nothing."""
+    return _config(Path(name.removeprefix("local-dir:"))).get("ttd", {}) if name.startswith("local-dir:") else {}
 
 
 def _context_length(folder: Path) -> int:
