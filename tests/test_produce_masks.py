@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     """A small model, a YAML set of PICTURES pictures and the same pictures with captions."""
     folder = tmp_path_factory.mktemp("masks")
     write_clip(folder / "model", model_config(text={"vocab_size": 49408}), seed=1,
-               ttd={"mask_scale": 8.0, "mask_bias": 0.05})
+               ttd={"mask_scale": 8.0, "mask_bias": -0.35})
     images = folder / "set" / "images"
     images.mkdir(parents=True)
     rows = []
@@ -53,7 +53,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 def call(place, out, *options, env=None, **kwargs):
     environment = ENVIRONMENT | {"TTD_CACHE": str(place / "cache")} | (env or {})
     return subprocess.run(command(place, out, *options, **kwargs), capture_output=True, text=True, env=environment,
-                          timeout=120)
+                          timeout=600)
 
 
 def run_here(capsys, place, out, *options, script="tags", data=None):
@@ -120,7 +120,7 @@ def test_labels_follow_from_the_saved_scores(whole):
         stack = np.concatenate([np.full_like(maps[:1], 0.4), maps])
         clear = np.diff(np.sort(stack, 0)[-2:], axis=0)[0] > 2e-3  # float16 may decide elsewhere
         want = labels[stack.argmax(0)]
-        assert (np.asarray(Image.open(folder / f"p{i}.png")) == want)[clear].all() and clear.mean() > 0.8
+        assert (np.asarray(Image.open(folder / f"p{i}.png")) == want)[clear].all() and clear.mean() > 0.5
 
 
 def test_masks_equal_the_library_called_directly(place, whole):

@@ -1,7 +1,7 @@
 """Make the tables of docs/masks.md: heads, PAMR, scales and flip on the world's benchmark, end to end.
 
     python tools/mask_table.py --root ../world                                        # print them, all pictures
-    python tools/mask_table.py --root ../world --limit 100 --workers 2 --update docs/masks.md
+    python tools/mask_table.py --root ../world --limit 200 --update docs/masks.md
 
 Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows and then the evaluation. Masks go to
 --out, and what is there is not made again, so an interrupted table goes on where it stopped. The tables between the two
@@ -23,10 +23,11 @@ from core.errors import TTDError
 MARKS = ("<!-- tables: tools/mask_table.py -->", "<!-- end of tables -->")
 SCALES = "--scales 1.0 0.5 1.5 2.0"
 HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "kk", "naclip", "clearclip")
-HEAD_ROWS = tuple(f"--head {head}{pamr}" for head in HEADS for pamr in ("", " --pamr"))
-VIEW_ROWS = tuple(f"{scales}{flip}{pamr}".strip() for scales in ("", SCALES) for flip in ("", " --hflip")
-                  for pamr in ("", " --pamr"))
-TEXT_ROWS = tuple(f"--tags {tags}{pamr}" for tags in ("caption", "selected") for pamr in ("", " --pamr"))
+SIZE = "--image 96"  # the tiny model's own: at the default, twice that, it finds less (see the second table)
+HEAD_ROWS = tuple(f"{SIZE} --head {head}{pamr}" for head in HEADS for pamr in ("", " --pamr"))
+VIEW_ROWS = tuple(f"{SIZE}{scales}{flip}{pamr}" for scales in ("", f" {SCALES}") for flip in ("", " --hflip")
+                  for pamr in ("", " --pamr")) + (f"{SIZE} --templates identity", "--image 192")
+TEXT_ROWS = tuple(f"{SIZE} --tags {tags}{pamr}" for tags in ("caption", "selected") for pamr in ("", " --pamr"))
 Means = tuple[float, float, float]
 
 
@@ -47,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     text = "\n\n".join([
         table("Dense heads, one scale, no flip", "mIoU", [(row, *measure(args, "tags", row)) for row in HEAD_ROWS]),
-        table("Scales, flip and PAMR, the default head", "mIoU",
-              [(row or "(none)", *measure(args, "tags", row)) for row in VIEW_ROWS]),
+        table("Scales, flip, PAMR, prompts and size, the default head", "mIoU",
+              [(row, *measure(args, "tags", row)) for row in VIEW_ROWS]),
         table("Masks from captions", "Caption IoU", [(row, *measure(args, "text", row)) for row in TEXT_ROWS]),
     ]) + "\n"
     print(text)
@@ -61,7 +62,7 @@ def measure(args: argparse.Namespace, kind: str, row: str) -> tuple[Means, dict[
     """Make the masks of one row and score them: the means, and those of the trivial baselines."""
     import importlib
 
-    out = args.out / kind / (row.replace("--", "").replace(" ", "_") or "none")
+    out = args.out / kind / row.replace("--", "").replace(" ", "_")
     line = ["--data", "World", "--root", args.root, "--arch", args.arch, "--device", "cpu", "--out", str(out),
             "--workers", str(args.workers), *row.split()] + (["--limit", str(args.limit)] if args.limit else [])
     script = importlib.import_module(f"produce_masks_from_{kind}")
@@ -72,7 +73,7 @@ def measure(args: argparse.Namespace, kind: str, row: str) -> tuple[Means, dict[
         raise TTDError(f"produce_masks_from_{kind}.py {row}: not all masks could be made; see {out}")
     masks, folder = printed.getvalue().strip().splitlines()[-2:]
     means, baselines = score(kind, args.root, Path(folder))
-    print(f"{kind} {row or '(none)'}: {100 * means[0]:.1f}%, {masks}", flush=True)
+    print(f"{kind} {row}: {100 * means[0]:.1f}%, {masks}", flush=True)
     return means, baselines
 
 
@@ -93,7 +94,7 @@ def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
 def table(title: str, name: str, rows: Sequence[tuple[str, Means, dict[str, Means]]]) -> str:
     """Markdown: flags and scores, the baselines below."""
     lines = [f"**{title}**", "", f"| flags | {name} | mFPR | mFNR |", "|---|---|---|---|"]
-    lines += [cells(f"`{flags}`" if flags.startswith("-") else flags, means) for flags, means, _ in rows]
+    lines += [cells(f"`{flags}`", means) for flags, means, _ in rows]
     return "\n".join(lines + [cells(f"*{name}*", means) for name, means in rows[0][2].items()])
 
 
