@@ -20,7 +20,7 @@ install:  ## make .venv and install into it, only when the requirements changed
 		cat requirements.txt requirements-dev.txt > $(STAMP); fi
 
 demo: install  ## words light up in a picture: out/demo.png
-	@$(PY) demo.py
+	@$(PY) demo.py --pamr
 
 test: install  ## the fast tests
 	@$(PY) -m pytest

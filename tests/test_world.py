@@ -14,7 +14,7 @@ import yaml
 from core.errors import TTDError
 from core.words import is_stopword
 from core.world.captions import CLOSINGS, FILLERS, OPENERS, PLACES, visible_words
-from core.world.demo_scene import CONTENTS, demo_picture
+from core.world.demo_scene import demo_picture
 from core.world.geometry import disc, stroke
 from core.world.objects import NOUNS, noun_frequencies, parts_of
 from core.world.palette import COLOURS, unseen_pairs
@@ -266,7 +266,4 @@ def test_the_demo_picture_at_any_size():
     for size in (96, 384):
         image, text, tags = demo_picture(size)
         assert image.shape == (size, size, 3) and image.dtype == np.uint8
-    shown = {t.noun for t in CONTENTS.things}
-    assert {"boat", "fish", "night"} <= set(tags) and "umbrella" in text and "umbrella" not in tags
-    areas = [(index_map(CONTENTS, 96) == 2 + i).mean() for i in range(len(CONTENTS.things))]
-    assert len(shown) == 4 and min(areas) > 0.03
+        assert tags == ["red", "house", "tree", "purple", "bird"] and "fish" in text

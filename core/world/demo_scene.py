@@ -7,29 +7,17 @@ import numpy as np
 
 from core.errors import TTDError
 from core.world.captions import true_tags
-from core.world.picture import Contents, Thing, index_map, render
 from core.world.sample import make_sample
 from core.world.writer import encode_jpeg
 
-CONTENTS = Contents(
-    things=(
-        Thing("moon", "yellow", 0.2, 0.22, 0.15, 18),
-        Thing("house", "green", 0.8, 0.36, 0.19, 0),
-        Thing("boat", "red", 0.4, 0.56, 0.27, -6),
-        Thing("fish", "orange", 0.74, 0.81, 0.18, -10),
-    ),
-    scenes=("night", "water"),
-    split="over",
-    border=0.53,
-    tilt=0.03,
-)
-TEXT = "A red boat and an orange fish under the yellow moon at night, but without an umbrella"
+DEMO = (7, "val", 159)  # seed, split and number of the picture
+TEXT = "A red house and a tree under the purple bird, but without a fish"
 
 
 def demo_picture(size: int = 384) -> tuple[np.ndarray, str, list[str]]:
-    """The picture uint8 RGB [size, size, 3], its caption and the caption's true tags; "umbrella" is not in it."""
-    image = render(CONTENTS, index_map(CONTENTS, size), np.random.default_rng(7))
-    return image, TEXT, true_tags(TEXT, CONTENTS)
+    """The picture uint8 RGB [size, size, 3], its caption and the caption's true tags; "fish" is not in it."""
+    sample = make_sample(*DEMO, size)
+    return sample.image, TEXT, true_tags(TEXT, sample.contents)
 
 
 def write_demo(folder: Path, size: int = 384) -> str:
