@@ -1,0 +1,206 @@
+"""The shipped model on freshly made, unseen pictures: what docs/world.md claims of it, with margins."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.backbones import load_backbone
+from core.errors import TTDError
+from core.pretrain import info_nce, load_config, schedule
+from core.pretrain_data import batch_indices, random_crops, random_spans, shrink
+from core.pretrain_eval import (
+    encode,
+    evaluate_maps,
+    evaluate_tags,
+    fit_mask_mapping,
+    iou,
+    make_item,
+    precision_recall_f1,
+)
+from core.pretrain_model import KeepTokens, write_vocabulary
+from core.world.sample import make_sample, tag_mask
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "weights" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("tiny")
+
+
+@pytest.fixture(scope="module")
+def items():
+    samples = [make_sample(20261121, "val", i) for i in range(60)]
+    return [make_item(s.id, s.image, s.text, s.tags, np.stack([tag_mask(s, t) for t in s.tags])) for s in samples]
+
+
+@pytest.fixture(scope="module")
+def encoded(backbone, items):
+    return encode(backbone, items)
+
+
+def test_the_shipped_files_are_small_and_complete(backbone):
+    assert sum(p.stat().st_size for p in TINY.iterdir()) < 20 * 2**20
+    assert (TINY / "bpe.txt.gz").exists() and (TINY / "train_log.jsonl").exists()
+    section = json.loads((TINY / "open_clip_config.json").read_text())["ttd"]
+    assert backbone.head == section["head"] == "maskclip-value" and backbone.patch == 8 and backbone.image_size == 96
+    assert (backbone.mask_scale, backbone.mask_bias) == (section["mask_scale"], section["mask_bias"])
+
+
+def test_open_clip_loads_it_by_itself(backbone):
+    import open_clip
+
+    model = open_clip.create_model(f"local-dir:{TINY}", require_pretrained=True).eval()
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    tokens = backbone.tokenize(["a red boat", "night"])
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode_image(images), backbone.encode_image(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            model.encode_text(tokens), backbone.encode_text(["a red boat", "night"]), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_pixel_scores_find_the_tags(encoded, items):
+    rows = evaluate_tags(encoded, items)
+    assert rows["pixel otsu stopwords"]["F1"] > rows["every content word"]["F1"]
+    assert rows["pixel otsu stopwords"]["F1"] > 74
+
+
+def test_the_other_scorers_are_more_precise_than_complete(encoded, items):
+    rows = evaluate_tags(encoded, items)
+    for row in (rows["image otsu stopwords"], rows["text fixed stopwords"]):
+        assert row["P"] - row["R"] > 5
+    assert rows["pixel otsu"]["F1"] > rows["image otsu"]["F1"] + 8
+
+
+def test_word_maps_are_far_better_than_painting_everything(encoded, items, backbone):
+    maps = evaluate_maps(encoded, items, backbone)
+    assert maps["word-map IoU, soft mask at 0.4"] > maps["word-map IoU, whole picture"] + 8
+    assert maps["word-map IoU, min-max at 0.5"] > maps["word-map IoU, whole picture"] + 12
+    assert maps["caption IoU, caption's own map at 0.4"] > maps["caption IoU, whole picture"]
+
+
+def test_precision_recall_f1_against_counting():
+    kept = [torch.tensor([True, True, False]), torch.tensor([False, True])]
+    true = [torch.tensor([True, False, True]), torch.tensor([False, True])]
+    row = precision_recall_f1(kept, true)  # 2 hits of 3 kept and 3 true, 3 of 5 right
+    assert row == pytest.approx({"P": 200 / 3, "R": 200 / 3, "F1": 200 / 3, "Acc": 60.0})
+    assert precision_recall_f1([torch.tensor([False])], [torch.tensor([True])])["F1"] == 0
+
+
+def test_iou_of_masks():
+    a, b = torch.zeros(2, 4, 4, dtype=torch.bool), torch.zeros(2, 4, 4, dtype=torch.bool)
+    a[0, :2], b[0, 1:3] = True, True
+    assert iou(a, b).tolist() == pytest.approx([1 / 3, 1.0])
+
+
+def test_the_mask_mapping_recovers_a_known_one():
+    """Cosines of 0.45 on the tag and 0.25 elsewhere, with normal noise: the slope is (m1 - m0) / variance."""
+    generator = np.random.default_rng(0)
+    items, maps = [], []
+    for i in range(6):
+        mask = np.zeros((1, 90, 90), bool)
+        mask[0, 20:60, : 30 + 9 * i] = True
+        items.append(make_item(str(i), np.zeros((90, 90, 3), np.uint8), "boat", ["boat"], mask))
+        maps.append(torch.from_numpy(np.where(mask, 0.45, 0.25) + 0.1 * generator.standard_normal(mask.shape)).float())
+
+    class Given:
+        def word_maps(self, index, words):
+            return maps[index]
+
+    fitted = fit_mask_mapping(Given(), items)
+    cut = fitted["mask_bias"] - np.log(0.6 / 0.4) / fitted["mask_scale"]
+    assert 0.3 < cut < 0.45 and fitted["mask_scale"] == pytest.approx(0.2 / 0.1**2, rel=0.15)
+
+
+def test_info_nce_is_the_mean_of_both_cross_entropies():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 5, 8, generator=generator).double()
+    logits = (7 * a @ b.T).numpy()
+    rows = np.log(np.exp(logits).sum(1)) - np.diag(logits)
+    columns = np.log(np.exp(logits).sum(0)) - np.diag(logits)
+    assert info_nce(a, b, torch.tensor(7.0)).item() == pytest.approx((rows.mean() + columns.mean()) / 2)
+
+
+def test_batches_use_every_picture_once_an_epoch_and_differ_between_epochs():
+    epochs = [torch.cat([batch_indices(40, 8, step, 3) for step in range(5 * e, 5 * e + 5)]) for e in (0, 1)]
+    assert all(sorted(e.tolist()) == list(range(40)) for e in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_crops_of_the_whole_picture_are_the_picture_or_its_mirror():
+    images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    crops = random_crops(images, 1.0, torch.Generator().manual_seed(1))
+    for crop, image in zip(crops, images, strict=True):
+        assert torch.allclose(crop, image, atol=1e-5) or torch.allclose(crop, image.flip(-1), atol=1e-5)
+
+
+def test_shrunken_pictures_keep_their_tokens_and_nothing_else():
+    """Patch by patch, what is kept of the canvas is the resized picture."""
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    little = torch.nn.functional.interpolate(images, (64, 64), mode="bilinear", antialias=True, align_corners=False)
+    canvas, keep = shrink(images, 64, 8, torch.Generator().manual_seed(5))
+    patches = canvas.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (B, 144, 3, 8, 8)
+    wanted = little.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (B, 64, 3, 8, 8)
+    assert keep[0] == 0 and len(keep) == 65
+    torch.testing.assert_close(patches[:, keep[1:] - 1], wanted)
+    assert canvas.sum().item() == pytest.approx(little.sum().item(), rel=1e-4)
+
+
+def test_kept_tokens_of_the_image_tower():
+    kept = KeepTokens()
+    tokens = torch.rand(2, 5, 3)
+    assert torch.equal(kept(tokens), tokens)
+    kept.index = torch.tensor([0, 3])
+    assert torch.equal(kept(tokens), tokens[:, [0, 3]])
+
+
+def test_spans_are_words_in_a_row():
+    texts = ["A red boat, near the shore."] * 50
+    assert random_spans(texts, 0.0, torch.Generator()) == texts
+    cut = random_spans(texts, 1.0, torch.Generator().manual_seed(0))
+    assert {len(t.split()) for t in cut} == {1, 2, 3}
+    assert all(t in "A red boat near the shore" for t in cut)
+
+
+def test_the_cut_down_vocabulary_splits_known_words_as_clip_does(tmp_path):
+    import open_clip
+
+    words = {"umbrella", "butterfly", "jacuzzi"}
+    size = write_vocabulary(tmp_path / "bpe.txt.gz", words, 300)
+    small, full = open_clip.SimpleTokenizer(bpe_path=str(tmp_path / "bpe.txt.gz")), open_clip.SimpleTokenizer()
+    assert small.vocab_size == size < 900
+    for word in words:
+        assert [small.decoder[t] for t in small.encode(word)] == [full.decoder[t] for t in full.encode(word)]
+    assert small.decode(small.encode("any wörd at all")) == "any wörd at all "
+
+
+def config_values() -> dict:
+    import yaml
+
+    return yaml.safe_load((ROOT / "configs/tiny_clip.yaml").read_text())
+
+
+def test_the_schedule_of_a_longer_run_begins_alike():
+    values = config_values()
+    short = load_config({**values, "steps": 3000}, "test")
+    longer = load_config({**values, "steps": 4000}, "test")
+    flat = 3000 - short.decay_steps
+    assert [schedule(s, short) for s in range(flat)] == [schedule(s, longer) for s in range(flat)]
+    assert schedule(2999, short) == pytest.approx(1 / short.decay_steps)
+    assert schedule(short.warmup, short) == 1.0
+
+
+def test_config_errors_name_the_key():
+    values = config_values()
+    with pytest.raises(TTDError, match="unknown keys .'stepz'"):
+        load_config({**values, "stepz": 3}, "tiny.yaml")
+    with pytest.raises(TTDError, match="tiny.yaml: lr must be float"):
+        load_config({**values, "lr": "fast"}, "tiny.yaml")
+    del values["batch"]
+    with pytest.raises(TTDError, match="missing keys .'batch'"):
+        load_config(values, "tiny.yaml")
