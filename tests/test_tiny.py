@@ -204,3 +204,33 @@ def test_config_errors_name_the_key():
     del values["batch"]
     with pytest.raises(TTDError, match="missing keys .'batch'"):
         load_config(values, "tiny.yaml")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path):
+    """Six steps at once, and four (saved) then two: the same bits, through the switch from small to full pictures."""
+    from safetensors.torch import load_file
+
+    from core.pretrain import Pretrainer
+    from core.world.writer import WorldConfig, make_world
+
+    threads = torch.get_num_threads()
+    make_world(tmp_path / "world", WorldConfig(train=40, val=0, seed=9))
+    little = {"width": 64, "text_width": 64, "layers": 1, "text_layers": 1, "merges": 100, "batch": 8, "threads": 1}
+    little |= {"world": str(tmp_path / "world"), "steps": 6, "warmup": 2, "decay_steps": 2, "plain_steps": 1}
+    whole = load_config({**config_values(), **little, "out": str(tmp_path / "whole")}, "test")
+    parts = load_config({**config_values(), **little, "out": str(tmp_path / "parts")}, "test")
+    for config in (whole, parts):
+        Path(config.out).mkdir()
+    Pretrainer(whole).run()
+    first = Pretrainer(parts)
+    for _ in range(4):
+        first._train_step()
+        first.step += 1
+    first._checkpoint()
+    Pretrainer(parts).run()
+    torch.set_num_threads(threads)
+    a, b = (load_file(Path(c.out) / "open_clip_model.safetensors") for c in (whole, parts))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(TTDError, match="other settings"):
+        Pretrainer(load_config({**config_values(), **little, "out": parts.out, "lr": 0.5}, "test"))
