@@ -116,7 +116,8 @@ def draw_sweep(thresholds: Sequence[float], lines: Sequence[Line], score: str,
     Every undashed line has its maximum marked. Drawn at twice the size and halved, so that lines are smooth.
     """
     font, small = find_font("score", 30), find_font("score", 26)
-    image = Image.new("RGB", (LEFT + WIDTH + 60, TOP + HEIGHT + BELOW + LINE * len(lines) + 20), "white")
+    width = max(LEFT + WIDTH + 60, LEFT + 110 + int(max(font.getlength(line.label) for line in lines)))
+    image = Image.new("RGB", (width, TOP + HEIGHT + BELOW + LINE * len(lines) + 20), "white")
     draw = ImageDraw.Draw(image)
     top = max(0.1, float(np.ceil(10 * max(np.nanmax(line.values) for line in lines)) / 10))
 

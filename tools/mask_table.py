@@ -1,11 +1,11 @@
 """Make the tables of docs/masks.md: heads, PAMR, scales and flip on the world's benchmark, end to end.
 
     python tools/mask_table.py --root ../world                                        # print them, all pictures
-    python tools/mask_table.py --root ../world --limit 200 --update docs/masks.md
+    python tools/mask_table.py --root ../world --limit 100 --update docs/masks.md
 
-Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows and then the evaluation. Masks go to
---out, and what is there is not made again, so an interrupted table goes on where it stopped. The tables between the two
-marks in the file are replaced.
+Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows, then the evaluation, then the sweep
+over thresholds. Masks go to --out, and what is there is not made again, so an interrupted table goes on where it
+stopped. The tables between the two marks in the file are replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cli import ROOT, positive_int, run
@@ -23,12 +24,23 @@ from core.errors import TTDError
 MARKS = ("<!-- tables: tools/mask_table.py -->", "<!-- end of tables -->")
 SCALES = "--scales 1.0 0.5 1.5 2.0"
 HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "kk", "naclip", "clearclip")
-SIZE = "--image 96"  # the tiny model's own: at the default, twice that, it finds less (see the second table)
+SIZE = "--image 96"  # the tiny model's own: at the default, twice that, it may find less (last row of the second table)
 HEAD_ROWS = tuple(f"{SIZE} --head {head}{pamr}" for head in HEADS for pamr in ("", " --pamr"))
 VIEW_ROWS = tuple(f"{SIZE}{scales}{flip}{pamr}" for scales in ("", f" {SCALES}") for flip in ("", " --hflip")
                   for pamr in ("", " --pamr")) + (f"{SIZE} --templates identity", "--image 192")
 TEXT_ROWS = tuple(f"{SIZE} --tags {tags}{pamr}" for tags in ("caption", "selected") for pamr in ("", " --pamr"))
 Means = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: flags, mean IoU, FPR and FNR, the best threshold with its IoU, and the trivial baselines."""
+
+    flags: str
+    means: Means
+    best: tuple[float, float]
+    baselines: dict[str, Means]
+    checksum: str
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -46,35 +58,40 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make all rows, print the tables, and put them into the file."""
     args = get_args_parser().parse_args(argv)
-    text = "\n\n".join([
-        table("Dense heads, one scale, no flip", "mIoU", [(row, *measure(args, "tags", row)) for row in HEAD_ROWS]),
-        table("Scales, flip, PAMR, prompts and size, the default head", "mIoU",
-              [(row, *measure(args, "tags", row)) for row in VIEW_ROWS]),
-        table("Masks from captions", "Caption IoU", [(row, *measure(args, "text", row)) for row in TEXT_ROWS]),
-    ]) + "\n"
+    tables = [("Dense heads, one scale, no flip", "mIoU", [measure(args, "tags", row) for row in HEAD_ROWS]),
+              ("Scales, flip, PAMR, prompts and size, the default head", "mIoU",
+               [measure(args, "tags", row) for row in VIEW_ROWS]),
+              ("Masks from captions", "Caption IoU", [measure(args, "text", row) for row in TEXT_ROWS])]
+    if len({row.checksum for _, _, rows in tables for row in rows}) > 1:
+        raise TTDError(f"the weights of {args.arch} changed between rows: empty {args.out} and start again")
+    text = "\n\n".join(table(*one) for one in tables) + "\n"
     print(text)
     if args.update:
         update(args.update, text)
     return 0
 
 
-def measure(args: argparse.Namespace, kind: str, row: str) -> tuple[Means, dict[str, Means]]:
-    """Make the masks of one row and score them: the means, and those of the trivial baselines."""
+def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
+    """Make the masks of one row and score them."""
     import importlib
 
-    out = args.out / kind / row.replace("--", "").replace(" ", "_")
+    from core.predictions import read_protocol
+
+    out = args.out / kind / flags.replace("--", "").replace(" ", "_")
     line = ["--data", "World", "--root", args.root, "--arch", args.arch, "--device", "cpu", "--out", str(out),
-            "--workers", str(args.workers), *row.split()] + (["--limit", str(args.limit)] if args.limit else [])
+            "--workers", str(args.workers), "--save-scores", *flags.split()]
     script = importlib.import_module(f"produce_masks_from_{kind}")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        code = script.main(line)
+        code = script.main(line + (["--limit", str(args.limit)] if args.limit else []))
     if code:
-        raise TTDError(f"produce_masks_from_{kind}.py {row}: not all masks could be made; see {out}")
+        raise TTDError(f"produce_masks_from_{kind}.py {flags}: not all masks could be made; see {out}")
     masks, folder = printed.getvalue().strip().splitlines()[-2:]
     means, baselines = score(kind, args.root, Path(folder))
-    print(f"{kind} {row}: {100 * means[0]:.1f}%, {masks}", flush=True)
-    return means, baselines
+    row = Row(flags, means, best_threshold(kind, args.root, Path(folder)), baselines,
+              read_protocol(Path(folder))["model"]["checksum"])
+    print(f"{kind} {cells(flags, row)} {masks}", flush=True)
+    return row
 
 
 def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
@@ -91,16 +108,29 @@ def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
     return found.scores.means, {name: scores_from_counts(counts).means for name, counts in found.baselines.items()}
 
 
-def table(title: str, name: str, rows: Sequence[tuple[str, Means, dict[str, Means]]]) -> str:
+def best_threshold(kind: str, root: str, folder: Path) -> tuple[float, float]:
+    """(threshold, mean IoU there) of what tools/sweep_bg.py finds best on the same pictures."""
+    import sweep_bg
+
+    means = (sweep_bg.label_means if kind == "tags" else sweep_bg.caption_means)(
+        folder, "World", argparse.Namespace(root=root, workers=1))[0]
+    best = int(means.argmax())
+    return sweep_bg.THRESHOLDS[best], float(means[best])
+
+
+def table(title: str, name: str, rows: Sequence[Row]) -> str:
     """Markdown: flags and scores, the baselines below."""
-    lines = [f"**{title}**", "", f"| flags | {name} | mFPR | mFNR |", "|---|---|---|---|"]
-    lines += [cells(f"`{flags}`", means) for flags, means, _ in rows]
-    return "\n".join(lines + [cells(f"*{name}*", means) for name, means in rows[0][2].items()])
+    lines = [f"**{title}**", "", f"| flags | {name} | mFPR | mFNR | at the best threshold |", "|---|---|---|---|---|"]
+    lines += [cells(f"`{row.flags}`", row) for row in rows]
+    for baseline, (iou, fpr, fnr) in rows[0].baselines.items():
+        lines.append(f"| *{baseline}* | {100 * iou:.1f} | {fpr:.3f} | {fnr:.3f} | |")
+    return "\n".join(lines)
 
 
-def cells(label: str, means: Means) -> str:
+def cells(label: str, row: Row) -> str:
     """One line of a table."""
-    return f"| {label} | {100 * means[0]:.1f} | {means[1]:.3f} | {means[2]:.3f} |"
+    iou, fpr, fnr = row.means
+    return f"| {label} | {100 * iou:.1f} | {fpr:.3f} | {fnr:.3f} | {100 * row.best[1]:.1f} (bg {row.best[0]:.2f}) |"
 
 
 def update(path: Path, text: str) -> None:
