@@ -26,6 +26,7 @@ class GatedConv(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, u: Tensor) -> Tensor:
+        """[B,C,h,w] -> [B,C,h,w]"""
         normed = self.norm(u.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return u + torch.tanh(self.gate) * self.conv(F.gelu(normed))
 
@@ -38,6 +39,7 @@ class Stage(nn.Module):
         self.conv, self.conv2 = GatedConv(width), GatedConv(width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B,C,h,w] -> [B,C,2h,2w]"""
         return self.conv2(self.conv(F.interpolate(x, scale_factor=2, mode="nearest")))
 
 
