@@ -1,0 +1,305 @@
+"""Text-Tag Self-Distillation as pure functions: what the pixels and texts of a batch are pulled towards.
+
+    texts = gather_texts(captions)
+    student = embed(backbone, images, texts)                      # one image pass, one text pass, with gradient
+    losses = ttd_loss(student, texts, config, mask)               # targets from the student itself, without gradient
+    losses.total.backward()
+
+For a caption with words k and similarity maps S (cosines, [-1, 1]), N = min-max over the map's own pixels:
+selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k per pixel;
+L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight * L_anchor, ours):
+mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024), overview figure;
+d, the teachers and the anchors are decisions of this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.backbones.base import Backbone
+from core.errors import TTDError
+from core.scoring import SCORERS, encode_texts
+from core.tagging import NORMS, is_stopword, minmax, select, split_words
+
+DISTANCES = ("l1", "mse", "bce")
+TEACHERS = ("current", "ema", "frozen")
+ANCHORS = ("none", "frozen", "contrastive")
+MAX_WORDS = 64  # of one caption: longer ones are no captions, and every map of a batch is held at once
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Everything that shapes the loss. TTDError for a value that cannot be.
+
+    distance: d, `l1`, `mse`, or `bce` of sigmoid(a (S - b)). tag_weight: lambda.
+    scorer, norm, threshold (None: Otsu), stopwords (True: function words are never selected): how words are selected.
+    teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow average's (`ema`, whose
+    weights are `ema_decay` old + rest new after every step), or the `frozen` base's.
+    anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine); `contrastive` is CLIP's InfoNCE
+    on the batch. anchor_weight: its weight.
+    """
+
+    distance: str = "mse"
+    tag_weight: float = 1.0
+    scorer: str = "pixel"
+    norm: str = "minmax"
+    threshold: float | None = None
+    stopwords: bool = False
+    teacher: str = "current"
+    ema_decay: float = 0.99
+    anchor: str = "none"
+    anchor_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, served in (("distance", DISTANCES), ("scorer", SCORERS), ("norm", NORMS), ("teacher", TEACHERS),
+                             ("anchor", ANCHORS)):
+            if getattr(self, name) not in served:
+                raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
+        if self.tag_weight < 0 or self.anchor_weight < 0:
+            raise TTDError(f"tag_weight {self.tag_weight}, anchor_weight {self.anchor_weight}: weights must be >= 0")
+        if not 0 <= self.ema_decay <= 1:
+            raise TTDError(f"ema_decay {self.ema_decay}: a share in [0, 1] is due")
+        if (self.anchor == "none") != (self.anchor_weight == 0):
+            raise TTDError(f"anchor {self.anchor!r} with anchor_weight {self.anchor_weight}: give both or neither")
+
+    @property
+    def needs_pooled(self) -> bool:
+        """Whether the pooled image embedding takes part."""
+        return self.scorer == "image" or self.anchor == "contrastive"
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """The texts of B captions. words: the U distinct ones; index [B, K] into them, valid [B, K] (False: padding).
+
+    stop [B, K]: function words. K is the largest number of words in a caption, at least 1.
+    """
+
+    captions: list[str]
+    words: list[str]
+    index: Tensor
+    valid: Tensor
+    stop: Tensor
+
+
+def gather_texts(captions: Sequence[str]) -> TextBatch:
+    """Split B captions into words (the first `MAX_WORDS` of each), as they stand; each distinct word once."""
+    rows = [[word.text for word in split_words(caption)[:MAX_WORDS]] for caption in captions]
+    numbers = {word: i for i, word in enumerate(dict.fromkeys(word for row in rows for word in row))}
+    index = torch.zeros(len(rows), max(1, *map(len, rows), 1), dtype=torch.long)
+    valid, stop = torch.zeros(index.shape, dtype=torch.bool), torch.zeros(index.shape, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        index[i, : len(row)] = torch.tensor([numbers[word] for word in row], dtype=torch.long)
+        valid[i, : len(row)] = True
+        stop[i, : len(row)] = torch.tensor([is_stopword(word) for word in row], dtype=torch.bool)
+    return TextBatch(list(captions), list(numbers), index, valid, stop)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A batch in embedding space, float32, L2-normalised: pixels [B,D,h,w], words [U,D], captions [B,D].
+
+    pooled [B,D]: the whole pictures, where something needs them.
+    """
+
+    pixels: Tensor
+    words: Tensor
+    captions: Tensor
+    pooled: Tensor | None = None
+
+
+def embed(backbone: Backbone, images: Tensor, texts: TextBatch, pooled: bool = False) -> Embedded:
+    """Encode normalised pictures [B,3,H,W] once, every distinct word and every caption once; gradient flows.
+
+    H and W must be multiples of the patch: cells of nothing but padding would count. TTDError otherwise.
+    """
+    if any(side % backbone.patch for side in images.shape[-2:]):
+        raise TTDError(f"training pictures of {tuple(images.shape[-2:])} pixels: choose --image as a multiple of the "
+                       f"patch ({backbone.patch})")
+    pixels, whole = backbone.encode_both(images) if pooled else (backbone.encode_pixels(images), None)
+    encoded = encode_texts(backbone, texts.words + texts.captions)  # sorted by length: short words stay cheap
+    words, captions = encoded.split([len(texts.words), len(texts.captions)])
+    return Embedded(F.normalize(pixels.float(), dim=1), words, captions,
+                    None if whole is None else F.normalize(whole.float(), dim=-1))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Cosine maps: words [B,K,h,w] (padding: 0), captions [B,h,w], in [-1, 1]."""
+
+    words: Tensor
+    captions: Tensor
+
+
+def similarity_maps(embedded: Embedded, texts: TextBatch) -> Maps:
+    """The maps of every caption and of its own words in its own picture."""
+    device = embedded.pixels.device
+    own = embedded.words[texts.index.to(device)] * texts.valid.to(device)[..., None]  # (B, K, D)
+    both = torch.cat([own, embedded.captions[:, None]], 1)
+    maps = torch.einsum("bkd,bdhw->bkhw", both, embedded.pixels)
+    return Maps(maps[:, :-1], maps[:, -1])
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the maps are pulled to, in [0, 1], without gradient: words [B,K,h,w], union [B,h,w]; selected [B,K]."""
+
+    words: Tensor
+    union: Tensor
+    selected: Tensor
+
+
+@torch.no_grad()
+def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, logit_scale: float = 100.0) -> Targets:
+    """Select the words of each caption by the teacher's scores; min-max maps for those, 0 for the others; union."""
+    maps = similarity_maps(teacher, texts)
+    valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
+    selected, _ = select(_scores(teacher, maps, texts, config.scorer), stop if config.stopwords else None, mask=valid,
+                         norm=config.norm, threshold=config.threshold, logit_scale=logit_scale)
+    words = minmax(maps.words.flatten(2)).view_as(maps.words) * selected[..., None, None]
+    return Targets(words, words.amax(1), selected)
+
+
+def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Tensor:
+    """Raw scores of the words [B,K]: nearest pixel, whole picture, or whole caption."""
+    if scorer == "pixel":
+        return maps.words.flatten(2).amax(2)
+    against = embedded.pooled if scorer == "image" else embedded.captions
+    return torch.einsum("bkd,bd->bk", embedded.words[texts.index.to(embedded.words.device)], against)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars: total = distill + tag_weight * tag + anchor_weight * anchor."""
+
+    total: Tensor
+    distill: Tensor
+    tag: Tensor
+    anchor: Tensor
+
+
+def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: tuple[float, float], *,
+             teacher: Embedded | None = None, base: Embedded | None = None, logit_scale: float = 100.0) -> Losses:
+    """The loss of a batch of B captions.
+
+    Args:
+        mask: a, b of the backbone's soft mask, for distance `bce`.
+        teacher: whose maps give targets and selection; None is the student itself (teacher `current`).
+        base: the frozen base's embeddings of the same batch, for anchor `frozen`.
+        logit_scale: CLIP's temperature, for norm `softmax` and anchor `contrastive`.
+
+    A caption none of whose words is selected counts with 0, so that the mean over the captions of a batch is the mean
+    of the means of its equal parts (gradient accumulation, DDP).
+    """
+    maps = similarity_maps(student, texts)
+    targets = make_targets(teacher or student, texts, config, logit_scale)
+    distill, tag = distillation(maps, targets, texts.valid, config.distance, mask)
+    anchor = _anchor(student, base, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
+    return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor)
+
+
+def distillation(maps: Maps, targets: Targets, valid: Tensor, distance: str,
+                 mask: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """L_distill and L_tag: mean over pixels, then over the valid [B,K] words of a caption, then over captions."""
+    valid = valid.to(maps.words.device)
+    used = targets.selected.any(1)  # (B,)
+    words = pixel_distance(maps.words, targets.words, distance, mask)  # (B, K)
+    words = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
+    captions = pixel_distance(maps.captions, targets.union, distance, mask)
+    return (captions * used).mean(), (words * used).mean()
+
+
+def pixel_distance(maps: Tensor, targets: Tensor, distance: str, mask: tuple[float, float]) -> Tensor:
+    """d between cosine maps and targets in [0, 1], both [...,h,w] -> mean over pixels [...]."""
+    if distance == "bce":
+        a, b = mask
+        return F.binary_cross_entropy_with_logits(a * (maps - b), targets, reduction="none").mean((-2, -1))
+    difference = maps - targets
+    return (difference.abs() if distance == "l1" else difference.square()).mean((-2, -1))
+
+
+def _anchor(student: Embedded, base: Embedded | None, config: DistillConfig, logit_scale: float) -> Tensor:
+    """The regulariser against collapse (ours), a scalar."""
+    if config.anchor == "contrastive":
+        logits = logit_scale * student.pooled @ student.captions.T  # (B, B)
+        target = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    if base is None:
+        raise TTDError("anchor 'frozen' needs the frozen base's embeddings of the batch: pass base")
+    kept = [(student.pixels * base.pixels).sum(1).mean(), (student.words * base.words).sum(-1).mean(),
+            (student.captions * base.captions).sum(-1).mean()]
+    return 1 - torch.stack(kept).mean()
+
+
+@dataclass(frozen=True)
+class MapStatistics:
+    """How alive the maps of the selected words of a batch are.
+
+    spread: mean over words of the standard deviation of the cosine over pixels. alike: mean Pearson correlation
+    between the maps of two different selected words of a caption (0 where no caption has two).
+    selected: share of the words that are selected.
+    """
+
+    spread: float
+    alike: float
+    selected: float
+
+
+@torch.no_grad()
+def map_statistics(maps: Maps, selected: Tensor, texts: TextBatch) -> MapStatistics:
+    """Statistics of one batch, for logs and `CollapseMonitor`."""
+    index, valid = texts.index.to(selected.device), texts.valid.to(selected.device)
+    centred = maps.words.flatten(2) - maps.words.flatten(2).mean(2, keepdim=True)
+    spread = centred.square().mean(2).sqrt()  # (B, K)
+    unit = F.normalize(centred, dim=2)
+    pairs = selected[:, :, None] & selected[:, None, :] & (index[:, :, None] != index[:, None, :])
+    alike = (unit @ unit.transpose(1, 2))[pairs]
+    return MapStatistics(float(spread[selected].mean()) if selected.any() else 0.0,
+                         float(alike.mean()) if alike.numel() else 0.0,
+                         float(selected.sum() / valid.sum().clamp(min=1)))
+
+
+class CollapseMonitor:
+    """Notices when training destroys what it distils: word maps growing alike, or their variance dying.
+
+    Compares a running average (over about `window` batches) with that of the first `window` batches: collapse when
+    the spread falls below `min_spread` of its start, or when what tells maps apart, 1 - alike, falls below
+    `min_apart` of its start. `values` and `restore` carry it through checkpoints.
+    """
+
+    def __init__(self, window: int = 10, min_spread: float = 0.3, min_apart: float = 0.35):
+        self.window, self.min_spread, self.min_apart = window, min_spread, min_apart
+        self.values: dict[str, list[float]] = {"start": [], "now": []}  # (spread, apart)
+        self._seen = 0
+
+    def update(self, statistics: MapStatistics) -> str | None:
+        """Take in one batch; the reason in one line when the maps have collapsed, else None."""
+        new = [statistics.spread, 1 - statistics.alike]
+        self._seen += 1
+        rate = 1 / min(self._seen, self.window)
+        now = self.values["now"] or new
+        self.values["now"] = [old + rate * (value - old) for old, value in zip(now, new, strict=True)]
+        if self._seen <= self.window:
+            self.values["start"] = list(self.values["now"])
+            return None
+        (spread, apart), (spread0, apart0) = self.values["now"], self.values["start"]
+        if spread < self.min_spread * spread0:
+            return f"the word maps have lost their variance: {spread:.4f}, {spread0:.4f} at the start"
+        if apart < self.min_apart * apart0:
+            return (f"the maps of different words have grown alike: correlation {1 - apart:.2f}, {1 - apart0:.2f} at "
+                    "the start")
+        return None
+
+    def state(self) -> dict[str, list[float]]:
+        """Plain values for a checkpoint."""
+        return {**self.values, "seen": [float(self._seen)]}
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        """Continue from `state()`."""
+        self.values = {"start": list(state["start"]), "now": list(state["now"])}
+        self._seen = int(state["seen"][0])
