@@ -5,6 +5,8 @@ safetensors file, a metadata entry `ttd`: a JSON object with arch, head, base_ch
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,7 +46,7 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
     rank = _check_shapes(backbone, state, source)
     add_adapter(backbone, sorted({name.rsplit(".lora_", 1)[0] for name in state}), rank, info.alpha or rank)
     # By hand: PEFT's own loader passes over names that it does not find, and finds other names in other versions.
-    parameters = _parameters(backbone)
+    parameters = adapter_parameters(backbone)
     with torch.no_grad():
         for name, value in state.items():
             parameters[name].copy_(value)
@@ -58,11 +60,70 @@ def add_adapter(backbone: Backbone, modules: list[str], rank: int, alpha: float)
                              adapter_name=ADAPTER)
 
 
+def adapter_parameters(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by the file's names, PEFT's prefix left out: `MODULE.lora_A.weight` [r,in], `..._B..`.
+
+    Empty where the backbone has no adapter.
+    """
+    return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
+            if f".{ADAPTER}." in name}
+
+
+@contextmanager
+def adapter_disabled(backbone: Backbone) -> Iterator[None]:
+    """Inside, `backbone` is its own frozen base: the adapter is passed by, at no cost.
+
+    Every parameter has its gradient again afterwards, or still has none; nothing happens where there is no adapter.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = [layer for layer in backbone.modules() if isinstance(layer, LoraLayer) and not layer.disable_adapters]
+    trained = [parameter for parameter in adapter_parameters(backbone).values() if parameter.requires_grad]
+    try:
+        for layer in layers:
+            layer.enable_adapters(False)
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter in adapter_parameters(backbone).values():
+            parameter.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the adapter's values are `tensors` (names of `adapter_parameters`): a slow average, say; then its own.
+
+    Nothing is copied where device and type agree, so `tensors` must not change meanwhile, and backward passes belong
+    outside. TTDError for names or shapes that are not the adapter's.
+    """
+    parameters = adapter_parameters(backbone)
+    strange = sorted(parameters.keys() ^ tensors.keys()) or \
+        [name for name, own in parameters.items() if own.shape != tensors[name].shape]
+    if strange:
+        raise TTDError(f"these are not the values of the adapter on {backbone.arch}: {', '.join(strange[:3])} missing, "
+                       "unknown or of another shape")
+    own = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        _set_data(parameters, tensors)
+        yield
+    finally:
+        _set_data(parameters, own)
+
+
+def _set_data(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    torch.clear_autocast_cache()  # it knows a parameter by its identity, and would go on with the other values
+    for name, parameter in parameters.items():
+        parameter.data = values[name].detach().to(parameter)
+
+
 def save_adapter(backbone: Backbone, path: str | Path, info: AdapterInfo) -> None:
     """Write the adapter on `backbone` as one safetensors file with `info` beside the tensors."""
     from safetensors.torch import save_file
 
-    state = {PREFIX + name: value.detach().contiguous() for name, value in _parameters(backbone).items()}
+    state = {PREFIX + name: value.detach().contiguous() for name, value in adapter_parameters(backbone).items()}
     save_file(state, path, metadata={"format": "pt", "ttd": json.dumps(asdict(info), sort_keys=True)})
 
 
@@ -101,12 +162,6 @@ def _locate(source: str | Path) -> Path:
             raise TTDError(f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model")
         return path
     return twin
-
-
-def _parameters(backbone: Backbone) -> dict[str, nn.Parameter]:
-    """The adapter's parameters by the file's names, PEFT's prefix and adapter name left out."""
-    return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
-            if f".{ADAPTER}." in name}
 
 
 def _metadata(path: Path) -> AdapterInfo:

@@ -9,7 +9,16 @@ from torch import nn
 
 from core.backbones import load_backbone
 from core.errors import TTDError
-from core.lora import PREFIX, AdapterInfo, add_adapter, load_adapter, save_adapter
+from core.lora import (
+    PREFIX,
+    AdapterInfo,
+    adapter_disabled,
+    adapter_parameters,
+    adapter_swapped,
+    add_adapter,
+    load_adapter,
+    save_adapter,
+)
 
 MODULES = ["visual.blocks.0.attn.q_proj", "visual.blocks.1.attn.v_proj", "visual.blocks.1.attn.out_proj",
            "visual.blocks.0.mlp.c_fc", "text.blocks.0.attn.k_proj", "text.blocks.1.mlp.c_proj"]
@@ -109,3 +118,75 @@ def test_another_base_head_or_path_is_refused(base, tmp_path):
         load_adapter(base, write(tmp_path / "b.safetensors", state, head="clearclip"))
     with pytest.raises(TTDError, match="no LoRA adapter at"):
         load_adapter(base, tmp_path / "none.pt")
+
+
+def randomised(backbone, seed=0):
+    """A random adapter on MODULES, in place."""
+    add_adapter(backbone, MODULES, RANK, ALPHA)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapter_parameters(backbone).values():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+    return backbone.double()
+
+
+def test_disabled_adapter_is_the_base_and_comes_back_with_its_gradients(base):
+    adapted = randomised(copy.deepcopy(base))
+    images = base.normalize(torch.rand(1, 3, 24, 40, dtype=torch.float64))
+    before = adapted.encode_pixels(images)
+    with adapter_disabled(adapted):
+        assert torch.equal(adapted.encode_pixels(images), base.encode_pixels(images))
+        with adapter_disabled(adapted):
+            pass
+        assert torch.equal(adapted.encode_text(["sand"]), base.encode_text(["sand"]))
+    assert torch.equal(adapted.encode_pixels(images), before)
+    assert all(p.requires_grad == (".lora_" in name) for name, p in adapted.named_parameters())
+    for parameter in adapter_parameters(adapted).values():
+        parameter.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="inside"), adapter_disabled(adapted):
+        raise RuntimeError("inside")
+    assert torch.equal(adapted.encode_pixels(images), before)
+    assert not any(p.requires_grad for p in adapted.parameters())
+    with adapter_disabled(base):  # no adapter: nothing to do
+        base.encode_text(["sand"])
+
+
+def test_swapped_adapter_acts_inside_only_and_leaves_the_students_gradient_alone(base):
+    student, teacher = randomised(copy.deepcopy(base), 0), randomised(copy.deepcopy(base), 1)
+    values = {name: value.detach() for name, value in adapter_parameters(teacher).items()}
+    own = {name: value.detach().clone() for name, value in adapter_parameters(student).items()}
+    images = base.normalize(torch.rand(1, 3, 16, 16, dtype=torch.float64))
+    student.encode_pixels(images).square().sum().backward()
+    wanted = {name: value.grad.clone() for name, value in adapter_parameters(student).items() if value.grad is not None}
+    student.zero_grad()
+    loss, checksum = student.encode_pixels(images).square().sum(), student.checksum
+    with torch.no_grad(), adapter_swapped(student, values):
+        assert torch.equal(student.encode_pixels(images), teacher.encode_pixels(images))
+    loss.backward()  # of a graph made before the swap
+    parameters = adapter_parameters(student)
+    assert all(torch.equal(parameters[name], own[name]) for name in own)
+    assert wanted and all(torch.equal(parameters[name].grad, grad) for name, grad in wanted.items())
+    assert student.checksum == checksum
+
+
+def test_swap_under_autocast_does_not_use_the_students_cached_casts(base):
+    student, teacher = randomised(copy.deepcopy(base), 0).float(), randomised(copy.deepcopy(base), 1).float()
+    values = {name: value.detach() for name, value in adapter_parameters(teacher).items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        mine = student.encode_text(["sand"])
+        with torch.no_grad(), adapter_swapped(student, values):
+            theirs = student.encode_text(["sand"])
+        after = student.encode_text(["sand"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(theirs, teacher.encode_text(["sand"])) and not torch.equal(theirs, mine)
+    assert torch.equal(after, mine) and after.requires_grad
+
+
+def test_swap_wants_the_adapters_own_names_and_shapes(base):
+    adapted = randomised(base)
+    values = {name: value.detach() for name, value in adapter_parameters(adapted).items()}
+    with pytest.raises(TTDError, match="visual.conv"), adapter_swapped(adapted, values | {"visual.conv": values}):
+        pass
+    values["text.blocks.0.attn.k_proj.lora_A.weight"] = torch.zeros(1)
+    with pytest.raises(TTDError, match="k_proj.lora_A"), adapter_swapped(adapted, values):
+        pass

@@ -1,0 +1,25 @@
+"""Writes a small random SigLIP as a `local-dir` folder: a timm tower with map pooling, a text tower that sees all."""
+
+from pathlib import Path
+
+from small_clip import write_clip
+
+CONTEXT = 16
+
+
+def write_siglip(folder: Path) -> Path:
+    """32 px, patch 8, D = 48; no tokenizer: feed token ids below 128, `CONTEXT` of them."""
+    from timm.models import register_model
+    from timm.models.vision_transformer import VisionTransformer
+
+    @register_model
+    def vit_ttd_small_siglip(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kw):
+        return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw)
+
+    vision = {"image_size": 32, "timm_model_name": "vit_ttd_small_siglip", "timm_pool": "map", "timm_proj": "none"}
+    text = {"context_length": CONTEXT, "vocab_size": 128, "width": 48, "heads": 2, "layers": 1, "no_causal_mask": True,
+            "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
+            "hf_tokenizer_name": "nobody/needs-a-download"}
+    write_clip(folder, {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True, "vision_cfg": vision,
+                        "text_cfg": text})
+    return folder
