@@ -1,0 +1,239 @@
+"""What every benchmark shares: options, the hardware line, timing, peak memory, FLOPs and a printed table.
+
+    parser = argparse.ArgumentParser(parents=[common.options()])
+    args = common.start(parser, argv)                        # threads set, hardware line printed
+    fast = common.measure(lambda: ours(x), args)             # warm-up, synchronised, median of --rounds
+    slow = common.measure(lambda: literal(x[:2]), args).times(len(x) / 2)     # a slice: marked "scaled"
+    table = common.Table("path", "time", "ratio")
+    table.row("literal", slow, "")
+    table.row("ours", fast, common.ratio(slow, fast))
+
+Importing it makes `core` and `tools/cli.py` importable and costs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tools")) if path not in sys.path]
+
+from cli import positive_int, run  # noqa: E402, F401  (benchmarks take them from here)
+
+from core.errors import TTDError  # noqa: E402
+
+
+def options(rounds: int = 3) -> argparse.ArgumentParser:
+    """Parent parser: what every benchmark lets one choose."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("measuring")
+    group.add_argument("--quick", action="store_true", help="small sizes: seconds, to see that it runs")
+    group.add_argument("--rounds", type=positive_int, default=rounds,
+                       help="medians over so many (default: %(default)s)")
+    group.add_argument("--threads", type=positive_int, help="of torch (default: torch's own choice)")
+    group.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto",
+                       help="of the towers; auto: bfloat16 where there are units for it (default: %(default)s)")
+    return parser
+
+
+def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, set the threads, choose device and dtype, print what the numbers were measured on."""
+    args = parser.parse_args(argv)
+    import torch
+
+    from core.backbones.device import resolve_device
+
+    args.device = str(resolve_device(args.device))
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.dtype == "auto":
+        args.dtype = "bfloat16" if has_bfloat16_units(args.device) else "float32"
+    print(f"{Path(sys.argv[0]).name}{' --quick' if args.quick else ''}: {hardware(args.device)}, {args.dtype}, "
+          f"median of {args.rounds}", flush=True)
+    return args
+
+
+def has_bfloat16_units(device: str) -> bool:
+    """Whether products of matrices are faster in bfloat16: on GPUs, and on CPUs with AMX.
+
+    AVX-512's bfloat16 alone is slower than float32 as torch uses it: it does not count.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return device == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+
+
+def hardware(device: str) -> str:
+    """Processor, threads and versions in one line."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
+    amx = "AMX" if has_bfloat16_units("cpu") else "no AMX"
+    return f"{processor()} ({amx}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def processor() -> str:
+    """The processor's name where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds; `scaled` where a slice was measured and multiplied. Prints itself."""
+
+    seconds: float
+    scaled: bool = False
+
+    def times(self, factor: float) -> Time:
+        """The time of `factor` times the work; marked unless that is the work itself."""
+        return replace(self, seconds=self.seconds * factor, scaled=self.scaled or factor != 1)
+
+    def __str__(self) -> str:
+        size, unit = (self.seconds, "s") if self.seconds >= 1 else (1000 * self.seconds, "ms")
+        digits = f"{size:.3g}" if size < 1000 else f"{size:.0f}"
+        return f"{digits} {unit}{' scaled' if self.scaled else ''}"
+
+
+def ratio(slow: Time, fast: Time) -> str:
+    """How many times faster."""
+    return f"{slow.seconds / fast.seconds:.1f}x"
+
+
+def once(work: Callable[[], object]) -> float:
+    """Seconds of one call, the GPU's part included."""
+    _synchronise()
+    begin = time.perf_counter()
+    work()
+    _synchronise()
+    return time.perf_counter() - begin
+
+
+def measure(work: Callable[[], object], args: argparse.Namespace, warm_up: int = 1, rounds: int | None = None) -> Time:
+    """Median time of `work` after `warm_up` calls that do not count; rounds: instead of --rounds."""
+    for _ in range(warm_up):
+        work()
+    return Time(median(once(work) for _ in range(rounds or args.rounds)))
+
+
+def in_turns(works: dict[str, Callable[[], object]], args: argparse.Namespace, warm_up: int = 1) -> dict[str, Time]:
+    """`measure` of several, one call of each in turn, so that a slow spell of the machine hits all of them."""
+    for work in list(works.values()) * warm_up:
+        work()
+    taken = [{name: once(work) for name, work in works.items()} for _ in range(args.rounds)]
+    return {name: Time(median(row[name] for row in taken)) for name in works}
+
+
+def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
+    """Bytes that `work` needs at its worst beyond what was held before.
+
+    On a GPU by torch's own count. On a CPU the process's resident memory, sampled every millisecond: whole blocks of
+    tens of megabytes come from the system and go back to it, so what earlier calls freed does not hide them.
+    """
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    before, highest, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            highest[0] = max(highest[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return max(0, highest[0] - before)
+
+
+def resident() -> int:
+    """Bytes of this process in memory now. TTDError where the system does not tell (not Linux)."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        raise TTDError("memory is read from /proc/self/statm, which only Linux has")
+    import resource
+
+    return int(statm.read_text().split()[1]) * resource.getpagesize()
+
+
+def megabytes(count: int) -> str:
+    """Bytes for the table."""
+    return f"{count / 1e6:.0f} MB"
+
+
+def flops(work: Callable[[], object]) -> float:
+    """Floating-point operations of matrix products, convolutions and attention in `work`, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+class Table:
+    """Prints a header, then rows as they come, so that a long run shows where it is."""
+
+    def __init__(self, *columns: str, width: int = 12):
+        """columns: headings; the first is left-aligned and twice as wide."""
+        self._widths = [max(len(name), width) + 2 for name in columns]
+        self._widths[0] = max(len(columns[0]), 2 * width)
+        self.row(*columns)
+
+    def row(self, *cells: object) -> None:
+        """One line; further cells than columns are appended as they are."""
+        texts = [str(cell) for cell in cells]
+        padded = [f"{t:<{w}}" if i == 0 else f"{t:>{w}}" for i, (t, w) in enumerate(zip(texts, self._widths))]  # noqa: B905
+        print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded):]), flush=True)
+
+
+def check(what: str, difference: float, allowed: float) -> None:
+    """TTDError when two paths that should agree do not; a benchmark of a wrong answer is worth nothing."""
+    if not difference <= allowed:
+        raise TTDError(f"{what}: the fast path and the reference differ by {difference:.3g}, allowed are {allowed:.3g}")
+
+
+def random_clip(name: str, folder: Path) -> str:
+    """An open_clip model with random weights (seed 0) as a folder; returns its arch for `load_backbone`."""
+    import json
+
+    import open_clip
+    import torch
+    from safetensors.torch import save_model
+
+    torch.manual_seed(0)
+    model = open_clip.create_model(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(folder / "open_clip_model.safetensors"))
+    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": model.visual.preprocess_cfg}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return f"local-dir:{folder}"
+
+
+def _synchronise() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
