@@ -1,0 +1,282 @@
+"""How good a model is on held-out captions: tags, Caption IoU and word-map IoU together, with the baselines.
+
+    items = load_heldout("../world")
+    scores = evaluate_heldout(load_backbone("tiny"), items)
+    scores.pixel_f1, scores.caption_iou, scores.word_map_iou       # fractions in [0, 1]
+
+Pictures of any sizes: each goes through the model once, at one scale, the short side `image_size` (the model's own
+by default), and pictures of equal size go together. Definitions: spec ttd.md 3; word-map IoU is this project's guard.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.backbones.base import Backbone
+from core.caption_evaluation import THRESHOLDS
+from core.errors import TTDError
+from core.heldout import Item, load_heldout
+from core.images import resized_tensor, target_size
+from core.scoring import FORWARD_PIXELS, encode_texts
+from core.seg_metrics import best_threshold, caption_baselines, scores_from_counts, threshold_counts
+from core.similarity_maps import average_maps, encode_views, finest_grid, peak_cells
+from core.tag_metrics import TagScores, average_precision, tag_scores
+from core.tag_metrics import best_threshold as best_tag_threshold
+from core.tagging import minmax, select
+
+__all__ = ["Baselines", "Cuts", "HeldOut", "Item", "Measured", "baselines", "best_cuts", "evaluate_heldout",
+           "load_heldout", "measure"]
+
+MAPS = ("soft", "minmax")  # how a map of cosines becomes one in [0, 1]: the model's soft mask, or its own range
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where scores and maps are cut: `tag` in the normalised scores (None: Otsu), the others multiples of 0.01.
+
+    caption, word: through the soft mask; caption_minmax, word_minmax: of min-max maps, as the trials had it.
+    """
+
+    tag: float | None = None
+    caption: float = 0.4
+    word: float = 0.4
+    caption_minmax: float = 0.4
+    word_minmax: float = 0.5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores at some `cuts`, fractions in [0, 1]; NaN where nothing could be scored.
+
+    tags: stop words allowed; content: stop words rejected; average_precision: all words pooled by normalised score.
+    caption_iou: mean over `captions`, word_map_iou: mean over (caption, tag) `pairs`, both through the soft mask;
+    caption_iou_pooled: of all pixels together; *_minmax: of min-max maps.
+    """
+
+    cuts: Cuts
+    pictures: int
+    words: int
+    captions: int
+    pairs: int
+    tags: TagScores
+    content: TagScores
+    average_precision: float
+    caption_iou: float
+    caption_iou_pooled: float
+    word_map_iou: float
+    caption_iou_minmax: float
+    word_map_iou_minmax: float
+
+    @property
+    def pixel_f1(self) -> float:
+        """F1 of the selected words, stop words allowed."""
+        return self.tags.f1
+
+    def numbers(self) -> dict[str, float]:
+        """The scores by name, flat, for logs and tables."""
+        return {"pixel_f1": self.tags.f1, "precision": self.tags.precision, "recall": self.tags.recall,
+                "pixel_f1_stopwords": self.content.f1, "precision_stopwords": self.content.precision,
+                "recall_stopwords": self.content.recall, "average_precision": self.average_precision,
+                "caption_iou": self.caption_iou, "caption_iou_pooled": self.caption_iou_pooled,
+                "word_map_iou": self.word_map_iou, "caption_iou_minmax": self.caption_iou_minmax,
+                "word_map_iou_minmax": self.word_map_iou_minmax}
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What needs no model, fractions: F1 of all words and all content words, IoU by trivial map."""
+
+    all_words: TagScores
+    all_content_words: TagScores
+    caption_iou: dict[str, float]
+    word_map_iou: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model makes of items, before anything is cut.
+
+    scores: raw scores of each item's words by scorer, lists of [K]; captions, words: TP, FP, FN int64 [C, S, 3] and
+    [P, S, 3] by kind of map (`MAPS`) at the S `THRESHOLDS`, for the captions that have true tags and for their
+    (caption, tag) pairs; caption_item [C], word_item [P]: whose they are.
+    """
+
+    items: tuple[Item, ...]
+    scores: dict[str, list[Tensor]]
+    captions: dict[str, np.ndarray]
+    words: dict[str, np.ndarray]
+    caption_item: np.ndarray
+    word_item: np.ndarray
+
+    def part(self, ids: Sequence[str]) -> Measured:
+        """The same for some of the items."""
+        keep = np.array([item.id in set(ids) for item in self.items], bool)
+        moved = np.cumsum(keep) - 1
+        captions, words = keep[self.caption_item], keep[self.word_item]
+        return Measured(tuple(item for item, kept in zip(self.items, keep, strict=True) if kept),
+                        {name: [row for row, kept in zip(rows, keep, strict=True) if kept]
+                         for name, rows in self.scores.items()},
+                        {kind: counts[captions] for kind, counts in self.captions.items()},
+                        {kind: counts[words] for kind, counts in self.words.items()},
+                        moved[self.caption_item[captions]], moved[self.word_item[words]])
+
+    def tags(self, scorer: str = "pixel", threshold: float | None = None, stopwords: bool = False) -> TagScores:
+        """P, R, F1, accuracy over all words; threshold None is Otsu's; `stopwords` rejects function words."""
+        return tag_scores(np.concatenate([select(scores, torch.from_numpy(item.stop) if stopwords else None,
+                                                 threshold=threshold)[0].numpy()
+                                          for item, scores in zip(self.items, self.scores[scorer], strict=True)]),
+                          _truth(self.items))
+
+    def at(self, cuts: Cuts | None = None) -> HeldOut:
+        """The scores at some cuts (the default ones when None)."""
+        cuts = cuts or Cuts()
+        captions, words = self.captions, self.words
+        return HeldOut(cuts, len(self.items), sum(len(item.words) for item in self.items), len(self.caption_item),
+                       len(self.word_item), self.tags(threshold=cuts.tag),
+                       self.tags(threshold=cuts.tag, stopwords=True),
+                       average_precision(self._norms(), _truth(self.items)),
+                       _mean_iou(_at(captions["soft"], cuts.caption)),
+                       float(scores_from_counts(_at(captions["soft"], cuts.caption).sum(0)).iou),
+                       _mean_iou(_at(words["soft"], cuts.word)),
+                       _mean_iou(_at(captions["minmax"], cuts.caption_minmax)),
+                       _mean_iou(_at(words["minmax"], cuts.word_minmax)))
+
+    def best_cuts(self) -> Cuts:
+        """The single thresholds that are best here, to be used on another split. TTDError without any true tag."""
+        return Cuts(best_tag_threshold(self._norms(), _truth(self.items))[0],
+                    *(best_threshold(counts[kind], THRESHOLDS) for kind in MAPS for counts in
+                      (self.captions, self.words)))
+
+    def _norms(self) -> np.ndarray:
+        return np.concatenate([minmax(scores).numpy() for scores in self.scores["pixel"]])
+
+
+def evaluate_heldout(backbone: Backbone, items: Sequence[Item], bg: float = 0.4, cuts: Cuts | None = None,
+                     image_size: int | None = None) -> HeldOut:
+    """Score a model; `cuts` (of `best_cuts` on another split) replaces the defaults with soft masks cut at `bg`."""
+    return measure(backbone, items, image_size=image_size).at(cuts or replace(Cuts(), caption=bg, word=bg))
+
+
+def best_cuts(backbone: Backbone, dev_items: Sequence[Item], image_size: int | None = None) -> Cuts:
+    """The single thresholds with the best F1 and mean IoU on a separate split."""
+    return measure(backbone, dev_items, image_size=image_size).best_cuts()
+
+
+def baselines(items: Sequence[Item], seed: int = 0) -> Baselines:
+    """All words, all content words; all-foreground, all-background and a random map (each pixel by a coin)."""
+    stop, truth = np.concatenate([item.stop for item in items]), _truth(items)
+    pairs = [mask for item in items for mask in item.masks]
+    unions = [item.masks.any(0) for item in items if len(item.masks)]
+    iou = [{name: _mean_iou(counts) for name, counts in caption_baselines(_areas(masks), seed).items()}
+           for masks in (unions, pairs)]
+    return Baselines(tag_scores(np.ones_like(truth), truth), tag_scores(~stop, truth), *iou)
+
+
+@torch.no_grad()
+def measure(backbone: Backbone, items: Sequence[Item], *, image_size: int | None = None,
+            scorers: Sequence[str] = ("pixel",), progress: Callable[[int], None] = lambda done: None) -> Measured:
+    """Encode every picture and every distinct text once, and count at every threshold.
+
+    scorers: any of core.scoring.SCORERS. `progress` hears of the pictures done. Raises TTDError for no items.
+    """
+    if not items:
+        raise TTDError("no pictures to score the model on: give at least one")
+    texts = list(dict.fromkeys(text for item in items for text in (*item.words, *item.tags, item.text)))
+    embedded = dict(zip(texts, encode_texts(backbone, texts), strict=True))  # text -> [D]
+    found: list[_Found] = [None] * len(items)  # type: ignore[list-item]
+    for rows in _batches(items, image_size or backbone.image_size):
+        for row, result in zip(rows, _measure(backbone, [items[row] for row in rows], embedded, scorers,
+                                              image_size or backbone.image_size), strict=True):
+            found[row] = result
+        progress(len(rows))
+    return _joined(items, found, scorers)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One item's part of `Measured`: counts [1 or 0, S, 3] and [T, S, 3] by kind of map."""
+
+    scores: dict[str, Tensor]
+    caption: dict[str, np.ndarray]
+    words: dict[str, np.ndarray]
+
+
+def _batches(items: Sequence[Item], image_size: int) -> Iterator[list[int]]:
+    """Rows of items whose resized pictures are of one size, in batches of a bounded number of pixels."""
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, item in enumerate(items):
+        groups[target_size(*item.image.shape[:2], image_size)].append(row)
+    for (height, width), rows in groups.items():
+        step = max(1, min(64, FORWARD_PIXELS // (height * width)))
+        yield from (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def _measure(backbone: Backbone, items: list[Item], embedded: dict[str, Tensor], scorers: Sequence[str],
+             image_size: int) -> list[_Found]:
+    """Items whose pictures have one size."""
+    images = torch.stack([resized_tensor(item.image, image_size) for item in items])  # [B, 3, H, W]
+    views, pooled = encode_views(backbone, images, hflip=False, pooled="image" in scorers)
+    grid = finest_grid(views)
+    rows = [[embedded[text] for text in (*item.words, *item.tags, item.text)] for item in items]
+    texts = torch.nn.utils.rnn.pad_sequence([torch.stack(row) for row in rows], batch_first=True)  # [B, K+T+1, D]
+    maps = average_maps(backbone, views, texts)
+    peaks = peak_cells(maps, grid)[0]
+    found = []
+    for i, item in enumerate(items):
+        count, last = len(item.words), len(rows[i])
+        words = texts[i, :count]
+        scores = {"pixel": peaks[i, :count], "text": words @ texts[i, last - 1]}
+        scores |= {} if pooled is None else {"image": words @ pooled[i]}
+        caption, tags = _counts(backbone, grid, maps[i, count:last], item)
+        found.append(_Found({name: scores[name].float().cpu() for name in scorers}, caption, tags))
+    return found
+
+
+def _counts(backbone: Backbone, grid, maps: Tensor, item: Item) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """TP, FP, FN of the maps of T tags and the caption [T+1, h, w] at every threshold, by kind of map."""
+    if not len(item.masks):
+        return ({kind: np.zeros((0, len(THRESHOLDS), 3), np.int64) for kind in MAPS},) * 2
+    size = item.masks.shape[1:]
+    truth = [*item.masks, item.masks.any(0)]
+    soft = grid.resize(backbone.soft_mask(maps), size)  # as in core.inference: the soft mask is resized
+    flat = minmax(grid.resize(maps, size).flatten(1)).view(-1, *size)
+    counts = {kind: np.stack([threshold_counts(scores, mask, THRESHOLDS)
+                              for scores, mask in zip(values.cpu().numpy(), truth, strict=True)])
+              for kind, values in zip(MAPS, (soft, flat), strict=True)}
+    return {kind: value[-1:] for kind, value in counts.items()}, {kind: value[:-1] for kind, value in counts.items()}
+
+
+def _joined(items: Sequence[Item], found: list[_Found], scorers: Sequence[str]) -> Measured:
+    owners = [np.repeat(np.arange(len(items)), [len(getattr(one, part)["soft"]) for one in found])
+              for part in ("caption", "words")]
+    counts = [{kind: np.concatenate([getattr(one, part)[kind] for one in found]) for kind in MAPS}
+              for part in ("caption", "words")]
+    return Measured(tuple(items), {name: [one.scores[name] for one in found] for name in scorers}, *counts, *owners)
+
+
+def _at(counts: np.ndarray, threshold: float) -> np.ndarray:
+    """Counts [N, S, 3] at one of `THRESHOLDS` -> [N, 3]."""
+    if round(threshold, 2) not in THRESHOLDS or abs(threshold - round(threshold, 2)) > 1e-9:
+        raise TTDError(f"threshold {threshold}: choose a multiple of 0.01 between 0.01 and 0.99")
+    return counts[:, THRESHOLDS.index(round(threshold, 2))]
+
+
+def _mean_iou(counts: np.ndarray) -> float:
+    """Mean IoU of counts [N, 3]; NaN where there is nothing to score."""
+    iou = scores_from_counts(counts).iou
+    return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+
+def _truth(items: Sequence[Item]) -> np.ndarray:
+    return np.concatenate([item.truth for item in items])
+
+
+def _areas(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Foreground and background pixels of masks [H, W] -> int64 [N, 2]."""
+    return np.array([[mask.sum(), mask.size - mask.sum()] for mask in masks], np.int64).reshape(-1, 2)
