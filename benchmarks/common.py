@@ -7,6 +7,7 @@
     table = common.Table("path", "time", "ratio")
     table.row("literal", slow, "")
     table.row("ours", fast, common.ratio(slow, fast))
+    common.save(args, [table], [common.goal("what it is", 2.3, slow, fast)])  # prints the goals, writes --json
 
 Importing it makes `core` and `tools/cli.py` importable and costs no torch.
 """
@@ -43,12 +44,14 @@ def options(rounds: int = 3) -> argparse.ArgumentParser:
     group.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto",
                        help="of the towers; auto: bfloat16 where there are units for it (default: %(default)s)")
+    group.add_argument("--json", type=Path, metavar="FILE", help="also write tables and goals as JSON, for run_all.py")
     return parser
 
 
 def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, set the threads, choose device and dtype, print what the numbers were measured on."""
     args = parser.parse_args(argv)
+    args.argv = list(sys.argv[1:] if argv is None else argv)
     import torch
 
     from core.backbones.device import resolve_device
@@ -198,6 +201,7 @@ class Table:
 
     def __init__(self, *columns: str, width: int = 12):
         """columns: headings; the first is left-aligned and twice as wide."""
+        self.columns, self.rows = columns, []
         self._widths = [max(len(name), width) + 2 for name in columns]
         self._widths[0] = max(len(columns[0]), 2 * width)
         self.row(*columns)
@@ -205,8 +209,41 @@ class Table:
     def row(self, *cells: object) -> None:
         """One line; further cells than columns are appended as they are."""
         texts = [str(cell) for cell in cells]
+        self.rows.append(texts)
         padded = [f"{t:<{w}}" if i == 0 else f"{t:>{w}}" for i, (t, w) in enumerate(zip(texts, self._widths))]  # noqa: B905
         print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded):]), flush=True)
+
+
+def goal(what: str, least: float, slow: Time, fast: Time) -> dict:
+    """A row of `save`'s goals: at least `least` times faster."""
+    got = slow.seconds / fast.seconds
+    return {"what": what, "goal": f">= {least:g}x", "got": ratio(slow, fast), "met": got >= least}
+
+
+def goal_below(what: str, most: float, got: float, unit: str) -> dict:
+    """A row of `save`'s goals: at most `most` of `unit` (seconds, times, ...)."""
+    return {"what": what, "goal": f"<= {most:g}{unit}", "got": f"{got:.3g}{unit}", "met": got <= most}
+
+
+def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict] = ()) -> None:
+    """The last call of a benchmark: print the goals and, with --json, write them with tables and provenance.
+
+    goals: `goal`, `goal_below`, or dicts of the same keys. `docs/performance.md` is made of these files.
+    """
+    for row in goals:
+        print(f"{'met   ' if row['met'] else 'MISSED'}  {row['what']}: {row['got']}, goal {row['goal']}", flush=True)
+    if args.json:
+        import json
+        import shlex
+
+        from core.provenance import now, versions
+
+        words = [word for i, word in enumerate(args.argv) if "--json" not in (word, args.argv[max(0, i - 1)])]
+        content = {"command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]), "date": now(),
+                   "hardware": hardware(args.device), "versions": versions(), "quick": args.quick,
+                   "tables": [{"columns": table.columns, "rows": table.rows[1:]} for table in tables],
+                   "goals": list(goals)}
+        args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def check(what: str, difference: float, allowed: float) -> None:
