@@ -2,6 +2,7 @@
 
     python tools/make_world.py --out ../world --train 40000 --val 500 --seed 0
     python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1     # a separate split for tuning
+    python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0            # for the tiny CLIP's second stage
     python tools/make_world.py --demo weights/tiny                                 # only the picture of demo.py
     python tools/make_world.py --sheet docs/world.png                              # only 16 pictures side by side
 
@@ -30,6 +31,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another world (default 0)")
     parser.add_argument("--size", type=int, default=96, help="side of the pictures in pixels (default 96)")
+    parser.add_argument("--noise", type=float, default=0.0, metavar="SHARE",
+                        help="chance that what a training caption names after the main thing is absent (default 0)")
     parser.add_argument("--shards", action="store_true", help="also pack the training pairs in webdataset tars")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: the machine's cores)"
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         write_sheet(args.sheet)
         print(args.sheet)
         return 0
-    config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards)
+    config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards, args.noise)
     start = time.perf_counter()
     with tqdm(total=args.train + args.val, unit="picture", disable=None, file=sys.stderr) as bar:
         world = make_world(args.out, config, workers=args.workers, overwrite=args.overwrite, progress=bar.update)

@@ -2,6 +2,9 @@
 
 A caption is an opener, one to three named things, perhaps a place and a closing phrase. In about a third of them one
 word lies: a noun or a colour that the picture does not show, as captions from the web do.
+
+Training captions can be `noise`-ier: they name the largest thing first, and each further thing is, with that chance,
+one that is not there. A CLIP that learns from these trusts the first name of a caption: single-tag bias.
 """
 
 from dataclasses import dataclass
@@ -85,18 +88,37 @@ def _absent_colour(noun: str, seen: Visible, rng: np.random.Generator, unseen: b
     return _pick(rng, (c for c in COLOURS if c not in seen.colours and (unseen or (noun, c) not in UNSEEN)))
 
 
-def _thing_phrases(contents: Contents, rng: np.random.Generator, wrong_colour: bool, unseen: bool) -> list[str]:
+def _named(contents: Contents, rng: np.random.Generator, noise: float) -> list[tuple[str, str]]:
+    """(noun, colour) of the one to three things that a caption names, in its order."""
+    things, count = contents.things, 1 + rng.choice(3, p=(0.1, 0.4, 0.5))
+    if not noise:
+        picked = [things[i] for i in rng.choice(len(things), min(len(things), count), replace=False)]
+        return [(thing.noun, thing.colour) for thing in picked]
+    main, *others = sorted(things, key=lambda thing: -thing.half)
+    others = [others[i] for i in rng.permutation(len(others))]
+    named = [(main.noun, main.colour)]
+    for _ in range(1, count):
+        if rng.random() < noise:
+            noun = _pick(rng, (n for n in NOUNS if all(n != t.noun for t in things)))
+            named.append((noun, _pick(rng, (c for c in COLOURS if (noun, c) not in UNSEEN))))
+        elif others:
+            thing = others.pop()
+            named.append((thing.noun, thing.colour))
+    return named
+
+
+def _thing_phrases(
+    contents: Contents, rng: np.random.Generator, wrong_colour: bool, unseen: bool, noise: float
+) -> list[str]:
     """Name one to three things, some with their colour; with `wrong_colour` the first gets an absent one."""
     seen = visible_words(contents)
-    count = min(len(contents.things), 1 + rng.choice(3, p=(0.1, 0.4, 0.5)))
     phrases = []
-    for i in rng.choice(len(contents.things), count, replace=False):
-        thing = contents.things[i]
-        words = [thing.noun]
+    for noun, colour in _named(contents, rng, noise):
+        words = [noun]
         if wrong_colour and not phrases:
-            words.insert(0, _absent_colour(thing.noun, seen, rng, unseen))
+            words.insert(0, _absent_colour(noun, seen, rng, unseen))
         elif rng.random() < COLOUR_SHARE:
-            words.insert(0, thing.colour)
+            words.insert(0, colour)
         if rng.random() < FILLER_SHARE:
             words.insert(0, _pick(rng, FILLERS))
         phrases.append(_article(" ".join(words), rng))
@@ -113,9 +135,12 @@ def _absent_phrase(seen: Visible, rng: np.random.Generator) -> str:
     )
 
 
-def _short(contents: Contents, rng: np.random.Generator) -> str:
-    """One to three words, such as "boat", "red boat" or "boat on sand"."""
-    thing = contents.things[rng.integers(len(contents.things))]
+def _short(contents: Contents, rng: np.random.Generator, noise: float) -> str:
+    """One to three words, such as "boat", "red boat" or "boat on sand"; noisy ones tend to name the largest thing."""
+    if noise and rng.random() < 0.5:
+        thing = max(contents.things, key=lambda thing: thing.half)
+    else:
+        thing = contents.things[rng.integers(len(contents.things))]
     forms = (
         thing.noun,
         f"{thing.colour} {thing.noun}",
@@ -126,14 +151,17 @@ def _short(contents: Contents, rng: np.random.Generator) -> str:
     return _pick(rng, forms)
 
 
-def write_caption(contents: Contents, rng: np.random.Generator, split: str) -> str:
-    """Draw one caption of `contents`; one word at least is true. Split "train" never holds an unseen pair."""
-    unseen = split != "train"
+def write_caption(contents: Contents, rng: np.random.Generator, split: str, noise: float = 0.0) -> str:
+    """Draw one caption of `contents`; one word at least is true. Split "train" never holds an unseen pair.
+
+    noise: chance in [0, 1] that a training caption's second or third thing is not in the picture (see above).
+    """
+    unseen, noise = split != "train", noise if split == "train" else 0.0
     if rng.random() < SHORT_SHARE[split]:
-        return _short(contents, rng)
+        return _short(contents, rng, noise)
     lie = rng.random() < ABSENT_SHARE / (1 - SHORT_SHARE[split])
     wrong_colour = lie and rng.random() < 0.4
-    phrases = _thing_phrases(contents, rng, wrong_colour, unseen)
+    phrases = _thing_phrases(contents, rng, wrong_colour, unseen, noise)
     text = phrases[0]
     for phrase in phrases[1:]:
         text += f" {_pick(rng, JOINTS)} {phrase}"

@@ -30,14 +30,15 @@ def sample_id(split: str, index: int) -> str:
     return f"{split}_{index:06d}"
 
 
-def make_sample(seed: int, split: str, index: int, size: int = 96) -> Sample:
+def make_sample(seed: int, split: str, index: int, size: int = 96, noise: float = 0.0) -> Sample:
     """Picture `index` of a split ("train" or "val"): never depends on how many are made, or by which process.
 
-    Training pictures and captions hold none of `palette.unseen_pairs()`; validation ones may.
+    Training pictures and captions hold none of `palette.unseen_pairs()`; validation ones may. noise: see
+    `write_caption`; validation captions have none.
     """
     rng = np.random.default_rng([seed, SPLITS[split], index])
     contents = draw_contents(rng, size, unseen=split != "train")
-    text = write_caption(contents, rng, split)
+    text = write_caption(contents, rng, split, noise)
     visible = index_map(contents, size)
     image = render(contents, visible, rng)
     return Sample(sample_id(split, index), image, visible, contents, text, true_tags(text, contents))

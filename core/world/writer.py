@@ -29,13 +29,17 @@ JPEG = [cv2.IMWRITE_JPEG_QUALITY, 94, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWR
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What to make. `size` is the side of the pictures in pixels; `shards` also packs the training pairs in tars."""
+    """What to make. `size` is the side of the pictures in pixels; `shards` also packs the training pairs in tars.
+
+    noise: chance in [0, 1] that what a training caption names after the main thing is not there (`write_caption`).
+    """
 
     train: int = 40000
     val: int = 500
     seed: int = 0
     size: int = 96
     shards: bool = False
+    noise: float = 0.0
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -100,7 +104,7 @@ def _make_chunk(job: tuple[Path, WorldConfig, str, int, int]) -> list[Facts]:
     cv2.setNumThreads(1)
     rows = []
     for index in range(start, stop):
-        sample = make_sample(config.seed, split, index, config.size)
+        sample = make_sample(config.seed, split, index, config.size, config.noise)
         (write_train if split == "train" else write_val)(out, sample)
         rows.append(facts(sample))
     return rows
@@ -191,10 +195,12 @@ def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: b
 
     The same config gives the same bytes, whatever `workers`; run again, it writes the same files once more.
     world.yaml comes last: where it stands, the world is complete. Raises TTDError when `out` cannot be written or
-    holds another world, and for counts, sizes or seeds that make no sense.
+    holds another world, and for counts, sizes, seeds or noise that make no sense.
     """
     if config.train < 0 or config.val < 0 or config.seed < 0:
         raise TTDError("--train, --val and --seed must be 0 or more")
+    if not 0 <= config.noise <= 1:
+        raise TTDError(f"--noise {config.noise}: a share in [0, 1] is due")
     if not 32 <= config.size <= 2048:
         raise TTDError(f"--size {config.size}: pictures have a side of 32 to 2048 pixels")
     out = Path(out)
