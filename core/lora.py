@@ -1,50 +1,50 @@
-"""LoRA adapters on a backbone: `W + (alpha / r) B A` on plain linears, through PEFT, in one file.
+"""LoRA adapters on a backbone: `W + (alpha / r) B A` on plain linears, through PEFT.
 
-A file holds PEFT's names (`base_model.model.MODULE.lora_A.weight` [r,in], `...lora_B.weight` [out,r]) and, in a
-safetensors file, a metadata entry `ttd`: a JSON object with arch, head, base_checksum and alpha.
+    targets = lora_targets(backbone)                       # core/lora_targets.py
+    info = AdapterInfo.of(backbone)                        # before the adapter: it knows the base by its checksum
+    add_adapter(backbone, targets, rank=8, alpha=16)
+    ...                                                    # train adapter_parameters(backbone)
+    save_adapter(backbone, "weights/CLIP+TTD.safetensors", info)
+
+Files are in core/lora_files.py, merging in core/lora_merge.py.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from core.backbones.base import Backbone
-from core.backbones.weights import existing_file, hub, read_checkpoint, reading, shorten
 from core.errors import TTDError
+from core.lora_files import PREFIX, AdapterInfo, module_names, read_adapter, write_adapter, write_peft_folder
 
-PREFIX = "base_model.model."
+__all__ = ["PREFIX", "AdapterInfo", "adapter_disabled", "adapter_layers", "adapter_parameters", "adapter_swapped",
+           "add_adapter", "load_adapter", "read_adapter", "save_adapter", "save_peft_folder"]
+
 ADAPTER = "default"  # PEFT's name of the one adapter that a backbone has
-
-
-@dataclass(frozen=True)
-class AdapterInfo:
-    """What an adapter says of itself; None where its file does not say."""
-
-    alpha: float | None = None
-    arch: str | None = None
-    head: str | None = None
-    base_checksum: str | None = None
 
 
 def load_adapter(backbone: Backbone, source: str | Path) -> None:
     """Put the adapter at `source` on `backbone`, in place; its parameters are the only ones with a gradient.
 
     Args:
-        source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent, X.safetensors is
-            taken), a PEFT folder, or `hf-hub:ORG/NAME`. A file without alpha has alpha = rank, that is scale 1.
+        source: see `read_adapter`. A file without alpha has alpha = rank, that is scale 1.
 
-    Errors: TTDError when it is missing, names modules the backbone lacks, has other shapes, or was made for other base
-        weights or another dense head.
+    Errors: TTDError when it cannot be read, names modules the backbone lacks, has other shapes, or was made for other
+        base weights or another dense head, and when there is an adapter already.
     """
+    _check_plain(backbone)
     state, info = read_adapter(source)
     _check_base(backbone, info, source)
     rank = _check_shapes(backbone, state, source)
-    add_adapter(backbone, sorted({name.rsplit(".lora_", 1)[0] for name in state}), rank, info.alpha or rank)
+    if info.rank not in (None, rank):
+        raise TTDError(f"adapter {source} says that its rank is {info.rank} and has tensors of rank {rank}: it is "
+                       "damaged")
+    add_adapter(backbone, module_names(state), rank, info.alpha or rank)
     # By hand: PEFT's own loader passes over names that it does not find, and finds other names in other versions.
     parameters = adapter_parameters(backbone)
     with torch.no_grad():
@@ -52,21 +52,52 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
             parameters[name].copy_(value)
 
 
-def add_adapter(backbone: Backbone, modules: list[str], rank: int, alpha: float) -> None:
-    """A fresh adapter (B = 0, so no change yet) on the named linears of `backbone`, in place."""
+def add_adapter(backbone: Backbone, modules: Sequence[str], rank: int, alpha: float) -> None:
+    """A fresh adapter (B = 0, so no change yet) on the named linears of `backbone`, in place.
+
+    A is drawn by torch's global generator. Errors: TTDError for names that are no linears, a rank below 1, an alpha
+        that is 0 or not finite, and when there is an adapter already.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0), backbone,
-                             adapter_name=ADAPTER)
+    _check_plain(backbone)
+    wrong = sorted(set(modules) - {name for name, m in backbone.named_modules() if isinstance(m, nn.Linear)})
+    if wrong or not modules:
+        raise TTDError(f"no linear of {backbone.arch} is called {', '.join(wrong[:3]) or 'nothing'}: take names from "
+                       "lora_targets")
+    if rank < 1 or not math.isfinite(alpha) or alpha == 0:
+        raise TTDError(f"an adapter of rank {rank} and alpha {alpha} is none: rank >= 1 and a finite alpha are due")
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(modules), lora_dropout=0.0)
+    inject_adapter_in_model(config, backbone, adapter_name=ADAPTER)
 
 
-def adapter_parameters(backbone: Backbone) -> dict[str, nn.Parameter]:
+def save_adapter(backbone: Backbone, path: str | Path, info: AdapterInfo) -> None:
+    """Write the adapter on `backbone` as one safetensors file, whole or not at all; equal adapters give equal bytes.
+
+    Alpha and rank in `info` are replaced by the adapter's own. TTDError: no adapter, or `path` cannot be written.
+    """
+    write_adapter(adapter_parameters(backbone), path, _own_info(backbone, info))
+
+
+def save_peft_folder(backbone: Backbone, folder: str | Path, info: AdapterInfo) -> None:
+    """`save_adapter` as a folder that `peft` reads too: adapter_config.json and adapter_model.safetensors."""
+    write_peft_folder(adapter_parameters(backbone), folder, _own_info(backbone, info))
+
+
+def adapter_layers(backbone: nn.Module) -> dict[str, nn.Module]:
+    """PEFT's layers by the names of the linears they stand in for; empty where there is no adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
+
+
+def adapter_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
     """The adapter's parameters by the file's names, PEFT's prefix left out: `MODULE.lora_A.weight` [r,in], `..._B..`.
 
     Empty where the backbone has no adapter.
     """
     return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
-            if f".{ADAPTER}." in name}
+            if f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name}
 
 
 @contextmanager
@@ -75,9 +106,7 @@ def adapter_disabled(backbone: Backbone) -> Iterator[None]:
 
     Every parameter has its gradient again afterwards, or still has none; nothing happens where there is no adapter.
     """
-    from peft.tuners.lora import LoraLayer
-
-    layers = [layer for layer in backbone.modules() if isinstance(layer, LoraLayer) and not layer.disable_adapters]
+    layers = [layer for layer in adapter_layers(backbone).values() if not layer.disable_adapters]
     trained = [parameter for parameter in adapter_parameters(backbone).values() if parameter.requires_grad]
     try:
         for layer in layers:
@@ -119,65 +148,25 @@ def _set_data(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tenso
         parameter.data = values[name].detach().to(parameter)
 
 
-def save_adapter(backbone: Backbone, path: str | Path, info: AdapterInfo) -> None:
-    """Write the adapter on `backbone` as one safetensors file with `info` beside the tensors."""
-    from safetensors.torch import save_file
-
-    state = {PREFIX + name: value.detach().contiguous() for name, value in adapter_parameters(backbone).items()}
-    save_file(state, path, metadata={"format": "pt", "ttd": json.dumps(asdict(info), sort_keys=True)})
-
-
-def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
-    """Tensors by `MODULE.lora_A.weight` / `MODULE.lora_B.weight` and what the file says of itself. TTDError if none."""
-    path = _locate(source)
-    if path.is_dir():
-        config = json.loads(existing_file(path / "adapter_config.json").read_text(encoding="utf-8"))
-        weights = next((p for p in (path / "adapter_model.safetensors", path / "adapter_model.bin") if p.is_file()),
-                       path / "adapter_model.safetensors")
-        state, info = read_checkpoint(weights), AdapterInfo(alpha=config.get("lora_alpha"), **config.get("ttd", {}))
-    else:
-        state, info = read_checkpoint(path), _metadata(path)
-    state = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    strange = [name for name in state if not name.endswith((".lora_A.weight", ".lora_B.weight"))]
-    if strange or not state:
-        raise TTDError(f"{path} is not a LoRA adapter: it holds {', '.join(strange[:3]) or 'nothing'} where "
-                       "MODULE.lora_A.weight and MODULE.lora_B.weight are due")
-    return state, info
+def _own_info(backbone: Backbone, info: AdapterInfo) -> AdapterInfo:
+    layers = adapter_layers(backbone)
+    if not layers:
+        raise TTDError(f"{backbone.arch} has no adapter to be saved")
+    layer = next(iter(layers.values()))
+    return replace(info, alpha=float(layer.lora_alpha[ADAPTER]), rank=layer.r[ADAPTER])
 
 
-def _locate(source: str | Path) -> Path:
-    if str(source).startswith("hf-hub:"):
-        from huggingface_hub import snapshot_download
-
-        try:
-            with hub():
-                return Path(snapshot_download(str(source).removeprefix("hf-hub:"), allow_patterns=["adapter_*"]))
-        except Exception as error:
-            raise TTDError(f"adapter {source} could not be fetched ({shorten(error)}): check name and network"
-                           ) from None
-    path = Path(source).expanduser()
-    twin = path.with_suffix(".safetensors")
-    if path.exists() or not twin.is_file():
-        if not path.exists():
-            raise TTDError(f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model")
-        return path
-    return twin
-
-
-def _metadata(path: Path) -> AdapterInfo:
-    if path.suffix != ".safetensors":
-        return AdapterInfo()
-    from safetensors import safe_open
-
-    with reading(path), safe_open(path, framework="pt") as file:
-        own = json.loads((file.metadata() or {}).get("ttd", "{}"))
-    return AdapterInfo(**{key: value for key, value in own.items() if key in AdapterInfo.__dataclass_fields__})
+def _check_plain(backbone: Backbone) -> None:
+    if adapter_layers(backbone):
+        raise TTDError(f"{backbone.arch} has an adapter already: load the base anew for another one")
 
 
 def _check_base(backbone: Backbone, info: AdapterInfo, source: str | Path) -> None:
     if info.base_checksum and info.base_checksum != backbone.checksum:
         raise TTDError(f"adapter {source} was trained on other weights ({info.arch}, {info.base_checksum[:8]}) than "
                        f"these ({backbone.arch}, {backbone.checksum[:8]}): load the base it belongs to")
+    if info.arch and not info.base_checksum and info.arch != backbone.arch:
+        raise TTDError(f"adapter {source} was trained on {info.arch}, not on {backbone.arch}: pass --arch {info.arch}")
     if info.head and info.head != backbone.head:
         raise TTDError(f"adapter {source} was trained with dense head {info.head}, not {backbone.head}: pass --head "
                        f"{info.head}")
@@ -196,8 +185,11 @@ def _check_shapes(backbone: Backbone, state: dict[str, Tensor], source: str | Pa
             wrong.append(f"{name} without its other half")
         else:
             ranks.add(value.shape[1 - side])
-    if wrong or len(ranks) != 1:
-        raise TTDError(f"adapter {source} does not fit {backbone.arch}: {', '.join(wrong[:4]) or f'ranks {ranks}'}"
+    if wrong:
+        raise TTDError(f"adapter {source} does not fit {backbone.arch}: {', '.join(wrong[:4])}"
                        f"{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}")
+    if len(ranks) != 1:
+        raise TTDError(f"adapter {source} has modules of ranks {', '.join(map(str, sorted(ranks)))}: one rank is "
+                       "served, since alpha / rank is one scale")
     return int(ranks.pop())
 
