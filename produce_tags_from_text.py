@@ -196,16 +196,16 @@ def settings(args: argparse.Namespace, records: RecordSet) -> dict[str, object]:
 def finished_before(args: argparse.Namespace, records: RecordSet) -> list[str]:
     """Names of the results when all of them are complete and nothing has changed, found without loading the model."""
     from core.provenance import weight_stamps
-    from core.tag_results import read_meta
+    from core.tag_results import ResultPaths, is_complete, read_meta
 
     ours, stamps, found = settings(args, records), weight_stamps(args.arch, args.weights, args.lora), {}
     for path in sorted(args.out.glob("*.meta.json")):
-        meta = read_meta(path) or {}
-        if not meta.get("finished") or meta.get("weight_files") != stamps:
+        meta, name = read_meta(path) or {}, path.name.removesuffix(".meta.json")
+        if meta.get("weight_files") != stamps or not is_complete(ResultPaths.of(args.out, name), meta):
             continue
         same = all(meta["identity"].get(key) == value for key, value in ours.items())
         if same and args.image in (meta["arguments"]["image"], meta["identity"]["image"]):
-            found[meta["scorer"]] = path.name.replace(".meta.json", ".jsonl")
+            found[meta["scorer"]] = f"{name}.jsonl"
     return [found[scorer] for scorer in args.scorer] if set(args.scorer) <= found.keys() else []
 
 

@@ -12,6 +12,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -87,9 +88,10 @@ def read_results(path: Path) -> list[dict]:
 def read_meta(path: Path) -> dict | None:
     """The meta file's content, or None where there is none or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def write_meta(path: Path, content: dict) -> None:
@@ -99,6 +101,8 @@ def write_meta(path: Path, content: dict) -> None:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise TTDError(f"{path}: cannot be written ({error.strerror}); make room, or choose another --out") from None
 
 
@@ -124,7 +128,15 @@ def is_finished(paths: ResultPaths, identity: Mapping[str, object], overwrite: b
     if differing := differences(meta.get("identity", {}), identity):
         raise TTDError(f"{paths.lines} was made with other settings ({'; '.join(differing)}): choose another --out "
                        "or add --overwrite")
-    return bool(meta.get("finished"))
+    return is_complete(paths, meta)
+
+
+def is_complete(paths: ResultPaths, meta: Mapping[str, object]) -> bool:
+    """Whether the run that `meta` tells of came to its end and its lines are all still there."""
+    try:
+        return bool(meta.get("finished")) and paths.lines.stat().st_size == meta.get("bytes")
+    except OSError:
+        return False
 
 
 class TagWriter:
@@ -171,13 +183,14 @@ class TagWriter:
     def finish(self, **more: object) -> None:
         """Mark the results complete; `more` goes into their meta files."""
         for name, path in self.paths.items():
-            counts = dict(self.counts[name])
-            write_meta(path.meta, {"scorer": name, **self.meta, **more, "counts": counts, "finished": True})
+            more |= {"counts": dict(self.counts[name]), "bytes": path.lines.stat().st_size}
+            write_meta(path.meta, {"scorer": name, **self.meta, **more, "finished": True})
 
     def close(self) -> None:
         """Close the files and give up the lock."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # what `write` could not store, and has said so, is tried once more here
+                file.close()
 
 
 def _open_locked(path: Path) -> IO[bytes]:

@@ -110,6 +110,17 @@ def test_complete_results_need_no_model(arguments, tmp_path, capsys, monkeypatch
     assert files(tmp_path / "out") == before
 
 
+def test_a_deleted_result_is_made_again(arguments, tmp_path):
+    script.main(arguments)
+    before = files(tmp_path / "out")
+    (gone,) = (tmp_path / "out").glob("*@text.jsonl")
+    gone.unlink()
+    (tmp_path / "out" / "x.meta.json").write_text("[]")
+    script.main(arguments)
+    (tmp_path / "out" / "x.meta.json").unlink()
+    assert files(tmp_path / "out") == before
+
+
 def test_one_scorer_then_all_is_all_at_once(arguments, tmp_path):
     script.main([*arguments, "--scorer", "image"])
     script.main(arguments)

@@ -1,12 +1,22 @@
 """Result files: published names, lines, and what is left after every way to be interrupted."""
 
 import json
+from contextlib import closing, contextmanager
 
 import pytest
 
 from core.errors import TTDError
 from core.records import Record, Skipped
-from core.tag_results import ResultPaths, TagWriter, format_line, is_finished, read_meta, read_results, result_name
+from core.tag_results import (
+    ResultPaths,
+    TagWriter,
+    format_line,
+    is_finished,
+    read_meta,
+    read_results,
+    result_name,
+    write_meta,
+)
 from core.words import split_words
 
 IDENTITY = {"root": "set", "batch": 4, "checksum": "abc"}
@@ -162,3 +172,52 @@ def test_a_damaged_line_is_named(tmp_path, text):
         read_results(tmp_path / "x.jsonl")
     with pytest.raises(TTDError, match="cannot be read"):
         read_results(tmp_path / "gone.jsonl")
+
+
+@contextmanager
+def files_up_to(size):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path):
+    produce(tmp_path / "whole")
+    largest = max(map(len, content(tmp_path / "whole").values()))
+    for size in range(1, largest, 97):
+        writer = TagWriter(paths(tmp_path / str(size)), META, 4)
+        with files_up_to(size), pytest.raises(TTDError, match="make room"), closing(writer):
+            for lines, skipped in batches():
+                writer.write(lines, skipped)
+        produce(tmp_path / str(size))
+        assert content(tmp_path / str(size)) == content(tmp_path / "whole")
+
+
+def test_a_meta_file_that_does_not_fit_leaves_nothing_behind(tmp_path):
+    with files_up_to(5), pytest.raises(TTDError, match="make room"):
+        write_meta(tmp_path / "x.meta.json", {"a": "b" * 9})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", [None, 0.5])
+def test_a_finished_result_whose_lines_are_gone_is_made_again(tmp_path, left):
+    produce(tmp_path)
+    whole = content(tmp_path)
+    path = paths(tmp_path)["pixel"]
+    assert is_finished(path, IDENTITY)
+    if left is None:
+        path.lines.unlink()
+    else:
+        path.lines.write_bytes(whole[path.lines.name][: int(left * len(whole[path.lines.name]))])
+    assert not is_finished(path, IDENTITY) and is_finished(paths(tmp_path)["image"], IDENTITY)
+    produce(tmp_path)
+    assert content(tmp_path) == whole and is_finished(path, IDENTITY)
+
+
+def test_a_meta_file_that_is_no_object_counts_as_damaged(tmp_path):
+    (tmp_path / "x.meta.json").write_text("[1]")
+    assert read_meta(tmp_path / "x.meta.json") is None
