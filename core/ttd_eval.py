@@ -10,8 +10,7 @@ by default), and pictures of equal size go together. Definitions: spec ttd.md 3;
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,10 +21,8 @@ from core.backbones.base import Backbone
 from core.caption_evaluation import THRESHOLDS
 from core.errors import TTDError
 from core.heldout import Item, load_heldout
-from core.images import resized_tensor, target_size
-from core.scoring import FORWARD_PIXELS, encode_texts
+from core.heldout_maps import ItemMaps, heldout_maps
 from core.seg_metrics import best_threshold, caption_baselines, scores_from_counts, threshold_counts
-from core.similarity_maps import average_maps, encode_views, finest_grid, peak_cells
 from core.tag_metrics import TagScores, average_precision, tag_scores
 from core.tag_metrics import best_threshold as best_tag_threshold
 from core.tagging import minmax, select
@@ -178,86 +175,38 @@ def baselines(items: Sequence[Item], seed: int = 0) -> Baselines:
     return Baselines(tag_scores(np.ones_like(truth), truth), tag_scores(~stop, truth), *iou)
 
 
-@torch.no_grad()
 def measure(backbone: Backbone, items: Sequence[Item], *, image_size: int | None = None,
             scorers: Sequence[str] = ("pixel",), progress: Callable[[int], None] = lambda done: None) -> Measured:
-    """Encode every picture and every distinct text once, and count at every threshold.
+    """Look at every item once and count at every threshold; `progress` hears of every picture.
 
-    scorers: any of core.scoring.SCORERS. `progress` hears of the pictures done. Raises TTDError for no items.
+    image_size, scorers, errors: as in `heldout_maps`.
     """
-    if not items:
-        raise TTDError("no pictures to score the model on: give at least one")
-    texts = list(dict.fromkeys(text for item in items for text in (*item.words, *item.tags, item.text)))
-    embedded = dict(zip(texts, encode_texts(backbone, texts), strict=True))  # text -> [D]
-    found: list[_Found] = [None] * len(items)  # type: ignore[list-item]
-    for rows in _batches(items, image_size or backbone.image_size):
-        for row, result in zip(rows, _measure(backbone, [items[row] for row in rows], embedded, scorers,
-                                              image_size or backbone.image_size), strict=True):
-            found[row] = result
-        progress(len(rows))
-    return _joined(items, found, scorers)
+    scores, captions, words = {}, {}, {}
+    for row, seen in heldout_maps(backbone, items, image_size, scorers):
+        scores[row] = {name: values.cpu() for name, values in seen.scores.items()}
+        captions[row], words[row] = _counts(backbone, seen, items[row])
+        progress(1)
+    rows = range(len(items))
+    owners = [np.repeat(np.arange(len(items)), [len(part[row]["soft"]) for row in rows]) for part in (captions, words)]
+    counts = [{kind: np.concatenate([part[row][kind] for row in rows]) for kind in MAPS} for part in (captions, words)]
+    return Measured(tuple(items), {name: [scores[row][name] for row in rows] for name in scorers}, *counts, *owners)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One item's part of `Measured`: counts [1 or 0, S, 3] and [T, S, 3] by kind of map."""
+@torch.no_grad()
+def _counts(backbone: Backbone, seen: ItemMaps, item: Item) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """TP, FP, FN int64 at the S thresholds by kind of map: of the caption [1, S, 3], and of its T true tags [T, S, 3].
 
-    scores: dict[str, Tensor]
-    caption: dict[str, np.ndarray]
-    words: dict[str, np.ndarray]
-
-
-def _batches(items: Sequence[Item], image_size: int) -> Iterator[list[int]]:
-    """Rows of items whose resized pictures are of one size, in batches of a bounded number of pixels."""
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row, item in enumerate(items):
-        groups[target_size(*item.image.shape[:2], image_size)].append(row)
-    for (height, width), rows in groups.items():
-        step = max(1, min(64, FORWARD_PIXELS // (height * width)))
-        yield from (rows[start : start + step] for start in range(0, len(rows), step))
-
-
-def _measure(backbone: Backbone, items: list[Item], embedded: dict[str, Tensor], scorers: Sequence[str],
-             image_size: int) -> list[_Found]:
-    """Items whose pictures have one size."""
-    images = torch.stack([resized_tensor(item.image, image_size) for item in items])  # [B, 3, H, W]
-    views, pooled = encode_views(backbone, images, hflip=False, pooled="image" in scorers)
-    grid = finest_grid(views)
-    rows = [[embedded[text] for text in (*item.words, *item.tags, item.text)] for item in items]
-    texts = torch.nn.utils.rnn.pad_sequence([torch.stack(row) for row in rows], batch_first=True)  # [B, K+T+1, D]
-    maps = average_maps(backbone, views, texts)
-    peaks = peak_cells(maps, grid)[0]
-    found = []
-    for i, item in enumerate(items):
-        count, last = len(item.words), len(rows[i])
-        words = texts[i, :count]
-        scores = {"pixel": peaks[i, :count], "text": words @ texts[i, last - 1]}
-        scores |= {} if pooled is None else {"image": words @ pooled[i]}
-        caption, tags = _counts(backbone, grid, maps[i, count:last], item)
-        found.append(_Found({name: scores[name].float().cpu() for name in scorers}, caption, tags))
-    return found
-
-
-def _counts(backbone: Backbone, grid, maps: Tensor, item: Item) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """TP, FP, FN of the maps of T tags and the caption [T+1, h, w] at every threshold, by kind of map."""
-    if not len(item.masks):
-        return ({kind: np.zeros((0, len(THRESHOLDS), 3), np.int64) for kind in MAPS},) * 2
-    size = item.masks.shape[1:]
-    truth = [*item.masks, item.masks.any(0)]
-    soft = grid.resize(backbone.soft_mask(maps), size)  # as in core.inference: the soft mask is resized
-    flat = minmax(grid.resize(maps, size).flatten(1)).view(-1, *size)
-    counts = {kind: np.stack([threshold_counts(scores, mask, THRESHOLDS)
-                              for scores, mask in zip(values.cpu().numpy(), truth, strict=True)])
-              for kind, values in zip(MAPS, (soft, flat), strict=True)}
-    return {kind: value[-1:] for kind, value in counts.items()}, {kind: value[:-1] for kind, value in counts.items()}
-
-
-def _joined(items: Sequence[Item], found: list[_Found], scorers: Sequence[str]) -> Measured:
-    owners = [np.repeat(np.arange(len(items)), [len(getattr(one, part)["soft"]) for one in found])
-              for part in ("caption", "words")]
-    counts = [{kind: np.concatenate([getattr(one, part)[kind] for one in found]) for kind in MAPS}
-              for part in ("caption", "words")]
-    return Measured(tuple(items), {name: [one.scores[name] for one in found] for name in scorers}, *counts, *owners)
+    A caption without true tags has no foreground to compare with: [0, S, 3].
+    """
+    size, truth = item.image.shape[:2], [*item.masks, item.masks.any(0)]
+    maps = torch.cat([seen.tags, seen.caption[None]])  # [T+1, h, w]
+    soft = seen.grid.resize(backbone.soft_mask(maps), size)  # as in core.inference: the soft mask is resized
+    flat = minmax(seen.grid.resize(maps, size).flatten(1)).view(-1, *size)
+    captions, words = {}, {}
+    for kind, values in zip(MAPS, (soft.cpu().numpy(), flat.cpu().numpy()), strict=True):
+        counts = np.stack([threshold_counts(*pair, THRESHOLDS) for pair in zip(values, truth, strict=True)])
+        captions[kind], words[kind] = counts[-1:] if item.tags else counts[:0], counts[:-1]
+    return captions, words
 
 
 def _at(counts: np.ndarray, threshold: float) -> np.ndarray:

@@ -9,18 +9,12 @@ import torch
 
 from core.backbones import load_backbone
 from core.errors import TTDError
+from core.heldout import make_item
+from core.mask_fit import fit_to_maps
 from core.pretrain import info_nce, load_config, schedule
 from core.pretrain_data import batch_indices, random_crops, random_spans, shrink
-from core.pretrain_eval import (
-    encode,
-    evaluate_maps,
-    evaluate_tags,
-    fit_mask_mapping,
-    iou,
-    make_item,
-    precision_recall_f1,
-)
 from core.pretrain_model import KeepTokens, write_vocabulary
+from core.ttd_eval import baselines, measure
 from core.world.sample import make_sample, tag_mask
 
 ROOT = Path(__file__).parents[1]
@@ -39,8 +33,8 @@ def items():
 
 
 @pytest.fixture(scope="module")
-def encoded(backbone, items):
-    return encode(backbone, items)
+def measured(backbone, items):
+    return measure(backbone, items, scorers=("pixel", "image", "text"))
 
 
 def test_the_shipped_files_are_small_and_complete(backbone):
@@ -64,55 +58,35 @@ def test_open_clip_loads_it_by_itself(backbone):
         )
 
 
-def test_pixel_scores_find_the_tags(encoded, items):
-    rows = evaluate_tags(encoded, items)
-    assert rows["pixel otsu stopwords"]["F1"] > rows["every content word"]["F1"]
-    assert rows["pixel otsu stopwords"]["F1"] > 74
+def test_pixel_scores_find_the_tags(measured, items):
+    content = measured.at().content.f1
+    assert content > baselines(items).all_content_words.f1
+    assert content > 0.74
 
 
-def test_the_other_scorers_are_more_precise_than_complete(encoded, items):
-    rows = evaluate_tags(encoded, items)
-    for row in (rows["image otsu stopwords"], rows["text fixed stopwords"]):
-        assert row["P"] - row["R"] > 5
-    assert rows["pixel otsu"]["F1"] > rows["image otsu"]["F1"] + 8
+def test_the_other_scorers_are_more_precise_than_complete(measured):
+    for row in (measured.tags("image", stopwords=True), measured.tags("text", 0.5, stopwords=True)):
+        assert row.precision - row.recall > 0.05
+    assert measured.tags("pixel").f1 > measured.tags("image").f1 + 0.08
 
 
-def test_word_maps_are_far_better_than_painting_everything(encoded, items, backbone):
-    maps = evaluate_maps(encoded, items, backbone)
-    assert maps["word-map IoU, soft mask at 0.4"] > maps["word-map IoU, whole picture"] + 8
-    assert maps["word-map IoU, min-max at 0.5"] > maps["word-map IoU, whole picture"] + 12
-    assert maps["caption IoU, caption's own map at 0.4"] > maps["caption IoU, whole picture"]
-
-
-def test_precision_recall_f1_against_counting():
-    kept = [torch.tensor([True, True, False]), torch.tensor([False, True])]
-    true = [torch.tensor([True, False, True]), torch.tensor([False, True])]
-    row = precision_recall_f1(kept, true)  # 2 hits of 3 kept and 3 true, 3 of 5 right
-    assert row == pytest.approx({"P": 200 / 3, "R": 200 / 3, "F1": 200 / 3, "Acc": 60.0})
-    assert precision_recall_f1([torch.tensor([False])], [torch.tensor([True])])["F1"] == 0
-
-
-def test_iou_of_masks():
-    a, b = torch.zeros(2, 4, 4, dtype=torch.bool), torch.zeros(2, 4, 4, dtype=torch.bool)
-    a[0, :2], b[0, 1:3] = True, True
-    assert iou(a, b).tolist() == pytest.approx([1 / 3, 1.0])
+def test_word_maps_are_far_better_than_painting_everything(measured, items):
+    scores, trivial = measured.at(), baselines(items)
+    assert scores.word_map_iou > trivial.word_map_iou["all foreground"] + 0.08
+    assert scores.word_map_iou_minmax > trivial.word_map_iou["all foreground"] + 0.12
+    assert scores.caption_iou > trivial.caption_iou["all foreground"]
 
 
 def test_the_mask_mapping_recovers_a_known_one():
     """Cosines of 0.45 on the tag and 0.25 elsewhere, with normal noise: the slope is (m1 - m0) / variance."""
     generator = np.random.default_rng(0)
-    items, maps = [], []
+    masks, maps = [], []
     for i in range(6):
-        mask = np.zeros((1, 90, 90), bool)
-        mask[0, 20:60, : 30 + 9 * i] = True
-        items.append(make_item(str(i), np.zeros((90, 90, 3), np.uint8), "boat", ["boat"], mask))
-        maps.append(torch.from_numpy(np.where(mask, 0.45, 0.25) + 0.1 * generator.standard_normal(mask.shape)).float())
-
-    class Given:
-        def word_maps(self, index, words):
-            return maps[index]
-
-    fitted = fit_mask_mapping(Given(), items)
+        mask = np.zeros((90, 90), bool)
+        mask[20:60, : 30 + 9 * i] = True
+        masks.append(mask)
+        maps.append((np.where(mask, 0.45, 0.25) + 0.1 * generator.standard_normal(mask.shape)).astype(np.float32))
+    fitted = fit_to_maps(maps, masks)
     cut = fitted["mask_bias"] - np.log(0.6 / 0.4) / fitted["mask_scale"]
     assert 0.3 < cut < 0.45 and fitted["mask_scale"] == pytest.approx(0.2 / 0.1**2, rel=0.15)
 

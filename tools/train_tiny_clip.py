@@ -31,24 +31,30 @@ def get_args_parser() -> argparse.ArgumentParser:
 def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
     """Print the tables of a model on a world's evaluation set; `head` None is the model's own dense head."""
     from core.backbones import load_backbone
-    from core.pretrain_eval import evaluate, load_items, report, with_unseen_pair
+    from core.heldout import load_heldout, unseen_items
+    from core.heldout_report import cuts_line, lines_of, scorer_table, table
+    from core.scoring import SCORERS
+    from core.ttd_eval import baselines, measure
 
-    backbone, items = load_backbone(f"local-dir:{folder}", head=head), load_items(world)
-    for name, part in (("all", items), ("with a noun-colour pair unseen in training", with_unseen_pair(world, items))):
+    items = load_heldout(world)
+    backbone = load_backbone(f"local-dir:{folder}", head=head)
+    measured = measure(backbone, items, scorers=SCORERS)
+    for name, part in (("all", items), ("with a noun-colour pair unseen in training", unseen_items(world, items))):
         if part:
-            result = evaluate(backbone, part)
+            own = measured.part([item.id for item in part])
             print(f"{folder} ({backbone.head}) on {world}: {len(part)} pictures, {name}")
-            print(f"{report(result['tags'], result['maps'])}\n")
+            print(f"{scorer_table(own)}\n{table(lines_of([own.at()], baselines(part)))}\n({cuts_line(own.at())})\n")
 
 
 def fit_folder(folder: Path, dev: Path) -> None:
     """Fit a, b on `dev` and write them into the model's config."""
     from core.backbones import load_backbone
-    from core.pretrain_eval import encode, fit_mask_mapping, load_items
+    from core.heldout import load_heldout
+    from core.mask_fit import fit_mask_mapping
     from core.pretrain_model import read_config, write_config
 
-    items = load_items(dev)
-    fitted = fit_mask_mapping(encode(load_backbone(f"local-dir:{folder}"), items), items)
+    items = load_heldout(dev)
+    fitted = fit_mask_mapping(load_backbone(f"local-dir:{folder}"), items)
     note = (
         f"{len(items)} pictures of the world of make_world.py --seed 1: slope by logistic fit, bias by best IoU at 0.4"
     )
@@ -63,16 +69,22 @@ def train(path: Path) -> Path:
     import yaml
     from tqdm import tqdm
 
+    from core import pretrain, pretrain_text
     from core.errors import TTDError
-    from core.pretrain import Pretrainer, load_config
 
     if not path.is_file():
         raise TTDError(f"no such config: {path}")
-    config = load_config(yaml.safe_load(path.read_text()) or {}, str(path))
+    values = yaml.safe_load(path.read_text()) or {}
+    stage = pretrain_text if "model" in values else pretrain  # the second stage starts from a model
+    config = stage.load_config(values, str(path))
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "train_log.jsonl", "a", encoding="utf-8", buffering=1) as log:
-        trainer = Pretrainer(config, lambda record: print(json.dumps(record), file=log))
+        keep = lambda record: print(json.dumps(record), file=log)  # noqa: E731
+        if stage is pretrain_text:
+            with tqdm(total=config.steps, unit="step", file=sys.stderr) as bar:
+                return pretrain_text.train_text_tower(config, keep, lambda step: bar.update())
+        trainer = pretrain.Pretrainer(config, keep)
         with tqdm(total=config.steps, initial=trainer.step, unit="step", file=sys.stderr) as bar:
             trainer.run(lambda step: bar.update())
     return out
