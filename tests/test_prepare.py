@@ -403,6 +403,17 @@ def test_what_was_looked_for_is_said(tmp_path, name, wanted):
         make_plan(name, tmp_path / "absent", tmp_path / "r")
 
 
+def test_an_empty_or_absent_list_names_the_others(tmp_path):
+    voc_release(tmp_path)
+    lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    with pytest.raises(TTDError, match=r"train.txt.*No such file.*there are val: choose one with --split"):
+        make_plan("VOC2012", tmp_path, tmp_path / "r", split="train")
+    (lists / "val.txt").rename(lists / "trainaug.txt")
+    (lists / "val.txt").write_text("\n")
+    with pytest.raises(TTDError, match=r"val.txt: an empty list; there are trainaug: choose one with --split"):
+        make_plan("VOC2012", tmp_path, tmp_path / "r")
+
+
 # The command, and photographs ---------------------------------------------------------------------------------------
 
 

@@ -191,8 +191,17 @@ def _pictures(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _listed(path: Path) -> list[str]:
-    """Ids of a split list: the first word of each line."""
+    """Ids of a split list: the first word of each line. TTDError that names the release's other lists for none."""
     try:
-        return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
-        raise TTDError(f"{path}: the list of the split cannot be read ({error.strerror})") from None
+        raise TTDError(f"{path}: the list of the split cannot be read ({error.strerror}){_lists(path)}") from None
+    if not ids:
+        raise TTDError(f"{path}: an empty list{_lists(path)}")
+    return ids
+
+
+def _lists(path: Path) -> str:
+    """What to do instead of reading the list `path`, where there are other ones in its folder."""
+    others = sorted(other.stem for other in path.parent.glob("*.txt") if other != path)
+    return f"; there are {', '.join(others[:8])}: choose one with --split, and its folder with --to" if others else ""
