@@ -22,8 +22,8 @@ from core.backbones.base import Backbone
 from core.errors import TTDError
 from core.lora_files import PREFIX, AdapterInfo, module_names, read_adapter, write_adapter, write_peft_folder
 
-__all__ = ["PREFIX", "AdapterInfo", "adapter_disabled", "adapter_layers", "adapter_parameters", "adapter_swapped",
-           "add_adapter", "load_adapter", "read_adapter", "save_adapter", "save_peft_folder"]
+__all__ = ["PREFIX", "AdapterInfo", "adapter_deltas", "adapter_disabled", "adapter_layers", "adapter_parameters",
+           "adapter_swapped", "add_adapter", "load_adapter", "read_adapter", "save_adapter", "save_peft_folder"]
 
 ADAPTER = "default"  # PEFT's name of the one adapter that a backbone has
 
@@ -98,6 +98,16 @@ def adapter_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
     """
     return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
             if f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name}
+
+
+@torch.no_grad()
+def adapter_deltas(backbone: Backbone) -> dict[str, Tensor]:
+    """What the adapter adds to each linear's weight, `(alpha / r) B A` [out,in] float32, by the linear's name."""
+    deltas = {}
+    for name, layer in adapter_layers(backbone).items():
+        a, b = layer.lora_A[ADAPTER].weight.double(), layer.lora_B[ADAPTER].weight.double()
+        deltas[name] = (layer.lora_alpha[ADAPTER] / layer.r[ADAPTER] * b @ a).float()
+    return deltas
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterIn
     from safetensors.torch import save
 
     content = {PREFIX + name: value.detach().cpu().contiguous() for name, value in state.items()}
-    _write(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
+    write_bytes(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
 
 
 def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: AdapterInfo) -> None:
@@ -84,7 +84,7 @@ def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: Ada
     config |= {"target_modules": module_names(state), "base_model_name_or_path": info.arch}
     write_adapter(state, Path(folder) / WEIGHTS[0], info)
     text = json.dumps(config, indent=2, sort_keys=True, default=str) + "\n"
-    _write(Path(folder) / CONFIG, text.encode())
+    write_bytes(Path(folder) / CONFIG, text.encode())
 
 
 def module_names(state: Iterable[str]) -> list[str]:
@@ -92,7 +92,8 @@ def module_names(state: Iterable[str]) -> list[str]:
     return sorted({name.rsplit(".lora_", 1)[0] for name in state})
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, its folder made where missing. TTDError when that cannot be done."""
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

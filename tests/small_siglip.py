@@ -9,12 +9,14 @@ CONTEXT = 16
 
 def write_siglip(folder: Path) -> Path:
     """32 px, patch 8, D = 48; no tokenizer: feed token ids below 128, `CONTEXT` of them."""
-    from timm.models import register_model
+    from timm.models import is_model, register_model
     from timm.models.vision_transformer import VisionTransformer
 
-    @register_model
     def vit_ttd_small_siglip(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kw):
         return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw)
+
+    if not is_model(vit_ttd_small_siglip.__name__):
+        register_model(vit_ttd_small_siglip)
 
     vision = {"image_size": 32, "timm_model_name": "vit_ttd_small_siglip", "timm_pool": "map", "timm_proj": "none"}
     text = {"context_length": CONTEXT, "vocab_size": 128, "width": 48, "heads": 2, "layers": 1, "no_causal_mask": True,

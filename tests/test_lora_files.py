@@ -253,6 +253,7 @@ def test_one_adapter_at_a_time(adapted, base, tmp_path):
             add_adapter(base, modules, rank, alpha)
 
 
+@pytest.mark.slow
 def test_scripts_say_it_in_one_line_and_exit_with_2(arch, tmp_path):
     from PIL import Image
 
