@@ -10,23 +10,31 @@ picture ("replicate" padding); x_ic is channel c of the picture:
 alpha depends on the picture alone: compute it once (`weights`), use it for every class, tag set and threshold
 (`refine`). The alpha are positive and sum to 1, so a map never leaves its own [min, max].
 
-Nothing of size classes x 48 x pixels ever exists: the sum is 48 shifted multiply-adds on slices of one padded buffer.
-Clamping an index does not care how far outside it was, so padding by the largest dilation serves all of them.
+Nothing of size classes x 48 x pixels ever exists. `PAMR.path` says which of three ways a sum takes, a choice made
+before it starts, from what is known then; they give the same up to the order of additions:
+
+    shifted    48 shifted multiply-adds on slices of one padded buffer (clamping an index does not care how far outside
+               it was, so padding by the largest dilation serves all of them); on any device
+    gathered   on a CPU with several classes (`core.pamr_gather`)
+    fused      on CUDA, for jobs of many pictures (`core.pamr_triton`)
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 
+from core import pamr_gather
 from core.errors import TTDError
 
 Offset = tuple[int, int]
 
-# One multiply-add reads and writes this many values at most on a CPU (4 MB), so that it stays in the cache: 2x faster
-# than whole maps. Tall blocks of a few classes beat flat blocks of all: the weights and the maps' rows are both reused.
-CPU_BLOCK_VALUES = 2**20
-CPU_BLOCK_CLASSES = 32
+# One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in the cache.
+CPU_BLOCK_VALUES = 2**16
+FUSED_PICTURES = 200  # from here on compiling Triton's kernels (a second or two, once) is less than what it saves
 
 
 def neighbour_offsets(dilations: Sequence[int]) -> list[Offset]:
@@ -40,40 +48,61 @@ class PAMR(torch.nn.Module):
     num_iter: how many times the masks are averaged over their neighbours (0 only resizes). dilations: distances in
     pixels of the neighbours. Works in float32 whatever comes in and returns float32 (a fixed threshold follows, and
     bfloat16 would move pixels across it). Always without gradient, also where the caller has gradients switched on.
+    pictures: of the whole job, for the choice of the path on CUDA.
     """
 
-    def __init__(self, num_iter: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24)) -> None:
+    def __init__(self, num_iter: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24), pictures: int = 1) -> None:
         super().__init__()
         if num_iter < 0 or not dilations or min(dilations) < 1:
             raise TTDError(f"PAMR: num_iter {num_iter}, dilations {tuple(dilations)}; pass num_iter >= 0, all >= 1")
         self.num_iter = num_iter
         self.dilations = tuple(dilations)
+        self.pictures = pictures
+
+    def path(self, device: torch.device, classes: int) -> str:
+        """`shifted`, `gathered` or `fused`: how maps of so many classes are refined on that device."""
+        if device.type == "cpu":
+            return "gathered" if classes >= pamr_gather.MIN_CLASSES else "shifted"
+        many = device.type == "cuda" and self.pictures >= FUSED_PICTURES
+        return "fused" if many and find_spec("triton") else "shifted"
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Refine `mask` [B,N,h,w] by `image` [B,C,H,W] (any value range, usually normalised) -> [B,N,H,W] float32.
 
         A mask of another size is first resized to the image's (bilinear, align_corners=True). Any H, W >= 1, any C >= 1
-        and N >= 0. Raises TTDError when the shapes do not fit. Same as `refine(weights(image), mask)`.
+        and N >= 0. Raises TTDError when the shapes do not fit. Same as `refine(weights(image, N), mask)`.
         """
         _check_pair(image, mask)
-        return self.refine(self.weights(image), mask)
+        return self.refine(self.weights(image, mask.shape[1]), mask)
 
     @torch.no_grad()
-    def weights(self, image: torch.Tensor) -> torch.Tensor:
+    def weights(self, image: torch.Tensor, classes: int = 1) -> torch.Tensor:
         """The weights alpha of `image` [B,C,H,W] -> [B,K,H,W] float32; K = 8 * len(dilations), the sum over K is 1.
 
-        Computed once per picture and shared by all classes. Raises TTDError when `image` is not [B,C,H,W].
+        Computed once per picture and shared by all classes. classes: of the maps to be refined, about; the weights'
+        order in memory follows from it, and `refine` makes a copy where it needs the other one. Raises TTDError when
+        `image` is not [B,C,H,W].
         """
         _check_maps(image, "PAMR's image", "[B,C,H,W]")
         if image.shape[1] == 0:
             raise TTDError("PAMR's image has no channels: pass [B,C,H,W] with C >= 1")
-        pad, offsets = max(self.dilations), neighbour_offsets(self.dilations)
-        padded = _pad_replicate(image.float(), pad)  # [B,C,H+2p,W+2p]
+        offsets, way = neighbour_offsets(self.dilations), self.path(image.device, classes)
+        if way == "fused":
+            from core import pamr_triton
+
+            return pamr_triton.weights(image.float(), offsets, len(self.dilations))
         batch, channels, height, width = image.shape
-        out = padded.new_empty(batch, len(offsets), height, width)
-        for pictures, _, rows in _blocks(batch, channels, height, width, image.device, max_classes=channels):
-            _affinity_(out[pictures, :, rows], padded[pictures], rows, pad, offsets, len(self.dilations))
+        out = torch.empty(batch, len(offsets), height, width, device=image.device, memory_format=_order(way))
+        pad = max(self.dilations)
+        padded = _pad_replicate(image.float(), pad)  # [B,C,H+2p,W+2p]
+        for pictures, _, rows in _blocks(batch, 1, height, width, image.device, values=channels):
+            target = out[pictures, :, rows]
+            # In channels-last order writing one neighbour at a time would touch every line 48 times: a planar block.
+            block = torch.empty_like(target, memory_format=torch.contiguous_format) if way == "gathered" else target
+            _affinity_(block, padded[pictures], rows, pad, offsets, len(self.dilations))
+            if block is not target:
+                target.copy_(block)
         return out
 
     @torch.no_grad()
@@ -83,20 +112,25 @@ class PAMR(torch.nn.Module):
         K = 8 * len(dilations). Holds two padded copies of the masks and nothing larger. Raises TTDError on a mismatch.
         """
         _check_pair(weights, mask)
-        pad, offsets = max(self.dilations), neighbour_offsets(self.dilations)
+        offsets = neighbour_offsets(self.dilations)
         if weights.shape[1] != len(offsets):
             raise TTDError(f"PAMR weights of {weights.shape[1]} neighbours, not {len(offsets)}: use PAMR.weights")
         mask = _resize(mask.float(), weights.shape[-2:])
         if self.num_iter == 0 or mask.numel() == 0:
             return mask.clone()
-        current = _pad_replicate(mask, pad)  # [B,N,H+2p,W+2p]
-        following = torch.empty_like(current)
-        for _ in range(self.num_iter):
-            _propagate_(following, current, weights, pad, offsets)
-            _replicate_border_(following, pad)
-            current, following = following, current
-        del following, mask  # before the copy below: keeps the peak at two sets of maps
-        return _interior(current, pad).contiguous()
+        way = self.path(mask.device, mask.shape[1])
+        if way == "fused":
+            from core import pamr_triton
+
+            return pamr_triton.refine(weights, mask, self.num_iter, offsets)
+        weights = weights.contiguous(memory_format=_order(way))
+        refine = pamr_gather.refine if way == "gathered" else _refine_shifted
+        return refine(weights, mask, self.num_iter, max(self.dilations), offsets)
+
+
+def _order(way: str) -> torch.memory_format:
+    """How a path wants the weights in memory."""
+    return torch.channels_last if way == "gathered" else torch.contiguous_format
 
 
 def _affinity_(
@@ -125,12 +159,26 @@ def _affinity_(
     out.div_(out.sum(dim=1, keepdim=True))
 
 
+def _refine_shifted(
+    weights: torch.Tensor, mask: torch.Tensor, num_iter: int, pad: int, offsets: list[Offset]
+) -> torch.Tensor:
+    """`num_iter` iterations: weights [B,K,H,W], mask [B,N,H,W] -> [B,N,H,W]."""
+    current = _pad_replicate(mask, pad)  # [B,N,H+2p,W+2p]
+    following = torch.empty_like(current)
+    for _ in range(num_iter):
+        _propagate_(following, current, weights, pad, offsets)
+        _replicate_border_(following, pad)
+        current, following = following, current
+    del following  # before the copy below: keeps the peak at two sets of maps
+    return current[..., pad:-pad, pad:-pad].contiguous()
+
+
 def _propagate_(
     following: torch.Tensor, current: torch.Tensor, weights: torch.Tensor, pad: int, offsets: list[Offset]
 ) -> None:
     """One iteration: the interior of `following` [B,N,H+2p,W+2p] becomes sum_j weights_j * `current` shifted by j."""
     batch, classes = current.shape[:2]
-    for pictures, some, rows in _blocks(batch, classes, *weights.shape[-2:], current.device, CPU_BLOCK_CLASSES):
+    for pictures, some, rows in _blocks(batch, classes, *weights.shape[-2:], current.device):
         source, alpha = current[pictures, some], weights[pictures, :, rows]  # [b,n,H+2p,W+2p], [b,K,R,W]
         out = _shifted(following[pictures, some], rows, pad, (0, 0))  # [b,n,R,W], a view
         torch.mul(alpha[:, 0, None], _shifted(source, rows, pad, offsets[0]), out=out)
@@ -139,21 +187,20 @@ def _propagate_(
 
 
 def _blocks(
-    batch: int, classes: int, height: int, width: int, device: torch.device, max_classes: int
+    batch: int, classes: int, height: int, width: int, device: torch.device, values: int = 1
 ) -> Iterator[tuple[slice, slice, slice]]:
     """Slices (pictures, classes, rows) that cover everything once; on a CPU cache-sized and one picture at a time.
 
-    One picture at a time also makes its result on a CPU the same to the bit whatever it is batched with.
+    values: of a pixel and class. One picture at a time also makes its result on a CPU the same to the bit whatever it
+    is batched with.
     """
     if device.type != "cpu":
         yield slice(0, batch), slice(0, classes), slice(0, height)
         return
-    per_block = max(1, min(classes, max_classes))
-    rows = max(1, CPU_BLOCK_VALUES // (per_block * width))
+    rows = max(1, CPU_BLOCK_VALUES // (classes * values * width))
     for b in range(batch):
-        for n in range(0, classes, per_block):
-            for y in range(0, height, rows):
-                yield slice(b, b + 1), slice(n, min(n + per_block, classes)), slice(y, min(y + rows, height))
+        for y in range(0, height, rows):
+            yield slice(b, b + 1), slice(0, classes), slice(y, min(y + rows, height))
 
 
 def _shifted(padded: torch.Tensor, rows: slice, pad: int, offset: Offset) -> torch.Tensor:
@@ -161,10 +208,6 @@ def _shifted(padded: torch.Tensor, rows: slice, pad: int, offset: Offset) -> tor
     dy, dx = offset
     width = padded.shape[-1] - 2 * pad
     return padded[..., pad + dy + rows.start : pad + dy + rows.stop, pad + dx : pad + dx + width]
-
-
-def _interior(padded: torch.Tensor, pad: int) -> torch.Tensor:
-    return padded[..., pad:-pad, pad:-pad]
 
 
 def _pad_replicate(maps: torch.Tensor, pad: int) -> torch.Tensor:

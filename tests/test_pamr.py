@@ -1,10 +1,15 @@
 """PAMR against the formula written as loops over single pixels in float64."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from core import pamr_gather
 from core.errors import TTDError
 from core.pamr import PAMR
 
@@ -103,15 +108,70 @@ def test_each_picture_of_a_batch_is_refined_by_itself_to_the_bit():
     together = pamr(image, mask)
     for b in range(3):
         assert torch.equal(together[b : b + 1], pamr(image[b : b + 1], mask[b : b + 1]))
-    assert torch.equal(together[:, 1:2], pamr(image, mask[:, 1:2]))  # classes do not mix
+    # Classes do not mix; a single one takes another path, so the last bits may differ.
+    torch.testing.assert_close(together[:, 1:2], pamr(image, mask[:, 1:2]), atol=1e-6, rtol=0)
     assert not torch.allclose(together[0], pamr(image[1:2], mask[:1])[0])
+
+
+@pytest.mark.parametrize("size", [(9, 6), (1, 1), (40, 3), (3, 40)])
+@pytest.mark.parametrize("classes", [1, 3, 4, 21, 33, 70])
+def test_every_path_gives_the_same(monkeypatch, classes, size):
+    """Which path is taken follows from the class count alone, and either order of the weights in memory will do."""
+    image, mask = _random(9, (2, 3, *size), (2, classes, *size))
+    pamr, cpu = PAMR(4), torch.device("cpu")
+    assert pamr.path(cpu, classes) == ("shifted" if classes < 4 else "gathered")
+    got = {many: pamr.refine(pamr.weights(image, many), mask) for many in (1, 21)}
+    assert torch.equal(got[1], got[21]) and got[1].is_contiguous()
+    monkeypatch.setattr("core.pamr_gather.MIN_CLASSES", 100)
+    torch.testing.assert_close(pamr(image, mask), got[1], atol=1e-6, rtol=0)
+
+
+def test_blocks_of_classes_are_of_nearly_one_size():
+    for classes in range(4, 200):
+        lengths = [block.stop - block.start for block in pamr_gather.class_blocks(classes)]
+        assert sum(lengths) == classes and max(lengths) <= 32 and max(lengths) - min(lengths) <= 1
+
+
+def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
+    """The choice needs no GPU: a kernel's compilation must not cost a small job more than it saves."""
+    cuda = torch.device("cuda")
+    monkeypatch.setattr("core.pamr.find_spec", lambda name: name == "triton")
+    assert PAMR().path(cuda, 21) == "shifted"
+    assert PAMR(pictures=10_000).path(cuda, 21) == PAMR(pictures=10_000).path(cuda, 1) == "fused"
+    assert PAMR(pictures=10_000).path(torch.device("cpu"), 21) == "gathered"
+    assert PAMR(pictures=10_000).path(torch.device("mps"), 21) == "shifted"
+    monkeypatch.setattr("core.pamr.find_spec", lambda name: None)
+    assert PAMR(pictures=10_000).path(cuda, 21) == "shifted"
+
+
+@pytest.mark.slow
+def test_fused_kernels_by_tritons_interpreter():
+    """The kernels' arithmetic without a GPU; in a process of its own: Triton reads the switch when it is imported."""
+    pytest.importorskip("triton")
+    script = """
+import torch
+from core import pamr_triton
+from core.pamr import PAMR, neighbour_offsets
+pamr = PAMR(2)
+offsets = neighbour_offsets(pamr.dilations)
+for batch, channels, classes, height, width in ((2, 3, 3, 20, 70), (1, 1, 9, 5, 3), (1, 2, 1, 17, 1)):
+    image, mask = torch.rand(batch, channels, height, width), torch.rand(batch, classes, height, width)
+    kept, weights = mask.clone(), pamr_triton.weights(image, offsets, 6)
+    torch.testing.assert_close(weights, pamr.weights(image), atol=2e-6, rtol=0)
+    torch.testing.assert_close(pamr_triton.refine(weights, mask, 2, offsets), pamr(image, mask), atol=5e-6, rtol=0)
+    assert torch.equal(mask, kept)
+"""
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=root, timeout=600)
 
 
 def test_blocks_of_rows_and_classes_cover_everything(monkeypatch):
     image, mask = _random(5, (2, 3, 11, 7), (2, 5, 11, 7))
     whole = PAMR(3)(image, mask)
     monkeypatch.setattr("core.pamr.CPU_BLOCK_VALUES", 30)
-    monkeypatch.setattr("core.pamr.CPU_BLOCK_CLASSES", 2)
+    monkeypatch.setattr("core.pamr_gather.BLOCK_PIXELS", 15)
+    monkeypatch.setattr("core.pamr_gather.BLOCK_CLASSES", 2)
     torch.testing.assert_close(PAMR(3)(image, mask), whole, atol=1e-6, rtol=0)
 
 
@@ -121,6 +181,7 @@ def test_weights_are_positive_and_sum_to_one_and_range_is_kept():
     pamr = PAMR()
     weights = pamr.weights(image)
     assert weights.shape == (2, 48, 20, 31) and weights.min() > 0
+    assert torch.equal(weights, pamr.weights(image, classes=21))  # another order in memory
     torch.testing.assert_close(weights.sum(1), torch.ones(2, 20, 31), atol=1e-6, rtol=0)
     refined = pamr.refine(weights, mask)
     assert torch.equal(refined, pamr(image, mask))
