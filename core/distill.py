@@ -9,7 +9,7 @@ For a caption with words k and similarity maps S (cosines, [-1, 1]), N = min-max
 selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k per pixel;
 L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight * L_anchor, ours):
 mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024), overview figure;
-d, the teachers and the anchors are decisions of this project.
+d, the teachers, the anchors and the refinement of targets along the picture's edges are decisions of this project.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.backbones.base import Backbone
+from core.backbones.base import Backbone, resize_maps
 from core.errors import TTDError
+from core.pamr import PAMR
 from core.scoring import SCORERS, encode_texts
 from core.tagging import NORMS, is_stopword, minmax, select, split_words
 
 DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
+REFINES = ("none", "pamr")
 MAX_WORDS = 64  # of one caption: longer ones are no captions, and every map of a batch is held at once
 
 
@@ -38,6 +40,7 @@ class DistillConfig:
 
     distance: d, `l1`, `mse`, or `bce` of sigmoid(a (S - b)). tag_weight: lambda.
     scorer, norm, threshold (None: Otsu), stopwords (True: function words are never selected): how words are selected.
+    refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then back on the grid).
     teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow average's (`ema`, whose
     weights are `ema_decay` old + rest new after every step), or the `frozen` base's.
     anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine); `contrastive` is CLIP's InfoNCE
@@ -50,6 +53,7 @@ class DistillConfig:
     norm: str = "minmax"
     threshold: float | None = None
     stopwords: bool = False
+    refine: str = "none"
     teacher: str = "current"
     ema_decay: float = 0.99
     anchor: str = "none"
@@ -57,7 +61,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         for name, served in (("distance", DISTANCES), ("scorer", SCORERS), ("norm", NORMS), ("teacher", TEACHERS),
-                             ("anchor", ANCHORS)):
+                             ("anchor", ANCHORS), ("refine", REFINES)):
             if getattr(self, name) not in served:
                 raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
         if self.tag_weight < 0 or self.anchor_weight < 0:
@@ -155,14 +159,36 @@ class Targets:
 
 
 @torch.no_grad()
-def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, logit_scale: float = 100.0) -> Targets:
-    """Select the words of each caption by the teacher's scores; min-max maps for those, 0 for the others; union."""
+def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, logit_scale: float = 100.0,
+                 images: Tensor | None = None) -> Targets:
+    """Select the words of each caption by the teacher's scores; min-max maps for those, 0 for the others; union.
+
+    images [B,3,H,W], any value range: the batch, for `refine`. TTDError when it is needed and not there.
+    """
     maps = similarity_maps(teacher, texts)
     valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
     selected, _ = select(_scores(teacher, maps, texts, config.scorer), stop if config.stopwords else None, mask=valid,
                          norm=config.norm, threshold=config.threshold, logit_scale=logit_scale)
-    words = minmax(maps.words.flatten(2)).view_as(maps.words) * selected[..., None, None]
+    words = _minmax(maps.words) * selected[..., None, None]
+    if config.refine == "pamr":
+        words = _refined(words, selected, images)
     return Targets(words, words.amax(1), selected)
+
+
+def _minmax(maps: Tensor) -> Tensor:
+    """Each map [...,h,w] to [0, 1] by its own range."""
+    return minmax(maps.flatten(-2)).view_as(maps)
+
+
+def _refined(words: Tensor, selected: Tensor, images: Tensor | None) -> Tensor:
+    """The selected maps of words [B,K,h,w] along the edges of images [B,3,H,W]; min-max again, since PAMR averages."""
+    if images is None:
+        raise TTDError("refine 'pamr' needs the pictures of the batch: pass images")
+    order = selected.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(selected.sum(1).max()))]
+    few = words.gather(1, order[..., None, None].expand(-1, -1, *words.shape[2:]))  # the selected ones come first
+    fine = PAMR()(images, resize_maps(few, tuple(images.shape[-2:])))
+    back = _minmax(F.adaptive_avg_pool2d(fine, words.shape[-2:])) * selected.gather(1, order)[..., None, None]
+    return torch.zeros_like(words).scatter_(1, order[..., None, None].expand_as(back), back.to(words))
 
 
 def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Tensor:
@@ -175,16 +201,19 @@ def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Te
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars: total = distill + tag_weight * tag + anchor_weight * anchor."""
+    """Scalars: total = distill + tag_weight * tag + anchor_weight * anchor; and what they were computed from."""
 
     total: Tensor
     distill: Tensor
     tag: Tensor
     anchor: Tensor
+    maps: Maps
+    targets: Targets
 
 
 def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: tuple[float, float], *,
-             teacher: Embedded | None = None, base: Embedded | None = None, logit_scale: float = 100.0) -> Losses:
+             teacher: Embedded | None = None, base: Embedded | None = None, logit_scale: float = 100.0,
+             images: Tensor | None = None) -> Losses:
     """The loss of a batch of B captions.
 
     Args:
@@ -192,15 +221,17 @@ def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: t
         teacher: whose maps give targets and selection; None is the student itself (teacher `current`).
         base: the frozen base's embeddings of the same batch, for anchor `frozen`.
         logit_scale: CLIP's temperature, for norm `softmax` and anchor `contrastive`.
+        images: the batch [B,3,H,W], for `refine`.
 
     A caption none of whose words is selected counts with 0, so that the mean over the captions of a batch is the mean
     of the means of its equal parts (gradient accumulation, DDP).
     """
     maps = similarity_maps(student, texts)
-    targets = make_targets(teacher or student, texts, config, logit_scale)
+    targets = make_targets(teacher or student, texts, config, logit_scale, images)
     distill, tag = distillation(maps, targets, texts.valid, config.distance, mask)
     anchor = _anchor(student, base, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
-    return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor)
+    return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor,
+                  maps, targets)
 
 
 def distillation(maps: Maps, targets: Targets, valid: Tensor, distance: str,

@@ -245,3 +245,22 @@ def test_the_monitor_sees_collapse_and_only_collapse_and_survives_a_checkpoint()
         copy.restore(monitor.state())
         reasons = [copy.update(bad) for _ in range(30)]
         assert reasons[0] is None and word in reasons[-1]  # one odd batch is not a collapse
+
+
+def test_refined_targets_are_pamr_of_each_selected_map_alone():
+    from core.pamr import PAMR
+
+    texts = gather_texts(["red dog on a mat", "cat", "one two three"])
+    teacher = random_embedded(texts, seed=9, dtype=torch.float32)
+    images = torch.rand(3, 3, 12, 16, generator=torch.Generator().manual_seed(1))
+    plain = make_targets(teacher, texts, DistillConfig(threshold=0.4))
+    targets = make_targets(teacher, texts, DistillConfig(threshold=0.4, refine="pamr"), images=images)
+    assert torch.equal(targets.selected, plain.selected) and plain.selected.sum() > 3
+    for b, k in plain.selected.nonzero().tolist():
+        up = F.interpolate(plain.words[b, k][None, None], (12, 16), mode="bilinear", align_corners=False)
+        fine = F.avg_pool2d(PAMR()(images[b : b + 1], up), 4)[0, 0]
+        torch.testing.assert_close(targets.words[b, k], (fine - fine.min()) / (fine.max() - fine.min()))
+    assert not targets.words[~targets.selected].any()
+    torch.testing.assert_close(targets.union, targets.words.amax(1))
+    with pytest.raises(TTDError, match="needs the pictures"):
+        make_targets(teacher, texts, DistillConfig(refine="pamr"))
