@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import TTDError
 from tools.cli import run, say
+from tools.evaluation import write
 
 if TYPE_CHECKING:
     from core.tag_evaluation import Method, Row
@@ -93,15 +94,6 @@ def as_dict(row: Row) -> dict:
     """A row for JSON, fractions."""
     return {"name": row.name.strip(), **row.scores._asdict(), "average_precision": row.average_precision,
             "threshold": row.threshold}
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file. TTDError when that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def plot(path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: Sequence[Row]) -> None:

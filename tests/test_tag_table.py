@@ -9,7 +9,6 @@ from PIL import Image
 
 import evaluate_classification
 import produce_tags_from_text
-from core.errors import TTDError
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,10 +56,3 @@ def test_the_table_says_what_the_two_scripts_say(tag_table, small_clip, tmp_path
                 percents = [f"{100 * wanted[key]:.1f}" for key in ("precision", "recall", "accuracy", "f1")]
                 assert found[4 + 3 * k : 6 + 3 * k] == [" / ".join(percents[:3]), percents[3]]
                 assert found[9] == f"{100 * row['average_precision']:.1f}"
-
-
-def test_a_file_without_marks_is_not_touched(tag_table, tmp_path):
-    (tmp_path / "page.md").write_text("text")
-    with pytest.raises(TTDError, match="no lines"):
-        tag_table.update(tmp_path / "page.md", "table")
-    assert (tmp_path / "page.md").read_text() == "text"

@@ -20,6 +20,7 @@ from pathlib import Path
 from cli import ROOT, positive_int, run
 
 from core.errors import TTDError
+from tools.doc_table import update
 
 MARKS = ("<!-- tables: tools/mask_table.py -->", "<!-- end of tables -->")
 SCALES = "--scales 1.0 0.5 1.5 2.0"
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = "\n\n".join(table(*one) for one in tables) + "\n"
     print(text)
     if args.update:
-        update(args.update, text)
+        update(args.update, MARKS, text)
     return 0
 
 
@@ -131,16 +132,6 @@ def cells(label: str, row: Row) -> str:
     """One line of a table."""
     iou, fpr, fnr = row.means
     return f"| {label} | {100 * iou:.1f} | {fpr:.3f} | {fnr:.3f} | {100 * row.best[1]:.1f} (bg {row.best[0]:.2f}) |"
-
-
-def update(path: Path, text: str) -> None:
-    """Replace what is between the marks. TTDError when the file has no marks."""
-    content = path.read_text(encoding="utf-8") if path.exists() else ""
-    before, start, rest = content.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not start or not end:
-        raise TTDError(f"{path}: no lines {MARKS[0]} and {MARKS[1]} to put the tables between")
-    path.write_text(f"{before}{start}\n{text}{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

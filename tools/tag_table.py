@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cli import load_model, model_options, positive_int, run, view_options
 
 from core.errors import TTDError
+from tools.doc_table import update
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     backbone = load_model(args)
     text = f"{table(backbone, *(score_set(backbone, root, args) for root in (args.root, args.dev)))}\n"
     if args.update:
-        update(args.update, text)
+        update(args.update, MARKS, text)
     else:
         print(text, end="")
     return 0
@@ -152,16 +153,6 @@ def cut_set(backbone: Backbone, data: ScoredSet, scorer: str, protocol: TagProto
 def three(scores: TagScores) -> str:
     """`P / R / Acc` in percent."""
     return f"{100 * scores.precision:.1f} / {100 * scores.recall:.1f} / {100 * scores.accuracy:.1f}"
-
-
-def update(path: Path, text: str) -> None:
-    """Replace what is between the marks. TTDError when the file has no marks."""
-    content = path.read_text(encoding="utf-8") if path.exists() else ""
-    before, start, rest = content.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not start or not end:
-        raise TTDError(f"{path}: no lines {MARKS[0]} and {MARKS[1]} to put the table between")
-    path.write_text(f"{before}{start}\n{text}{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
