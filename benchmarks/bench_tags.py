@@ -4,89 +4,103 @@
     python benchmarks/bench_tags.py --model tiny --captions 64
     python benchmarks/bench_tags.py --model ViT-B-16 --dtype bfloat16 --threads 2
 
-Both score the same words with the three scorers in the same process: same weights, dtype, threads and pictures (of the
-procedural world, in memory: reading is not timed). The answers are compared, then times are taken in turns.
+Both score the same words with the three scorers in the same process: same weights, threads and pictures (of the
+procedural world, in memory: reading is not timed), the reference on the first captions alone ("scaled"). The answers
+are compared, then times are taken in turns. A row per number type: `ratio` is to the reference in the same type, the
+last one to the reference in float32.
 """
 
+from __future__ import annotations
+
 import argparse
-import json
-import platform
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+import common
+from common import full_prompt, positive_int, run
 
-from cli import positive_int, run  # noqa: E402
+ALLOWED = {"float32": 1e-4, "bfloat16": 0.03}  # largest difference of a score
 
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[common.options()])
     parser.add_argument("--model", nargs="+", default=["ViT-B-16", "tiny"], metavar="NAME",
                         help="open_clip's names (random weights), tiny, local-dir:FOLDER (default: ViT-B-16 and tiny)")
     parser.add_argument("--captions", type=positive_int, default=32, help="captions to score (default: 32)")
+    parser.add_argument("--slice", type=positive_int, default=6, help="of the reference (default: 6)")
     parser.add_argument("--per-picture", type=positive_int, nargs="+", default=[1, 5], metavar="N",
                         help="captions of each picture: 1 as in CC3M, 5 as in COCO (default: both)")
     parser.add_argument("--batch", type=positive_int, default=32, help="of the batched path (default: 32)")
-    parser.add_argument("--rounds", type=positive_int, default=3, help="medians over so many rounds (default: 3)")
-    parser.add_argument("--threads", type=positive_int, help="of torch (default: torch's own choice)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--device", default="cpu", help="default: cpu")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
-    args = get_args_parser().parse_args(argv)
-    import torch
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else _processor()
-    print(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.dtype}, "
-          f"{args.captions} captions, batch {args.batch}, scale 1, no flip, median of {args.rounds}")
-    print(f"{'model':12}{'px':>5}{'captions':>10}  {'path':8}{'ms/caption':>11}{'pictures/s':>12}{'words/s':>9}"
-          f"{'ratio':>8}  stages, ms/caption; difference")
+    parser = get_args_parser()
+    both = parser.parse_args(argv).dtype == "auto"  # bfloat16 is worth its row wherever it is not known to be slow
+    args = common.start(parser, argv)
+    if args.quick:
+        args.model, args.captions, args.slice, args.per_picture = ["tiny"], 8, 4, [2]
+    table = common.Table("model, captions per picture", "dtype", "reference", "ours", "ratio", "to float32",
+                         "pictures/s", "words/s", width=14)
+    goals, dtypes = [], ["float32", "bfloat16"] if both else [args.dtype]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
-            for per_picture in args.per_picture:
-                bench(name, per_picture, args, Path(folder))
+            for count in args.per_picture:
+                goals += bench(name, count, dtypes, args, Path(folder), table)
+    common.save(args, [table], goals)
     return 0
 
 
-def bench(name: str, per_picture: int, args: argparse.Namespace, folder: Path) -> None:
-    """Compare and time both paths for one model; print its two rows."""
+def bench(name: str, per_picture: int, dtypes: Sequence[str], args: argparse.Namespace, folder: Path,
+          table: common.Table) -> list[dict]:
+    """Compare and time both paths for one model in each number type; the goals that this model has."""
     from core.backbones import load_backbone
-    from core.errors import TTDError
-    from core.scoring import SCORERS
     from core.world.sample import make_sample
 
-    arch = name if name == "tiny" or ":" in name else random_model(name, folder / name)
-    backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
-    samples = [make_sample(0, "val", i, backbone.image_size) for i in range(args.captions)]
-    captions = [sample.text for sample in samples]
-    images = [samples[i // per_picture].image for i in range(args.captions)]
-    fast, slow = batched(backbone, images, captions, args.batch), literal(backbone, images, captions)
-    difference = max(float((a[scorer] - b[scorer]).abs().max()) for a, b in zip(fast, slow, strict=True)
-                     for scorer in SCORERS)
-    if difference > (1e-4 if args.dtype == "float32" else 0.03):
-        raise TTDError(f"{name}: the two paths differ by {difference:.2g}")
-    times = {path: [] for path in (batched, literal)}
-    for _ in range(args.rounds):
-        times[batched].append(timed(lambda: batched(backbone, images, captions, args.batch)))
-        times[literal].append(timed(lambda: literal(backbone, images, captions)))
-    words, base = sum(len(row["pixel"]) for row in fast), median(times[literal])
-    for path, took in times.items():
-        seconds = median(took)
-        more = f"{stage_times(backbone, images, captions, args, seconds)}; {difference:.0e}" if path is batched else ""
-        print(f"{name[-11:]:12}{backbone.image_size:5}{per_picture:10}  {path.__name__:8}"
-              f"{1000 * seconds / len(images):11.2f}{len(images) / per_picture / seconds:12.1f}{words / seconds:9.0f}"
-              f"{base / seconds:7.2f}x  {more}")
+    arch = name if name == "tiny" or ":" in name else common.random_clip(name, folder / name)
+    slow, rows = {}, {}
+    for dtype in dtypes:
+        backbone = load_backbone(arch, device=args.device, dtype=dtype)
+        samples = [make_sample(0, "val", i, backbone.image_size) for i in range(args.captions)]
+        captions = [sample.text for sample in samples]
+        images = [samples[i // per_picture].image for i in range(args.captions)]
+        few = min(args.slice, len(images))
+        words = compare(name, batched(backbone, images, captions, args.batch),
+                        literal(backbone, images[:few], captions[:few]), ALLOWED[dtype])
+        taken = common.in_turns({"ours": lambda: batched(backbone, images, captions, args.batch),  # noqa: B023
+                                 "reference": lambda: literal(backbone, images[:few], captions[:few])},  # noqa: B023
+                                args, warm_up=0)
+        slow[dtype], rows[dtype] = taken["reference"].times(args.captions / few), taken["ours"]
+        seconds = taken["ours"].seconds
+        table.row(f"{name[-11:]}, {per_picture}", dtype, slow[dtype], taken["ours"],
+                  common.ratio(slow[dtype], taken["ours"]), common.ratio(slow[dtypes[0]], taken["ours"]),
+                  f"{len(images) / per_picture / seconds:.1f}", f"{words / seconds:.0f}")
+        print(f"    {stages(backbone, images, captions, args)}; image tower "
+              f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP a picture", flush=True)
+    return goals_of(name, per_picture, slow, rows)
+
+
+def goals_of(name: str, per_picture: int, slow: dict[str, common.Time], fast: dict[str, common.Time]) -> list[dict]:
+    """The project's goals for one caption per picture."""
+    if per_picture > 1 or "float32" not in fast:
+        return []
+    title = f"tags from text, {name}"
+    goals = [common.goal(f"{title}, float32", 5 if name == "tiny" else 2.3, slow["float32"], fast["float32"])]
+    if "bfloat16" in fast and name != "tiny":
+        goals.append(common.goal(f"{title}, bfloat16 to float32", 5, slow["float32"], fast["bfloat16"]))
+    return goals
+
+
+def compare(name: str, fast: Sequence[dict], slow: Sequence[dict], allowed: float) -> int:
+    """TTDError unless the scores of the first captions agree; the number of words in `fast`."""
+    difference = max(float((a[scorer] - b[scorer]).abs().max()) for a, b in zip(fast, slow, strict=False)
+                     for scorer in b)
+    common.check(f"{name}: scores", difference, allowed)
+    return sum(len(row["pixel"]) for row in fast)
 
 
 def batched(backbone, images: Sequence, captions: Sequence[str], batch: int) -> list[dict]:
@@ -120,72 +134,37 @@ def literal(backbone, images: Sequence, captions: Sequence[str]) -> list[dict]:
     return results
 
 
-def full_prompt(backbone, text: str):
-    """Unit embedding [D] of one text; all positions of the context go through the tower, padding included."""
-    import torch.nn.functional as F
-
-    tower, tokens = backbone.text, backbone.tokenize([text])
-    x = tower.token_embedding(tokens) + tower.positional_embedding
-    for block in tower.blocks:
-        x = block(x, None, causal=tower.causal)
-    x = x[:, int(tower.end_positions(tokens))]
-    return F.normalize(tower.projection(tower.ln_final(x))[0].float(), dim=0)
-
-
-def stage_times(backbone, images: Sequence, captions: Sequence[str], args: argparse.Namespace, total: float) -> str:
-    """Times of resizing, texts and towers alone; the rest is maps and bookkeeping."""
+def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.Namespace) -> str:
+    """Times of resizing, texts and towers alone; what is left of `ours` is maps and bookkeeping."""
     import torch
 
     from core.scoring import encode_texts, prepare
     from core.similarity_maps import encode_views
     from core.words import split_words
 
-    starts = range(0, len(images), args.batch)
-    groups = [slice(start, start + args.batch) for start in starts]
+    groups = [slice(start, start + args.batch) for start in range(0, len(images), args.batch)]
     words = [list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text))) for g in groups]
     each = [list({id(image): image for image in images[g]}.values()) for g in groups]  # every picture once
     pictures = [torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part]) for part in each]
+    flat, size = [image for part in each for image in part], backbone.image_size
     with torch.no_grad():
-        stages = {"resize": timed(lambda: [prepare(image, backbone.image_size) for part in each for image in part]),
-                  "texts": timed(lambda: [encode_texts(backbone, w) for w in words] +
-                                 [encode_texts(backbone, captions[g]) for g in groups]),
-                  "towers": timed(lambda: [encode_views(backbone, batch, False, True) for batch in pictures])}
-    stages["rest"] = max(0.0, total - sum(stages.values()))
-    return ", ".join(f"{name} {1000 * value / len(images):.2f}" for name, value in stages.items())
+        taken = {"resize": common.once(lambda: [prepare(image, size) for image in flat]),
+                 "texts": common.once(lambda: [encode_texts(backbone, w) for w in words] +
+                                      [encode_texts(backbone, captions[g]) for g in groups]),
+                 "towers": common.once(lambda: [encode_views(backbone, batch, False, True) for batch in pictures])}
+    return "stages: " + ", ".join(f"{name} {common.Time(seconds)}" for name, seconds in taken.items())
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes, the GPU's part included."""
+def tower_flops(backbone, image) -> float:
+    """Of one picture through the image tower, pixels and pooled embedding."""
     import torch
 
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    from core.scoring import prepare
+    from core.similarity_maps import encode_views
 
-
-def random_model(name: str, folder: Path) -> str:
-    """An open_clip model with random weights (seed 0) as a folder; returns its arch."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_model
-
-    torch.manual_seed(0)
-    model = open_clip.create_model(name)
-    folder.mkdir(exist_ok=True)
-    save_model(model, str(folder / "open_clip_model.safetensors"))
-    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": model.visual.preprocess_cfg}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return f"local-dir:{folder}"
-
-
-def _processor() -> str:
-    """The processor's name where the system tells."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
-        if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
+    scaled = prepare(image, backbone.image_size).scaled[0][None]
+    with torch.no_grad():
+        return common.flops(lambda: encode_views(backbone, scaled, False, True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""What the prompts of a class list cost at the first start and at the second: 171 classes x 80 templates.
+
+    python benchmarks/bench_prompts.py                          # tiny
+    python benchmarks/bench_prompts.py --model ViT-B-16         # random weights; minutes on a CPU
+
+Reference: every prompt at full length, class by class, on a slice of the classes ("scaled"), at every start. First
+start: ours, which writes the cache. Second start: a backbone loaded anew, the embeddings read from disk; the checksum
+of its weights, which keys the cache and which every result stores anyway, is timed by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import common
+from common import positive_int, run
+
+SET = "COCO-Stuff"  # 171 classes
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[common.options()])
+    parser.add_argument("--model", default="tiny", metavar="NAME",
+                        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
+    parser.add_argument("--classes", type=positive_int, default=171, help="of them (default: all 171)")
+    parser.add_argument("--slice", type=positive_int, default=4, help="of the reference (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one table."""
+    args = common.start(get_args_parser(), argv)
+    args.dtype = "float32"  # what is cached is float32
+    names, templates = class_names(), "OpenAI"
+    names = names[: 4 if args.quick else args.classes]
+    table = common.Table("start", "time", "ratio", width=14)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        arch = args.model if args.model == "tiny" or ":" in args.model else common.random_clip(args.model, folder / "m")
+        few = names[: args.slice]
+        backbone = load(arch, args)
+        slow = common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
+        first, embedded = timed_start(load(arch, args), names, templates, folder)
+        again = [timed_start(load(arch, args), names, templates, folder) for _ in range(args.rounds)]
+        second = sorted((took for took, _ in again), key=lambda took: took.seconds)[len(again) // 2]
+        common.check("cached embeddings", float((again[0][1] - embedded).abs().max()), 0)
+        common.check("embeddings", float((literal(backbone, few) - embedded[: len(few)]).abs().max()), 1e-5)
+        another = load(arch, args)
+        checksum = common.Time(common.once(lambda: another.checksum))
+    table.row(f"reference, {args.model}, {len(names)} x 80", slow, "")
+    table.row("ours, first", first, common.ratio(slow, first))
+    table.row("ours, second", second, common.ratio(slow, second))
+    table.row("checksum of the weights", checksum, "")
+    common.save(args, [table], [common.goal_below(f"text embeddings, {args.model}: second start", 0.1, second.seconds,
+                                                  " s")])
+    return 0
+
+
+def class_names() -> tuple[str, ...]:
+    """The classes of COCO-Stuff."""
+    from core.dataset_config import load_shipped, parse_labels
+
+    return tuple(parse_labels(load_shipped(SET), SET)["classes"])
+
+
+def load(arch: str, args: argparse.Namespace):
+    """The model, loaded anew."""
+    from core.backbones import load_backbone
+
+    return load_backbone(arch, device=args.device, dtype=args.dtype)
+
+
+def literal(backbone, names: Sequence[str]):
+    """The definition: all prompts of each class at full length, mean of raw embeddings, unit length: [N, D]."""
+    import torch
+
+    from core.prompts import TEMPLATES
+
+    tower, rows = backbone.text, []
+    with torch.no_grad():
+        for name in names:
+            synonyms = [part.strip() for part in name.split("|")] if "|" in name else [name]
+            tokens = backbone.tokenize([t.replace("{}", s) for s in synonyms for t in TEMPLATES["OpenAI"]])
+            x = tower.token_embedding(tokens) + tower.positional_embedding
+            for block in tower.blocks:
+                x = block(x, None, causal=tower.causal)
+            x = x[torch.arange(len(x), device=x.device), tower.end_positions(tokens)]
+            mean = tower.projection(tower.ln_final(x)).float().mean(0)
+            rows.append(mean / mean.norm())
+    return torch.stack(rows)
+
+
+def timed_start(backbone, names: Sequence[str], templates: str, cache: Path):
+    """Time of the classes' embeddings for a model whose checksum is known, and the embeddings."""
+    from core.prompts import embed_classes
+
+    backbone.checksum  # noqa: B018  (timed by itself)
+    found = []
+    took = common.once(lambda: found.append(embed_classes(backbone, names, templates, cache_dir=cache)))
+    return common.Time(took), found[0]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,237 @@
+"""How fast a training step of TTD is, against the loss written down: caption by caption, word by word, full prompts.
+
+    python benchmarks/bench_ttd_step.py                                  # ViT-B/16, random weights, batch 64
+    python benchmarks/bench_ttd_step.py --model tiny --batch 16
+    python benchmarks/bench_ttd_step.py --device cuda --dtype bfloat16
+
+A step: pictures and texts through both towers, loss, gradients of a LoRA adapter of rank 8 on both encoders. The
+pictures go through the tower as one batch on both sides; the reference encodes every word of every caption by itself at
+full length (77 tokens) and loops over captions, on a slice of the batch ("scaled"). Losses and gradients are compared
+there. Text side = texts alone, forward and backward; "no word twice" is its worst case, captions of made-up words
+that share nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import common
+from common import full_prompt, run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.backbones.base import Backbone
+    from core.distill import Losses, TextBatch
+
+SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[common.options(rounds=2)])
+    parser.add_argument("--model", default="ViT-B-16", metavar="NAME",
+                        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
+    parser.add_argument("--batch", type=common.positive_int, default=64, help="captions (default: %(default)s)")
+    parser.add_argument("--slice", type=common.positive_int, default=4,
+                        help="captions of the reference, whose time is then scaled (default: %(default)s)")
+    return parser
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backbone with an adapter, normalised pictures [B,3,H,W] and their captions."""
+
+    backbone: Backbone
+    images: Tensor
+    captions: list[str]
+
+    def first(self, count: int) -> Case:
+        """The same with `count` pictures."""
+        return Case(self.backbone, self.images[:count], self.captions[:count])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, time, print."""
+    args = common.start(get_args_parser(), argv)
+    if args.quick:
+        args.model, args.batch, args.slice = "tiny", 8, 4
+    if args.dtype == "bfloat16" and not args.device.startswith("cuda"):
+        args.dtype = "float32"  # training on a CPU is float32
+    with tempfile.TemporaryDirectory() as folder:
+        case = make_case(args, Path(folder))
+    part = case.first(args.slice)
+    compare(part, 1e-5 if args.dtype == "float32" else 1e-2)
+    table = common.Table("part", "reference", "ours", "ratio", "GFLOP", "reference's", "texts", width=14)
+    factor = args.batch / len(part.captions)
+    unique = Case(case.backbone, case.images, made_up(args.batch))
+    rows = {"text side": time_texts(case, part, args), "text side, no word twice": time_texts(unique, unique.first(
+        args.slice), args), "whole step": time_steps(case, part, args)}
+    for name, (slow, fast, work) in rows.items():
+        slow = slow.times(factor)
+        table.row(name, slow, fast, common.ratio(slow, fast), f"{work[1] / 1e9:.0f}", f"{work[0] * factor / 1e9:.0f}",
+                  counts(unique.captions if "twice" in name else case.captions))
+    stages(case, args)
+    goals = [("text side", 10), ("whole step", 2.3)]
+    common.save(args, [table], [common.goal(f"TTD step, batch {args.batch}, {args.model}, {args.dtype}: {name}", least,
+                                            rows[name][0].times(factor), rows[name][1]) for name, least in goals])
+    return 0
+
+
+def make_case(args: argparse.Namespace, folder: Path) -> Case:
+    """The model with a fresh adapter, and captioned pictures of the procedural world."""
+    import torch
+
+    from core.backbones import load_backbone
+    from core.lora import add_adapter
+    from core.lora_targets import lora_targets
+    from core.world.sample import make_sample
+
+    arch = args.model if args.model == "tiny" or ":" in args.model else common.random_clip(args.model, folder)
+    backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
+    torch.manual_seed(0)
+    add_adapter(backbone, lora_targets(backbone), rank=8, alpha=8.0)
+    samples = [make_sample(0, "train", i, backbone.image_size) for i in range(args.batch)]
+    pictures = torch.stack([torch.from_numpy(sample.image) for sample in samples])
+    return Case(backbone.to(args.device), backbone.normalize(pictures.permute(0, 3, 1, 2).float() / 255),
+                [sample.text for sample in samples])
+
+
+def ours(case: Case) -> Losses:
+    """The project's loss (core/distill.py)."""
+    from core.distill import DistillConfig, embed, gather_texts, ttd_loss
+
+    texts = gather_texts(case.captions)
+    student = embed(case.backbone, case.images, texts)
+    return ttd_loss(student, texts, DistillConfig(), (case.backbone.mask_scale, case.backbone.mask_bias))
+
+
+def literal(case: Case) -> Tensor:
+    """The definition: a loop over captions, each word a full prompt, MSE against min-max maps and their union."""
+    import torch
+    import torch.nn.functional as F
+
+    from core.words import split_words
+
+    total = 0
+    pixels = F.normalize(case.backbone.encode_pixels(case.images).float(), dim=1)  # (B, D, h, w)
+    for dense, caption in zip(pixels, case.captions, strict=True):
+        maps = torch.stack([torch.einsum("dhw,d->hw", dense, full_prompt(case.backbone, word.text))
+                            for word in split_words(caption)])  # (K, h, w)
+        own = torch.einsum("dhw,d->hw", dense, full_prompt(case.backbone, caption))
+        targets = torch.stack([stretched(one) if kept else torch.zeros_like(one)
+                               for one, kept in zip(maps.detach(), otsu(maps.detach().amax((1, 2))), strict=True)])
+        total = total + ((own - targets.amax(0)) ** 2).mean() + ((maps - targets) ** 2).mean()
+    return total / len(case.captions)
+
+
+def stretched(values: Tensor) -> Tensor:
+    """Min-max to [0, 1]."""
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def otsu(scores: Tensor) -> list[bool]:
+    """Which of a caption's scores [K] lie above the cut with the largest variance between the two sides."""
+    values = sorted(stretched(scores.double()).tolist()) if len(scores) > 1 else [1.0]
+    cuts = []
+    for count in range(1, len(values)):
+        low, high = values[:count], values[count:]
+        gap = sum(low) / len(low) - sum(high) / len(high)
+        cuts.append((len(low) * len(high) * gap**2, (low[-1] + high[0]) / 2))
+    best = max(cuts)[1] if cuts else 0.0
+    return [True] if len(scores) == 1 else [score > best for score in stretched(scores.double()).tolist()]
+
+
+def texts_ours(case: Case) -> Tensor:
+    """All texts of a batch as `embed` encodes them; a scalar that depends on all of them."""
+    from core.distill import gather_texts
+    from core.scoring import encode_texts
+
+    texts = gather_texts(case.captions)
+    return encode_texts(case.backbone, texts.words + texts.captions).square().sum(1).mean()
+
+
+def texts_literal(case: Case) -> Tensor:
+    """All texts of a batch as `literal` encodes them."""
+    from core.words import split_words
+
+    return sum(full_prompt(case.backbone, text).square().sum() for caption in case.captions
+               for text in [caption, *(word.text for word in split_words(caption))])
+
+
+def gradients(case: Case, loss: Tensor) -> list[Tensor]:
+    """The adapter's gradients of a loss, which are then cleared."""
+    import torch
+
+    trained = [parameter for parameter in case.backbone.parameters() if parameter.requires_grad]
+    return list(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True))
+
+
+def compare(case: Case, allowed: float) -> None:
+    """TTDError unless the loss agrees within `allowed` and the gradients within a thousandth of the largest."""
+    mine, theirs = ours(case).total, literal(case)
+    common.check("loss", abs(float(mine.detach()) - float(theirs.detach())), allowed)
+    pairs = list(zip(gradients(case, mine), gradients(case, theirs), strict=True))
+    largest = max(float(b.abs().max()) for _, b in pairs)
+    common.check("gradients", max(float((a - b).abs().max()) for a, b in pairs) / largest, 100 * allowed)
+
+
+def time_texts(case: Case, part: Case, args: argparse.Namespace) -> tuple[common.Time, common.Time, tuple]:
+    """Forward and backward of the texts alone: reference on `part`, ours on `case`; FLOPs of both."""
+    return _both(lambda: _text_step(part, texts_literal), lambda: _text_step(case, texts_ours), args)
+
+
+def time_steps(case: Case, part: Case, args: argparse.Namespace) -> tuple[common.Time, common.Time, tuple]:
+    """The same for a whole step."""
+    return _both(lambda: gradients(part, literal(part)), lambda: gradients(case, ours(case).total), args)
+
+
+def _text_step(case: Case, texts: Callable[[Case], Tensor]) -> None:
+    gradients(case, texts(case))
+
+
+def _both(slow: Callable, fast: Callable, args: argparse.Namespace) -> tuple[common.Time, common.Time, tuple]:
+    work = common.flops(slow), common.flops(fast)  # warms up as well
+    taken = common.in_turns({"reference": slow, "ours": fast}, args, warm_up=0)
+    return taken["reference"], taken["ours"], work
+
+
+def stages(case: Case, args: argparse.Namespace) -> None:
+    """Print where our step's time goes."""
+    import torch
+
+    from core.distill import gather_texts
+    from core.scoring import encode_texts
+
+    texts = gather_texts(case.captions)
+    with torch.no_grad():
+        parts = {"gather texts": lambda: gather_texts(case.captions),
+                 "texts forward": lambda: encode_texts(case.backbone, texts.words + texts.captions),
+                 "pictures forward": lambda: case.backbone.encode_pixels(case.images)}
+        taken = {name: common.measure(work, args, warm_up=0, rounds=1) for name, work in parts.items()}
+    print("stages of ours: " + ", ".join(f"{name} {value}" for name, value in taken.items())
+          + "; the rest is maps, loss and the backward pass")
+
+
+def counts(captions: Sequence[str]) -> str:
+    """What the texts of a batch are."""
+    from core.distill import gather_texts
+
+    texts: TextBatch = gather_texts(captions)
+    return f"{len(captions)} captions, {int(texts.valid.sum())} words, {len(texts.words)} distinct"
+
+
+def made_up(count: int, words: int = 10) -> list[str]:
+    """Captions of made-up words, no word twice: a caption's words begin with its number in syllables."""
+    n = len(SYLLABLES)
+    return [" ".join(SYLLABLES[i % n] + SYLLABLES[i // n] + SYLLABLES[k] for k in range(words)) for i in range(count)]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,114 @@
+"""How the scripts that make masks share their work and grow with it: two workers, four times the pictures.
+
+    python benchmarks/bench_workers.py
+    python benchmarks/bench_workers.py --arch CLIP --pictures 8
+
+produce_masks_from_tags.py on pictures of the procedural world, its own rate (start-up is not in it): N pictures and 4 N
+in one process held to one thread, 4 N in two workers of one thread each. The masks of both must be the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+from common import positive_int, run
+
+from core.errors import TTDError
+
+RATE = re.compile(r"^(\d+) masks in ([\d.]+) s", re.MULTILINE)
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[common.options()])
+    parser.add_argument("--arch", default="tiny", metavar="NAME", help="as everywhere (default: %(default)s)")
+    parser.add_argument("--pictures", type=positive_int, default=48, help="N (default: %(default)s)")
+    parser.add_argument("--size", type=positive_int, default=256, help="their side in pixels (default: %(default)s)")
+    return parser
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of the script took: seconds by its own count, bytes at its peak, and the masks by file name."""
+
+    time: common.Time
+    memory: int
+    masks: dict[str, bytes]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one table."""
+    args = common.start(get_args_parser(), argv)
+    args.pictures, args.size = (2, 96) if args.quick else (args.pictures, args.size)
+    few, many = args.pictures, 4 * args.pictures
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        data = write_set(folder / "set", many, args.size)
+        warm = produce(data, folder / "warm", args, 1, 1)  # imports, first kernels
+        small, large = (produce(data, folder / f"one{n}", args, n, 1) for n in (few, many))
+        shared = produce(data, folder / "two", args, many, 2)
+    if shared.masks != large.masks or not warm.masks:
+        raise TTDError("two workers and one process made different masks")
+    table = common.Table("run", "time", "per picture", "ratio", "peak memory", width=14)
+    for name, one, count in (("1 process, 1 thread", small, few), ("1 process, 1 thread", large, many),
+                             ("2 workers", shared, many)):
+        ratio = common.ratio(large.time, one.time) if one is shared else ""
+        memory = common.megabytes(one.memory) if one is not shared else ""
+        table.row(f"{name}, {count} pictures", one.time, common.Time(one.time.seconds / count), ratio, memory)
+    growth = large.time.seconds / many / (small.time.seconds / few)
+    common.save(args, [table], [
+        common.goal("2 CPU workers against 1 process held to 1 thread", 1.7, large.time, shared.time),
+        common.goal_below("time per picture, 4 N pictures to N", 1.1, growth, " times"),
+        common.goal_below("peak memory, 4 N pictures to N", 1.1, large.memory / small.memory, " times")])
+    return 0
+
+
+def write_set(folder: Path, count: int, size: int) -> Path:
+    """`count` pictures of the world and the YAML that names them; the YAML's path."""
+    from PIL import Image
+
+    from core.world.objects import NOUNS
+    from core.world.sample import make_sample
+
+    (folder / "images").mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(make_sample(0, "val", i, size).image).save(folder / "images" / f"{i:05d}.png")
+    (folder / "set.yaml").write_text(f"name: pictures\nimages: images\nclasses: [{', '.join(NOUNS)}]\n"
+                                     "background: 0\nignore: 255\nbg: 0.4\n")
+    return folder / "set.yaml"
+
+
+def produce(data: Path, out: Path, args: argparse.Namespace, count: int, workers: int) -> Run:
+    """Run the script on the first `count` pictures, in this process or in two of its own."""
+    import torch
+
+    import produce_masks_from_tags
+
+    words = ["--data", str(data), "--out", str(out), "--arch", args.arch, "--device", "cpu", "--limit", str(count),
+             "--pamr", "--workers", str(workers)]
+    threads, printed, peak = torch.get_num_threads(), io.StringIO(), []
+    torch.set_num_threads(1)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+            base = common.resident()
+            peak.append(base + common.peak_memory(lambda: produce_masks_from_tags.main(words)))
+    finally:
+        torch.set_num_threads(threads)
+    found = RATE.search(printed.getvalue())
+    if not found or int(found[1]) != count:
+        raise TTDError(f"produce_masks_from_tags.py did not make {count} masks: {printed.getvalue()[-200:]}")
+    masks = {path.name: path.read_bytes() for path in sorted(out.glob("*/*.png"))}
+    return Run(common.Time(float(found[2])), peak[0], masks)
+
+
+if __name__ == "__main__":
+    run(main)
