@@ -150,6 +150,15 @@ class Measured:
                     *(best_threshold(counts[kind], THRESHOLDS) for kind in MAPS for counts in
                       (self.captions, self.words)))
 
+    def item_iou(self, cuts: Cuts | None = None) -> np.ndarray:
+        """How good the maps of each item are: mean of its Caption IoU and its mean word-map IoU; [B], NaN untagged."""
+        cuts, result = cuts or Cuts(), np.full(len(self.items), np.nan)
+        captions = scores_from_counts(_at(self.captions["soft"], cuts.caption)).iou
+        words = scores_from_counts(_at(self.words["soft"], cuts.word)).iou
+        for value, item in zip(captions, self.caption_item, strict=True):
+            result[item] = (value + words[self.word_item == item].mean()) / 2
+        return result
+
     def _norms(self) -> np.ndarray:
         return np.concatenate([minmax(scores).numpy() for scores in self.scores["pixel"]])
 
