@@ -167,8 +167,8 @@ def prune(scores: Path, out: Path, drop: float) -> tuple[Pruning, np.ndarray]:
     done = Pruning(len(values), int(flags.sum()), int(meta.get("counts", {}).get("skipped", 0)),
                    float(values[~flags].min()))
     made = meta.get("identity", {})
-    header = (f"{HEADER}: data={made.get('data')} arch={made.get('arch')} drop={drop:g} scored={done.scored} kept={done.kept} dropped={done.dropped} "
-              f"skipped={done.skipped} threshold={done.threshold:.6f}\n")
+    header = (f"{HEADER}: data={made.get('data')} arch={made.get('arch')} drop={drop:g} scored={done.scored} "
+              f"kept={done.kept} dropped={done.dropped} skipped={done.skipped} threshold={done.threshold:.6f}\n")
     _write_list(out, header, (name for (name, _), bad in zip(read_scores(scores), flags, strict=True) if not bad))
     return done, values
 
@@ -193,8 +193,8 @@ def _write_list(out: Path, header: str, names: Iterator[str]) -> None:
 def histogram(scores: np.ndarray, threshold: float) -> str:
     """One line: the range, bars of ten equal steps, and where in it the threshold lies.
 
-    >>> histogram(np.array([0.0, 0.1, 0.9, 1.0]), 0.1)
-    'scores from 0.000 |█▄      ▄█| to 1.000, kept from 0.100'
+    >>> histogram(np.array([0.0, 0.05, 0.5, 1.0]), 0.05)
+    'scores from 0.000 |█    ▄   ▄| to 1.000, kept from 0.050'
     """
     low, high = float(scores.min()), float(scores.max())
     counts, _ = np.histogram(scores, BARS, (low, high if high > low else low + 1))
