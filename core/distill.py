@@ -40,6 +40,7 @@ class DistillConfig:
 
     distance: d, `l1`, `mse`, or `bce` of sigmoid(a (S - b)). tag_weight: lambda.
     scorer, norm, threshold (None: Otsu), stopwords (True: function words are never selected): how words are selected.
+    contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3 is background.
     refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then back on the grid).
     teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow average's (`ema`, whose
     weights are `ema_decay` old + rest new after every step), or the `frozen` base's.
@@ -54,6 +55,7 @@ class DistillConfig:
     threshold: float | None = None
     stopwords: bool = False
     refine: str = "none"
+    contrast: float = 1.0
     teacher: str = "current"
     ema_decay: float = 0.99
     anchor: str = "none"
@@ -66,6 +68,8 @@ class DistillConfig:
                 raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
         if self.tag_weight < 0 or self.anchor_weight < 0:
             raise TTDError(f"tag_weight {self.tag_weight}, anchor_weight {self.anchor_weight}: weights must be >= 0")
+        if self.contrast < 1:
+            raise TTDError(f"contrast {self.contrast}: 1 leaves the targets as they are, more stretches them")
         if not 0 <= self.ema_decay <= 1:
             raise TTDError(f"ema_decay {self.ema_decay}: a share in [0, 1] is due")
         if (self.anchor == "none") != (self.anchor_weight == 0):
@@ -172,6 +176,7 @@ def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, log
     words = _minmax(maps.words) * selected[..., None, None]
     if config.refine == "pamr":
         words = _refined(words, selected, images)
+    words = (0.5 + config.contrast * (words - 0.5)).clamp(0, 1) if config.contrast != 1 else words
     return Targets(words, words.amax(1), selected)
 
 

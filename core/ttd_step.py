@@ -14,15 +14,7 @@ import torch
 from torch import Tensor
 
 from core.backbones.base import Backbone
-from core.distill import (
-    DistillConfig,
-    Embedded,
-    TextBatch,
-    embed,
-    gather_texts,
-    map_statistics,
-    ttd_loss,
-)
+from core.distill import DistillConfig, Embedded, TextBatch, embed, gather_texts, map_statistics, ttd_loss
 from core.lora import adapter_disabled, adapter_parameters, adapter_swapped
 
 STATISTICS = ("loss", "distill", "tag", "anchor", "spread", "alike", "selected")

@@ -195,6 +195,7 @@ def test_anchors_are_zero_where_nothing_moved_and_the_contrastive_one_is_info_nc
 @pytest.mark.parametrize("values, message", [
     ({"distance": "l3"}, "l1, mse, bce"), ({"teacher": "me"}, "current, ema, frozen"), ({"tag_weight": -1.0}, ">= 0"),
     ({"ema_decay": 1.5}, r"\[0, 1\]"), ({"anchor": "frozen"}, "both or neither"), ({"anchor_weight": 0.1}, "neither"),
+    ({"contrast": 0.5}, "contrast 0.5"), ({"refine": "crf"}, "none, pamr"),
 ])
 def test_wrong_settings_say_what_is_served(values, message):
     with pytest.raises(TTDError, match=message):
@@ -264,3 +265,11 @@ def test_refined_targets_are_pamr_of_each_selected_map_alone():
     torch.testing.assert_close(targets.union, targets.words.amax(1))
     with pytest.raises(TTDError, match="needs the pictures"):
         make_targets(teacher, texts, DistillConfig(refine="pamr"))
+
+
+def test_contrast_stretches_targets_around_one_half():
+    texts = gather_texts(["red dog on a mat"])
+    teacher = random_embedded(texts, seed=9)
+    plain = make_targets(teacher, texts, DistillConfig(threshold=0.4)).words
+    sharp = make_targets(teacher, texts, DistillConfig(threshold=0.4, contrast=3.0)).words
+    np.testing.assert_allclose(sharp.numpy(), np.clip(3 * plain.numpy() - 1, 0, 1), atol=1e-12)
