@@ -107,7 +107,7 @@ def open_pairs(data: str, root: str | Path = "../", pruned: Sequence[str] = (), 
 
     pruned, limit: see `Pairs`; `refresh` makes the index anew. TTDError for what is not there or holds no pair.
     """
-    places = [data] if Path(data).exists() else [part for part in data.split("+") if part]
+    places = [data] if data and Path(data).exists() else [part for part in data.split("+") if part]
     if not places:
         raise TTDError("no data named: --data cc3m+cc12m, a folder, a JSONL or shards")
     parts = [open_index(locate(place, root), refresh, progress) for place in places]
