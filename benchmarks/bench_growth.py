@@ -1,0 +1,77 @@
+"""How costs grow: time linear in pictures, memory flat; resizing and PAMR linear in the classes that survive pruning.
+
+    python benchmarks/bench_growth.py
+    python benchmarks/bench_growth.py --quick
+
+No reference: the last columns should stay the same from row to row.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import bench_masks
+import common
+from common import run
+
+SMALL = (96, 128)
+CLASSES, SURVIVING = 21, 5
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                   parents=[common.options()])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print two tables."""
+    args = common.start(get_args_parser(), argv)
+    common.save(args, [growth_in_pictures(args), growth_in_classes(args)])
+    return 0
+
+
+def growth_in_pictures(args: argparse.Namespace) -> common.Table:
+    """Time and memory of 2, 4, 8 ... pictures with `tiny`."""
+    table = common.Table("growth with pictures", "time", "per picture", "peak memory")
+    backbone = bench_masks.tiny(args.device, args.dtype)
+    used = bench_masks.protocol_of(backbone, args)
+    pixels = bench_masks.picture(SMALL)
+    text = bench_masks.texts(backbone, pixels, CLASSES, SURVIVING)
+    bench_masks.ours(backbone, pixels, text, used)
+    for count in (2, 4) if args.quick else (4, 8, 16):
+        def work(count=count):
+            for _ in range(count):
+                bench_masks.ours(backbone, pixels, text, used)
+
+        took = common.Time(common.once(work))
+        memory = common.peak_memory(work, args.device)
+        table.row(f"{count} pictures", took, common.Time(took.seconds / count), common.megabytes(memory))
+    return table
+
+
+def growth_in_classes(args: argparse.Namespace) -> common.Table:
+    """Time of resizing and PAMR against the number of classes that survive, of 171."""
+    import torch
+
+    from core.inference import Layer, Merged, Picture
+    from core.mask_decision import decide
+    from core.windows import bilinear
+
+    size, classes = (SMALL, 40) if args.quick else (bench_masks.SIZE, 171)
+    backbone = bench_masks.tiny(args.device, "float32")
+    used = bench_masks.protocol_of(backbone, args)
+    rows, cols = (bilinear(length, length // 8).float().to(args.device) for length in size)
+    table = common.Table("growth with survivors", "time", "per class")
+    for kept in (1, 2, 5, 10, 20, 40):
+        maps = torch.rand(classes, rows.shape[1], cols.shape[1], device=args.device) * 0.3
+        maps[:kept] += 0.3
+        merged, prepared = Merged([Layer(maps, rows, cols)], size), Picture(bench_masks.picture(size), ())
+        took = common.measure(lambda m=merged, p=prepared: decide(m, p, used), args)
+        table.row(f"{kept} of {classes}", took, common.Time(took.seconds / kept))
+    return table
+
+
+if __name__ == "__main__":
+    run(main)

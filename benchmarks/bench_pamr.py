@@ -1,0 +1,125 @@
+"""How fast PAMR is, against its published form, which gathers every neighbour of every class by convolutions.
+
+    python benchmarks/bench_pamr.py                           # 21 classes 375x500 and 150 classes 512x683, on the CPU
+    python benchmarks/bench_pamr.py --device cuda
+    python benchmarks/bench_pamr.py --quick
+
+Both get the same random picture and maps, the same threads, float32, 10 iterations. Of the published form the weights
+and one iteration are timed, on as many classes as make 0.8 GB, and multiplied ("scaled"). The last table shows what a
+class and a pixel more cost.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import common
+import reference_pamr
+from common import run
+
+SIZES = ((21, 375, 500), (150, 512, 683))  # classes, height, width: PASCAL VOC's and ADE20K's
+QUICK = ((8, 48, 64),)
+GROWTH = (1, 3, 5, 10, 21, 42)  # classes
+GATHERED = 800_000_000  # bytes of one [N,48,H,W] of the reference, at most
+TOLERANCE = 1e-5
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                   parents=[common.options()])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables."""
+    args = common.start(get_args_parser(), argv)
+    table = common.Table("classes x picture, path", "time", "ratio", "peak memory", "smaller", "difference")
+    goals = [goal for size in (QUICK if args.quick else SIZES) for goal in compare(size, args, table)]
+    common.save(args, [table, growth(QUICK[0] if args.quick else SIZES[0], args)], goals)
+    return 0
+
+
+def compare(size: tuple[int, int, int], args: argparse.Namespace, table: common.Table) -> list[dict]:
+    """Both forms for one size: a row each, and one of our stages; the goals and what was reached."""
+    import torch
+
+    from core.pamr import PAMR
+
+    classes, height, width = size
+    image, mask = example(size, args.device)
+    pamr = PAMR(pictures=10**6)  # of a long job: where there is a GPU, its kernels
+    part = max(1, min(classes, GATHERED // (4 * 48 * height * width)))
+    weights, alpha = pamr.weights(image, classes), reference_pamr.weights(image)
+    step = common.measure(lambda: reference_pamr.iterate(alpha, mask[:, :part], 1), args, warm_up=0, rounds=1)
+    start = common.measure(lambda: reference_pamr.weights(image), args, warm_up=0, rounds=1)
+    times = pamr.num_iter * step.seconds * classes / part + start.seconds
+    slow = common.Time(times, scaled=True)
+    slow_memory = common.peak_memory(lambda: reference_pamr.pamr(image, mask[:, :part], 1), args.device)
+    fast = common.measure(lambda: pamr(image, mask), args)
+    fast_memory = common.peak_memory(lambda: pamr(image, mask[:, :part]), args.device)
+    few = mask[:, : min(part, 4)]
+    difference = float((pamr(image, few) - reference_pamr.pamr(image, few)).abs().max())
+    common.check(f"PAMR of {size}", difference, TOLERANCE)
+    name = f"{classes} x {height}x{width}"
+    table.row(f"{name} published", slow, "", common.megabytes(slow_memory))
+    table.row(f"{name} {pamr.path(image.device, classes)}", fast, common.ratio(slow, fast),
+              common.megabytes(fast_memory), f"{slow_memory / max(fast_memory, 1e6):.0f}x", f"{difference:.0e}",
+              f"memory with {part} classes")
+    first = common.measure(lambda: pamr.weights(image, classes), args)
+    rest = common.measure(lambda: pamr.refine(weights, mask), args)
+    table.row("  of which weights", first)
+    table.row("  10 iterations", rest, "", "", "", "", floor(size, rest, args, pamr.num_iter))
+    if args.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    least, smaller = (10 if args.device.startswith("cuda") else 50), slow_memory / max(fast_memory, 1e6)
+    return [common.goal(f"PAMR, {name}", least, slow, fast),
+            {"what": f"PAMR's memory, {name}", "goal": ">= 20x less", "got": f"{smaller:.1f}x", "met": smaller >= 20}]
+
+
+def floor(size: tuple[int, int, int], took: common.Time, args: argparse.Namespace, num_iter: int) -> str:
+    """How near the iterations come to reading the weights and the maps and writing the maps once each."""
+    classes, height, width = size
+    moved = num_iter * 4 * height * width * (48 + 2 * classes)
+    operations = num_iter * 2 * 48 * classes * height * width
+    least = moved / bandwidth(args)
+    return (f"{operations / took.seconds / 1e9:.0f} GFLOP/s; {moved / 1e9:.2f} GB at the speed of a copy are "
+            f"{common.Time(least)}: {100 * least / took.seconds:.0f} % of that floor")
+
+
+def bandwidth(args: argparse.Namespace) -> float:
+    """Bytes per second of a large copy, read and write counted."""
+    import torch
+
+    source = torch.ones((2**20 if args.quick else 2**25), device=args.device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / common.measure(lambda: target.copy_(source), args).seconds
+
+
+def growth(size: tuple[int, int, int], args: argparse.Namespace) -> common.Table:
+    """Time against the number of classes, of one set of weights; and against the number of pixels."""
+    from core.pamr import PAMR
+
+    pamr = PAMR(pictures=10**6)
+    table = common.Table("iterations alone", "path", "time", "per class, MP")
+    for classes, height, width in [(n, *size[1:]) for n in GROWTH] + [(size[0], 2 * size[1], size[2])]:
+        image, mask = example((classes, height, width), args.device)
+        weights = pamr.weights(image, classes)
+        took = common.measure(lambda w=weights, m=mask: pamr.refine(w, m), args)
+        each = common.Time(took.seconds / classes / (height * width / 1e6))
+        table.row(f"{classes} x {height}x{width}", pamr.path(image.device, classes), took, each)
+    return table
+
+
+def example(size: tuple[int, int, int], device: str):
+    """A random picture [1,3,H,W] and maps [1,N,H,W]; smooth, with edges, as pictures are."""
+    import torch
+    import torch.nn.functional as F
+
+    classes, height, width = size
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 9, 12, generator=generator)
+    image = F.interpolate(coarse, size=(height, width)) + 0.05 * torch.rand(1, 3, height, width, generator=generator)
+    return image.to(device), torch.rand(1, classes, height, width, generator=generator).to(device)
+
+
+if __name__ == "__main__":
+    run(main)
