@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import TTDError
 from tools.cli import run, say
-from tools.evaluation import write
+from tools.evaluation import save_picture, write
 
 if TYPE_CHECKING:
     from core.tag_evaluation import Method, Row
@@ -108,12 +108,7 @@ def plot(path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: 
         curves.append(Curve(label, recall, precision, (row.scores.recall, row.scores.precision)))
     points = [Point(f"{row.name}  (F1 {100 * row.scores.f1:.1f})", row.scores.recall, row.scores.precision)
               for row in baselines]
-    picture = draw_precision_recall(curves, points)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-    except (OSError, ValueError) as error:
-        raise TTDError(f"{path}: cannot be written ({error}); name a file that ends in .png") from None
+    save_picture(path, draw_precision_recall(curves, points))
 
 
 if __name__ == "__main__":

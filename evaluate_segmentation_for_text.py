@@ -78,19 +78,15 @@ def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespac
     """The best threshold of the split of --tune and the scores of this one there."""
     from core.caption_evaluation import best_elsewhere, sweep
     from core.datasets import open_caption_set
-    from core.mask_results import load_scores
     from core.predictions import find_folder
 
-    other_root = args.tune_root or args.root
-    other = open_caption_set(data, other_root)
+    other = open_caption_set(data, args.tune_root or args.root)
     if other.root.resolve() == captions.root.resolve():
         raise TTDError(f"--tune: {other.root} is the split that is scored; name a separate one with --tune-root")
-
-    def read(path: Path) -> object:
-        return load_scores(path)[0].max(axis=0, initial=0)
-
-    tuning = sweep(other, find_folder(args.tune, "results_caption"), read, workers=args.workers)
-    return best_elsewhere(tuning, sweep(captions, folder, read, workers=args.workers))
+    tuning, counts = (sweep(split, place, allow_missing=args.allow_missing, workers=args.workers)
+                      for split, place in ((other, find_folder(args.tune, "results_caption")), (captions, folder)))
+    report_left_out(tuning[1].line())
+    return best_elsewhere(tuning[0], counts[0])
 
 
 def caption_rows(found: CaptionEvaluation) -> list[dict]:

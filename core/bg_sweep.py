@@ -19,34 +19,33 @@ from core.datasets import Dataset
 from core.errors import TTDError
 from core.fonts import find_font
 from core.mask_results import load_scores
-from core.predictions import in_threads, match
+from core.predictions import Problems, in_threads, saved_scores
 from core.seg_metrics import SegScores, scores_from_counts
 
 WIDTH, HEIGHT, LEFT, TOP, BELOW, LINE = 1200, 760, 110, 50, 110, 46  # in pixels, before halving
 
 
-def sweep_labels(dataset: Dataset, folder: Path, thresholds: Sequence[float], *, workers: int = 4,
-                 progress: Callable[[int], None] = lambda done: None) -> SegScores:
-    """Scores per threshold and label, fields [S, L], from FOLDER/scores/ID.npz.
+def sweep_labels(dataset: Dataset, folder: Path, thresholds: Sequence[float], *, allow_missing: bool = False,
+                 workers: int = 4, progress: Callable[[int], None] = lambda done: None) -> tuple[SegScores, Problems]:
+    """Scores per threshold and label, fields [S, L], from FOLDER/scores/ID.npz, and what was left out.
 
     Pixels at or below a threshold are background where the set has one, else nothing (a false negative).
-    Raises TTDError: no scores there, another size than the truth, thresholds that do not ascend.
+    Raises TTDError: no scores there, some missing (unless `allow_missing`), another size than the truth, thresholds
+    that do not ascend.
     """
-    items = {item.id: item for item in dataset.items() if item.mask is not None}
-    found = {path.stem: path for path in sorted((folder / "scores").glob("*.npz"))}
-    if not found:
-        raise TTDError(f"{folder}: no saved scores in it; make the masks with --save-scores")
-    common, _ = match(list(items), found)
+    items = {item.id: item for item in dataset.items()}
+    with_mask = [name for name, item in items.items() if item.mask is not None]
+    found, problems = saved_scores(folder, with_mask, allow_missing, items)
 
     def work(names: list[str]) -> np.ndarray:
         return sum(label_counts(*_winners(found[name], dataset), _truth(dataset, items[name], found[name]),
                                 len(dataset.label_values), thresholds) for name in names)
 
     total = 0
-    for count, part in in_threads(work, common, workers):
+    for count, part in in_threads(work, list(found), workers):
         total = total + part
         progress(count)
-    return scores_from_counts(counts_at_thresholds(total, dataset.background))
+    return scores_from_counts(counts_at_thresholds(total, dataset.background)), problems
 
 
 def label_counts(values: np.ndarray, winners: np.ndarray, truth: np.ndarray, labels: int,

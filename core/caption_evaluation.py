@@ -11,7 +11,8 @@ import numpy as np
 from core.dataset_checks import read_foreground
 from core.datasets import CaptionSet
 from core.errors import TTDError
-from core.predictions import Problems, in_threads, list_predictions, match, refuse
+from core.mask_results import load_scores
+from core.predictions import Problems, in_threads, list_predictions, match, refuse, saved_scores
 from core.records import Record
 from core.seg_metrics import (
     SegScores,
@@ -78,22 +79,22 @@ def evaluate_captions(captions: CaptionSet, folder: Path, *, allow_missing: bool
     return CaptionEvaluation(tuple(counts), np.stack(list(counts.values())), problems)
 
 
-def sweep(captions: CaptionSet, folder: Path, read: Callable[[Path], np.ndarray],
-          thresholds: Sequence[float] = THRESHOLDS, workers: int = 4) -> np.ndarray:
-    """TP, FP, FN int64 [B, S, 3] of saved soft maps cut at every threshold.
+def sweep(captions: CaptionSet, folder: Path, thresholds: Sequence[float] = THRESHOLDS, *, allow_missing: bool = False,
+          workers: int = 4) -> tuple[np.ndarray, Problems]:
+    """TP, FP, FN int64 [B, S, 3] of FOLDER/scores/ID.npz cut at every threshold, and what was left out.
 
-    read: FOLDER/scores/ID.npz -> float [H, W]. Raises TTDError when maps are missing or of another size.
+    A caption's map is the maximum of its saved ones. Raises TTDError when maps are missing (unless `allow_missing`) or
+    of another size.
     """
-    records, _ = _records(captions)
-    found = {path.stem: path for path in sorted((folder / "scores").glob("*.npz"))}
-    if not found:
-        raise TTDError(f"{folder}: no saved scores in it; make the masks with --save-scores")
-    common, _ = match(list(records), found)
+    records, untagged = _records(captions)
+    found, problems = saved_scores(folder, list(records), allow_missing, untagged)
 
     def work(names: list[str]) -> list[np.ndarray]:
-        return [_cut(found[name], read(found[name]), captions.truth_mask(records[name]), thresholds) for name in names]
+        maps = [load_scores(found[name])[0].max(axis=0, initial=0) for name in names]
+        return [_cut(found[name], scores, captions.truth_mask(records[name]), thresholds)
+                for name, scores in zip(names, maps, strict=True)]
 
-    return np.stack([counts for _, part in in_threads(work, common, workers) for counts in part])
+    return np.stack([counts for _, part in in_threads(work, list(found), workers) for counts in part]), problems
 
 
 def best_elsewhere(tuning: np.ndarray, counts: np.ndarray,

@@ -101,6 +101,20 @@ def match(expected: Sequence[str], found: dict[str, Path], unscored: Iterable[st
     return common, problems
 
 
+def saved_scores(folder: Path, expected: Sequence[str], allow_missing: bool,
+                 unscored: Iterable[str] = ()) -> tuple[dict[str, Path], Problems]:
+    """FOLDER/scores/ID.npz of the ids expected, in their order, and what is missing or extra (see `match`).
+
+    Raises TTDError when there are none, and for missing or extra ones unless `allow_missing`.
+    """
+    found = {path.stem: path for path in sorted((folder / "scores").glob("*.npz")) if not path.name.startswith(".")}
+    if not found:
+        raise TTDError(f"{folder}: no saved scores in it; make the masks with --save-scores")
+    common, problems = match(expected, found, unscored)
+    refuse(problems, folder / "scores", allow_missing)
+    return {name: found[name] for name in common}, problems
+
+
 def refuse(problems: Problems, where: Path, allowed: bool) -> None:
     """TTDError naming the problems, unless they are `allowed`."""
     if (line := problems.line()) and not allowed:

@@ -84,7 +84,8 @@ def expected(result, threshold):
 
 def test_sweep_of_a_result(result):
     dataset = open_dataset(str(result / "pets.yaml"))
-    found = sweep_labels(dataset, result / "r@pets@x", THRESHOLDS, workers=2)
+    found, problems = sweep_labels(dataset, result / "r@pets@x", THRESHOLDS, workers=2)
+    assert not problems.line()
     assert found.iou.shape == (5, 4)
     for row, threshold in zip(found.iou, THRESHOLDS, strict=True):
         assert np.nanmean(row) == pytest.approx(expected(result, threshold), abs=1e-12)
@@ -121,6 +122,44 @@ def test_scores_of_another_size_are_named(result):
     save_scores(path, np.zeros((1, 2, 2), np.float16), np.zeros(1, np.int16), (2, 2))
     with pytest.raises(TTDError, match=r"3.npz.*\(2, 2\).*\(8, 9\)"):
         sweep_labels(open_dataset(str(result / "pets.yaml")), result / "r@pets@x", THRESHOLDS)
+
+
+def test_pictures_without_scores_are_named(result, capsys):
+    import sweep_bg
+
+    (result / "r@pets@x" / "scores" / "3.npz").unlink()
+    line = ["--pred", str(result / "r@pets@x"), "--data", str(result / "pets.yaml")]
+    with pytest.raises(TTDError, match=r"scores: 1 missing \(3\).*--allow-missing"):
+        sweep_bg.main(line)
+    assert sweep_bg.main([*line, "--allow-missing"]) == 0
+    assert "left out: 1 missing (3)" in capsys.readouterr().err
+
+
+def test_a_result_without_a_threshold_is_not_said_to_have_one(result, capsys):
+    import sweep_bg
+
+    (result / "r@pets@x" / "protocol.json").write_text(json.dumps({"protocol": {"bg": 0.5, "rule": "none"}}))
+    sweep_bg.main(["--pred", str(result / "r@pets@x"), "--data", str(result / "pets.yaml")])
+    printed = capsys.readouterr().out
+    assert "at bg 0.50" not in printed and "best" in printed
+
+
+def test_where_the_plot_goes(result):
+    import sweep_bg
+
+    line = ["--pred", str(result / "r@pets@x"), "--data", str(result / "pets.yaml"), "--plot"]
+    sweep_bg.main([*line, str(result / "new" / "folder" / "x.png")])
+    assert Image.open(result / "new" / "folder" / "x.png").size[0] > 100
+    with pytest.raises(TTDError, match="ends in .png"):
+        sweep_bg.main([*line, str(result / "x.picture")])
+
+
+def test_a_folder_that_does_not_say_its_set(result):
+    import sweep_bg
+
+    folder = (result / "r@pets@x").rename(result / "r")
+    with pytest.raises(TTDError, match="add --data"):
+        sweep_bg.main(["--pred", str(folder)])
 
 
 def test_the_picture_shows_its_lines():

@@ -13,6 +13,7 @@ from tools.cli import positive_int, say
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
     from tqdm import tqdm
 
     from core.gallery import Row
@@ -41,10 +42,7 @@ def save_gallery(folder: Path, rows: Sequence[Row], names: Mapping[int, str], pa
 
     folder = folder.resolve()
     path = folder.with_name(f"{folder.name}.gallery.png")
-    try:
-        draw_gallery(rows, names, palette).save(path)
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror})") from None
+    save_picture(path, draw_gallery(rows, names, palette))
     print(f"\ngallery: {path}")
 
 
@@ -59,6 +57,15 @@ def report_left_out(line: str) -> None:
     """Say on stderr what --allow-missing left out."""
     if line:
         say(f"left out: {line}")
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Store a drawing. TTDError when that fails, also for an ending that is no picture's."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise TTDError(f"{path}: cannot be written ({error}); name a file that ends in .png") from None
 
 
 def write(path: Path, text: str) -> None:

@@ -114,7 +114,7 @@ def best_threshold(kind: str, root: str, folder: Path) -> tuple[float, float]:
     import sweep_bg
 
     means = (sweep_bg.label_means if kind == "tags" else sweep_bg.caption_means)(
-        folder, "World", argparse.Namespace(root=root, workers=1))[0]
+        folder, "World", argparse.Namespace(root=root, workers=1, allow_missing=True))[0][0]
     best = int(means.argmax())
     return sweep_bg.THRESHOLDS[best], float(means[best])
 

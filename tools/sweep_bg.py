@@ -22,9 +22,12 @@ from typing import TYPE_CHECKING
 from cli import positive_int, run
 
 from core.errors import TTDError
+from tools.evaluation import report_left_out, save_picture, write
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from core.predictions import Problems
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 
@@ -50,6 +53,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="default: FOLDER.sweep.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values")
+    parser.add_argument("--allow-missing", action="store_true",
+                        help="leave out pictures without scores; otherwise they are an error")
     parser.add_argument("--workers", type=positive_int, default=2, metavar="N", help="threads (default: %(default)s)")
     return parser
 
@@ -80,9 +85,13 @@ def sweep(folder: Path, label: str, args: argparse.Namespace) -> Swept:
     if used.get("crf"):
         raise TTDError(f"{folder}: made with the CRF, which sees the threshold; run it once for each threshold instead")
     label = folder.resolve().name if label == str(folder) else label
-    data = args.data or data_of(folder)
-    values = caption_means(folder, data, args) if is_caption_result(folder) else label_means(folder, data, args)
-    return Swept(label, "caption IoU" if is_caption_result(folder) else "mIoU", *values, used.get("bg"))
+    data, captions = args.data or data_of(folder), is_caption_result(folder)
+    if data is None and not captions:
+        raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
+    values, problems = (caption_means if captions else label_means)(folder, data, args)
+    report_left_out(problems.line())
+    bg = used.get("bg") if used.get("rule") != "none" else None  # a result without a threshold was not made at one
+    return Swept(label, "caption IoU" if captions else "mIoU", *values, bg)
 
 
 def is_caption_result(folder: Path) -> bool:
@@ -92,8 +101,8 @@ def is_caption_result(folder: Path) -> bool:
     return "tags" in read_protocol(folder).get("identity", {})
 
 
-def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
-    """mIoU, mFPR, mFNR [S] over the classes that occur at a threshold."""
+def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[tuple[np.ndarray, ...], Problems]:
+    """mIoU, mFPR, mFNR [S] over the classes that occur at a threshold, and what was left out."""
     import numpy as np
     from tqdm import tqdm
 
@@ -103,27 +112,25 @@ def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[np.n
 
     dataset = open_dataset(data, args.root)
     with tqdm(total=len(dataset.items()), unit="picture", disable=None, leave=False) as bar:
-        found = sweep_labels(dataset, folder, THRESHOLDS, workers=args.workers, progress=bar.update)
+        found, problems = sweep_labels(dataset, folder, THRESHOLDS, allow_missing=args.allow_missing,
+                                       workers=args.workers, progress=bar.update)
     rows = zip(found.iou, found.fpr, found.fnr, strict=True)
-    return tuple(np.array([SegScores(*row).means for row in rows]).T)
+    return tuple(np.array([SegScores(*row).means for row in rows]).T), problems
 
 
-def caption_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
-    """Mean IoU, FPR, FNR [S] over captions."""
+def caption_means(folder: Path, data: str | None, args: argparse.Namespace) -> tuple[tuple[np.ndarray, ...], Problems]:
+    """Mean IoU, FPR, FNR [S] over captions, and what was left out."""
     import numpy as np
 
     from core.caption_evaluation import sweep as sweep_captions
     from core.datasets import CAPTION_NAMES, open_caption_set
-    from core.mask_results import load_scores
     from core.seg_metrics import scores_from_counts
 
-    def read(path: Path) -> np.ndarray:
-        maps, _ = load_scores(path)
-        return maps.max(axis=0, initial=0)
-
     captions = open_caption_set(data if data in CAPTION_NAMES else "CC3M", args.root)
-    found = scores_from_counts(sweep_captions(captions, folder, read, THRESHOLDS, args.workers))
-    return tuple(np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr))
+    counts, problems = sweep_captions(captions, folder, THRESHOLDS, allow_missing=args.allow_missing,
+                                      workers=args.workers)
+    found = scores_from_counts(counts)
+    return tuple(np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr)), problems
 
 
 def describe(one: Swept) -> str:
@@ -145,12 +152,9 @@ def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
     marks = {one.bg: f"--bg {one.bg:.2f}" for one in swept if one.bg is not None}
     values = {one.label: {"bg": one.bg, "iou": one.iou.tolist(), "fpr": one.fpr.tolist(), "fnr": one.fnr.tolist()}
               for one in swept}
-    try:
-        draw_sweep(THRESHOLDS, lines, swept[0].score, marks).save(plot)
-        if args.json:
-            args.json.write_text(json.dumps({"thresholds": THRESHOLDS, "results": values}, indent=1) + "\n")
-    except OSError as error:
-        raise TTDError(f"{error.filename or plot}: cannot be written ({error.strerror})") from None
+    if args.json:
+        write(args.json, json.dumps({"thresholds": THRESHOLDS, "results": values}, indent=1) + "\n")
+    save_picture(plot, draw_sweep(THRESHOLDS, lines, swept[0].score, marks))
 
 
 if __name__ == "__main__":
