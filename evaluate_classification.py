@@ -34,7 +34,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("results_tags"), metavar="FOLDER",
                         help="where the results are (default: ./%(default)s)")
     parser.add_argument("--allow-missing", action="store_true",
-                        help="score the captions that match; otherwise a missing, extra or changed one is an error")
+                        help="score the captions that match; otherwise a missing, extra or changed one is an error, "
+                             "and one without true tags")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the precision-recall curves")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     return parser
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.tag_evaluation import baseline_rows, find_result, load_method, load_truth, method_rows
 
     paths = [find_result(name, args.out) for name in args.arch]
-    description, truth = load_truth(args.root)
+    description, truth = load_truth(args.root, args.allow_missing)
     methods = [load_method(path, truth) for path in paths]
     report_problems(methods, args.allow_missing)
     baselines, notes = baseline_rows(truth)

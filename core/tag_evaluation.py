@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from core.tag_results import ResultPaths, read_meta, read_results
 from core.words import is_stopword, split_words
 
 SHOWN = 5  # names in one line
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,30 @@ class Method:
     problems: tuple[str, ...] = ()
 
 
-def load_truth(root: str | Path) -> tuple[str, dict[str, Record]]:
-    """What the set holds in one line, and its captions with words and true tags by id. TTDError when none has tags."""
+def load_truth(root: str | Path, allow_missing: bool = False) -> tuple[str, dict[str, Record]]:
+    """What the set holds in one line, and its captions with words and true tags by id.
+
+    An empty list of tags is a truth: none of the words is in the picture. Raises TTDError for captions without a list,
+    unless they are to be left out (`allow_missing`), when there are none with one, and for two of the same id.
+    """
     records = open_records(root)
-    truth = {item.id: item for item in records.iterate() if isinstance(item, Record) and split_words(item.text)}
-    if not truth or any(item.tags is None for item in truth.values()):
-        raise TTDError(f"{root}: captions without true tags; wanted json_refined/ID.json with "
+    found = [item for item in records.iterate() if isinstance(item, Record) and split_words(item.text)]
+    untagged = [item.id for item in found if item.tags is None]
+    if len(untagged) == len(found) or (untagged and not allow_missing):
+        which = f"{len(untagged)} of {len(found)} captions without true tags ({_some(untagged)})"
+        raise TTDError(f"{root}: {which if found else 'no captions to use'}; wanted json_refined/ID.json with "
                        '{"text": caption, "tags": [word, ...]}')
-    return records.description, truth
+    return records.description, _by_id(root, [(item.id, item) for item in found if item.tags is not None])
+
+
+def _by_id(where: str | Path, pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
+    """The values by id. TTDError for two of one id: which of them belongs to which cannot be told."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise TTDError(f"{where}: several captions with the id {_some(repeated)}; give each an id of its own, in a "
+                       'list as {"id": ..., "image": ..., "text": ...} or {"image": ..., "captions": [...]}')
+    return values
 
 
 def find_result(name: str, folder: Path) -> ResultPaths:
@@ -63,7 +82,7 @@ def find_result(name: str, folder: Path) -> ResultPaths:
 def load_method(paths: ResultPaths, truth: dict[str, Record]) -> Method:
     """Match a result with the truth; what does not match is left out and listed in `problems`."""
     name, meta = paths.lines.name.removesuffix(".jsonl"), read_meta(paths.meta) or {}
-    rows = {row["id"]: row for row in read_results(paths.lines)}
+    rows = _by_id(paths.lines, [(row["id"], row) for row in read_results(paths.lines)])
     common = [key for key in truth if key in rows and rows[key]["text"] == truth[key].text]
     problems = _problems(rows, truth)
     if not common:

@@ -97,9 +97,26 @@ def test_unknown_names_list_what_is_there(arguments):
         script.main([*arguments[:-1], "nothing"])
 
 
-def test_captions_without_tags_are_no_truth(arguments, world):
+def test_captions_without_tags_are_no_truth(arguments, world, capsys):
     (world / "json_refined/a.json").write_text('{"text": "A red dog"}')
+    with pytest.raises(TTDError, match=r"1 of 2 captions without true tags \(a\)"):
+        script.main(arguments)
+    assert script.main([*arguments, "--allow-missing"]) == 0
+    assert "1 not in the set: a" in capsys.readouterr().err
+    for name in SET:
+        (world / f"json_refined/{name}.json").write_text('{"text": "A red dog"}')
     with pytest.raises(TTDError, match="without true tags"):
+        script.main([*arguments, "--allow-missing"])
+
+
+def test_two_captions_of_one_id_are_not_mixed_up(arguments, world, tmp_path):
+    lines = [{"image": f"{world}/image/a.jpg", "text": text, "tags": ["dog"]} for text in ("A red dog", "A dog")]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(TTDError, match="several captions with the id a; give each an id"):
+        script.main(["--root", str(tmp_path / "list.jsonl"), *arguments[2:]])
+    path = tmp_path / "out" / "M_1_[1.0]@pixel+TTD.jsonl"
+    path.write_text(2 * path.read_text())
+    with pytest.raises(TTDError, match="jsonl: several captions with the id"):
         script.main(arguments)
 
 
