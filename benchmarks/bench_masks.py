@@ -96,7 +96,7 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     used = protocol_of(backbone, args)
     pixels = picture(SIZE if not args.quick else (96, 128))
     ours, least = fast_goal(args)
-    table = common.Table(f"{name}, classes, path", "time", "ratio", "towers", "maps", "resize+PAMR")
+    table = common.Table(f"{name}, classes, path", "time", "ratio", "towers", "maps", "resize+PAMR", width=15)
     literal = {n: reference_time(backbone, pixels, texts(backbone, pixels, n, min(n, args.surviving)), used)
                for n in args.classes}
     goals = []
@@ -217,7 +217,7 @@ def picture(size: tuple[int, int], index: int = 0):
 
 
 def texts(backbone, pixels, classes: int, kept: int):
-    """Embeddings [N,D]; the first `kept` are the picture's own, so that these classes survive."""
+    """Embeddings [N,D]; the first `kept` are the picture's own and survive, the others point away from it."""
     import torch
     import torch.nn.functional as F
 
@@ -229,7 +229,7 @@ def texts(backbone, pixels, classes: int, kept: int):
         dense = F.normalize(encode(backbone, backbone.normalize(small)).float()[0].flatten(1).T, dim=1)  # (h*w, D)
     own = dense[torch.arange(kept, device=dense.device) * 7 % len(dense)]
     noise = F.normalize(torch.randn(classes, dense.shape[1], generator=generator), dim=1).to(dense)
-    return torch.cat([own + 0.1 * noise[:kept], noise[kept:]])
+    return torch.cat([own + 0.1 * noise[:kept], 0.3 * noise[kept:] - F.normalize(dense.mean(0), dim=0)])
 
 
 def agreement(args: argparse.Namespace) -> common.Table:

@@ -46,12 +46,14 @@ class Scores:
 
 
 @torch.no_grad()
-def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool = True,
-           scores: bool = False) -> tuple[np.ndarray, Scores | None]:
+def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool = True, scores: bool = False,
+           pamr: PAMR | None = None) -> tuple[np.ndarray, Scores | None]:
     """Index of the winning class at every pixel, int16 [H, W], -1 for none; and the soft maps, with `scores`.
 
     used: resolved protocol. prune=False keeps every class to the end, for checking that pruning changes nothing.
+    pamr: the job's own, which knows how many pictures there are and so how to refine them; None for a single one.
     """
+    pamr = pamr or PAMR()
     floor = -2.0  # below every cosine
     if prune and used.mapping == "sigmoid" and not used.crf:
         floor = float(merged.lowest.max())  # some class is at least this everywhere
@@ -64,7 +66,7 @@ def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool 
     for strip in strips:
         # The bound above is loose. That of a strip is exact, but saved maps need the same classes in all strips.
         exact = floor - MARGIN if len(strips) == 1 or not scores else None
-        chunks = _chunks(merged, picture, used, classes, strip, exact)
+        chunks = _chunks(merged, picture, pamr if refines(used) else None, classes, strip, exact)
         chunks = list(chunks) if scores or used.crf else chunks
         index, total = _crf_labels(chunks, picture, used) if used.crf else _best_class(chunks, strip, merged, used)
         indices.append(index.to(torch.int16).cpu().numpy())
@@ -107,25 +109,43 @@ def refines(used: MaskProtocol) -> bool:
 Chunk = tuple[list[int], Tensor]  # class indices, ascending, and their maps [n, R, W] of a strip
 
 
-def _chunks(merged: Merged, picture: Picture, used: MaskProtocol, classes: list[int], strip: Strip,
+def _chunks(merged: Merged, picture: Picture, pamr: PAMR | None, classes: list[int], strip: Strip,
             floor: float | None) -> Iterator[Chunk]:
-    """Refined maps of a strip, some classes at a time; without those that nowhere exceed `floor` in it."""
+    """Maps of a strip, refined with `pamr`, some classes at a time; without those that nowhere exceed `floor` in it."""
     rows = slice(strip.first, strip.last)
-    step = max(1, CHUNK_VALUES // ((strip.last - strip.first) * merged.size[1]))
     weights = None
+    for some, maps in _full_chunks(merged, classes, rows, floor):
+        if pamr is not None:
+            if weights is None:  # they depend on the picture alone: all classes share them
+                image = torch.from_numpy(np.array(picture.pixels[rows])).to(maps.device)
+                weights = pamr.weights(image.permute(2, 0, 1)[None].float() / 255, len(some))
+            maps = pamr.refine(weights, maps[None])[0]
+        yield some, maps[:, strip.start - strip.first : strip.stop - strip.first]
+
+
+def _full_chunks(merged: Merged, classes: list[int], rows: slice, floor: float | None) -> Iterator[Chunk]:
+    """Maps of these rows above `floor`, as many classes at a time as CHUNK_VALUES allows: PAMR likes them together."""
+    step = max(1, CHUNK_VALUES // ((rows.stop - rows.start) * merged.size[1]))
+    kept: list[Chunk] = []
     for start in range(0, len(classes), step):
         some = classes[start : start + step]
         maps = merged.at_picture(some, rows)
         if floor is not None:
             left = (maps.flatten(1).amax(1) > floor).nonzero()[:, 0].tolist()
             some, maps = [some[i] for i in left], maps[left] if len(left) < len(some) else maps
-        if some and refines(used):
-            if weights is None:  # they depend on the picture alone: all classes share them
-                image = torch.from_numpy(np.array(picture.pixels[rows])).to(maps.device)
-                weights = PAMR().weights(image.permute(2, 0, 1)[None].float() / 255)
-            maps = PAMR().refine(weights, maps[None])[0]
+        if kept and sum(len(names) for names, _ in kept) + len(some) > step:
+            yield _joined(kept)
+            kept = []
         if some:
-            yield some, maps[:, strip.start - strip.first : strip.stop - strip.first]
+            kept.append((some, maps))
+    if kept:
+        yield _joined(kept)
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    if len(chunks) == 1:
+        return chunks[0]
+    return [name for names, _ in chunks for name in names], torch.cat([maps for _, maps in chunks])
 
 
 def _best_class(chunks: Iterable[Chunk], strip: Strip, merged: Merged, used: MaskProtocol) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_clip import relative_error
 from small_tcl import texts
 
 from core.backbones import load_backbone
-from core.backbones.tcl import conv_doubled
 from core.images import resized_tensor
 from core.inference import Merged, Picture, merge_views, opencv_size, prepare
 from core.mask_decision import Labels, decide, strips_of
@@ -301,14 +299,3 @@ def test_large_pictures_in_strips_give_the_same(monkeypatch, name, pamr):
     assert (index == decide(Fixed(maps), picture, used)[0]).all()
     assert of_strips.classes.tolist() == scores.classes.tolist() == [0, 1, 2, 3, 4]
     assert np.abs(of_strips.maps.astype(float) - scores.maps).max() < 1e-3
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3), (7, 7)])
-def test_convolution_of_a_doubled_map_is_four_small_ones(size):
-    """Border cells included; float64 shows that the two are equal, float32 that rounding stays small."""
-    generator = torch.Generator().manual_seed(size[1])
-    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                       for shape in ((2, 5, *size), (6, 5, 3, 3), (6,)))
-    want = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
-    torch.testing.assert_close(conv_doubled(x, weight, bias), want, atol=1e-12, rtol=0)
-    assert relative_error(conv_doubled(x.float(), weight.float(), bias.float()), want) < 1e-6

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.backbones.base import Backbone, Preprocess, resize_maps
+from core.backbones.convolutions import conv_doubled, conv_same
 from core.backbones.heads import HEADS
 from core.backbones.layers import Block
 from core.backbones.towers import TextTower, VisionTower, to_map
@@ -30,32 +31,8 @@ class GatedConv(nn.Module):
         normed = F.gelu(self.norm(u.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         if doubled:  # norm and GELU see one cell at a time: they may act before the upsampling, on a quarter of them
             u = F.interpolate(u, scale_factor=2, mode="nearest")
-            return u + torch.tanh(self.gate) * conv_doubled(normed, self.conv.weight, self.conv.bias)
-        return u + torch.tanh(self.gate) * self.conv(normed)
-
-
-def conv_doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`conv2d(interpolate(x, 2, nearest), weight, bias, padding=1)` in 4/9 of its work: [B,C,h,w] -> [B,D,2h,2w].
-
-    After doubling, the 3x3 cells that a kernel sees hold only 2x2 different values: a row (2i-1, 2i, 2i+1) is (i-1, i,
-    i), the next one (i, i, i+1). So each of the four parities is a convolution of `x` with a 2x2 kernel, the sums of
-    those of `weight` [D,C,3,3] that meet the same value.
-    """
-    padded = F.pad(x, (1, 1, 1, 1))
-    height, width = x.shape[-2:]
-    out = x.new_empty(x.shape[0], weight.shape[0], 2 * height, 2 * width)
-    for down in (0, 1):
-        rows = _merged(weight, 2, down)
-        for across in (0, 1):
-            seen = padded[..., down : down + height + 1, across : across + width + 1]
-            out[..., down::2, across::2] = F.conv2d(seen, _merged(rows, 3, across), bias)
-    return out
-
-
-def _merged(weight: Tensor, dim: int, parity: int) -> Tensor:
-    """Three taps along `dim` to two: first and the sum of the rest for parity 0, the sum of two and the last for 1."""
-    first, middle, last = weight.unbind(dim)
-    return torch.stack((first + middle, last) if parity else (first, middle + last), dim)
+            return u + torch.tanh(self.gate) * conv_doubled(normed, self.conv)
+        return u + torch.tanh(self.gate) * conv_same(normed, self.conv)
 
 
 class Stage(nn.Module):
