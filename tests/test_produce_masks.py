@@ -383,3 +383,17 @@ def test_shards_are_planned_as_asked(monkeypatch):
     assert planned() == [(5, 8, "cuda:1")]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert planned("--gpus", "0") == [(5, 8, "cpu")]
+
+
+@pytest.mark.parametrize(("ranks", "world", "said"), [([0], 1, "1 masks in "), ([0, 1], 2, "1 masks in "),
+                                                      ([0], 2, "1 masks by the first of 2 processes in "), ([1], 2, "")])
+def test_what_a_process_says_it_made(capsys, ranks, world, said):
+    """Under torchrun a process knows of its own share only, and only the first speaks."""
+    from tools.mask_run import Progress, Shard
+
+    progress = Progress([Shard(rank, world, "cpu", "token") for rank in ranks])
+    progress("begin", {"description": "set", "path": "place", "all": 1, "kept": 0, "settings": {}, "device": "cpu"})
+    progress("step", {"made": 1})
+    assert progress.finish() == 0
+    printed = capsys.readouterr().out
+    assert said in printed and bool(printed) == bool(said)

@@ -67,7 +67,7 @@ def produce(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task
     args.protocol = make_protocol(args)
     args.head = args.protocol.head
     shards = plan(args)
-    progress = Progress(quiet=shards[0].rank > 0)
+    progress = Progress(shards)
     if len(shards) == 1:
         run_shard(args, setup, shards[0], progress)
     else:
@@ -195,10 +195,11 @@ def _write_rle(task: Task, folder: MaskFolder) -> None:
 
 
 class Progress:
-    """Collects what shards report, shows it, and says what came of it; callable as a `Report`."""
+    """Collects what the shards of this process report, shows it (rank 0), and says what came of it; a `Report`."""
 
-    def __init__(self, quiet: bool = False):
-        self._quiet, self._bar, self._path = quiet, None, ""
+    def __init__(self, shards: Sequence[Shard]):
+        self._quiet, self._bar, self._path = shards[0].rank > 0, None, ""
+        self._of = f" by the first of {shards[0].world} processes" if shards[0].world > len(shards) else ""
         self._counts = {"made": 0, "kept": 0, "skipped": 0}
         self._start = time.perf_counter()
 
@@ -234,7 +235,7 @@ class Progress:
         seconds, counts = time.perf_counter() - self._start, self._counts
         if not self._quiet:
             kept = f", {counts['kept']} were there already" if counts["kept"] else ""
-            print(f"{counts['made']} masks in {seconds:.1f} s ({counts['made'] / seconds:.2f} pictures/s){kept}")
+            print(f"{counts['made']} masks{self._of} in {seconds:.1f} s ({counts['made'] / seconds:.2f} pictures/s){kept}")
             print(self._path)
         if counts["skipped"]:
             say(f"{counts['skipped']} pictures could not be used: see {self._path}/skipped.jsonl")
