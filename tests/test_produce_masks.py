@@ -385,8 +385,9 @@ def test_shards_are_planned_as_asked(monkeypatch):
     assert planned("--gpus", "0") == [(5, 8, "cpu")]
 
 
-@pytest.mark.parametrize(("ranks", "world", "said"), [([0], 1, "1 masks in "), ([0, 1], 2, "1 masks in "),
-                                                      ([0], 2, "1 masks by the first of 2 processes in "), ([1], 2, "")])
+@pytest.mark.parametrize(("ranks", "world", "said"), [
+    ([0], 1, "1 masks in "), ([0, 1], 2, "1 masks in "), ([0], 2, "1 masks by the first of 2 processes in "),
+    ([1], 2, "")])
 def test_what_a_process_says_it_made(capsys, ranks, world, said):
     """Under torchrun a process knows of its own share only, and only the first speaks."""
     from tools.mask_run import Progress, Shard

@@ -235,7 +235,8 @@ class Progress:
         seconds, counts = time.perf_counter() - self._start, self._counts
         if not self._quiet:
             kept = f", {counts['kept']} were there already" if counts["kept"] else ""
-            print(f"{counts['made']} masks{self._of} in {seconds:.1f} s ({counts['made'] / seconds:.2f} pictures/s){kept}")
+            rate = f"{counts['made'] / seconds:.2f} pictures/s"
+            print(f"{counts['made']} masks{self._of} in {seconds:.1f} s ({rate}){kept}")
             print(self._path)
         if counts["skipped"]:
             say(f"{counts['skipped']} pictures could not be used: see {self._path}/skipped.jsonl")
