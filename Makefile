@@ -5,7 +5,7 @@ VENV_FLAGS ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements
 
-.PHONY: help install demo test test-all lint clean
+.PHONY: help install demo bench test test-all lint clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -19,8 +19,12 @@ install:  ## make .venv and install into it, only when the requirements changed
 		$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt && \
 		cat requirements.txt requirements-dev.txt > $(STAMP); fi
 
-demo: install  ## words light up in a picture: out/demo.png
+demo: install  ## words light up (out/demo.png); then the whole story: before, TTD training, after (out/ttd.png)
 	@$(PY) demo.py --pamr
+	@$(PY) tools/story.py
+
+bench: install  ## every benchmark against its literal reference
+	@$(PY) benchmarks/run_all.py
 
 test: install  ## the fast tests
 	@$(PY) -m pytest
