@@ -28,7 +28,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      parents=[common.options()])
     parser.add_argument("--pairs", type=positive_int, default=64, help="pictures (default: %(default)s)")
-    parser.add_argument("--slice", type=positive_int, default=4, help="of the reference (default: %(default)s)")
+    parser.add_argument("--slice", type=positive_int, default=2, help="of the reference (default: %(default)s)")
     parser.add_argument("--workers", type=positive_int, default=2, help="reading threads (default: %(default)s)")
     return parser
 

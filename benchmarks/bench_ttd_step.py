@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case = make_case(args, Path(folder))
     part = case.first(args.slice)
     compare(part, 1e-5 if args.dtype == "float32" else 1e-2)
-    table = common.Table("part", "reference", "ours", "ratio", "GFLOP", "reference's", "texts", width=14)
+    table = common.Table("part", "reference", "ours", "ratio", "GFLOP", "reference's", width=14)
     factor = args.batch / len(part.captions)
     unique = Case(case.backbone, case.images, made_up(args.batch))
     rows = {"text side": time_texts(case, part, args), "text side, no word twice": time_texts(unique, unique.first(
