@@ -284,6 +284,19 @@ def test_tcl_trains_its_text_tower_and_its_masker(small_tcl, config):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rate, collapses", [(1e-3, True), (1e-4, False)])
+def test_a_rate_that_destroys_the_maps_is_noticed(config, rate, collapses):
+    """Self-training on its own maps (teacher current), with the monitor as it ships."""
+    config = replace(config, steps=60, lr=rate, lora=LoraConfig(rank=2, alpha=8.0))
+    if not collapses:
+        assert fit(config)[0].step == 60
+        return
+    with pytest.raises(TTDError, match=r"stopped at step \d+: .*(grown alike|lost their variance).*last good adapter"):
+        fit(config)
+    assert read_adapter(config.folder / "last.safetensors")[1].recipe["step"] > 0
+
+
+@pytest.mark.slow
 def test_a_step_of_tcl_in_its_official_shapes(config, tmp_path):
     import oracle_tcl
     from small_tcl import save
@@ -376,7 +389,7 @@ def wait_for(path: Path, text: str, process: subprocess.Popen, seconds: float = 
 
 @pytest.mark.slow
 def test_killed_and_run_again_ends_with_the_same_bytes(yaml_file, tmp_path):
-    options = ["--steps", "60", "--eval-root", held_out_set(tmp_path / "held"), "--eval-every", "20"]
+    options = ["--steps", "60", "--lr", "1e-4", "--eval-root", held_out_set(tmp_path / "held"), "--eval-every", "20"]
     whole = subprocess.run(command(yaml_file, *options, "--out", tmp_path / "whole"), env=ENVIRONMENT,
                            capture_output=True, text=True, timeout=600)
     assert whole.returncode == 0, whole.stderr
