@@ -111,7 +111,7 @@ def gather_texts(captions: Sequence[str]) -> TextBatch:
         index[i, : len(row)] = torch.tensor([numbers[word] for word in row], dtype=torch.long)
         valid[i, : len(row)] = True
         stop[i, : len(row)] = torch.tensor([is_stopword(word) for word in row], dtype=torch.bool)
-    return TextBatch(list(captions), list(numbers), index, valid, stop)
+    return TextBatch(list(captions), list(numbers) or [""], index, valid, stop)  # never no row at all to index
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: t
     targets = make_targets(teacher or student, texts, config, logit_scale, images)
     distill, tag = distillation(maps, targets, texts.valid, config.distance, (config.sharpness * mask[0], mask[1]),
                                 config.balance)
-    anchor = _anchor(student, base, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
+    anchor = _anchor(student, base, texts, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
     return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor,
                   maps, targets)
 
@@ -271,17 +271,20 @@ def pixel_distance(maps: Tensor, targets: Tensor, distance: str, mask: tuple[flo
     return (difference.abs() if distance == "l1" else difference.square()).mean((-2, -1))
 
 
-def _anchor(student: Embedded, base: Embedded | None, config: DistillConfig, logit_scale: float) -> Tensor:
-    """The regulariser against collapse (ours), a scalar."""
+def _anchor(student: Embedded, base: Embedded | None, texts: TextBatch, config: DistillConfig,
+            logit_scale: float) -> Tensor:
+    """The regulariser against collapse (ours), a scalar; words are averaged within captions, as in the loss."""
     if config.anchor == "contrastive":
         logits = logit_scale * student.pooled @ student.captions.T  # (B, B)
         target = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     if base is None:
         raise TTDError("anchor 'frozen' needs the frozen base's embeddings of the batch: pass base")
-    kept = [(student.pixels * base.pixels).sum(1).mean(), (student.words * base.words).sum(-1).mean(),
-            (student.captions * base.captions).sum(-1).mean()]
-    return 1 - torch.stack(kept).mean()
+    valid = texts.valid.to(student.words.device)
+    words = (student.words * base.words).sum(-1)[texts.index.to(valid.device)]  # (B, K)
+    words = torch.where(valid.any(1), (words * valid).sum(1) / valid.sum(1).clamp(min=1), 1.0)  # no word: nothing moved
+    pixels, captions = (student.pixels * base.pixels).sum(1), (student.captions * base.captions).sum(-1)
+    return 1 - torch.stack([pixels.mean(), words.mean(), captions.mean()]).mean()
 
 
 @dataclass(frozen=True)
@@ -290,12 +293,12 @@ class MapStatistics:
 
     spread: mean over words of the standard deviation of the cosine over pixels. alike: mean Pearson correlation
     between the maps of two different selected words of a caption (0 where no caption has two).
-    selected: share of the words that are selected.
+    selected: share of the words that are selected. Scalars, as tensors or numbers.
     """
 
-    spread: float
-    alike: float
-    selected: float
+    spread: Tensor | float
+    alike: Tensor | float
+    selected: Tensor | float
 
 
 @torch.no_grad()
@@ -306,10 +309,13 @@ def map_statistics(maps: Maps, selected: Tensor, texts: TextBatch) -> MapStatist
     spread = centred.square().mean(2).sqrt()  # (B, K)
     unit = F.normalize(centred, dim=2)
     pairs = selected[:, :, None] & selected[:, None, :] & (index[:, :, None] != index[:, None, :])
-    alike = (unit @ unit.transpose(1, 2))[pairs]
-    return MapStatistics(float(spread[selected].mean()) if selected.any() else 0.0,
-                         float(alike.mean()) if alike.numel() else 0.0,
-                         float(selected.sum() / valid.sum().clamp(min=1)))
+    return MapStatistics(_mean_of(spread, selected), _mean_of(unit @ unit.transpose(1, 2), pairs),
+                         _mean_of(selected.to(spread), valid))
+
+
+def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values, 0 for none: a scalar. No boolean index, which would make a GPU wait."""
+    return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 
 class CollapseMonitor:
@@ -327,7 +333,7 @@ class CollapseMonitor:
 
     def update(self, statistics: MapStatistics) -> str | None:
         """Take in one batch; the reason in one line when the maps have collapsed, else None."""
-        new = [statistics.spread, 1 - statistics.alike]
+        new = [float(statistics.spread), 1 - float(statistics.alike)]
         self._seen += 1
         rate = 1 / min(self._seen, self.window)
         now = self.values["now"] or new

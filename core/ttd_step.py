@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -48,7 +48,8 @@ class Distiller:
         mask = (self.backbone.mask_scale, self.backbone.mask_bias)
         losses = ttd_loss(student, texts, self.config, mask, teacher=teacher, base=base, logit_scale=scale,
                           images=images)
-        statistics = torch.tensor(astuple(map_statistics(losses.maps, losses.targets.selected, texts)))
+        alive = map_statistics(losses.maps, losses.targets.selected, texts)
+        statistics = torch.stack([alive.spread, alive.alike, alive.selected]).float().cpu()
         parts = torch.stack([losses.total, losses.distill, losses.tag, losses.anchor]).detach()
         return Part(losses.total, torch.cat([parts.float().cpu(), statistics]))
 

@@ -42,7 +42,7 @@ def test_words_of_a_batch_are_distinct_and_in_their_places():
     assert texts.index.shape == (4, 6) and texts.valid.sum(1).tolist() == [5, 1, 0, 6]
     assert [texts.words[i] for i in texts.index[0, :5]] == ["A", "dog", "and", "the", "dog"]
     assert texts.stop[0].tolist() == [True, False, True, True, False, False]
-    assert gather_texts(["", " ... "]).index.shape == (2, 1)
+    assert gather_texts(["", " ... "]).index.shape == (2, 1) and not gather_texts(["", " ... "]).valid.any()
     assert gather_texts(["w " * 500]).index.shape == (1, MAX_WORDS)
 
 
@@ -224,6 +224,27 @@ def test_embed_is_the_backbones_own_cosine():
             torch.testing.assert_close(maps.captions[b], own[-1], atol=1e-5, rtol=1e-5)
     with pytest.raises(TTDError, match="multiple of the patch"):
         embed(backbone, images[..., :-1], texts)
+
+
+def test_captions_without_any_word_cost_nothing_and_break_nothing():
+    texts = gather_texts(["...", "!"])
+    e = random_embedded(texts, seed=2)
+    losses = ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK, base=e)
+    assert float(losses.total) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_frozen_anchor_is_a_mean_per_caption():
+    texts = gather_texts(["red dog", "red cat on a mat"])
+    student, base = random_embedded(texts, seed=4), random_embedded(texts, seed=5)
+    config = DistillConfig(anchor="frozen", anchor_weight=1.0)
+    whole = ttd_loss(student, texts, config, MASK, base=base).anchor
+    parts = []
+    for b, caption in enumerate(texts.captions):
+        own = gather_texts([caption])
+        rows = [texts.words.index(word) for word in own.words]
+        cut = [Embedded(e.pixels[b : b + 1], e.words[rows], e.captions[b : b + 1]) for e in (student, base)]
+        parts.append(ttd_loss(cut[0], own, config, MASK, base=cut[1]).anchor)
+    torch.testing.assert_close(whole, sum(parts) / 2)
 
 
 def test_statistics_tell_alike_maps_from_different_ones():
