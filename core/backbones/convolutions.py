@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TILES = 512  # 2x2 values of a strip: enough for products of matrices at full speed, 2 x 25 MB at TCL's width
+TILE = ((0, 2, -1), (1, 2, 1), (2, 1, -1), (1, 3, -1))  # each of the four: one value of the tile +- another
+
 
 def conv_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """`conv(interpolate(x, scale_factor=2, mode="nearest"))`, conv 3x3 with padding 1: [B,C,h,w] -> [B,D,2h,2w].
@@ -54,14 +57,30 @@ def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
     recorded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
     if x.device.type != "cpu" or x.dtype != torch.float32 or recorded:
         return conv(x)
-    filters = _filters(conv.weight)  # (16, C, D)
     height, width = x.shape[-2:]
     maps = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + width % 2, 1, 1 + height % 2))  # even sides, and one more around
     out = x.new_empty(len(x), height + height % 2, width + width % 2, len(conv.weight))
-    for one, target in zip(maps, out, strict=True):  # one picture: 16 quarters of it are enough memory
-        _collect_(target, torch.bmm(_spread(one), filters))
+    _filter_(out, maps, _filters(conv.weight))
     out = out[:, :height, :width].permute(0, 3, 1, 2)
     return out if conv.bias is None else out.add_(conv.bias[:, None, None])
+
+
+def _filter_(out: Tensor, padded: Tensor, filters: Tensor) -> None:
+    """Winograd's convolution of [B,H+2,W+2,C] into out [B,H,W,D], by strips whose 16 quarters go through two buffers.
+
+    New memory for each would cost as much as what is saved: the system hands it out page by page.
+    """
+    height, width = out.shape[1:3]
+    rows = 2 * max(1, min(height // 2, TILES // (width // 2)))  # of pixels
+    spread, products = (out.new_empty(16, rows * width // 4, side) for side in (padded.shape[-1], out.shape[-1]))
+    for one, target in zip(padded, out, strict=True):
+        for y in range(0, height, rows):
+            strip = target[y : y + rows]
+            if len(strip) < rows:  # the last strip is pulled back: some rows are done twice
+                y = height - rows
+                strip = target[y:]
+            _spread_(spread, one[y : y + rows + 2])
+            _collect_(strip, torch.bmm(spread, filters, out=products))
 
 
 def _filters(weight: Tensor) -> Tensor:
@@ -70,19 +89,15 @@ def _filters(weight: Tensor) -> Tensor:
     return torch.einsum("ai,bj,dcij->abcd", g, g, weight).flatten(0, 1).contiguous()
 
 
-def _spread(padded: Tensor) -> Tensor:
-    """Winograd's B^T d B of all 4x4 tiles, two apart, of [H+2,W+2,C] -> [16, H/2 * W/2, C]."""
+def _spread_(out: Tensor, padded: Tensor) -> None:
+    """Winograd's B^T d B of all 4x4 tiles, two apart, of [H+2,W+2,C] -> out [16, H/2 * W/2, C]."""
     height, width, channels = padded.shape[0] - 2, padded.shape[1] - 2, padded.shape[2]
-    out = padded.new_empty(4, 4, height // 2, width // 2, channels)
+    tiles = out.view(4, 4, height // 2, width // 2, channels)
     for i, (row, other, sign) in enumerate(TILE):
         rows = torch.add(padded[row : row + height : 2], padded[other : other + height : 2], alpha=sign)
         for j, (column, second, also) in enumerate(TILE):
             torch.add(rows[:, column : column + width : 2], rows[:, second : second + width : 2], alpha=also,
-                      out=out[i, j])
-    return out.view(16, -1, channels)
-
-
-TILE = ((0, 2, -1), (1, 2, 1), (2, 1, -1), (1, 3, -1))  # each of the four: one value of the tile +- another
+                      out=tiles[i, j])
 
 
 def _collect_(out: Tensor, products: Tensor) -> None:
