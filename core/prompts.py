@@ -32,6 +32,7 @@ class TextBackbone(Protocol):
     """What this file needs of a backbone (`core.backbones.load_backbone`)."""
 
     checksum: str
+    tokenizer_key: str
     device: torch.device
     dtype: torch.dtype
 
@@ -53,8 +54,8 @@ def embed_classes(
     names: one entry per class, used verbatim in the prompts; synonyms as "person|human|man" (blanks around | are
     dropped) or as a sequence of strings: the prompts of all of them are averaged. templates: a key of TEMPLATES or a
     sequence of strings that contain "{}". cache_dir: default $TTD_CACHE, else ~/.cache/ttd; the key holds the
-    backbone's checksum and dtype, so pass use_cache=False for weights that change, as in training. A cache that cannot
-    be read or written is worked without. Raises TTDError for an unknown template set and for empty or non-text names.
+    backbone's checksum, tokenizer and dtype, so pass use_cache=False for weights that change, as in training. A cache
+    that cannot be read or written is worked without. Raises TTDError for an unknown template set and for empty or non-text names.
     """
     patterns = resolve_templates(templates)
     classes = _split_synonyms(names)
@@ -126,7 +127,7 @@ def _cache_file(
     backbone: TextBackbone, classes: list[list[str]], templates: tuple[str, ...], cache_dir: str | Path | None
 ) -> Path | None:
     """Where this question's answer is kept; None when there is no home directory to keep it in."""
-    question = [FORMAT, backbone.checksum, str(backbone.dtype), templates, classes]
+    question = [FORMAT, backbone.checksum, backbone.tokenizer_key, str(backbone.dtype), templates, classes]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()
     folder = cache_dir or os.environ.get("TTD_CACHE")
     if not folder:

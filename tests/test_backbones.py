@@ -1,6 +1,7 @@
 """What every backbone promises: constants from the model's own files, soft masks, checksums, gradients."""
 
 import json
+import shutil
 
 import oracle_tcl
 import pytest
@@ -343,3 +344,12 @@ def test_checksum_under_inference_mode(small_clip):
     with torch.inference_mode():
         inside = load_backbone(f"local-dir:{small_clip}").checksum
     assert inside == load_backbone(f"local-dir:{small_clip}").checksum
+
+
+def test_tokenizer_key_is_of_the_vocabulary_not_of_the_place(small_clip, tmp_path):
+    one = load_backbone(f"local-dir:{small_clip}").tokenizer_key
+    moved = tmp_path / "moved"
+    shutil.copytree(small_clip, moved)
+    assert load_backbone(f"local-dir:{moved}").tokenizer_key == one
+    (moved / "tokenizer.json").write_text("{}")
+    assert load_backbone(f"local-dir:{moved}").tokenizer_key != one

@@ -25,8 +25,8 @@ class FakeBackbone:
 
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, checksum="abc"):
-        self.checksum = checksum
+    def __init__(self, checksum="abc", tokenizer_key="bpe"):
+        self.checksum, self.tokenizer_key = checksum, tokenizer_key
         self.batches = []
 
     def encode_text(self, texts):
@@ -122,6 +122,7 @@ def test_the_second_call_reads_the_disk_and_every_part_of_the_key_counts(tmp_pat
 
     assert encodes() and not encodes()
     assert encodes(FakeBackbone(checksum="with adapter"))
+    assert encodes(FakeBackbone(tokenizer_key="other words"))
     half = FakeBackbone()
     half.dtype = torch.bfloat16
     assert encodes(half)

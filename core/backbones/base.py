@@ -89,6 +89,11 @@ class Backbone(nn.Module):
             self._checksum = (version, digest.hexdigest()[:32])
         return self._checksum[1]
 
+    @property
+    def tokenizer_key(self) -> str:
+        """What decides the token ids of a text: equal weights with another tokenizer give other embeddings."""
+        return getattr(self._tokenizer, "key", "")
+
     def normalize(self, images: Tensor) -> Tensor:
         """[B,3,H,W] float in [0,1], RGB -> the same shape, minus the model's mean, over its std, in its dtype."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():

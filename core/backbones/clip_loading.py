@@ -1,8 +1,10 @@
 """From a name to an open_clip model with its weights: built-in names, local folders, the Hugging Face Hub."""
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -26,6 +28,8 @@ from core.backbones.weights import (
 )
 from core.errors import TTDError
 
+VOCABULARIES = (".json", ".txt", ".gz", ".model")  # files of a model's folder that its tokenizer may be made of
+
 
 def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]:
     """Any arch but TCL (see `load_backbone`) -> its backbone in float32 on the CPU, and its default dense head.
@@ -35,7 +39,7 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     model, name = load_openclip_model(arch, weights)
     own = _own_settings(name)
     mask = float(own.get("mask_scale", CLIP_MASK[0])), float(own.get("mask_bias", CLIP_MASK[1]))
-    backbone = CLIPBackbone(openclip.vision_tower(model, arch), openclip.text_tower(model, arch), tokenizer(name),
+    backbone = CLIPBackbone(openclip.vision_tower(model, arch), openclip.text_tower(model, arch), Tokenizer(name),
                             openclip.preprocess(model), logit_scale=float(model.logit_scale.detach().exp()), mask=mask)
     return backbone, own.get("head") or backbone.visual.readout.default_head
 
@@ -53,16 +57,27 @@ def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[nn.Modul
     return _builtin(arch, weights)
 
 
-def tokenizer(name: str) -> Callable[[list[str]], Tensor]:
+class Tokenizer:
     """open_clip's tokenizer for `name`, made at the first call: some need a download that token ids do not."""
-    made: list[Callable[[list[str]], Tensor]] = []
 
-    def tokenize(texts: list[str]) -> Tensor:
-        if not made:
-            made.append(_make_tokenizer(name))
-        return made[0](texts)
+    def __init__(self, name: str):
+        self._name, self._made = name, None
 
-    return tokenize
+    def __call__(self, texts: list[str]) -> Tensor:
+        if self._made is None:
+            self._made = _make_tokenizer(self._name)
+        return self._made(texts)
+
+    @property
+    def key(self) -> str:
+        """What decides its token ids, without making it: open_clip's version, and the files of a local folder."""
+        parts = [self._name, version("open_clip_torch")]
+        if self._name.startswith("local-dir:"):
+            folder = Path(self._name.removeprefix("local-dir:"))
+            parts[0] = "local-dir"  # the same files elsewhere are the same tokenizer
+            parts += [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+                      for path in sorted(folder.iterdir()) if path.suffix in VOCABULARIES and path.is_file()]
+        return "; ".join(parts)
 
 
 def _make_tokenizer(name: str) -> Callable[[list[str]], Tensor]:

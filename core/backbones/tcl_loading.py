@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from core.backbones import openclip
 from core.backbones import tcl_layout as names
 from core.backbones.base import Preprocess
-from core.backbones.clip_loading import state_dict_of_openai_clip, tokenizer
+from core.backbones.clip_loading import Tokenizer, state_dict_of_openai_clip
 from core.backbones.heads import check_head
 from core.backbones.layers import Block
 from core.backbones.tcl import IMAGENET_MEAN, IMAGENET_STD, Masker, TCLBackbone
@@ -44,7 +44,7 @@ def build_tcl(state: dict[str, Tensor], path: str | Path) -> TCLBackbone:
     model = _clip(state, sizes)
     side = round((sizes.positions - 1) ** 0.5) * sizes.patch
     return TCLBackbone(openclip.vision_tower(model, "TCL"), openclip.text_tower(model, "TCL"), _masker(state, sizes),
-                       tokenizer(OPENAI_MODEL), Preprocess(IMAGENET_MEAN, IMAGENET_STD, side),
+                       Tokenizer(OPENAI_MODEL), Preprocess(IMAGENET_MEAN, IMAGENET_STD, side),
                        mask=_mask_mapping(state, path))
 
 
