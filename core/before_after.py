@@ -72,7 +72,7 @@ def draw_before_after(photo: np.ndarray, caption: str, columns: Sequence[Column]
 def _photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: np.ndarray, caption: str, top: int) -> None:
     """The photo, and the caption below it, with the key of the colours."""
     _write(draw, (MARGIN, top - HEAD + 6), "picture and caption", HEADING, DARK, "la")
-    _write(draw, (MARGIN, top - HEAD + 34), "all that the training knows of a picture", NOTE, GREY, "la")
+    _write(draw, (MARGIN, top - HEAD + 34), "training sees pairs like this one, and no more", NOTE, GREY, "la")
     sheet.paste(_square(Image.fromarray(photo), PHOTO), (MARGIN, top))
     y = top + PHOTO + GAP + 4
     for line in textwrap.wrap(f"“{caption}”", width=34)[:4]:

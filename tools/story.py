@@ -47,6 +47,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Tell it."""
     args = get_args_parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a story is read while it happens, through a pipe too
     start = time.perf_counter()
     print("Text-tag self-distillation: a CLIP learns, from captions alone, to find all that a caption names.\n")
     world = make_world(args)
