@@ -1,0 +1,91 @@
+"""Training as users run it: steps/s, memory, and whether bfloat16 learns what float32 learns.
+
+    python benchmarks/bench_training.py --device cuda                             # ViT-B/16 at 224, batch 64, 100 steps
+    python benchmarks/bench_training.py --model tiny --steps 20 --batch 16        # a CPU, minutes
+    python benchmarks/bench_training.py --quick
+
+The whole trainer runs on pairs of a world made for it (reading, decoding, both towers, loss, AdamW, log), once for each
+number type with the same seed, so the same batches; the loss curves are printed side by side. Weights of models other
+than `tiny` are random: cost and rounding are those of trained ones, the loss is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import common
+from common import run
+
+CURVE = 10  # points of a loss curve that are printed
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     parents=[common.options()])
+    parser.add_argument("--model", default="ViT-B-16", metavar="NAME",
+                        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
+    parser.add_argument("--batch", type=common.positive_int, default=64, help="pairs of a step (default: %(default)s)")
+    parser.add_argument("--steps", type=common.positive_int, default=100, help="of each run (default: %(default)s)")
+    parser.add_argument("--pairs", type=common.positive_int, default=2000, help="made for it (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train in float32 and in bfloat16; print rate, memory and both curves."""
+    args = common.start(get_args_parser(), argv)
+    if args.quick:
+        args.model, args.batch, args.steps, args.pairs = "tiny", 4, 4, 24
+    from core.world.writer import WorldConfig, make_world
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
+        make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=96 if args.model == "tiny" else 224))
+        local = args.model == "tiny" or args.model.startswith("local-dir:")
+        arch = args.model if local else common.random_clip(args.model, root / "model")
+        logs, memory = {}, {}
+        for dtype in ("float32", "bfloat16"):
+            memory[dtype] = common.peak_memory(
+                lambda dtype=dtype: logs.update({dtype: train(arch, dtype, root, args)}), args.device)
+    speed = common.Table("type", "pairs/s", "steps/s", "memory")
+    for dtype, log in logs.items():
+        rate = median(row["pairs_per_s"] for row in log[1:] or log)  # the first row holds the warm-up
+        speed.row(dtype, f"{rate:.1f}", f"{rate / args.batch:.2f}", common.megabytes(memory[dtype]))
+    curves = common.Table("step", *logs, "difference")
+    pairs = list(zip(*logs.values(), strict=True))
+    for one, other in pairs[:: max(1, len(pairs) // CURVE)]:
+        curves.row(one["step"], f"{one['loss']:.4f}", f"{other['loss']:.4f}", f"{abs(one['loss'] - other['loss']):.4f}")
+    common.save(args, [speed, curves])
+    return 0
+
+
+def train(arch: str, dtype: str, root: Path, args: argparse.Namespace) -> list[dict]:
+    """One run from the start by the published loss with a frozen teacher; the rows of its log, one per step."""
+    from core.backbones import load_backbone
+    from core.distill import DistillConfig
+    from core.pair_index import open_pairs
+    from core.ttd_config import TTDConfig
+    from core.ttd_trainer import Trainer
+
+    config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype,
+                       log_every=1, checkpoint_every=args.steps, keep="last", out=str(root / dtype), device=args.device,
+                       distill=DistillConfig(teacher="frozen"))
+    backbone = load_backbone(arch, device=args.device)
+    trainer = Trainer(config, backbone, open_pairs(config.data, config.root))
+    try:
+        trainer.run()
+    finally:
+        trainer.close()
+    lines = (root / dtype / "train_log.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if "loss" in row]
+
+
+if __name__ == "__main__":
+    run(main)
