@@ -78,11 +78,12 @@ def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespac
     """The best threshold of the split of --tune and the scores of this one there."""
     from core.caption_evaluation import best_elsewhere, sweep
     from core.datasets import open_caption_set
-    from core.predictions import find_folder
+    from core.predictions import check_kind, find_folder
 
     other = open_caption_set(data, args.tune_root or args.root)
     if other.root.resolve() == captions.root.resolve():
         raise TTDError(f"--tune: {other.root} is the split that is scored; name a separate one with --tune-root")
+    check_kind(find_folder(args.tune, "results_caption"), captions=True)
     tuning, counts = (sweep(split, place, allow_missing=args.allow_missing, workers=args.workers)
                       for split, place in ((other, find_folder(args.tune, "results_caption")), (captions, folder)))
     report_left_out(tuning[1].line())

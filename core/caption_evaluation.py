@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core.dataset_checks import read_foreground
+from core.dataset_checks import read_values, wrong_foreground
 from core.datasets import CaptionSet
 from core.errors import TTDError
 from core.mask_results import load_scores
-from core.predictions import Problems, in_threads, list_predictions, match, refuse, saved_scores
+from core.predictions import Problems, check_kind, in_threads, list_predictions, match, refuse, saved_scores
 from core.records import Record
 from core.seg_metrics import (
     SegScores,
@@ -60,7 +60,11 @@ class CaptionEvaluation:
 
 def evaluate_captions(captions: CaptionSet, folder: Path, *, allow_missing: bool = False, workers: int = 4,
                       progress: Callable[[int], None] = lambda done: None) -> CaptionEvaluation:
-    """Score FOLDER/ID.png (not 0 = foreground) for every caption with true tags; see `seg_evaluation.evaluate`."""
+    """Score FOLDER/ID.png (0, and 1 or 255 = foreground) for every caption with true tags.
+
+    Errors as `seg_evaluation.evaluate` has them.
+    """
+    check_kind(folder, captions=True)
     records, untagged = _records(captions)
     found = list_predictions(folder)
     common, problems = match(list(records), found, untagged)
@@ -118,15 +122,18 @@ def _score(captions: CaptionSet, pairs: list[tuple[Record, Path]]) -> tuple[dict
     for record, path in pairs:
         truth = captions.truth_mask(record)
         try:
-            prediction = read_foreground(path)
+            values = read_values(path)
         except TTDError as error:
             problems.add("unreadable", f"{record.id}: {str(error).removeprefix(f'{path}: ')}")
             continue
-        if prediction.shape != truth.shape:
-            size, wanted = ("x".join(map(str, mask.shape[::-1])) for mask in (prediction, truth))
+        if wrong := wrong_foreground(values):
+            problems.add("out of range", f"{record.id}: {wrong}")
+            continue
+        if values.shape != truth.shape:
+            size, wanted = ("x".join(map(str, mask.shape[::-1])) for mask in (values, truth))
             problems.add("wrong-sized", f"{record.id}: {size} for {wanted}")
             continue
-        scored[record.id] = foreground_counts(truth, prediction)
+        scored[record.id] = foreground_counts(truth, values != 0)
     return scored, problems
 
 

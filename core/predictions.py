@@ -83,6 +83,16 @@ def data_of(folder: Path) -> str | None:
     return parts[1] if len(parts) > 2 else None
 
 
+def check_kind(folder: Path, captions: bool) -> None:
+    """TTDError when protocol.json says that the masks are of the other kind: of captions, or label maps of classes."""
+    identity = read_protocol(folder).get("identity")
+    keys = identity.keys() if isinstance(identity, dict) else ()
+    if captions and "classes" in keys:
+        raise TTDError(f"{folder}: label maps of classes; score them with evaluate_segmentation.py")
+    if not captions and "tags" in keys:
+        raise TTDError(f"{folder}: masks of captions; score them with evaluate_segmentation_for_text.py")
+
+
 def match(expected: Sequence[str], found: dict[str, Path], unscored: Iterable[str] = ()) -> tuple[list[str], Problems]:
     """Ids that have a prediction, in the order expected, and what is missing or extra.
 

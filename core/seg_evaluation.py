@@ -11,7 +11,7 @@ import numpy as np
 from core.dataset_checks import read_index, read_truth, wrong_labels
 from core.datasets import Dataset, Item
 from core.errors import TTDError
-from core.predictions import Problems, in_threads, list_predictions, match, refuse
+from core.predictions import Problems, check_kind, in_threads, list_predictions, match, refuse
 from core.seg_metrics import SegScores, confusion_matrix, joint_histogram, label_baselines, scores_of
 
 
@@ -41,13 +41,14 @@ def evaluate(dataset: Dataset, folder: Path, *, allow_missing: bool = False, wor
     """Score FOLDER/ID.png against the masks of the set, read by `workers` threads.
 
     Predictions that are missing, extra, unreadable, of another size or with unknown labels are left out and listed
-    in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the set that are wrong, and when
-    nothing can be scored.
+    in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the set that are wrong, for masks of
+    captions, and when nothing can be scored.
     """
     items = {item.id: item for item in dataset.items()}
     with_mask = [name for name, item in items.items() if item.mask is not None]
     if not with_mask:
         raise TTDError(f"{dataset.describe()}: without masks nothing can be scored")
+    check_kind(folder, captions=False)
     found = list_predictions(folder)
     common, problems = match(with_mask, found, items)
 

@@ -335,6 +335,26 @@ def test_wrong_caption_masks(captions, capsys):
     assert "2 scored" in captured.out and "left out" in captured.err
 
 
+@pytest.mark.parametrize(("kept", "out_of_range"), [([0, 1], ""), ([0, 255], ""), ([0, 7, 255], "3: value 7, but"),
+                                                    ([0, 128], "3: value 128, but")])
+def test_values_of_caption_masks(captions, kept, out_of_range):
+    save(captions / "results_caption" / CAPTIONS / "3.png", np.resize(kept, (HEIGHT, WIDTH)).astype(np.uint8))
+    if out_of_range:
+        with pytest.raises(TTDError, match=rf"1 out of range \({out_of_range} a mask of a caption has 0 and 255\)"):
+            evaluate_text(captions)
+    else:
+        assert evaluate_text(captions) == 0
+
+
+def test_the_other_evaluator_is_named(place, captions):
+    (place / "results" / NAME / "protocol.json").write_text(json.dumps({"identity": {"tags": "caption"}}))
+    with pytest.raises(TTDError, match="evaluate_segmentation_for_text.py"):
+        evaluate(place)
+    (captions / "results_caption" / CAPTIONS / "protocol.json").write_text(json.dumps({"identity": {"classes": "x"}}))
+    with pytest.raises(TTDError, match=r"label maps of classes; score them with evaluate_segmentation.py"):
+        evaluate_text(captions)
+
+
 def test_a_caption_that_is_the_whole_picture_is_counted(captions, capsys):
     save(captions / "cc3m_for_evaluation/mask_using_HQ-SAM/0/dog.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
     evaluate_text(captions, "--gallery", "1")
