@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def setup(args: argparse.Namespace) -> Task:
     """The set and its pictures."""
     import hashlib
+    import os
 
     from core.datasets import open_dataset
     from core.mask_maker import MasksFromTags, jobs_of_dataset
@@ -50,7 +51,8 @@ def setup(args: argparse.Namespace) -> Task:
     return Task(dataset.name, dataset.describe(), dataset.rule, dataset.bg, jobs_of_dataset(dataset, args.limit),
                 lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
                 categories={label: label for label in range(dataset.first_label, 255)}, palette=dataset.palette,
-                identity={"classes": hashlib.sha256(labels.encode()).hexdigest()[:16]})
+                identity={"classes": hashlib.sha256(labels.encode()).hexdigest()[:16],
+                          "pictures": os.path.abspath(dataset.images)})
 
 
 if __name__ == "__main__":

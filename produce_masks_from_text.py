@@ -57,23 +57,29 @@ def setup(args: argparse.Namespace) -> Task:
     """The pictures and their captions."""
     from core.mask_maker import jobs_of_records
 
-    name, records = find_records(args.data, args.root)
+    name, place, records = find_records(args.data, args.root)
     jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
     return Task(name, records.description, "threshold", BG, jobs,
                 lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch), {255: 1}, skipped=skipped,
-                identity={"tags": args.tags}, extras={"tags": args.tags if args.tags != "caption" else None})
+                identity={"tags": args.tags, "pictures": place},
+                extras={"tags": args.tags if args.tags != "caption" else None})
 
 
-def find_records(data: str, root: str) -> tuple[str, RecordSet]:
-    """A caption set by name, or any other input of pictures with captions."""
+def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
+    """A caption set by name, or any other input of pictures with captions: its name, where it is, what it holds."""
+    import os
     from pathlib import Path
 
     from core.datasets import CAPTION_NAMES, open_caption_set
     from core.records import open_records
 
-    if data in CAPTION_NAMES or not Path(data).exists():
-        return data, open_caption_set(data, root).records
-    return Path(data).stem, open_records(data)
+    if data in CAPTION_NAMES:
+        captions = open_caption_set(data, root)
+        return data, os.path.abspath(captions.root), captions.records
+    if not Path(data).expanduser().exists() and not set(data) & set("*?[{"):
+        raise TTDError(f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of pictures with "
+                       "captions; check the path")
+    return Path(os.path.abspath(data)).stem, os.path.abspath(os.path.expanduser(data)), open_records(data)
 
 
 def make_masks(tags: str, backbone: Backbone, used: MaskProtocol, batch: int) -> MasksFromText:

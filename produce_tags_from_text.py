@@ -187,10 +187,15 @@ def result_paths(args: argparse.Namespace, backbone: Backbone, protocol: TagProt
 def settings(args: argparse.Namespace, records: RecordSet) -> dict[str, object]:
     """The arguments that decide what is in a result, and how many records there are."""
     names = ("arch", "head", "dtype", "scales", "hflip", "normalize", "stopwords", "batch", "limit")
-    paths = {name: os.path.normpath(value) if value else None
-             for name, value in (("root", args.root), ("weights", args.weights), ("lora", args.lora))}
+    paths = {name: located(value) for name, value in (("root", args.root), ("weights", args.weights),
+                                                      ("lora", args.lora))}
     return {name: getattr(args, name) for name in names} | paths | {"threshold": threshold(args),
                                                                      "records": records.count}
+
+
+def located(path: str | None) -> str | None:
+    """A path as it is called from everywhere: `../set` is another set in another folder, /data/set/ is /data/set."""
+    return path if path is None or path.startswith("hf-hub:") else os.path.abspath(os.path.expanduser(path))
 
 
 def finished_before(args: argparse.Namespace, records: RecordSet) -> list[str]:

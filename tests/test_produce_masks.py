@@ -243,6 +243,41 @@ def test_other_weights_are_refused(capsys, place, tmp_path):
     assert run_here(capsys, place, tmp_path, "--limit", 1, "--overwrite")[0] == 0
 
 
+def test_the_same_pictures_by_another_path_and_others_by_the_same(place, tmp_path, capsys, monkeypatch):
+    """What counts is where the pictures are, not how --data and --root are written."""
+    import shutil
+
+    for name in ("a", "b"):
+        shutil.copytree(place / "set", tmp_path / name)
+    for script, data in (("tags", "set.yaml"), ("text", "captions.jsonl")):
+        def made(folder, data, *options, script=script):
+            monkeypatch.chdir(tmp_path / folder)
+            return run_here(capsys, place, tmp_path / f"out_{script}", "--limit", 1, *options, script=script, data=data)
+
+        assert made("a", data)[0] == 0
+        assert "1 were there already" in made("b", f"../a/{data}", "--root", tmp_path)[1]
+        code, _, said = made("b", data)
+        assert code == 2 and "pictures: " in said and "--overwrite" in said
+
+
+def test_inputs_of_captions_by_pattern(place, tmp_path, capsys, monkeypatch):
+    import io
+    import tarfile
+
+    (tmp_path / "s").mkdir()
+    for i in range(2):
+        with tarfile.open(tmp_path / "s" / f"{i}.tar", "w") as tar:
+            tar.add(place / "set" / "images" / f"p{i}.png", f"k{i}.png")
+            caption = tarfile.TarInfo(f"k{i}.txt")
+            caption.size = 5
+            tar.addfile(caption, io.BytesIO(b"a dog"))
+    monkeypatch.chdir(tmp_path)
+    code, printed, _ = run_here(capsys, place, tmp_path / "out", script="text", data="s/{0..1}.tar")
+    assert code == 0 and "2 webdataset shards" in printed and set(masks(tmp_path / "out")) == {"k0.png", "k1.png"}
+    code, _, said = run_here(capsys, place, tmp_path / "out", script="text", data="nothing")
+    assert code == 2 and "neither CC3M nor World, nor a folder, list or shards" in said
+
+
 def test_unreadable_pictures_are_skipped_listed_and_counted(capsys, place, tmp_path):
     import shutil
 

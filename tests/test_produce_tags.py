@@ -139,6 +139,21 @@ def test_results_of_other_settings_are_refused(arguments, tmp_path, options, nam
     assert script.main([*arguments, "--scorer", "pixel", *options, "--overwrite"]) == 0
 
 
+def test_the_set_is_known_by_its_place(arguments, world, tmp_path, capsys, monkeypatch):
+    """The same folder under another name is the same set; the same name in another folder is not."""
+    import shutil
+
+    line = ["--scorer", "pixel", *arguments[arguments.index("--root") + 2 :], *arguments[: arguments.index("--root")]]
+    root = Path(arguments[arguments.index("--root") + 1])
+    shutil.copytree(root, tmp_path / "elsewhere" / root.name)
+    assert script.main(["--root", str(root), *line]) == 0
+    monkeypatch.chdir(root.parent)
+    assert script.main(["--root", f"{root.name}/", *line]) == 0 and "complete already" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(TTDError, match=r"\(root: "):
+        script.main(["--root", root.name, *line])
+
+
 def test_other_weights_of_the_same_name_are_refused(arguments, tmp_path, small_clip):
     from safetensors.torch import load_file, save_file
 

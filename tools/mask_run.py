@@ -35,7 +35,8 @@ class Task:
     """What a script hands over: the pictures, the set's own background rule, and how a picture becomes a mask.
 
     make(backbone, protocol, batch) gives an object with `make(job, picture, scores)`; identity: what else decides the
-    masks; extras: settings for the folder's name; categories: COCO's category id by pixel value, for rle.json.
+    masks, where the pictures are among it; extras: settings for the folder's name; categories: COCO's category id by
+    pixel value, for rle.json.
     """
 
     name: str
@@ -174,7 +175,7 @@ def open_folder(args: argparse.Namespace, task: Task, backbone: Backbone, used: 
     name = folder_name(args.arch, task.name, used, args.lora is not None, task.rule, extras)
     identity = {**used.as_dict(), "arch": args.arch, "head": backbone.head, "checksum": backbone.checksum,
                 "dtype": args.dtype, "device": backbone.device.type, "batch": args.batch, "data": task.name,
-                "root": os.path.normpath(args.root), **task.identity}
+                **task.identity}
     model = {"arch": backbone.arch, "head": backbone.head, "checksum": backbone.checksum, "patch": backbone.patch,
              "stride": backbone.stride, "mask_scale": backbone.mask_scale, "mask_bias": backbone.mask_bias}
     arguments = {key: value if isinstance(value, (int, float, list, type(None))) else str(value)
