@@ -55,7 +55,8 @@ def embed_classes(
     dropped) or as a sequence of strings: the prompts of all of them are averaged. templates: a key of TEMPLATES or a
     sequence of strings that contain "{}". cache_dir: default $TTD_CACHE, else ~/.cache/ttd; the key holds the
     backbone's checksum, tokenizer and dtype, so pass use_cache=False for weights that change, as in training. A cache
-    that cannot be read or written is worked without. Raises TTDError for an unknown template set and for empty or non-text names.
+    that cannot be read or written is worked without. Raises TTDError for an unknown template set and for empty or
+    non-text names.
     """
     patterns = resolve_templates(templates)
     classes = _split_synonyms(names)
