@@ -40,7 +40,6 @@ class DistillConfig:
 
     distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft mask. A sharpness above
     1 stops pushing cosines that are far enough on the right side of b. tag_weight: lambda.
-    balance: the selected and the rejected words of a caption weigh alike in L_tag, however many they are.
     scorer, norm, threshold (None: Otsu), stopwords (True: function words are never selected): how words are selected.
     contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3 is background.
     refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then back on the grid).
@@ -53,7 +52,6 @@ class DistillConfig:
     distance: str = "mse"
     sharpness: float = 1.0
     tag_weight: float = 1.0
-    balance: bool = False
     scorer: str = "pixel"
     norm: str = "minmax"
     threshold: float | None = None
@@ -239,25 +237,19 @@ def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: t
     """
     maps = similarity_maps(student, texts)
     targets = make_targets(teacher or student, texts, config, logit_scale, images)
-    distill, tag = distillation(maps, targets, texts.valid, config.distance, (config.sharpness * mask[0], mask[1]),
-                                config.balance)
+    distill, tag = distillation(maps, targets, texts.valid, config.distance, (config.sharpness * mask[0], mask[1]))
     anchor = _anchor(student, base, texts, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
     return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor,
                   maps, targets)
 
 
-def distillation(maps: Maps, targets: Targets, valid: Tensor, distance: str, mask: tuple[float, float],
-                 balance: bool = False) -> tuple[Tensor, Tensor]:
-    """L_distill and L_tag: mean over pixels, then over the valid [B,K] words of a caption, then over captions.
-
-    balance: the mean over words is that of two means, over the selected ones and over the rejected ones (if any).
-    """
+def distillation(maps: Maps, targets: Targets, valid: Tensor, distance: str,
+                 mask: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """L_distill and L_tag: mean over pixels, then over the valid [B,K] words of a caption, then over captions."""
     valid = valid.to(maps.words.device)
     used = targets.selected.any(1)  # (B,)
     words = pixel_distance(maps.words, targets.words, distance, mask)  # (B, K)
-    groups = (valid & targets.selected, valid & ~targets.selected) if balance else (valid,)
-    means = torch.stack([(words * group).sum(1) / group.sum(1).clamp(min=1) for group in groups])
-    words = means.sum(0) / torch.stack([group.any(1) for group in groups]).sum(0).clamp(min=1)
+    words = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
     captions = pixel_distance(maps.captions, targets.union, distance, mask)
     return (captions * used).mean(), (words * used).mean()
 

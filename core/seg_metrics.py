@@ -101,15 +101,6 @@ def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> float:
     return float(thresholds[int(np.nanmean(iou[there], axis=0).argmax())])
 
 
-def word_map_iou(maps: np.ndarray, masks: np.ndarray, bg: float) -> np.ndarray:
-    """Word-map IoU of each true tag: soft maps in [0, 1] and masks bool, both [K, H, W] -> [K], NaN for none at all.
-
-    The score of a set is the mean over all (caption, tag) pairs.
-    """
-    counts = [threshold_counts(scores, mask, [bg])[0] for scores, mask in zip(maps, masks, strict=True)]
-    return scores_from_counts(np.stack(counts)).iou if counts else np.zeros(0)
-
-
 def label_baselines(truth: np.ndarray, labels: Sequence[int], names: Sequence[str], background: bool,
                     seed: int = 0) -> dict[str, SegScores]:
     """What needs no model, from the pixels of each label int64 [L]: constants and a random map.

@@ -20,7 +20,6 @@ from core.seg_metrics import (
     scores_from_counts,
     scores_of,
     threshold_counts,
-    word_map_iou,
 )
 
 IGNORED = 255
@@ -196,18 +195,6 @@ def test_best_threshold_is_the_one_a_search_finds():
     assert best_threshold(counts, thresholds) == thresholds[int(np.argmax(means))]
     with pytest.raises(TTDError, match="no map"):
         best_threshold(np.zeros((2, 3, 3), np.int64), thresholds[:3])
-
-
-def test_word_map_iou_by_definition():
-    rng = np.random.default_rng(2)
-    maps, masks = rng.random((5, 8, 9)), rng.random((5, 8, 9)) < 0.3
-    maps[3], masks[4] = 0, False
-    got = word_map_iou(maps, masks, 0.4)
-    for k in range(5):
-        cut = maps[k] > 0.4
-        assert got[k] == (cut & masks[k]).sum() / (cut | masks[k]).sum()
-    assert np.isnan(word_map_iou(np.zeros((1, 2, 2)), np.zeros((1, 2, 2), bool), 0.4)[0])
-    assert word_map_iou(np.zeros((0, 2, 2)), np.zeros((0, 2, 2), bool), 0.4).shape == (0,)
 
 
 # Baselines ----------------------------------------------------------------------------------------------------------
