@@ -77,6 +77,14 @@ def test_word_maps_are_far_better_than_painting_everything(measured, items):
     assert scores.caption_iou > trivial.caption_iou["all foreground"]
 
 
+def test_the_shipped_adapter_is_better_in_all_three_scores(measured, items):
+    adapted = load_backbone("tiny", lora=TINY.parent / "tiny+TTD.safetensors")
+    before, after = measured.at(), measure(adapted, items).at()
+    assert after.content.f1 > before.content.f1 + 0.01
+    assert after.caption_iou > before.caption_iou + 0.03
+    assert after.word_map_iou > before.word_map_iou and after.word_map_iou_minmax > before.word_map_iou_minmax
+
+
 def test_the_mask_mapping_recovers_a_known_one():
     """Cosines of 0.45 on the tag and 0.25 elsewhere, with normal noise: the slope is (m1 - m0) / variance."""
     generator = np.random.default_rng(0)
