@@ -65,8 +65,8 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
     rows, cols = (bilinear(length, length // 8).float().to(args.device) for length in size)
     table = common.Table("growth with survivors", "time", "per class")
     for kept in (1, 2, 5, 10, 20, 40):
-        maps = torch.rand(classes, rows.shape[1], cols.shape[1], device=args.device) * 0.3
-        maps[:kept] += 0.3
+        maps = torch.rand(classes, rows.shape[1], cols.shape[1], device=args.device) * 0.5
+        maps[:kept] += 0.5
         merged, prepared = Merged([Layer(maps, rows, cols)], size), Picture(bench_masks.picture(size), ())
         took = common.measure(lambda m=merged, p=prepared: decide(m, p, used), args)
         table.row(f"{kept} of {classes}", took, common.Time(took.seconds / kept))

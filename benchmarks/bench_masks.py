@@ -30,6 +30,7 @@ from core.errors import TTDError
 TTD = {"scales": (1.0, 0.5, 1.5, 2.0), "hflip": True, "pamr": True}
 SIZE = (480, 640)
 BG = 0.4
+MADE_BG = 0.75  # for `texts`: the picture's own are above it everywhere, the others below
 AGREE = 0.999  # share of pixels
 PICTURES = 3  # with >= 3 classes and < 80 % background
 CANDIDATES = 60  # looked through for them
@@ -198,11 +199,11 @@ def random_tcl():
 
 
 def protocol_of(backbone, args: argparse.Namespace):
-    """Protocol `ttd` with PAMR, resolved."""
+    """Protocol `ttd` with PAMR, resolved, for `texts`."""
     from core.mask_protocol import protocol
 
     views = {**TTD, "scales": (1.0, 0.5)} if args.quick else TTD
-    return protocol("ttd", **views).resolve(backbone.arch, backbone.image_size, "threshold", BG)
+    return protocol("ttd", **views).resolve(backbone.arch, backbone.image_size, "threshold", MADE_BG)
 
 
 def picture(size: tuple[int, int], index: int = 0):

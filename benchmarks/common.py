@@ -15,10 +15,10 @@ Importing it makes `core` and `tools/cli.py` importable and costs no torch.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import platform
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -147,8 +147,8 @@ def in_turns(works: dict[str, Callable[[], object]], args: argparse.Namespace, w
 def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
     """Bytes that `work` needs at its worst beyond what was held before.
 
-    On a GPU by torch's own count. On a CPU the process's resident memory, sampled every millisecond: whole blocks of
-    tens of megabytes come from the system and go back to it, so what earlier calls freed does not hide them.
+    On a GPU by torch's own count. On a CPU what the system counts as this process's highest resident memory, set back
+    before; memory that earlier calls freed is handed back first, so that it does not hide anything.
     """
     import torch
 
@@ -158,30 +158,23 @@ def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() - before
-    before, highest, done = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            highest[0] = max(highest[0], resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        work()
-    finally:
-        done.set()
-        watcher.join()
-    return max(0, highest[0] - before)
+    ctypes.CDLL(None).malloc_trim(0)
+    before = resident()
+    Path("/proc/self/clear_refs").write_text("5")  # 5: the highest becomes the present
+    work()
+    return max(0, _bytes(Path("/proc/self/status"), "VmHWM") - before)
 
 
 def resident() -> int:
     """Bytes of this process in memory now. TTDError where the system does not tell (not Linux)."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        raise TTDError("memory is read from /proc/self/statm, which only Linux has")
-    import resource
+    status = Path("/proc/self/status")
+    if not status.exists():
+        raise TTDError("memory is read from /proc/self, which only Linux has")
+    return _bytes(status, "VmRSS")
 
-    return int(statm.read_text().split()[1]) * resource.getpagesize()
+
+def _bytes(status: Path, name: str) -> int:
+    return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(f"{name}:"))
 
 
 def megabytes(count: int) -> str:

@@ -129,7 +129,7 @@ def test_every_path_gives_the_same(monkeypatch, classes, size):
 def test_blocks_of_classes_are_of_nearly_one_size():
     for classes in range(4, 200):
         lengths = [block.stop - block.start for block in pamr_gather.class_blocks(classes)]
-        assert sum(lengths) == classes and max(lengths) <= 32 and max(lengths) - min(lengths) <= 1
+        assert sum(lengths) == classes and max(lengths) <= 8 and min(lengths) > 3 and max(lengths) - min(lengths) <= 1
 
 
 def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
