@@ -114,7 +114,19 @@ def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head
 
 @torch.no_grad()
 def largest_difference(one: Backbone, other: Backbone) -> float:
-    """Largest absolute difference of pixel and text embeddings, of unit length, on two pictures and four texts."""
+    """Largest absolute difference of pixel and text embeddings, of unit length, on two pictures and four texts.
+
+    In float64, so that what differs is the weights and not the rounding of two ways to multiply; both are float32 again
+    afterwards, to the bit.
+    """
+    one.double(), other.double()
+    try:
+        return _difference(one, other)
+    finally:
+        one.float(), other.float()
+
+
+def _difference(one: Backbone, other: Backbone) -> float:
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, one.image_size, one.image_size + one.patch, generator=draw)
     tokens = torch.randint(one.text.token_embedding.num_embeddings, (4, len(one.text.positional_embedding)),
