@@ -15,6 +15,7 @@ Everything else: docs/training.md
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -285,5 +286,17 @@ def report(outcome: Outcome, config: TTDConfig) -> None:
     print(f"{outcome.adapter}: use it with --arch {config.arch} --lora {outcome.adapter}")
 
 
+def alone_or_at_once(code: object) -> None:
+    """Leave. One process of several leaves at once: threads of a broken group of processes abort an orderly exit."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    run(main)
+    try:
+        run(main)
+    except SystemExit as end:
+        alone_or_at_once(end.code)
