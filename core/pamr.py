@@ -96,7 +96,7 @@ class PAMR(torch.nn.Module):
         out = torch.empty(batch, len(offsets), height, width, device=image.device, memory_format=_order(way))
         pad = max(self.dilations)
         padded = _pad_replicate(image.float(), pad)  # [B,C,H+2p,W+2p]
-        for pictures, _, rows in _blocks(batch, 1, height, width, image.device, values=channels):
+        for pictures, _, rows in _blocks(batch, 1, height, width, image.device, values=2 * channels):
             target = out[pictures, :, rows]
             # In channels-last order writing one neighbour at a time would touch every line 48 times: a planar block.
             block = torch.empty_like(target, memory_format=torch.contiguous_format) if way == "gathered" else target
@@ -109,7 +109,7 @@ class PAMR(torch.nn.Module):
     def refine(self, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Average `mask` [B,N,h,w] `num_iter` times with `weights` [B,K,H,W] of `self.weights` -> [B,N,H,W] float32.
 
-        K = 8 * len(dilations). Holds two padded copies of the masks and nothing larger. Raises TTDError on a mismatch.
+        K = 8 * len(dilations). Holds at most two padded copies of the masks and nothing larger. Raises TTDError on a mismatch.
         """
         _check_pair(weights, mask)
         offsets = neighbour_offsets(self.dilations)
