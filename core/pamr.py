@@ -109,7 +109,7 @@ class PAMR(torch.nn.Module):
     def refine(self, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Average `mask` [B,N,h,w] `num_iter` times with `weights` [B,K,H,W] of `self.weights` -> [B,N,H,W] float32.
 
-        K = 8 * len(dilations). Holds at most two padded copies of the masks and nothing larger. Raises TTDError on a mismatch.
+        K = 8 * len(dilations). Holds two padded copies of the masks at most. Raises TTDError on a mismatch.
         """
         _check_pair(weights, mask)
         offsets = neighbour_offsets(self.dilations)
