@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from core.backbones.base import Backbone
-from core.distill import CollapseMonitor, MapStatistics
+from core.collapse import CollapseMonitor
+from core.distill import MapStatistics
 from core.errors import TTDError
 from core.lora import adapter_parameters, add_adapter, save_adapter
 from core.lora_files import AdapterInfo, read_adapter, write_peft_folder

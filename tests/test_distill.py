@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.collapse import CollapseMonitor
 from core.distill import (
     MAX_WORDS,
-    CollapseMonitor,
     DistillConfig,
     Embedded,
     Maps,

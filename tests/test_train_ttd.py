@@ -241,7 +241,7 @@ def test_nan_stops_and_the_last_good_adapter_stays(config, monkeypatch):
 
 
 def test_collapse_stops_and_names_the_adapter(config, monkeypatch):
-    from core.distill import CollapseMonitor
+    from core.collapse import CollapseMonitor
 
     monkeypatch.setattr(CollapseMonitor, "update", lambda self, new: "all maps alike" if new.selected >= 0 else None)
     with pytest.raises(TTDError, match=r"stopped at step 1: all maps alike.*last.safetensors \(step 0\).*lower --lr"):
