@@ -115,10 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if started_by_torchrun() and local_rank():  # every process finds the same mistake: one of them says so
             return 2
         raise
-    import torch
+    from core.backbones.device import use_threads
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     try:
         with joined(device) as ranks:
             return train(config, device, ranks, args.get("overwrite", False), args.get("reindex", False))

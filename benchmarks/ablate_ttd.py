@@ -1,6 +1,7 @@
 """What each decision of the recipe is worth: one factor at a time, several seeds, all three scores together.
 
     python benchmarks/ablate_ttd.py --config configs/ablation.yaml --update docs/ablation.md      # hours on two cores
+    python benchmarks/ablate_ttd.py --share 0/2 &  python benchmarks/ablate_ttd.py --share 1/2    # the same, side by side
     python benchmarks/ablate_ttd.py --only teacher "learning rate" --seeds 0
     python benchmarks/ablate_ttd.py --only teacher --seeds 0 --steps 10 --limit 40                # seconds: a trial
 
@@ -47,8 +48,19 @@ def get_args_parser() -> argparse.ArgumentParser:
                         help="only the first N training pairs and held-out pictures")
     parser.add_argument("--cells", type=Path, default=Path("runs/ablation/cells.jsonl"), metavar="FILE",
                         help="finished cells (default: %(default)s); running ones lie beside it")
+    parser.add_argument("--share", type=share, metavar="I/N",
+                        help="only the Ith (from 0) of N parts of the cells, no tables: N processes, one thread each, are "
+                             "faster than one with N threads; the same command without it then prints the tables")
     parser.add_argument("--update", type=Path, metavar="PAGE", help="put the tables between the marks of this page")
     return parser
+
+
+def share(text: str) -> tuple[int, int]:
+    """`0/2` -> (0, 2)."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write I/N, 0/2 or 1/2 for two parts")
+    return int(index), int(count)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,8 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.ablation import CellFile, read_grid
 
     changes = {key: value for key, value in (("steps", args.steps), ("limit", args.limit)) if value}
-    ablation = Ablation(read_grid(args.config, changes), CellFile(args.cells), args)
+    ablation = Ablation(read_grid(args.config, changes), CellFile(args.cells, args.share), args)
     ablation.run()
+    if args.share:
+        return 0
     text = f"{ablation.head(argv)}\n\n{ablation.tables()}\n"
     if args.update:
         from tools.doc_table import update
@@ -74,17 +88,17 @@ class Ablation:
 
     def __init__(self, grid: Grid, cells: CellFile, args: argparse.Namespace):
         """Load data and weights once, to know what cells are made of."""
-        import torch
-
         from core.ablation import chosen_factors
         from core.backbones import load_backbone
+        from core.backbones.device import use_threads
         from core.heldout import load_heldout
         from core.pair_index import open_pairs
 
-        self.grid, self.cells, self.seeds, self.folder = grid, cells, args.seeds, args.cells.parent
+        self.grid, self.cells, self.seeds, self.share = grid, cells, args.seeds, args.share or (0, 1)
+        self.folder = args.cells.parent
         self.factors = chosen_factors(grid, args.only)
         base = grid.config({}, args.seeds[0], self.folder)
-        torch.set_num_threads(base.threads or torch.get_num_threads())
+        use_threads(base.threads)
         self.pairs = open_pairs(base.data, base.root, base.pruned, base.limit)
         self.items: list[Item] = load_heldout(grid.heldout, base.limit)
         model = load_backbone(base.arch, weights=base.weights, device=base.device)
@@ -118,7 +132,9 @@ class Ablation:
 
         from core.ttd_trainer import GUARDS
 
-        missing = {key: (label, config) for key, label, config in self.planned() if key not in self.cells.cells}
+        planned = {key: (label, config) for key, label, config in self.planned()}
+        index, count = self.share
+        missing = {key: planned[key] for key in list(planned)[index::count] if key not in self.cells.cells}
         for key, (label, config) in tqdm(missing.items(), unit="cell", file=sys.stderr, disable=None):
             start = time.perf_counter()
             scores, stopped = self.scored(config, label != "untrained")

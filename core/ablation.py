@@ -94,25 +94,38 @@ def untrained_key(config: TTDConfig, data: Mapping[str, str]) -> str:
 
 
 class CellFile:
-    """Finished cells in a JSONL file, one line each, on disk before the next begins; a line cut off is dropped."""
+    """Finished cells in a JSONL file, one line each, on disk before the next begins; a line cut off is dropped.
 
-    def __init__(self, path: Path):
+    share (I, N): written is a file of its own beside `path`, `STEM.I-of-N.jsonl`, so that N processes never write to
+    the same one; read are `path` and all such files.
+    """
+
+    def __init__(self, path: Path, share: tuple[int, int] | None = None):
         """Read what is there. TTDError when it cannot be."""
-        self.path = path
+        self.path = path.with_suffix(f".{share[0]}-of-{share[1]}{path.suffix}") if share else path
+        self.cells: dict[str, dict[str, Any]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TTDError(f"{path.parent}: cannot be made ({error}); name another --cells") from None
+        for other in {*path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"), path} - {self.path}:
+            self._read(other)
+        self._end = self._read(self.path)
+
+    def _read(self, path: Path) -> int:
+        """Take in a file's cells; the end of its last whole line in bytes."""
+        try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
         except (OSError, UnicodeDecodeError) as error:
             raise TTDError(f"{path}: cannot be read ({error}); name another --cells") from None
         whole = text[: text.rfind("\n") + 1]
-        self.cells: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 cell = json.loads(line)
                 self.cells[cell["key"]] = cell
             except (ValueError, KeyError, TypeError):
                 raise TTDError(f"{path}:{number}: no cell of an ablation; name another --cells") from None
-        self._end = len(whole.encode())
+        return len(whole.encode())
 
     def add(self, key: str, cell: Mapping[str, Any]) -> None:
         """Store one. TTDError: disk full."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from core.backbones.device import use_threads
 from core.errors import TTDError
 from core.pretrain_data import batch_indices, load_pairs, random_crops, random_spans, shrink
 from core.pretrain_model import MEAN, STD, build, model_config, save, write_vocabulary
@@ -119,7 +120,7 @@ class Pretrainer:
         import open_clip
 
         self.config, self.log, self.out = config, log, Path(config.out)
-        torch.set_num_threads(config.threads)
+        use_threads(config.threads)
         self.images, texts = load_pairs(Path(config.world))
         words = {w.text.casefold() for text in texts for w in split_words(text)}
         vocab = write_vocabulary(self.out / "bpe.txt.gz", words, config.merges)

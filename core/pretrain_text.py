@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from core.backbones import load_backbone
 from core.backbones.base import Backbone
+from core.backbones.device import use_threads
 from core.errors import TTDError
 from core.pretrain import info_nce
 from core.pretrain_data import batch_indices, load_pairs
@@ -60,7 +61,7 @@ def train_text_tower(config: TextStageConfig, log: Callable[[dict], None] = lamb
     Deterministic, not resumable. `progress` hears of every step, `log` of every 50th. Raises TTDError where there is no
     such model or no training pairs. Returns the folder.
     """
-    torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     seed_everything(config.seed)
     images, texts = load_pairs(Path(config.world))
     backbone = load_backbone(f"local-dir:{config.model}").requires_grad_(False)

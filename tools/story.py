@@ -54,12 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = make_world(args)
     config = recipe(args, world)
 
-    import torch
-
     from core.backbones import load_backbone
+    from core.backbones.device import use_threads
     from core.heldout import load_heldout
 
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    use_threads(config.threads)
     items = load_heldout(world)
     before = score("2/5  scores before", load_backbone(config.arch, device=config.device), items)
     adapter = train(config)
