@@ -1,7 +1,7 @@
 """What each decision of the recipe is worth: one factor at a time, several seeds, all three scores together.
 
     python benchmarks/ablate_ttd.py --config configs/ablation.yaml --update docs/ablation.md      # hours on two cores
-    python benchmarks/ablate_ttd.py --share 0/2 &  python benchmarks/ablate_ttd.py --share 1/2    # the same, side by side
+    python benchmarks/ablate_ttd.py --share 0/2 & python benchmarks/ablate_ttd.py --share 1/2     # side by side
     python benchmarks/ablate_ttd.py --only teacher "learning rate" --seeds 0
     python benchmarks/ablate_ttd.py --only teacher --seeds 0 --steps 10 --limit 40                # seconds: a trial
 
@@ -49,8 +49,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--cells", type=Path, default=Path("runs/ablation/cells.jsonl"), metavar="FILE",
                         help="finished cells (default: %(default)s); running ones lie beside it")
     parser.add_argument("--share", type=share, metavar="I/N",
-                        help="only the Ith (from 0) of N parts of the cells, no tables: N processes, one thread each, are "
-                             "faster than one with N threads; the same command without it then prints the tables")
+                        help="only the Ith (from 0) of N parts of the cells and no tables: for N processes side by "
+                             "side; the same command without it then prints the tables")
     parser.add_argument("--update", type=Path, metavar="PAGE", help="put the tables between the marks of this page")
     return parser
 

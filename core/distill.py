@@ -168,10 +168,11 @@ class Targets:
 
 @torch.no_grad()
 def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, logit_scale: float = 100.0,
-                 images: Tensor | None = None) -> Targets:
+                 images: Tensor | None = None, pamr: PAMR | None = None) -> Targets:
     """Select the words of each caption by the teacher's scores; min-max maps for those, 0 for the others; union.
 
-    images [B,3,H,W], any value range: the batch, for `refine`. TTDError when it is needed and not there.
+    images [B,3,H,W], any value range: the batch, for `refine`. TTDError when it is needed and not there. pamr: as in
+    `ttd_loss`.
     """
     maps = similarity_maps(teacher, texts)
     valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
@@ -179,7 +180,7 @@ def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, log
                          norm=config.norm, threshold=config.threshold, logit_scale=logit_scale)
     words = _minmax(maps.words) * selected[..., None, None]
     if config.refine == "pamr":
-        words = _refined(words, selected, images)
+        words = _refined(words, selected, images, pamr or PAMR())
     words = (0.5 + config.contrast * (words - 0.5)).clamp(0, 1) if config.contrast != 1 else words
     return Targets(words, words.amax(1), selected)
 
@@ -189,13 +190,13 @@ def _minmax(maps: Tensor) -> Tensor:
     return minmax(maps.flatten(-2)).view_as(maps)
 
 
-def _refined(words: Tensor, selected: Tensor, images: Tensor | None) -> Tensor:
+def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR) -> Tensor:
     """The selected maps of words [B,K,h,w] along the edges of images [B,3,H,W]; min-max again, since PAMR averages."""
     if images is None:
         raise TTDError("refine 'pamr' needs the pictures of the batch: pass images")
     order = selected.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(selected.sum(1).max()))]
     few = words.gather(1, order[..., None, None].expand(-1, -1, *words.shape[2:]))  # the selected ones come first
-    fine = PAMR()(images, resize_maps(few, tuple(images.shape[-2:])))
+    fine = pamr(images, resize_maps(few, tuple(images.shape[-2:])))
     back = _minmax(F.adaptive_avg_pool2d(fine, words.shape[-2:])) * selected.gather(1, order)[..., None, None]
     return torch.zeros_like(words).scatter_(1, order[..., None, None].expand_as(back), back.to(words))
 
@@ -222,7 +223,7 @@ class Losses:
 
 def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: tuple[float, float], *,
              teacher: Embedded | None = None, base: Embedded | None = None, logit_scale: float = 100.0,
-             images: Tensor | None = None) -> Losses:
+             images: Tensor | None = None, pamr: PAMR | None = None) -> Losses:
     """The loss of a batch of B captions.
 
     Args:
@@ -230,13 +231,13 @@ def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: t
         teacher: whose maps give targets and selection; None is the student itself (teacher `current`).
         base: the frozen base's embeddings of the same batch, for anchor `frozen`.
         logit_scale: CLIP's temperature, for norm `softmax` and anchor `contrastive`.
-        images: the batch [B,3,H,W], for `refine`.
+        images: the batch [B,3,H,W], for `refine`. pamr: the run's own, which knows how many pictures there will be.
 
     A caption none of whose words is selected counts with 0, so that the mean over the captions of a batch is the mean
     of the means of its equal parts (gradient accumulation, DDP).
     """
     maps = similarity_maps(student, texts)
-    targets = make_targets(teacher or student, texts, config, logit_scale, images)
+    targets = make_targets(teacher or student, texts, config, logit_scale, images, pamr)
     distill, tag = distillation(maps, targets, texts.valid, config.distance, (config.sharpness * mask[0], mask[1]))
     anchor = _anchor(student, base, texts, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
     return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor,

@@ -55,7 +55,7 @@ class MasksFromTags:
     def make(self, job: Job, picture: Picture, scores: bool = False) -> tuple[np.ndarray, Scores | None]:
         """Label map uint8 [H, W] of a picture, and its soft maps with `scores`."""
         merged = merge_views(self._backbone, picture, self._text, self._used, self._batch)
-        index, kept = decide(merged, picture, self._used, scores=scores)
+        index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return self._labels.of(index), kept
 
 
@@ -74,7 +74,7 @@ class MasksFromText:
             return np.zeros(picture.size, np.uint8), nothing if scores else None
         text = encode_texts(self._backbone, texts)
         merged = merge_views(self._backbone, picture, text, self._used, self._batch)
-        index, kept = decide(merged, picture, self._used, scores=scores)
+        index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return np.where(index >= 0, FOREGROUND, 0).astype(np.uint8), kept
 
     def _kept_words(self, caption: str, pixels: np.ndarray) -> list[str]:

@@ -10,12 +10,13 @@ picture ("replicate" padding); x_ic is channel c of the picture:
 alpha depends on the picture alone: compute it once (`weights`), use it for every class, tag set and threshold
 (`refine`). The alpha are positive and sum to 1, so a map never leaves its own [min, max].
 
-Nothing of size classes x 48 x pixels ever exists. `PAMR.path` says which of three ways a sum takes, a choice made
-before it starts, from what is known then; they give the same up to the order of additions:
+Nothing of size classes x 48 x pixels ever exists. `PAMR.path` says which of four ways a sum takes, a choice made
+before it starts, from what is known then; they give the same up to rounding:
 
     shifted    48 shifted multiply-adds on slices of one padded buffer (clamping an index does not care how far outside
                it was, so padding by the largest dilation serves all of them); on any device
     gathered   on a CPU with several classes (`core.pamr_gather`)
+    native     on a CPU with a C compiler, for jobs of many pictures (`core.pamr_native`)
     fused      on CUDA, for jobs of many pictures (`core.pamr_triton`)
 """
 
@@ -27,13 +28,14 @@ from importlib.util import find_spec
 import torch
 import torch.nn.functional as F
 
-from core import pamr_gather
+from core import pamr_gather, pamr_native
 from core.errors import TTDError
 
 Offset = tuple[int, int]
 
 # One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in the cache.
 CPU_BLOCK_VALUES = 2**16
+NATIVE_PICTURES = 32  # from here on half a second of C compiler, once per machine, is less than what it saves
 FUSED_PICTURES = 200  # from here on compiling Triton's kernels (a second or two, once) is less than what it saves
 
 
@@ -48,7 +50,7 @@ class PAMR(torch.nn.Module):
     num_iter: how many times the masks are averaged over their neighbours (0 only resizes). dilations: distances in
     pixels of the neighbours. Works in float32 whatever comes in and returns float32 (a fixed threshold follows, and
     bfloat16 would move pixels across it). Always without gradient, also where the caller has gradients switched on.
-    pictures: of the whole job, for the choice of the path on CUDA.
+    pictures: of the whole job, for the choice of the path: one that must be compiled first is for many.
     """
 
     def __init__(self, num_iter: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24), pictures: int = 1) -> None:
@@ -60,8 +62,10 @@ class PAMR(torch.nn.Module):
         self.pictures = pictures
 
     def path(self, device: torch.device, classes: int) -> str:
-        """`shifted`, `gathered` or `fused`: how maps of so many classes are refined on that device."""
+        """`shifted`, `gathered`, `native` or `fused`: how maps of so many classes are refined on that device."""
         if device.type == "cpu":
+            if self.pictures >= NATIVE_PICTURES and pamr_native.library():
+                return "native"
             return "gathered" if classes >= pamr_gather.MIN_CLASSES else "shifted"
         many = device.type == "cuda" and self.pictures >= FUSED_PICTURES
         return "fused" if many and find_spec("triton") else "shifted"
@@ -92,6 +96,8 @@ class PAMR(torch.nn.Module):
             from core import pamr_triton
 
             return pamr_triton.weights(image.float(), offsets, len(self.dilations))
+        if way == "native":
+            return pamr_native.weights(image.float(), offsets, len(self.dilations))
         batch, channels, height, width = image.shape
         out = torch.empty(batch, len(offsets), height, width, device=image.device, memory_format=_order(way))
         pad = max(self.dilations)
@@ -123,6 +129,8 @@ class PAMR(torch.nn.Module):
             from core import pamr_triton
 
             return pamr_triton.refine(weights, mask, self.num_iter, offsets)
+        if way == "native":
+            return pamr_native.refine(weights, mask, self.num_iter, offsets)
         weights = weights.contiguous(memory_format=_order(way))
         refine = pamr_gather.refine if way == "gathered" else _refine_shifted
         return refine(weights, mask, self.num_iter, max(self.dilations), offsets)

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from core.cache import cache_folder
 from core.errors import TTDError
 from core.templates import TEMPLATES
 
@@ -130,13 +131,8 @@ def _cache_file(
     """Where this question's answer is kept; None when there is no home directory to keep it in."""
     question = [FORMAT, backbone.checksum, backbone.tokenizer_key, str(backbone.dtype), templates, classes]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()
-    folder = cache_dir or os.environ.get("TTD_CACHE")
-    if not folder:
-        try:
-            folder = Path.home() / ".cache" / "ttd"
-        except RuntimeError:
-            return None
-    return Path(folder) / f"text-{key}.npz"
+    folder = cache_dir or cache_folder()
+    return folder and Path(folder) / f"text-{key}.npz"
 
 
 def _load(file: Path, classes: int) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from core.backbones.base import Backbone
 from core.distill import DistillConfig, Embedded, TextBatch, embed, gather_texts, map_statistics, ttd_loss
 from core.lora import adapter_disabled, adapter_parameters, adapter_swapped
+from core.pamr import PAMR
 
 STATISTICS = ("loss", "distill", "tag", "anchor", "spread", "alike", "selected")
 
@@ -31,9 +32,14 @@ class Part:
 class Distiller:
     """A backbone with an adapter, and its teacher. `average` holds the slow average, None for other teachers."""
 
-    def __init__(self, backbone: Backbone, config: DistillConfig, dtype: torch.dtype = torch.float32):
-        """dtype: of the towers' matrix products (autocast); adapter, maps and loss are float32 always."""
+    def __init__(self, backbone: Backbone, config: DistillConfig, dtype: torch.dtype = torch.float32,
+                 pictures: int = 1):
+        """dtype: of the towers' matrix products (autocast); adapter, maps and loss are float32 always.
+
+        pictures: of the whole run, about; how targets are refined follows from it.
+        """
         self.backbone, self.config, self.dtype = backbone, config, dtype
+        self.pamr = PAMR(pictures=pictures)
         self.parameters = adapter_parameters(backbone)
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()} \
             if config.teacher == "ema" else None
@@ -47,7 +53,7 @@ class Distiller:
         scale = self.backbone.logit_scale
         mask = (self.backbone.mask_scale, self.backbone.mask_bias)
         losses = ttd_loss(student, texts, self.config, mask, teacher=teacher, base=base, logit_scale=scale,
-                          images=images)
+                          images=images, pamr=self.pamr)
         alive = map_statistics(losses.maps, losses.targets.selected, texts)
         statistics = torch.stack([alive.spread, alive.alike, alive.selected]).float().cpu()
         parts = torch.stack([losses.total, losses.distill, losses.tag, losses.anchor]).detach()

@@ -102,7 +102,8 @@ class Trainer:
         seed_everything(config.seed)  # A of the adapter is drawn
         add_adapter(backbone, lora_targets(backbone, config.lora.encoders, config.lora.targets), config.lora.rank,
                     config.lora.alpha)
-        self._distiller = Distiller(backbone, config.distill, getattr(torch, config.dtype))
+        self._distiller = Distiller(backbone, config.distill, getattr(torch, config.dtype),
+                                   config.steps * config.batch)
         self._parameters = list(adapter_parameters(backbone).values())
         self._optimizer = torch.optim.AdamW(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
         self._monitor = CollapseMonitor()

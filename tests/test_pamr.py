@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from core import pamr_gather
+from core import pamr_gather, pamr_native
 from core.errors import TTDError
 from core.pamr import PAMR
 
+MANY = 10**6  # pictures of a job that is worth compiling for
 DILATIONS = (1, 2, 4, 8, 12, 24)
+
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 
 
 def _clamped(maps, y, x):
@@ -66,29 +70,32 @@ def _random(seed, *shapes):
 
 @pytest.mark.parametrize("size", [(5, 9), (7, 4), (1, 1), (1, 3), (3, 1), (2, 2), (26, 3)])
 @pytest.mark.parametrize(("channels", "classes"), [(3, 3), (1, 1)])
-def test_equals_the_formula_pixel_by_pixel(size, channels, classes):
+@pytest.mark.parametrize("pictures", [1, MANY])
+def test_equals_the_formula_pixel_by_pixel(size, channels, classes, pictures):
     image, mask = _random(size[0] * 10 + size[1], (1, channels, *size), (1, classes, *size))
     image = (image - 0.45) / 0.225
-    got = PAMR(num_iter=4)(image, mask)
+    got = PAMR(num_iter=4, pictures=pictures)(image, mask)
     assert got.shape == (1, classes, *size) and got.dtype == torch.float32
     torch.testing.assert_close(got[0].double(), _literal_pamr(image[0], mask[0], 4), atol=2e-6, rtol=0)
 
 
-def test_ten_iterations_and_other_dilations_equal_the_formula():
+@pytest.mark.parametrize("pictures", [1, MANY])
+def test_ten_iterations_and_other_dilations_equal_the_formula(pictures):
     image, mask = _random(1, (1, 3, 6, 7), (1, 2, 6, 7))
-    torch.testing.assert_close(PAMR()(image, mask)[0].double(), _literal_pamr(image[0], mask[0], 10), atol=3e-6, rtol=0)
-    other = PAMR(num_iter=3, dilations=(1, 3))(image, mask)[0].double()
+    got = PAMR(pictures=pictures)(image, mask)[0].double()
+    torch.testing.assert_close(got, _literal_pamr(image[0], mask[0], 10), atol=3e-6, rtol=0)
+    other = PAMR(num_iter=3, dilations=(1, 3), pictures=pictures)(image, mask)[0].double()
     torch.testing.assert_close(other, _literal_pamr(image[0], mask[0], 3, (1, 3)), atol=2e-6, rtol=0)
 
 
-def test_flat_regions_and_large_offsets_keep_the_variance_right():
+@pytest.mark.parametrize("pictures", [1, MANY])
+def test_flat_regions_and_large_offsets_keep_the_variance_right(pictures):
     """Values around 1000 with steps of 1/16 (exact in float32): E[x^2] - E[x]^2 would lose all digits here."""
     image, mask = _random(2, (1, 2, 5, 8), (1, 2, 5, 8))
     image = (image * 16).round() / 16 + 1000
     image[:, :, :, :4] = 1000.25
-    torch.testing.assert_close(
-        PAMR(num_iter=2)(image, mask)[0].double(), _literal_pamr(image[0], mask[0], 2), atol=2e-6, rtol=0
-    )
+    got = PAMR(num_iter=2, pictures=pictures)(image, mask)[0].double()
+    torch.testing.assert_close(got, _literal_pamr(image[0], mask[0], 2), atol=2e-6, rtol=0)
 
 
 def test_constant_image_averages_the_neighbours_equally():
@@ -124,6 +131,12 @@ def test_every_path_gives_the_same(monkeypatch, classes, size):
     assert torch.equal(got[1], got[21]) and got[1].is_contiguous()
     monkeypatch.setattr("core.pamr_gather.MIN_CLASSES", 100)
     torch.testing.assert_close(pamr(image, mask), got[1], atol=1e-6, rtol=0)
+    many = PAMR(4, pictures=MANY)
+    torch.testing.assert_close(many(image, mask), got[1], atol=3e-6, rtol=0)  # two roundings of the weights
+    own = many.weights(image)
+    torch.testing.assert_close(own, pamr.weights(image), atol=2e-6, rtol=0)
+    torch.testing.assert_close(pamr.refine(own, mask), many.refine(own, mask), atol=1e-6, rtol=0)
+    assert torch.equal(many.refine(own.clone(memory_format=torch.contiguous_format), mask), many.refine(own, mask))
 
 
 @pytest.mark.parametrize("pixels", [1, 9, 24, 100])
@@ -149,10 +162,50 @@ def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
     monkeypatch.setattr("core.pamr.find_spec", lambda name: name == "triton")
     assert PAMR().path(cuda, 21) == "shifted"
     assert PAMR(pictures=10_000).path(cuda, 21) == PAMR(pictures=10_000).path(cuda, 1) == "fused"
-    assert PAMR(pictures=10_000).path(torch.device("cpu"), 21) == "gathered"
     assert PAMR(pictures=10_000).path(torch.device("mps"), 21) == "shifted"
     monkeypatch.setattr("core.pamr.find_spec", lambda name: None)
     assert PAMR(pictures=10_000).path(cuda, 21) == "shifted"
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """A fresh cache and no kernel loaded; sets the compiler there is."""
+    monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
+    pamr_native.library.cache_clear()
+    yield lambda command: monkeypatch.setenv("CC", command)
+    pamr_native.library.cache_clear()
+
+
+@needs_compiler
+def test_the_native_path_is_for_many_pictures_and_compiled_once(compiler, tmp_path):
+    cpu, calls = torch.device("cpu"), tmp_path / "calls"
+    (counting := tmp_path / "cc").write_text(f'#!/bin/sh\necho >> {calls}\nexec cc "$@"\n')
+    counting.chmod(0o755)
+    compiler(str(counting))
+    assert [PAMR(pictures=n).path(cpu, 21) for n in (1, 31)] == ["gathered"] * 2 and not calls.exists()
+    assert PAMR(pictures=32).path(cpu, 21) == PAMR(pictures=32).path(cpu, 1) == "native"
+    pamr_native.library.cache_clear()  # another process, later
+    assert PAMR(pictures=32).path(cpu, 21) == "native"
+    assert calls.read_text() == "\n" and [file.suffix for file in (tmp_path / "cache").iterdir()] == [".so"]
+
+
+@pytest.mark.parametrize("command", ["/nowhere/cc", "false", "true"])
+def test_without_a_working_compiler_the_plain_path_serves(compiler, command, tmp_path):
+    compiler(command)
+    assert PAMR(pictures=MANY).path(torch.device("cpu"), 21) == "gathered"
+    assert not list(tmp_path.glob("cache/*"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3])
+def test_native_sums_do_not_depend_on_the_threads(threads):
+    image, mask = _random(11, (2, 3, 30, 37), (2, 21, 30, 37))
+    want, before = PAMR(pictures=MANY)(image, mask), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert torch.equal(PAMR(pictures=MANY)(image, mask), want)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

@@ -119,11 +119,14 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
     """Load everything and make the masks of one shard. Raises TTDError, also when memory or disk are full."""
     task = setup(args)
     options = argparse.Namespace(**{**vars(args), "device": shard.device, "gpus": None})
+    from core.pamr import PAMR
+
     if shard.threads:
         import torch
 
         torch.set_num_threads(shard.threads)
     backbone = load_model(options)
+    backbone.pamr = PAMR(pictures=len(task.jobs))
     used = args.protocol.resolve(backbone.arch, backbone.image_size, task.rule, task.bg)
     folder = open_folder(args, task, backbone, used, shard.token)
     try:
@@ -182,6 +185,7 @@ def open_folder(args: argparse.Namespace, task: Task, backbone: Backbone, used: 
                  for key, value in vars(args).items() if key != "protocol"}
     meta = {"name": name, "identity": identity, "protocol": used.as_dict(), "model": model, "arguments": arguments,
             "input": task.description, "pictures": len(task.jobs), "versions": versions(),
+            "pamr_path": backbone.pamr.path(backbone.device, len(task.categories)) if used.pamr else None,
             "weight_files": weight_stamps(args.arch, args.weights, args.lora),
             "command": shlex.join(sys.argv), "started_at": now()}
     return MaskFolder(args.out / name, meta, token, args.overwrite)

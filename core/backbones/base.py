@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         self.image_size, self.patch, self.stride = preprocess.image_size, visual.patch, visual.patch
         self.logit_scale = logit_scale
         self._tokenizer = tokenizer
-        self._pamr = PAMR()
+        self.pamr = PAMR()  # a job of many pictures puts its own here
         # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides thresholds.
         self._mask, self._preprocess = mask, preprocess
         self._checksum: tuple[tuple, str] | None = None

@@ -30,4 +30,4 @@ class CLIPBackbone(Backbone):
         soft = self.soft_mask(self.similarity(self.visual.dense(padded, self.head), text_embeddings))
         soft = resize_maps(soft, padded.shape[-2:])
         soft = soft[..., top : top + images.shape[-2], left : left + images.shape[-1]]
-        return self._pamr(images.to(soft), soft) if pamr else soft
+        return self.pamr(images.to(soft), soft) if pamr else soft

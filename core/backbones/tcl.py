@@ -98,7 +98,7 @@ class TCLBackbone(Backbone):
         soft = self.soft_mask(self.similarity(self.masker(tap, grid), text_embeddings))
         if pamr:
             small = F.interpolate(padded.to(soft), size=soft.shape[-2:], mode="bilinear", align_corners=True)
-            soft = self._pamr(small, soft)
+            soft = self.pamr(small, soft)
         if kp_weight:
             prior = resize_maps(self._knowledge_prior(tap, grid, text_embeddings), soft.shape[-2:])
             soft = kp_weight * prior + (1 - kp_weight) * soft
