@@ -7,13 +7,14 @@
 A step: pictures and texts through both towers, loss, gradients of a LoRA adapter of rank 8 on both encoders. The
 pictures go through the tower as one batch on both sides; the reference encodes every word of every caption by itself at
 full length (77 tokens) and loops over captions, on a slice of the batch ("scaled"). Losses and gradients are compared
-there. Text side = texts alone, forward and backward; "no word twice" is its worst case, captions of made-up words
-that share nothing.
+there. Captions have 9 to 11 words each, so that a slice of them is like the whole. Text side = texts alone, forward
+and backward; "no word twice" is its worst case, captions of made-up words that share nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from core.backbones.base import Backbone
     from core.distill import Losses, TextBatch
 
+WORDS = range(9, 12)  # of a caption
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 
 
@@ -92,13 +94,15 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
     from core.backbones import load_backbone
     from core.lora import add_adapter
     from core.lora_targets import lora_targets
+    from core.words import split_words
     from core.world.sample import make_sample
 
     arch = args.model if args.model == "tiny" or ":" in args.model else common.random_clip(args.model, folder)
     backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
     torch.manual_seed(0)
     add_adapter(backbone, lora_targets(backbone), rank=8, alpha=8.0)
-    samples = [make_sample(0, "train", i, backbone.image_size) for i in range(args.batch)]
+    samples = (make_sample(0, "train", i, backbone.image_size) for i in itertools.count())
+    samples = list(itertools.islice((s for s in samples if len(split_words(s.text)) in WORDS), args.batch))
     pictures = torch.stack([torch.from_numpy(sample.image) for sample in samples])
     return Case(backbone.to(args.device), backbone.normalize(pictures.permute(0, 3, 1, 2).float() / 255),
                 [sample.text for sample in samples])

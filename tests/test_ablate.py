@@ -72,6 +72,15 @@ def test_cells_survive_being_cut_off_anywhere(tmp_path):
         CellFile(path)
 
 
+def test_shares_write_files_of_their_own_and_know_each_others_cells(tmp_path):
+    path, shares = tmp_path / "cells.jsonl", [None, (0, 2), (1, 2)]
+    for share, key in zip(shares, "abc", strict=True):
+        CellFile(path, share).add(key, {"scores": {}})
+    names = ["cells.0-of-2.jsonl", "cells.1-of-2.jsonl", "cells.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    assert all(set(CellFile(path, share).cells) == set("abc") for share in [*shares, (2, 3)])
+
+
 def test_tables_show_mean_and_sample_deviation():
     values = [0.5, 0.6, 0.7]
     assert spread(values) == "60.0 ± 10.0" and spread([0.1234]) == "12.3" and spread([]) == "-"
@@ -140,6 +149,21 @@ def test_the_script_fills_the_page_and_never_runs_a_cell_twice(harness, tmp_path
     monkeypatch.setattr(core.ttd_trainer, "Trainer", None)
     assert harness("--only", "rate") == 0
     assert "| **low** |" in capsys.readouterr().out
+
+
+def test_shares_together_run_every_cell_once(harness, tmp_path, monkeypatch, capsys):
+    import core.ttd_trainer
+
+    for part in ("1/2", "0/2"):
+        assert harness("--only", "rate", "--share", part) == 0
+    assert "| low |" not in capsys.readouterr().out
+    lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("cells.*-of-2.jsonl"))]
+    assert [len(some) for some in lines] == [3, 2] and len({json.loads(line)["key"] for line in sum(lines, [])}) == 5
+    monkeypatch.setattr(core.ttd_trainer, "Trainer", None)
+    assert harness("--only", "rate") == 0 and "| **low** |" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as error:
+        harness("--share", "2/2")
+    assert error.value.code == 2
 
 
 def test_a_run_that_was_stopped_is_scored_and_marked(harness, tmp_path, monkeypatch, capsys):
