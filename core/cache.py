@@ -7,7 +7,7 @@ from pathlib import Path
 def cache_folder() -> Path | None:
     """$TTD_CACHE, else ~/.cache/ttd (it may not exist yet); None when there is no home directory to keep it in."""
     if folder := os.environ.get("TTD_CACHE"):
-        return Path(folder)
+        return Path(folder).expanduser()
     try:
         return Path.home() / ".cache" / "ttd"
     except RuntimeError:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.cache import cache_folder
 from core.errors import TTDError
 from core.records import Item, Packed, Record, RecordSet, Skipped, expand_braces, open_records
 from core.words import split_words
@@ -107,22 +108,29 @@ def open_pairs(data: str, root: str | Path = "../", pruned: Sequence[str] = (), 
 
     pruned, limit: see `Pairs`; `refresh` makes the index anew. TTDError for what is not there or holds no pair.
     """
-    places = [data] if data and Path(data).exists() else [part for part in data.split("+") if part]
-    if not places:
-        raise TTDError("no data named: --data cc3m+cc12m, a folder, a JSONL or shards")
-    parts = [open_index(locate(place, root), refresh, progress) for place in places]
+    parts = [open_index(place, refresh, progress) for place in find_pairs(data, root)]
     return Pairs(parts, [None if name == "none" else name for name in pruned], limit)
 
 
-def locate(name: str, root: str | Path) -> str:
-    """Where one part of --data is: ROOT/NAME/train (where it is not there: ROOT/NAME), else the path itself."""
-    for place in (Path(root) / name / "train", Path(root) / name):
-        if place.is_dir() and not Path(name).is_absolute():
+def find_pairs(data: str, root: str | Path, domain: str = "train") -> list[str]:
+    """Where the parts of `data` = "NAME+NAME" are: ROOT/NAME/DOMAIN, else ROOT/NAME, else the path or pattern itself.
+
+    TTDError when no part is named, and for one that is not there.
+    """
+    parts = [data] if data and Path(data).expanduser().exists() else [part for part in data.split("+") if part]
+    if not parts:
+        raise TTDError("no data named: --data cc3m+cc12m, a folder, a JSONL or shards")
+    return [_find_part(part, Path(root).expanduser(), domain) for part in parts]
+
+
+def _find_part(name: str, root: Path, domain: str) -> str:
+    for place in (root / name / domain, root / name) if not Path(name).is_absolute() else ():
+        if place.is_dir():
             return str(place)
     if Path(name).expanduser().exists() or any(char in name for char in "*?{["):
         return name
-    raise TTDError(f"no training pairs called {name}: neither {Path(root) / name / 'train'} nor {name} is there; pass "
-                   "--root FOLDER, the parent of the sets")
+    raise TTDError(f"no pairs called {name}: neither {root / name / domain} nor {name} is there; pass --root FOLDER, "
+                   "the parent of the sets, or a folder, a JSONL or shards as --data")
 
 
 def open_index(place: str, refresh: bool = False, progress: Callable[[int], None] = lambda done: None) -> PairIndex:
@@ -133,7 +141,10 @@ def open_index(place: str, refresh: bool = False, progress: Callable[[int], None
     """
     records = open_records(place)
     key = json.dumps([FORMAT, _stamps(place), records.description])
-    folder = Path(os.environ.get("TTD_CACHE") or Path.home() / ".cache" / "ttd").expanduser() / "pairs"
+    cache = cache_folder()
+    if cache is None:
+        raise TTDError("there is no home directory for the index of the pairs: set TTD_CACHE to a folder")
+    folder = cache / "pairs"
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
     if refresh or not stem.with_suffix(".npy").is_file():
         try:

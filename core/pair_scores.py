@@ -45,18 +45,6 @@ class Pruning:
         return self.scored - self.dropped
 
 
-def pair_source(data: str, root: str | Path, domain: str) -> str:
-    """Where `data` is: ROOT/DATA/DOMAIN, where that is not there ROOT/DATA, else the path or pattern itself."""
-    places = [Path(root).expanduser() / data / domain, Path(root).expanduser() / data]
-    for place in places if not Path(data).is_absolute() else []:
-        if place.is_dir():
-            return str(place)
-    if Path(data).expanduser().exists() or any(char in data for char in "*?{["):
-        return data
-    raise TTDError(f"no pairs called {data}: neither {places[0]} nor {data} is there; pass --root FOLDER, the parent "
-                   "of the sets, or a folder, a JSONL or shards as --data")
-
-
 def pair_label(source: str) -> str:
     """The last two parts of a source's path as part of a file's name: `../cc3m/train` -> `cc3m_train`."""
     label = "_".join(Path(os.path.abspath(Path(source).expanduser())).parts[-2:])

@@ -13,7 +13,8 @@ from PIL import Image
 from core.backbones import load_backbone
 from core.errors import TTDError
 from core.images import resized_tensor
-from core.pair_scores import pair_label, pair_source, score_pairs
+from core.pair_index import find_pairs
+from core.pair_scores import pair_label, score_pairs
 from core.scoring import prepare
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -110,10 +111,10 @@ def test_other_settings_are_not_mixed_in(pairs, small_clip):
 
 def test_where_data_is(pairs):
     train = pairs / "cc3m" / "train"
-    assert pair_source("cc3m", pairs, "train") == str(train)
-    assert pair_source("cc3m/train", pairs, "train") == str(train)
-    assert pair_source(str(train), "elsewhere", "train") == str(train)
-    assert pair_source("s/{00..03}.tar", pairs, "train") == "s/{00..03}.tar"
+    assert find_pairs("cc3m", pairs, "train") == [str(train)]
+    assert find_pairs("cc3m/train", pairs, "elsewhere") == [str(train)]
+    assert find_pairs(f"{train}+cc3m", pairs) == [str(train)] * 2
+    assert find_pairs("s/{00..03}.tar", pairs, "train") == ["s/{00..03}.tar"]
     with pytest.raises(TTDError, match="no pairs called cc12m"):
-        pair_source("cc12m", pairs, "train")
+        find_pairs("cc12m", pairs, "train")
     assert pair_label(str(train)) == "cc3m_train" and "/" not in pair_label("s/*.tar")

@@ -367,7 +367,7 @@ def test_the_published_command_runs_as_it_stands(tmp_path, monkeypatch):
 @pytest.mark.parametrize("options, said", [
     (["--set", "lr"], "write KEY=VALUE"),
     (["--set", "distill.nonsense=1"], "unknown setting nonsense"),
-    (["--data", "nowhere"], "no training pairs called nowhere"),
+    (["--data", "nowhere"], "no pairs called nowhere"),
     (["--gpus", "0", "1"], "torchrun --nproc_per_node 2"),
     (["--eval-root", "nowhere"], "nowhere"),
     (["--pruned", "none.txt"], "pruned list cannot be read"),

@@ -98,7 +98,7 @@ def test_one_process_that_fails_ends_all_with_one_line(settings, tmp_path):
     assert said.count("other pairs or base weights") == 1 and "Traceback" not in said, said
     results = launch(settings, tmp_path / "run", 2, each={1: ["--data", "nowhere"]})
     said = "".join(error for *_, error in results)
-    assert [code for code, *_ in results] == [2, 2] and said.count("no training pairs called nowhere") == 1
+    assert [code for code, *_ in results] == [2, 2] and said.count("no pairs called nowhere") == 1
     results = launch(settings, tmp_path / "run", 2, "--lr", "fast")
     assert {code for code, *_ in results} == {2}
 

@@ -55,10 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score_files(args: argparse.Namespace) -> list[Path]:
     """The score file of every set that --data names."""
-    from core.pair_scores import find_scores, pair_label, pair_source
+    from core.pair_index import find_pairs
+    from core.pair_scores import find_scores, pair_label
 
-    parts = [args.data] if Path(args.data).exists() else [part for part in args.data.split("+") if part]
-    return [find_scores(args.out, pair_label(pair_source(part, args.root, args.domain)), args.arch) for part in parts]
+    places = find_pairs(args.data, args.root, args.domain)
+    return [find_scores(args.out, pair_label(place), args.arch) for place in places]
 
 
 if __name__ == "__main__":

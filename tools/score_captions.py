@@ -60,11 +60,10 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score the pairs of every set; what is complete already is left alone."""
     args = get_args_parser().parse_args(argv)
-    from core.pair_scores import pair_source
+    from core.pair_index import find_pairs
     from core.records import open_records
 
-    parts = [args.data] if Path(args.data).exists() else [part for part in args.data.split("+") if part]
-    sets = {place: open_records(place) for place in (pair_source(part, args.root, args.domain) for part in parts)}
+    sets = {place: open_records(place) for place in find_pairs(args.data, args.root, args.domain)}
     for records in sets.values():
         print(records.description)
     backbone = load_model(args)
