@@ -22,8 +22,11 @@ before it starts, from what is known then; they give the same up to rounding:
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +38,9 @@ Offset = tuple[int, int]
 
 # One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in the cache.
 CPU_BLOCK_VALUES = 2**16
-NATIVE_PICTURES = 32  # from here on half a second of C compiler, once per machine, is less than what it saves
-FUSED_PICTURES = 200  # from here on compiling Triton's kernels (a second or two, once) is less than what it saves
+# By device: the path that is compiled first, and from how many pictures on that costs less than it saves (half a second
+# of a C compiler, once per machine; a second or two of Triton's).
+COMPILED = {"cpu": ("native", 32), "cuda": ("fused", 200)}
 
 
 def neighbour_offsets(dilations: Sequence[int]) -> list[Offset]:
@@ -63,12 +67,10 @@ class PAMR(torch.nn.Module):
 
     def path(self, device: torch.device, classes: int) -> str:
         """`shifted`, `gathered`, `native` or `fused`: how maps of so many classes are refined on that device."""
-        if device.type == "cpu":
-            if self.pictures >= NATIVE_PICTURES and pamr_native.library():
-                return "native"
-            return "gathered" if classes >= pamr_gather.MIN_CLASSES else "shifted"
-        many = device.type == "cuda" and self.pictures >= FUSED_PICTURES
-        return "fused" if many and find_spec("triton") else "shifted"
+        way, least = COMPILED.get(device.type, ("shifted", 0))
+        if least and self.pictures >= least and _works(way, device):
+            return way
+        return "gathered" if device.type == "cpu" and classes >= pamr_gather.MIN_CLASSES else "shifted"
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -92,12 +94,8 @@ class PAMR(torch.nn.Module):
         if image.shape[1] == 0:
             raise TTDError("PAMR's image has no channels: pass [B,C,H,W] with C >= 1")
         offsets, way = neighbour_offsets(self.dilations), self.path(image.device, classes)
-        if way == "fused":
-            from core import pamr_triton
-
-            return pamr_triton.weights(image.float(), offsets, len(self.dilations))
-        if way == "native":
-            return pamr_native.weights(image.float(), offsets, len(self.dilations))
+        if kernels := _kernels(way):
+            return kernels.weights(image.float(), offsets, len(self.dilations))
         batch, channels, height, width = image.shape
         out = torch.empty(batch, len(offsets), height, width, device=image.device, memory_format=_order(way))
         pad = max(self.dilations)
@@ -125,15 +123,44 @@ class PAMR(torch.nn.Module):
         if self.num_iter == 0 or mask.numel() == 0:
             return mask.clone()
         way = self.path(mask.device, mask.shape[1])
-        if way == "fused":
-            from core import pamr_triton
-
-            return pamr_triton.refine(weights, mask, self.num_iter, offsets)
-        if way == "native":
-            return pamr_native.refine(weights, mask, self.num_iter, offsets)
+        if kernels := _kernels(way):
+            return kernels.refine(weights, mask, self.num_iter, offsets)
         weights = weights.contiguous(memory_format=_order(way))
         refine = pamr_gather.refine if way == "gathered" else _refine_shifted
         return refine(weights, mask, self.num_iter, max(self.dilations), offsets)
+
+
+def _kernels(way: str) -> ModuleType | None:
+    """The module of a compiled path; None for the others."""
+    if way == "native":
+        return pamr_native
+    if way == "fused":
+        from core import pamr_triton  # imports triton
+
+        return pamr_triton
+    return None
+
+
+@functools.cache
+def _works(way: str, device: torch.device) -> bool:
+    """Whether a compiled path can be had here and gives what the plain one gives: asked once, on two small pictures.
+
+    Compilers and drivers fail in many ways, and a job must not: what goes wrong is said as a warning.
+    """
+    if not (pamr_native.library() if way == "native" else find_spec("triton")):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    image, mask = (torch.rand(2, n, 30, 37, generator=generator).to(device) for n in (3, 5))
+    plain = PAMR(num_iter=2)
+    try:
+        alpha = _kernels(way).weights(image, neighbour_offsets(plain.dilations), len(plain.dilations))
+        found = _kernels(way).refine(alpha, mask, plain.num_iter, neighbour_offsets(plain.dilations))
+        problem = "" if torch.allclose(found, plain(image, mask), atol=1e-4, rtol=0) else "its result is wrong"
+    except Exception as error:
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+    if problem:
+        warnings.warn(f"PAMR's {way} kernel does not work here ({problem}); the plain path serves", stacklevel=3)
+    return not problem
 
 
 def _order(way: str) -> torch.memory_format:

@@ -12,7 +12,7 @@ import torch
 
 from core import pamr_gather, pamr_native
 from core.errors import TTDError
-from core.pamr import PAMR
+from core.pamr import PAMR, _works
 
 MANY = 10**6  # pictures of a job that is worth compiling for
 DILATIONS = (1, 2, 4, 8, 12, 24)
@@ -159,11 +159,11 @@ def test_blocks_of_classes_are_of_nearly_one_size():
 def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
     """The choice needs no GPU: a kernel's compilation must not cost a small job more than it saves."""
     cuda = torch.device("cuda")
-    monkeypatch.setattr("core.pamr.find_spec", lambda name: name == "triton")
+    monkeypatch.setattr("core.pamr._works", lambda way, device: way == "fused")
     assert PAMR().path(cuda, 21) == "shifted"
     assert PAMR(pictures=10_000).path(cuda, 21) == PAMR(pictures=10_000).path(cuda, 1) == "fused"
     assert PAMR(pictures=10_000).path(torch.device("mps"), 21) == "shifted"
-    monkeypatch.setattr("core.pamr.find_spec", lambda name: None)
+    monkeypatch.setattr("core.pamr._works", lambda way, device: False)
     assert PAMR(pictures=10_000).path(cuda, 21) == "shifted"
 
 
@@ -171,9 +171,10 @@ def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
 def compiler(monkeypatch, tmp_path):
     """A fresh cache and no kernel loaded; sets the compiler there is."""
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
-    pamr_native.library.cache_clear()
+    forget = [pamr_native.library.cache_clear, _works.cache_clear]
+    [call() for call in forget]
     yield lambda command: monkeypatch.setenv("CC", command)
-    pamr_native.library.cache_clear()
+    [call() for call in forget]
 
 
 @needs_compiler
@@ -184,7 +185,7 @@ def test_the_native_path_is_for_many_pictures_and_compiled_once(compiler, tmp_pa
     compiler(str(counting))
     assert [PAMR(pictures=n).path(cpu, 21) for n in (1, 31)] == ["gathered"] * 2 and not calls.exists()
     assert PAMR(pictures=32).path(cpu, 21) == PAMR(pictures=32).path(cpu, 1) == "native"
-    pamr_native.library.cache_clear()  # another process, later
+    pamr_native.library.cache_clear(), _works.cache_clear()  # another process, later
     assert PAMR(pictures=32).path(cpu, 21) == "native"
     assert calls.read_text() == "\n" and [file.suffix for file in (tmp_path / "cache").iterdir()] == [".so"]
 
@@ -194,6 +195,23 @@ def test_without_a_working_compiler_the_plain_path_serves(compiler, command, tmp
     compiler(command)
     assert PAMR(pictures=MANY).path(torch.device("cpu"), 21) == "gathered"
     assert not list(tmp_path.glob("cache/*"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("wrong", ["result", "error"])
+def test_a_kernel_that_does_not_work_is_not_used(compiler, monkeypatch, wrong):
+    refine = pamr_native.refine
+
+    def broken(*args):
+        if wrong == "error":
+            raise RuntimeError("no such\ninstruction")
+        return refine(*args) + 1e-3
+
+    monkeypatch.setattr(pamr_native, "refine", broken)
+    image, mask = _random(12, (1, 3, 8, 9), (1, 5, 8, 9))
+    with pytest.warns(UserWarning, match=r"native kernel does not work.*(is wrong|no such instruction)"):
+        got = PAMR(pictures=MANY)(image, mask)
+    assert torch.equal(got, PAMR()(image, mask)) and PAMR(pictures=MANY).path(image.device, 5) == "gathered"
 
 
 @needs_compiler
