@@ -1,7 +1,8 @@
 # docker build -t ttd . && docker run --rm --gpus all -v "$PWD/out:/ttd/out" ttd make demo
 FROM pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime
 
-RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+# gcc: PAMR's kernel for the CPU is compiled at first use.
+RUN apt-get update && apt-get install -y --no-install-recommends make gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /ttd
 COPY . .

@@ -5,17 +5,20 @@
     python benchmarks/bench_training.py --quick
 
 The whole trainer runs on pairs of a world made for it (reading, decoding, both towers, loss, AdamW, log), once for each
-number type with the same seed, so the same batches; the loss curves are printed side by side. Weights of models other
-than `tiny` are random: cost and rounding are those of trained ones, the loss is not.
+number type with the same seed, so the same batches; the loss curves are printed side by side. On a CPU once more with
+the subnormal numbers that `use_threads` does away with. Every run has a process of its own. Weights of models other
+than `tiny` are random: cost and rounding are those of trained ones, the loss and its subnormal gradients are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -50,23 +53,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=96 if args.model == "tiny" else 224))
         local = args.model == "tiny" or args.model.startswith("local-dir:")
         arch = args.model if local else common.random_clip(args.model, root / "model")
+        cases = {"float32": ("float32", True), "bfloat16": ("bfloat16", True)}
+        if not args.device.startswith("cuda"):
+            cases = {"float32, subnormal numbers kept": ("float32", False), **cases}
         logs, memory = {}, {}
-        for dtype in ("float32", "bfloat16"):
-            memory[dtype] = common.peak_memory(
-                lambda dtype=dtype: logs.update({dtype: train(arch, dtype, root, args)}), args.device)
-    speed = common.Table("type", "pairs/s", "steps/s", "memory")
-    for dtype, log in logs.items():
+        for name, case in cases.items():
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                logs[name], memory[name] = pool.submit(measured, arch, *case, root, args).result()
+    speed = common.Table("type", "pairs/s", "ratio", "steps/s", "memory")
+    first = None
+    for name, log in logs.items():
         rate = median(row["pairs_per_s"] for row in log[1:] or log)  # the first row holds the warm-up
-        speed.row(dtype, f"{rate:.1f}", f"{rate / args.batch:.2f}", common.megabytes(memory[dtype]))
-    curves = common.Table("step", *logs, "difference")
-    pairs = list(zip(*logs.values(), strict=True))
+        first = first or rate
+        speed.row(name, f"{rate:.1f}", f"{rate / first:.2f}x", f"{rate / args.batch:.2f}",
+                  common.megabytes(memory[name]))
+    curves = common.Table("step", "float32", "bfloat16", "difference")
+    pairs = list(zip(logs["float32"], logs["bfloat16"], strict=True))
     for one, other in pairs[:: max(1, len(pairs) // CURVE)]:
         curves.row(one["step"], f"{one['loss']:.4f}", f"{other['loss']:.4f}", f"{abs(one['loss'] - other['loss']):.4f}")
     common.save(args, [speed, curves])
     return 0
 
 
-def train(arch: str, dtype: str, root: Path, args: argparse.Namespace) -> list[dict]:
+def measured(arch: str, dtype: str, flush: bool, root: Path, args: argparse.Namespace) -> tuple[list[dict], int]:
+    """`train` in this process, which is its own; the log, and bytes at the peak."""
+    import torch
+
+    from core.backbones.device import use_threads
+
+    if flush:
+        use_threads(args.threads)
+    elif args.threads:
+        torch.set_num_threads(args.threads)
+    log = []
+    memory = common.peak_memory(lambda: log.extend(train(arch, dtype, root / str(flush), root, args)), args.device)
+    return log, memory
+
+
+def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace) -> list[dict]:
     """One run from the start by the published loss with a frozen teacher; the rows of its log, one per step."""
     from core.backbones import load_backbone
     from core.distill import DistillConfig
@@ -75,7 +99,7 @@ def train(arch: str, dtype: str, root: Path, args: argparse.Namespace) -> list[d
     from core.ttd_trainer import Trainer
 
     config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype,
-                       log_every=1, checkpoint_every=args.steps, keep="last", out=str(root / dtype), device=args.device,
+                       log_every=1, checkpoint_every=args.steps, keep="last", out=str(out / dtype), device=args.device,
                        distill=DistillConfig(teacher="frozen"))
     backbone = load_backbone(arch, device=args.device)
     trainer = Trainer(config, backbone, open_pairs(config.data, config.root))
@@ -83,7 +107,7 @@ def train(arch: str, dtype: str, root: Path, args: argparse.Namespace) -> list[d
         trainer.run()
     finally:
         trainer.close()
-    lines = (root / dtype / "train_log.jsonl").read_text().splitlines()
+    lines = (out / dtype / "train_log.jsonl").read_text().splitlines()
     return [row for row in map(json.loads, lines) if "loss" in row]
 
 
