@@ -31,6 +31,7 @@ DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
 REFINES = ("none", "pamr")
+SELECTORS = (*SCORERS, "pixel+image")
 MAX_WORDS = 64  # of one caption: longer ones are no captions, and every map of a batch is held at once
 
 
@@ -41,6 +42,8 @@ class DistillConfig:
     distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft mask. A sharpness above
     1 stops pushing cosines that are far enough on the right side of b. tag_weight: lambda.
     scorer, norm, threshold (None: Otsu), stopwords (True: function words are never selected): how words are selected.
+    Beside the scorers of core.scoring there is `pixel+image`, the mean of both cosines: what the nearest pixel and the
+    whole picture get wrong are different words, so together they teach each other.
     contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3 is background.
     refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then back on the grid).
     teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow average's (`ema`, whose
@@ -64,7 +67,7 @@ class DistillConfig:
     anchor_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, served in (("distance", DISTANCES), ("scorer", SCORERS), ("norm", NORMS), ("teacher", TEACHERS),
+        for name, served in (("distance", DISTANCES), ("scorer", SELECTORS), ("norm", NORMS), ("teacher", TEACHERS),
                              ("anchor", ANCHORS), ("refine", REFINES)):
             if getattr(self, name) not in served:
                 raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
@@ -82,7 +85,7 @@ class DistillConfig:
     @property
     def needs_pooled(self) -> bool:
         """Whether the pooled image embedding takes part."""
-        return self.scorer == "image" or self.anchor == "contrastive"
+        return "image" in self.scorer or self.anchor == "contrastive"
 
 
 @dataclass(frozen=True)
@@ -202,9 +205,11 @@ def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR)
 
 
 def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Tensor:
-    """Raw scores of the words [B,K]: nearest pixel, whole picture, or whole caption."""
+    """Raw scores of the words [B,K]: nearest pixel, whole picture, both, or whole caption."""
     if scorer == "pixel":
         return maps.words.flatten(2).amax(2)
+    if scorer == "pixel+image":
+        return (_scores(embedded, maps, texts, "pixel") + _scores(embedded, maps, texts, "image")) / 2
     against = embedded.pooled if scorer == "image" else embedded.captions
     return torch.einsum("bkd,bd->bk", embedded.words[texts.index.to(embedded.words.device)], against)
 

@@ -112,11 +112,14 @@ def test_targets_are_minmax_maps_zeros_and_their_union():
     torch.testing.assert_close(targets.union[0, 0], torch.tensor([0, 1.0]).double())
 
 
-@pytest.mark.parametrize("scorer, rows", [("image", "pooled"), ("text", "captions")])
+@pytest.mark.parametrize("scorer, rows", [("image", "pooled"), ("text", "captions"), ("pixel+image", "pooled")])
 def test_other_scorers_select_by_their_own_scores(scorer, rows):
     texts = gather_texts(["one two three four five"])
     teacher = random_embedded(texts, seed=3)
     scores = (teacher.words @ getattr(teacher, rows)[0]).numpy()
+    if scorer == "pixel+image":
+        nearest = np.einsum("kd,dhw->khw", teacher.words.numpy(), teacher.pixels[0].numpy()).max((1, 2))
+        scores = (scores + nearest) / 2
     norm = (scores - scores.min()) / np.ptp(scores)
     targets = make_targets(teacher, texts, DistillConfig(scorer=scorer, threshold=0.5))
     assert targets.selected[0].tolist() == (norm >= 0.5).tolist()
