@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     jobs = plan_jobs(args)
     _make_folder(args.out)
-    predictor = make_predictor(args)
+    predictor = make_predictor(args, len(jobs))
     print(_headline(predictor))
     failed = 0
     for job in _progress(jobs):
@@ -146,14 +146,14 @@ def _make_folder(out: Path) -> None:
         raise TTDError(f"--out {out}: cannot make this folder ({error.strerror}); name another one") from None
 
 
-def make_predictor(args: argparse.Namespace) -> Predictor:
+def make_predictor(args: argparse.Namespace, pictures: int) -> Predictor:
     """The model and how it looks at pictures. Raises TTDError for --pamr with --crf, --crf without pydensecrf2."""
     if args.pamr and args.crf:
         raise TTDError("--pamr and --crf both refine the maps: give one of them")
     from core.predictor import Predictor
 
     refine = "pamr" if args.pamr else "crf" if args.crf else None
-    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine)
+    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine, pictures)
 
 
 def _headline(predictor: Predictor) -> str:

@@ -127,20 +127,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings(args: dict[str, Any]) -> TTDConfig:
     """The settings of --config (or the model's own recipe), of --set and of the flags; the later win."""
-    import yaml
-
     from core.ttd_config import load_config, merge, read_yaml
 
-    own = RECIPES.get(args.get("arch", "tiny"))
+    chosen = dict(setting(item) for item in args.get("set", ()))
+    own = RECIPES.get(args.get("arch") or str(chosen.get("arch", "tiny")))
     path = args.get("config") or (CONFIGS / own if own else None)
-    chosen = {}
-    for item in args.get("set", ()):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise TTDError(f"--set {item}: write KEY=VALUE")
-        chosen[key] = yaml.safe_load(value)
     flags = {key: value for key, value in args.items() if key not in ("config", "set", "overwrite", "reindex", "gpus")}
     return load_config(merge(read_yaml(path) if path else {}, chosen, flags), str(path or "settings"))
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` of --set, the value as YAML reads it."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise TTDError(f"--set {text}: write KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise TTDError(f"--set {text}: {value} is no value that YAML can read") from None
 
 
 def place(device: str | None, gpus: list[str] | None) -> str:
@@ -158,11 +164,11 @@ def place(device: str | None, gpus: list[str] | None) -> str:
         return str(resolve_device(choose_device(device, numbers[0] if numbers else None)))
     if device == "cpu" or not torch.cuda.is_available():
         return "cpu"
-    own = local_rank()
-    if own >= (len(numbers) or torch.cuda.device_count()):
-        raise TTDError(f"process {own} has no GPU of its own: {len(numbers) or torch.cuda.device_count()} for more "
-                       "processes than that; lower --nproc_per_node")
-    return f"cuda:{numbers[own] if numbers else own}"
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))
+    there = numbers or [str(number) for number in range(torch.cuda.device_count())]
+    if count > len(there):
+        raise TTDError(f"{count} processes on this machine for {len(there)} GPUs: lower --nproc_per_node")
+    return str(resolve_device(choose_device(None, there[local_rank()])))
 
 
 def train(config: TTDConfig, device: str, ranks: Ranks, overwrite: bool, reindex: bool) -> int:

@@ -57,18 +57,20 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
 
     from core.inference import Layer, Merged, Picture
     from core.mask_decision import decide
+    from core.pamr import PAMR
     from core.windows import bilinear
 
     size, classes = (SMALL, 40) if args.quick else (bench_masks.SIZE, 171)
     backbone = bench_masks.tiny(args.device, "float32")
     used = bench_masks.protocol_of(backbone, args)
     rows, cols = (bilinear(length, length // 8).float().to(args.device) for length in size)
+    pamr = PAMR(pictures=bench_masks.MANY)
     table = common.Table("growth with survivors", "time", "per class")
     for kept in (1, 2, 5, 10, 20, 40):
         maps = torch.rand(classes, rows.shape[1], cols.shape[1], device=args.device) * 0.5
         maps[:kept] += 0.5
         merged, prepared = Merged([Layer(maps, rows, cols)], size), Picture(bench_masks.picture(size), ())
-        took = common.measure(lambda m=merged, p=prepared: decide(m, p, used), args)
+        took = common.measure(lambda m=merged, p=prepared: decide(m, p, used, pamr=pamr), args)
         table.row(f"{kept} of {classes}", took, common.Time(took.seconds / kept))
     return table
 

@@ -18,6 +18,7 @@ import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import common
@@ -33,6 +34,7 @@ BG = 0.4
 MADE_BG = 0.75  # for `texts`: the picture's own are above it everywhere, the others below
 AGREE = 0.999  # share of pixels
 PICTURES = 3  # with >= 3 classes and 5 to 80 % background
+MANY = 10**6  # pictures of a job that is worth compiling PAMR for
 CANDIDATES = 20  # looked through for them
 
 
@@ -118,6 +120,8 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
                 if dtype == args.dtype and kept < n:
                     goals.append(common.goal(f"masks, {name}, {n} classes, {dtype}, {ours}", least, literal[n][0],
                                              total))
+                    goals += busy_goal(f"{name}, {n} classes", partial(whole, backbone, encode, pixels, text, used),
+                                       args)
         del backbone.encode_pixels
     print(work_done(backbone, encode), flush=True)
     return table, goals
@@ -146,14 +150,33 @@ def fast_time(backbone, prepared, text, used, encode: Sampled) -> tuple[common.T
     """Our path: whole time; that of towers, maps, and resizing with PAMR; and how many classes were refined."""
     from core.inference import merge_views
     from core.mask_decision import decide
+    from core.pamr import PAMR
 
     encode.reset()
     merged = []
     views = common.once(lambda: merged.append(merge_views(backbone, prepared, text, used)))
-    rest = common.once(lambda: decide(merged[0], prepared, used))
+    rest = common.once(lambda: decide(merged[0], prepared, used, pamr=PAMR(pictures=MANY)))
     stages = [encode.spent + encode.owed, views - encode.spent, rest]
     scaled = [common.Time(stage, scaled=i == 0) for i, stage in enumerate(stages)]
     return common.Time(sum(stages), scaled=True), scaled, int((merged[0].highest > used.bg).sum())
+
+
+def busy_goal(what: str, work: Callable[[], object], args: argparse.Namespace) -> list[dict]:
+    """On CUDA: how much of our path's time a kernel runs."""
+    if not args.device.startswith("cuda"):
+        return []
+    share = common.gpu_busy(work)
+    return [{"what": f"GPU busy, masks, {what}", "goal": ">= 90 %", "got": f"{100 * share:.0f} %",
+             "met": share >= 0.9}]
+
+
+def whole(backbone, encode: Sampled, pixels, text, used) -> None:
+    """Our path with nothing sampled."""
+    backbone.encode_pixels = encode.work
+    try:
+        ours(backbone, pixels, text, used)
+    finally:
+        backbone.encode_pixels = encode
 
 
 def work_done(backbone, encode: Sampled) -> str:
@@ -282,9 +305,10 @@ def ours(backbone, pixels, text, used):
     """Our path whole: class indices [H,W], -1 for the background."""
     from core.inference import merge_views, prepare
     from core.mask_decision import decide
+    from core.pamr import PAMR
 
     prepared = prepare(pixels, used)
-    return decide(merge_views(backbone, prepared, text, used), prepared, used)[0]
+    return decide(merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY))[0]
 
 
 if __name__ == "__main__":

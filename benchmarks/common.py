@@ -165,6 +165,28 @@ def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
     return max(0, _bytes(Path("/proc/self/status"), "VmHWM") - before)
 
 
+def gpu_busy(work: Callable[[], object]) -> float:
+    """Share of the time between the first and the last kernel of `work` in which a kernel runs, by torch's profiler."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    work()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    return covered([(event.time_range.start, event.time_range.end) for event in seen.events()
+                    if event.device_type == torch.autograd.DeviceType.CUDA])
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Share of the time from the first start to the last end that lies in one of the spans at least; 0 without any."""
+    total, until = 0.0, -float("inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total / (until - min(spans)[0]) if spans and until > min(spans)[0] else 0.0
+
+
 def resident() -> int:
     """Bytes of this process in memory now. TTDError where the system does not tell (not Linux)."""
     status = Path("/proc/self/status")

@@ -14,6 +14,7 @@ d, the teachers, the anchors and the refinement of targets along the picture's e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,11 +72,11 @@ class DistillConfig:
                              ("anchor", ANCHORS), ("refine", REFINES)):
             if getattr(self, name) not in served:
                 raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
-        if self.tag_weight < 0 or self.anchor_weight < 0:
+        if not (0 <= self.tag_weight < math.inf and 0 <= self.anchor_weight < math.inf):
             raise TTDError(f"tag_weight {self.tag_weight}, anchor_weight {self.anchor_weight}: weights must be >= 0")
-        if self.sharpness <= 0:
+        if not 0 < self.sharpness < math.inf:
             raise TTDError(f"sharpness {self.sharpness}: a positive number is due")
-        if self.contrast < 1:
+        if not 1 <= self.contrast < math.inf:
             raise TTDError(f"contrast {self.contrast}: 1 leaves the targets as they are, more stretches them")
         if not 0 <= self.ema_decay <= 1:
             raise TTDError(f"ema_decay {self.ema_decay}: a share in [0, 1] is due")
@@ -84,8 +85,8 @@ class DistillConfig:
 
     @property
     def needs_pooled(self) -> bool:
-        """Whether the pooled image embedding takes part."""
-        return "image" in self.scorer or self.anchor == "contrastive"
+        """Whether the pooled image embedding takes part in the teacher's choice of words."""
+        return "image" in self.scorer
 
 
 @dataclass(frozen=True)

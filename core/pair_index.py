@@ -146,7 +146,7 @@ def open_index(place: str, refresh: bool = False, progress: Callable[[int], None
         raise TTDError("there is no home directory for the index of the pairs: set TTD_CACHE to a folder")
     folder = cache / "pairs"
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
-    if refresh or not stem.with_suffix(".npy").is_file():
+    if refresh or not all(stem.with_suffix(ending).is_file() for ending in (".npy", ".lines", ".json")):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _store(_walk(records, Path(place).expanduser()), records.description, stem, progress)

@@ -65,11 +65,16 @@ class PAMR(torch.nn.Module):
         self.dilations = tuple(dilations)
         self.pictures = pictures
 
+    def kernel(self, device: torch.device) -> str:
+        """`native`, `fused`, or `plain` for both others: what a job on that device keeps to, whatever its classes."""
+        way, least = COMPILED.get(device.type, ("plain", 0))
+        return way if self.pictures >= least and way != "plain" and _works(way, device) else "plain"
+
     def path(self, device: torch.device, classes: int) -> str:
         """`shifted`, `gathered`, `native` or `fused`: how maps of so many classes are refined on that device."""
-        way, least = COMPILED.get(device.type, ("shifted", 0))
-        if least and self.pictures >= least and _works(way, device):
-            return way
+        kernel = self.kernel(device)
+        if kernel != "plain":
+            return kernel
         return "gathered" if device.type == "cpu" and classes >= pamr_gather.MIN_CLASSES else "shifted"
 
     @torch.no_grad()

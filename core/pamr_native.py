@@ -16,6 +16,7 @@ import hashlib
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import uuid
@@ -41,20 +42,20 @@ COMPILE_SECONDS = 60
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernel, from the cache or made now (about a second); None where there is no working compiler."""
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)
-    folder = cache_folder()
-    if not folder or not compiler or not (compiler := shutil.which(compiler)):
+    command = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, COMPILERS), "")]
+    folder, compiler = cache_folder(), shutil.which(command[0])
+    if not folder or not compiler:
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         tuned = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
         # Code made for one processor stops another with an illegal instruction: homes are shared between machines.
-        key = repr((SOURCE.read_bytes(), compiler, os.stat(compiler).st_mtime, FLAGS, tuned, _processor()))
+        key = repr((SOURCE.read_bytes(), command, compiler, os.stat(compiler).st_mtime, FLAGS, tuned, _processor()))
         path = folder / f"pamr-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             made = path.with_suffix(f".{uuid.uuid4().hex}")
             try:
-                subprocess.run([compiler, *FLAGS, tuned, str(SOURCE), "-o", str(made), "-lm"], check=True,
+                subprocess.run([*command, *FLAGS, tuned, str(SOURCE), "-o", str(made), "-lm"], check=True,
                                capture_output=True, timeout=COMPILE_SECONDS)
                 made.replace(path)
             finally:
@@ -125,7 +126,7 @@ class _Threads:
     """Runs `work(thread, first, last)` over `lines` rows in as many threads as torch uses; C lets go of the GIL."""
 
     def __init__(self, lines: int):
-        self._parts = min(torch.get_num_threads(), lines)
+        self._parts = max(1, min(torch.get_num_threads(), lines))
         self._bounds = [lines * i // self._parts for i in range(self._parts + 1)]
 
     def __enter__(self) -> _Threads:
@@ -146,7 +147,8 @@ class _Threads:
 def _near(alpha: Tensor, wide: int) -> Tensor:
     """The weights as the kernel reads them; a copy when they are in another order."""
     batch, neighbours, height, width = alpha.shape
-    if alpha.stride() == (height * neighbours * wide, wide, neighbours * wide, 1) and alpha.dtype == torch.float32:
+    own = (height * neighbours * wide, wide, neighbours * wide, 1)
+    if alpha.stride() == own and alpha.dtype == torch.float32 and alpha.storage_offset() % wide == 0:
         return alpha
     near = torch.zeros(batch, height, neighbours, wide)
     near[..., :width] = alpha.permute(0, 2, 1, 3)

@@ -119,8 +119,10 @@ def weights(image: Tensor, offsets: list[tuple[int, int]], dilations: int) -> Te
     batch, channels, height, width = image.shape
     out = image.new_empty(batch, len(offsets), height, width)
     grid = (_tiles(height, width), batch)
-    _weights_kernel[grid](out, image, torch.empty_like(image), _on_device(offsets, image), height, width, C=channels,
-                          K=len(offsets), TAPS=len(offsets) + dilations, TY=TILE[0], TX=TILE[1], num_warps=8)
+    with torch.cuda.device_of(image):  # Triton launches on the current device, wherever the tensors are
+        _weights_kernel[grid](out, image, torch.empty_like(image), _on_device(offsets, image), height, width,
+                              C=channels, K=len(offsets), TAPS=len(offsets) + dilations, TY=TILE[0], TX=TILE[1],
+                              num_warps=8)
     return out
 
 
@@ -134,8 +136,9 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: list[tuple[int, 
     where = _on_device(offsets, mask)
     for i in range(num_iter):
         following = spare[i % len(spare)]
-        _step_kernel[grid](following, current, alpha, where, classes, height, width, K=len(offsets), N=block,
-                           TY=TILE[0], TX=TILE[1], num_warps=8)
+        with torch.cuda.device_of(mask):
+            _step_kernel[grid](following, current, alpha, where, classes, height, width, K=len(offsets), N=block,
+                               TY=TILE[0], TX=TILE[1], num_warps=8)
         current = following
     return current
 

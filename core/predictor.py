@@ -39,13 +39,14 @@ class Predictor:
     """
 
     def __init__(self, backbone: Backbone, image_size: int | None = None, scales: Sequence[float] = (1.0,),
-                 hflip: bool = False, refine: str | None = None):
+                 hflip: bool = False, refine: str | None = None, pictures: int = 1):
         """Args:
             backbone: from `load_backbone`.
             image_size: short side in pixels at scale 1; twice the model's own size when None.
             scales: factors of `image_size`, each > 0.
             hflip: also encode the mirrored picture.
             refine: None, "pamr" or "crf"; acts on `soft_masks` alone.
+            pictures: how many there will be, about; PAMR has a faster path for many.
         Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not installed.
         """
         if not scales or min(scales) <= 0:
@@ -59,7 +60,7 @@ class Predictor:
         self.backbone, self.scales, self.hflip, self.refine = backbone, tuple(scales), hflip, refine
         self.image_size = image_size or 2 * backbone.image_size
         self._image: np.ndarray | None = None
-        self._pamr, self._edges = PAMR(), None
+        self._pamr, self._edges = PAMR(pictures=pictures), None
         self._views: list[View] = []
         self._embedded: dict[tuple[str, str], Tensor] = {}
 

@@ -94,13 +94,13 @@ class TTDConfig:
             raise TTDError(f"warmup {self.warmup}, seed {self.seed}: neither can be negative")
         if not 0 < self.crop <= 1:
             raise TTDError(f"crop {self.crop:g}: the smallest side of a random crop, a share in (0, 1], is due")
-        if not self.scales or min(self.scales) <= 0:
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise TTDError(f"scales {list(self.scales)}: positive numbers are due; 1.0 is the picture's own")
 
     @property
     def folder(self) -> Path:
         """The run's folder: `out`, else runs/NAME."""
-        return Path(self.out) if self.out else Path("runs") / self.name
+        return Path(self.out).expanduser() if self.out else Path("runs") / self.name
 
     @property
     def name(self) -> str:
@@ -141,7 +141,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise TTDError(f"{path}: cannot be read ({error.strerror}); configs/ holds some that work") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -167,7 +167,8 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         section, _, name = str(key).partition(".")
         if name:
-            nested[section] = {**(nested.get(section) or {}), name: value}
+            old = nested.get(section)
+            nested[section] = {**(old if isinstance(old, Mapping) else {}), name: value}
         else:
             old = nested.get(section)
             nested[section] = {**value, **old} if isinstance(old, dict) and isinstance(value, Mapping) else value

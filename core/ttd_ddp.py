@@ -64,12 +64,15 @@ class Ranks:
 
     def agree(self, error: TTDError | None) -> None:
         """Raise in every process when any has an error: the first that has one raises it, the others a `PeerError`."""
-        errors = self.gather(None if error is None else str(error))
+        own = None if error is None or isinstance(error, PeerError) else str(error)  # a peer's is the peer's to tell
+        errors = self.gather(own)
         met = [rank for rank, text in enumerate(errors) if text is not None]
         if met and met[0] == self.rank and error is not None:
             raise error
         if met:
             raise PeerError(errors[met[0]])
+        if error is not None:
+            raise error
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -31,7 +31,7 @@ except ImportError:  # Windows: no locks, one run at a time is up to the user
     fcntl = None
 
 SETTINGS, CHECKPOINT, LOG, SKIPPED, BOARD = "settings.json", "checkpoint.pt", "train_log.jsonl", "skipped.jsonl", "tb"
-LAST, BEST = "last.safetensors", "best.safetensors"
+LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "previous.safetensors"
 
 
 class RunFolder:
@@ -52,6 +52,8 @@ class RunFolder:
             stored = read_meta(path / SETTINGS)
             if overwrite:
                 self._clear(stored or {})
+            elif stored is not None and "identity" not in stored:
+                raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
             elif stored is not None and (found := differences(_flat(stored["identity"]), _flat(identity))):
                 raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): choose another --out, or "
                                "add --overwrite to remove it")
@@ -110,7 +112,7 @@ class RunFolder:
 
     def _clear(self, stored: Mapping[str, Any]) -> None:
         """Remove what the stored run made, and nothing else that may lie in the folder."""
-        names = [CHECKPOINT, SETTINGS, LOG, SKIPPED, LAST, BEST]
+        names = [CHECKPOINT, SETTINGS, LOG, SKIPPED, LAST, BEST, PREVIOUS]
         names += [f"{stored['name']}.safetensors"] if stored.get("name") else []
         for name in names:
             (self.path / name).unlink(missing_ok=True)

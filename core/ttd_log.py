@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from core.errors import TTDError
 from core.ttd_folder import BOARD, RunFolder
 
 
@@ -23,11 +24,15 @@ class TrainLog:
         self.board = self._writer is not None
 
     def write(self, step: int, values: dict[str, Any], group: str = "train") -> None:
-        """One record: {"step": step, **values}; under `group` where that is not "train"."""
+        """One record: {"step": step, **values}; under `group` where that is not "train". TTDError: disk full."""
         record = values if group == "train" else {group: values}
-        self._file.write(json.dumps({"step": step, **record}) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
+        try:
+            self._file.write(json.dumps({"step": step, **record}) + "\n")
+        except OSError as error:
+            raise TTDError(f"{self._file.name}: cannot be written ({error.strerror}); make room and run the same "
+                           "command again: it goes on from the last checkpoint") from None
+        for name, value in values.items() if self._writer is not None else ():
+            if isinstance(value, (int, float)):  # not the reason why a run was stopped
                 self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def close(self) -> None:

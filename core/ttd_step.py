@@ -33,13 +33,13 @@ class Distiller:
     """A backbone with an adapter, and its teacher. `average` holds the slow average, None for other teachers."""
 
     def __init__(self, backbone: Backbone, config: DistillConfig, dtype: torch.dtype = torch.float32,
-                 pictures: int = 1):
+                 pamr: PAMR | None = None):
         """dtype: of the towers' matrix products (autocast); adapter, maps and loss are float32 always.
 
-        pictures: of the whole run, about; how targets are refined follows from it.
+        pamr: the run's own, which knows how many pictures there will be.
         """
         self.backbone, self.config, self.dtype = backbone, config, dtype
-        self.pamr = PAMR(pictures=pictures)
+        self.pamr = pamr
         self.parameters = adapter_parameters(backbone)
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()} \
             if config.teacher == "ema" else None
@@ -49,7 +49,9 @@ class Distiller:
         texts = gather_texts(captions)
         images = self.backbone.normalize(images.to(self.backbone.device))
         teacher, base = self._teachers(images, texts)  # first: the student's graph must see the student's values
-        student = self._embed(images, texts)
+        # The whole picture's embedding: for whoever chooses the words, and for the anchor that trains it.
+        selects = self.config.needs_pooled and teacher is None
+        student = self._embed(images, texts, selects or self.config.anchor == "contrastive")
         scale = self.backbone.logit_scale
         mask = (self.backbone.mask_scale, self.backbone.mask_bias)
         losses = ttd_loss(student, texts, self.config, mask, teacher=teacher, base=base, logit_scale=scale,
@@ -74,9 +76,9 @@ class Distiller:
             if self.average is not None and average is not None:
                 self.average[name].copy_(average[name])
 
-    def _embed(self, images: Tensor, texts: TextBatch) -> Embedded:
+    def _embed(self, images: Tensor, texts: TextBatch, pooled: bool) -> Embedded:
         with self._autocast():
-            return embed(self.backbone, images, texts, self.config.needs_pooled)
+            return embed(self.backbone, images, texts, pooled)
 
     @torch.no_grad()
     def _teachers(self, images: Tensor, texts: TextBatch) -> tuple[Embedded | None, Embedded | None]:
@@ -84,12 +86,12 @@ class Distiller:
         teacher = base = None
         if self.config.teacher == "frozen" or self.config.anchor == "frozen":
             with adapter_disabled(self.backbone):
-                base = self._embed(images, texts)
+                base = self._embed(images, texts, self.config.teacher == "frozen" and self.config.needs_pooled)
         if self.config.teacher == "frozen":
             teacher = base
         elif self.average is not None:
             with adapter_swapped(self.backbone, self.average):
-                teacher = self._embed(images, texts)
+                teacher = self._embed(images, texts, self.config.needs_pooled)
         return teacher, base
 
     def _autocast(self) -> contextlib.AbstractContextManager:

@@ -29,12 +29,13 @@ from core.lora import adapter_parameters, add_adapter, save_adapter
 from core.lora_files import AdapterInfo, read_adapter, write_peft_folder
 from core.lora_targets import lora_targets
 from core.pair_index import Pairs
+from core.pamr import PAMR
 from core.records import Skipped
 from core.seed import seed_everything
 from core.ttd_config import TTDConfig, identity, learning_rate, to_dict
 from core.ttd_data import Augmentation, Batch, Split, batches
 from core.ttd_ddp import PeerError, Ranks
-from core.ttd_folder import BEST, LAST, RunFolder
+from core.ttd_folder import BEST, LAST, PREVIOUS, RunFolder
 from core.ttd_log import TrainLog
 from core.ttd_step import STATISTICS, Distiller
 
@@ -97,13 +98,15 @@ class Trainer:
         self._view = Augmentation.of(config, backbone)
         fixed = {**identity(config), "pairs": self.pairs.digest, "base": backbone.checksum}
         self._info = AdapterInfo.of(backbone, fixed)
+        pamr = PAMR(pictures=config.steps * config.batch)
+        if config.distill.refine == "pamr":  # another path rounds otherwise: a run keeps to the one it began with
+            fixed["pamr_kernel"] = pamr.kernel(backbone.device)
         if self.ranks.first:
             self._folder = RunFolder(config.folder, config.name, fixed, to_dict(config), overwrite)
         seed_everything(config.seed)  # A of the adapter is drawn
         add_adapter(backbone, lora_targets(backbone, config.lora.encoders, config.lora.targets), config.lora.rank,
                     config.lora.alpha)
-        self._distiller = Distiller(backbone, config.distill, getattr(torch, config.dtype),
-                                   config.steps * config.batch)
+        self._distiller = Distiller(backbone, config.distill, getattr(torch, config.dtype), pamr)
         self._parameters = list(adapter_parameters(backbone).values())
         self._optimizer = torch.optim.AdamW(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
         self._monitor = CollapseMonitor()
@@ -122,7 +125,7 @@ class Trainer:
             self._optimizer.load_state_dict(state["optimizer"])
             self._monitor.restore(state["monitor"])
             self.step, self.scores = state["step"], state["scores"]
-        self._saved = self.step
+        self._saved, self._earlier = self.step, state.get("earlier") if state else None
         self.ranks.share([parameter.data for parameter in self._parameters])
         if self._folder:
             self._log = TrainLog(self._folder, self.step)
@@ -142,7 +145,8 @@ class Trainer:
         """
         with reproducible(self.backbone.device):
             if self.step == 0:
-                self._evaluate("before")
+                if "before" not in self.scores:
+                    self._evaluate("before")
                 self._checkpoint()
             stopped = self._train(progress, should_stop)
         with self.ranks.together():
@@ -250,7 +254,10 @@ class Trainer:
         self._log.write(self.step + 1, {name: value for name, value in values.items() if math.isfinite(value)}
                         | {"stopped": reason})
         best = self.scores.get("best")
-        kept = f"the last good adapter is {self._folder.path / LAST} (step {self._saved})"
+        # A collapse is noticed some steps after it began: what was stored since may have it already.
+        late = not strange and self.step - self._saved < self._monitor.window and self._earlier is not None
+        name, good = (PREVIOUS, self._earlier) if late else (LAST, self._saved)
+        kept = f"the last good adapter is {self._folder.path / name} (step {good})"
         kept += f", the best {self._folder.path / BEST} (step {best['step']})" if best else ""
         raise TTDError(f"stopped at step {self.step + 1}: {reason}; {kept}; try a lower --lr or --teacher frozen")
 
@@ -278,8 +285,12 @@ class Trainer:
         with self.ranks.together():
             if self._folder:
                 self._count = self._folder.skip(skipped)
+                if self.step > self._saved:
+                    self._folder.replace(PREVIOUS, lambda part: shutil.copyfile(self._folder.path / LAST, part))
+                    self._earlier = self._saved
                 self._save_adapter(LAST)
-                self._folder.save({"step": self.step, "scores": self.scores, "average": self._distiller.average,
+                self._folder.save({"step": self.step, "earlier": self._earlier, "scores": self.scores,
+                                   "average": self._distiller.average,
                                    "adapter": {name: value.detach() for name, value in
                                                self._distiller.parameters.items()},
                                    "optimizer": self._optimizer.state_dict(), "monitor": self._monitor.state()})

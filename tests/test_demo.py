@@ -48,7 +48,7 @@ def test_a_panel_and_a_table(arguments, picture, tmp_path, capsys):
 
 def test_the_table_says_what_the_predictor_says(arguments, picture):
     args = demo.get_args_parser().parse_args([*arguments, "--input", str(picture), "--text", "A dog. a cat, a dog"])
-    (job,), predictor = demo.plan_jobs(args), demo.make_predictor(args)
+    (job,), predictor = demo.plan_jobs(args), demo.make_predictor(args, 1)
     assert job.words == ("A", "dog", "a", "cat", "a", "dog")
     predictor.set_image(job.path)
     rows = demo.score(predictor, job)

@@ -178,14 +178,13 @@ def open_folder(args: argparse.Namespace, task: Task, backbone: Backbone, used: 
     name = folder_name(args.arch, task.name, used, args.lora is not None, task.rule, extras)
     identity = {**used.as_dict(), "arch": args.arch, "head": backbone.head, "checksum": backbone.checksum,
                 "dtype": args.dtype, "device": backbone.device.type, "batch": args.batch, "data": task.name,
-                **task.identity}
+                "pamr_kernel": backbone.pamr.kernel(backbone.device) if used.pamr else None, **task.identity}
     model = {"arch": backbone.arch, "head": backbone.head, "checksum": backbone.checksum, "patch": backbone.patch,
              "stride": backbone.stride, "mask_scale": backbone.mask_scale, "mask_bias": backbone.mask_bias}
     arguments = {key: value if isinstance(value, (int, float, list, type(None))) else str(value)
                  for key, value in vars(args).items() if key != "protocol"}
     meta = {"name": name, "identity": identity, "protocol": used.as_dict(), "model": model, "arguments": arguments,
             "input": task.description, "pictures": len(task.jobs), "versions": versions(),
-            "pamr_path": backbone.pamr.path(backbone.device, len(task.categories)) if used.pamr else None,
             "weight_files": weight_stamps(args.arch, args.weights, args.lora),
             "command": shlex.join(sys.argv), "started_at": now()}
     return MaskFolder(args.out / name, meta, token, args.overwrite)
