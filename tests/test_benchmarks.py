@@ -186,6 +186,13 @@ def test_a_failing_benchmark_is_named(tmp_path, monkeypatch, capsys):
     assert "differ" in capsys.readouterr().err
 
 
+def test_the_share_of_time_that_spans_cover():
+    from common import covered
+
+    assert covered([]) == 0 and covered([(3, 3)]) == 0
+    assert covered([(0, 1), (2, 4)]) == 0.75 and covered([(5, 9), (0, 10), (1, 2), (10, 20)]) == 1
+
+
 def test_json_holds_tables_goals_and_the_command(tmp_path, capsys):
     args = common.start(argparse.ArgumentParser(parents=[common.options()]),
                         ["--threads", "1", "--json", str(tmp_path / "x.json"), "--rounds", "2"])

@@ -198,6 +198,16 @@ def test_without_a_working_compiler_the_plain_path_serves(compiler, command, tmp
 
 
 @needs_compiler
+def test_native_takes_no_picture_and_a_part_of_the_weights():
+    image, mask = _random(13, (2, 3, 9, 60), (2, 5, 9, 60))
+    pamr = PAMR(2, pictures=MANY)
+    weights = pamr.weights(image)
+    part = pamr.refine(weights[..., 10:60], mask[..., :50])
+    assert torch.equal(part, pamr.refine(weights[..., 10:60].clone(), mask[..., :50]))
+    assert pamr(image[:0], mask[:0]).shape == (0, 5, 9, 60)
+
+
+@needs_compiler
 @pytest.mark.parametrize("wrong", ["result", "error"])
 def test_a_kernel_that_does_not_work_is_not_used(compiler, monkeypatch, wrong):
     refine = pamr_native.refine

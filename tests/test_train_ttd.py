@@ -249,6 +249,44 @@ def test_collapse_stops_and_names_the_adapter(config, monkeypatch):
     assert lines(config)[-1]["stopped"] == "all maps alike"
 
 
+@pytest.mark.parametrize(("every", "at", "name", "step"),
+                         [(2, 5, "previous", 2), (4, 15, "previous", 8), (4, 3, "last", 0)])
+def test_a_collapse_names_an_adapter_from_before_it_began(config, monkeypatch, every, at, name, step):
+    """It is noticed late: what was stored within the monitor's window may have collapsed already."""
+    from core.collapse import CollapseMonitor
+
+    seen = []
+    monkeypatch.setattr(CollapseMonitor, "update", lambda self, new: seen.append(1) or (
+        "all maps alike" if len(seen) == at else None))
+    with pytest.raises(TTDError, match=rf"last good adapter is \S*{name}.safetensors \(step {step}\)"):
+        fit(replace(config, steps=20, checkpoint_every=every))
+    assert read_adapter(config.folder / f"{name}.safetensors")[1].recipe["step"] == step
+
+
+def test_tensorboard_hears_numbers_alone_and_a_full_disk_is_one_line(config, monkeypatch, tmp_path):
+    from core.ttd_log import TrainLog
+
+    heard = []
+
+    class Writer:
+        def add_scalar(self, name, value, step):
+            heard.append((name, float(value), step))
+
+    class Full:
+        name = "train_log.jsonl"
+
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    log = TrainLog.__new__(TrainLog)
+    log._file, log._writer = (tmp_path / "log").open("w"), Writer()
+    log.write(3, {"loss": 0.5, "stopped": "the maps have grown alike"})
+    assert heard == [("train/loss", 0.5, 3)]
+    log._file = Full()
+    with pytest.raises(TTDError, match="train_log.jsonl: cannot be written .No space left"):
+        log.write(4, {"loss": 0.5})
+
+
 def test_broken_samples_are_skipped_counted_and_listed(config, tmp_path):
     root = write_set(tmp_path / "pairs", 8)
     (root / "cc3m/train/image/cc3m_0003.jpg").write_bytes(b"nothing")
@@ -364,8 +402,44 @@ def test_the_published_command_runs_as_it_stands(tmp_path, monkeypatch):
     assert config.dtype == "bfloat16"  # of configs/ttd_tcl.yaml
 
 
+def test_set_arch_takes_that_models_recipe_and_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    args = train_ttd.get_args_parser().parse_args(["--set", "arch=CLIP", "out=~/run"])
+    config = train_ttd.settings(vars(args))
+    assert (config.arch, config.dtype, config.folder) == ("CLIP", "bfloat16", tmp_path / "run")
+
+
+def test_every_process_says_no_when_there_are_too_few_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for local, count, gpus in ((0, 4, None), (3, 4, None), (0, 2, ["1"])):
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(count))
+        with pytest.raises(TTDError, match=f"{count} processes on this machine for {1 if gpus else 2} GPUs"):
+            train_ttd.place(None, gpus)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert train_ttd.place(None, ["1", "0"]) == "cuda:0" and train_ttd.place("cpu", None) == "cpu"
+    for wrong, said in (("a", "not a GPU number"), ("7", "not there")):
+        with pytest.raises(TTDError, match=said):
+            train_ttd.place(None, ["0", wrong])
+
+
+def test_a_folder_of_something_else_is_one_line(config):
+    config.folder.mkdir()
+    (config.folder / "settings.json").write_text("{}")
+    with pytest.raises(TTDError, match="not of a training run"):
+        fit(config)
+
+
 @pytest.mark.parametrize("options, said", [
     (["--set", "lr"], "write KEY=VALUE"),
+    (["--set", "distill.anchor=[x"], "no value that YAML can read"),
+    (["--set", "lora=3", "lora.rank=4", "steps=0"], "steps 0"),
+    (["--scales", "nan"], "positive numbers are due"),
+    (["--scales", "1.0", "inf"], "positive numbers are due"),
+    (["--lambda", "nan"], "weights must be >= 0"),
     (["--set", "distill.nonsense=1"], "unknown setting nonsense"),
     (["--data", "nowhere"], "no pairs called nowhere"),
     (["--gpus", "0", "1"], "torchrun --nproc_per_node 2"),

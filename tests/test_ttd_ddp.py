@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from small_pairs import write_set
 
 from core.errors import TTDError
 from core.lora import read_adapter
-from core.ttd_ddp import Ranks
+from core.ttd_ddp import PeerError, Ranks
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +56,34 @@ def test_one_process_alone_needs_no_group():
         pass
     with pytest.raises(TTDError, match="mine"), ranks.together():
         raise TTDError("mine")
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_is_told_once_however_deep_it_was_met(failing):
+    """Blocks within blocks: the process that met it raises it, the others a `PeerError`."""
+    barrier, said, ends = threading.Barrier(2, timeout=30), [None, None], [None, None]
+
+    class Fake(Ranks):
+        def gather(self, value):
+            barrier.wait()
+            said[self.rank] = value
+            barrier.wait()
+            return list(said)
+
+    def process(rank):
+        ranks = Fake(rank, 2)
+        try:
+            with ranks.together(), ranks.together():
+                if rank == failing:
+                    raise TTDError("no data here")
+        except TTDError as error:
+            ends[rank] = error
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in (0, 1)]
+    [thread.start() for thread in threads]
+    [thread.join(60) for thread in threads]
+    assert type(ends[failing]) is TTDError and str(ends[failing]) == "no data here"
+    assert type(ends[1 - failing]) is PeerError
 
 
 @pytest.mark.slow
