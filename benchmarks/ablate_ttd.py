@@ -117,7 +117,7 @@ class Ablation:
         """(key, label, settings) of every cell, the recipe's first; some are alike."""
         from core.ablation import cell_key, untrained_key
 
-        rows = [("recipe", {})] + [(f"{name} = {value.name}", value.settings)
+        rows = [("base", {})] + [(f"{name} = {value.name}", value.settings)
                                    for name, values in self.factors.items() for value in values]
         for label, settings in rows:
             first = self.config(settings, self.seeds[0])
@@ -166,7 +166,7 @@ class Ablation:
         """All tables: the recipe beside the untrained model, then one per factor."""
         from core.ablation import markdown
 
-        parts = [markdown("model", [self.untrained({}, "untrained"), self.line("recipe", {})])]
+        parts = [markdown("model", [self.untrained({}, "untrained"), self.line("base of the grid", {})])]
         for name, values in self.factors.items():
             bases = [self.untrained(value.settings, f"{value.name}, untrained") for value in values] \
                 if any("head" in value.settings or "image" in value.settings for value in values) else []
@@ -194,7 +194,7 @@ class Ablation:
         return (f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, {base.steps} steps of "
                 f"{base.batch}, {len(self.pairs):,} pairs of {base.root}; {len(self.items)} pictures of "
                 f"{self.grid.heldout}; seeds {', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: "
-                "the recipe; †: stopped by the collapse monitor or a number that is not finite, and scored as it was.")
+                "the base; †: stopped by the collapse monitor or a number that is not finite, and scored as it was.")
 
 
 if __name__ == "__main__":
