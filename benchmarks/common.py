@@ -87,7 +87,8 @@ def hardware(device: str) -> str:
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
     amx = "AMX" if has_bfloat16_units("cpu") else "no AMX"
-    return f"{processor()} ({amx}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{processor()} ({amx}), {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
 
 
 def processor() -> str:
