@@ -1,6 +1,6 @@
 """Run every benchmark and sum up: what was asked for, what was measured, what was met.
 
-    python benchmarks/run_all.py                                   # `make bench`: the CPU in 10 minutes, then CUDA
+    python benchmarks/run_all.py                                   # `make bench`: the CPU in 15 minutes, then CUDA
     python benchmarks/run_all.py --update docs/performance.md      # and put the tables into the page
     python benchmarks/run_all.py --only bench_pamr bench_tags
     python benchmarks/run_all.py --quick                           # small sizes, one process: seconds; what CI runs
