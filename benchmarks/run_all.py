@@ -27,8 +27,8 @@ from tools.doc_table import update
 
 # In the order of the page; the options of a whole run where they are not the benchmark's own.
 CPU = {"bench_pamr": [], "bench_masks": [], "bench_tags": ["--rounds", "1", "--per-picture", "1"],
-       "bench_ttd_step": ["--rounds", "1", "--slice", "2"], "bench_evaluation": [], "bench_prompts": [], "bench_growth": [],
-       "bench_workers": [], "bench_startup": ["--rounds", "2"]}
+       "bench_ttd_step": ["--rounds", "1", "--slice", "2"], "bench_evaluation": [], "bench_prompts": [],
+       "bench_growth": [], "bench_workers": [], "bench_startup": ["--rounds", "2"]}
 CUDA = ("bench_pamr", "bench_masks", "bench_tags", "bench_ttd_step")
 MARKS = ("<!-- measured: benchmarks/run_all.py -->", "<!-- end of measured -->")
 

@@ -203,7 +203,7 @@ def test_json_holds_tables_goals_and_the_command(tmp_path, capsys):
     stored = json.loads((tmp_path / "x.json").read_text())
     assert stored["tables"] == [{"columns": ["path", "time"], "rows": [["ours", "250 ms"]]}]
     assert [goal["met"] for goal in stored["goals"]] == [True, False]
-    assert stored["command"].endswith("--threads 1 --rounds 2") and "1 threads" in stored["hardware"]
+    assert stored["command"].endswith("--threads 1 --rounds 2") and ", 1 thread," in stored["hardware"]
     assert "MISSED  y: 1.5 s, goal <= 1 s" in capsys.readouterr().out
 
 
