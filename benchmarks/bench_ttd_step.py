@@ -61,7 +61,10 @@ class Case:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, time, print."""
+    from core.backbones.device import use_threads
+
     args = common.start(get_args_parser(), argv)
+    use_threads(args.threads)  # as training does; the reference gains as much
     if args.quick:
         args.model, args.batch, args.slice = "tiny", 8, 4
     if args.dtype == "bfloat16" and not args.device.startswith("cuda"):
