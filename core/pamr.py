@@ -38,8 +38,8 @@ Offset = tuple[int, int]
 
 # One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in the cache.
 CPU_BLOCK_VALUES = 2**16
-# By device: the path that is compiled first, and from how many pictures on that costs less than it saves (half a second
-# of a C compiler, once per machine; a second or two of Triton's).
+# By device: the path that is compiled first, and from how many pictures on that costs less than it saves (about a
+# second of a C compiler, once per machine; a second or two of Triton's).
 COMPILED = {"cpu": ("native", 32), "cuda": ("fused", 200)}
 
 

@@ -83,6 +83,7 @@ def weights(image: Tensor, offsets: Sequence[Offset], dilations: int) -> Tensor:
     dy, dx = _steps(offsets)
 
     def rows(thread: int, first: int, last: int) -> None:
+        """Weights of these rows."""
         library().weights(_at(padded), _at(near), _at(spare[thread]), _long(first), _long(last), channels, height, pad,
                           padded.shape[-1], wide, len(offsets), dy, dx, len(offsets) + dilations)
 
@@ -113,6 +114,7 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: Sequence[Offset]
             for _ in range(num_iter):
 
                 def rows(thread: int, first: int, last: int, source: Tensor = current, to: Tensor = following) -> None:
+                    """One iteration of these rows."""
                     library().refine(_at(near), _at(source), _at(to), _at(offset[thread]), _long(first), _long(last),
                                      source.shape[1], height, width, pad, source.shape[-1], wide, len(offsets), *steps)
 
