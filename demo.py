@@ -26,7 +26,7 @@ from core.errors import TTDError
 from tools.cli import ROOT, load_model, model_options, run, say, view_options
 
 if TYPE_CHECKING:
-    from core.images import Listed
+    from core.data.images import Listed
     from core.predictor import Predictor
 
 SHIPPED = ROOT / "weights" / "tiny" / "demo.jpg"
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """Every picture with its words and its panel's name. Raises TTDError when no picture has any words."""
-    from core.images import list_images
+    from core.data.images import list_images
 
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
@@ -108,7 +108,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 def _shipped() -> Listed:
     """The picture that ships, with its caption."""
-    from core.images import Listed
+    from core.data.images import Listed
 
     record = SHIPPED.with_suffix(".json")
     return Listed(SHIPPED, (json.loads(record.read_text(encoding="utf-8"))["text"],) if record.exists() else ())
@@ -116,7 +116,7 @@ def _shipped() -> Listed:
 
 def _query(item: Listed, tags: Sequence[str] | None, text: str | None) -> tuple[tuple[str, ...], str | None]:
     """Words and caption of a picture: --tags and --text where given, else its own first caption."""
-    from core.words import split_words
+    from core.data.words import split_words
 
     caption = text if tags or text else next(iter(item.texts), None)
     words = [tag.strip() for tag in tags or [] if tag.strip()] + [word.text for word in split_words(caption or "")]
@@ -172,8 +172,8 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
 
 def show(predictor: Predictor, job: Job, overlay: bool) -> None:
     """One picture: encode, score, draw the panel, print the table. Raises TTDError naming the picture."""
-    from core.images import read_image
-    from core.panel import draw_panel, plan
+    from core.data.images import read_image
+    from core.plots.panel import draw_panel, plan
 
     if not job.words:
         raise TTDError(f"{job.path}: no caption, so no words to look for; add --tags or --text")
@@ -198,7 +198,7 @@ def score(predictor: Predictor, job: Job) -> list[Row]:
 
     Normalisation and the cut (Otsu) look at every word of the caption, repeated ones too.
     """
-    from core.tagging import select
+    from core.tags.selection import select
 
     selected, norms = select(predictor.scores(job.words).cpu())
     distinct = {word.casefold(): i for i, word in reversed(list(enumerate(job.words)))}  # first occurrence of each

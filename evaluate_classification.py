@@ -21,7 +21,7 @@ from tools.cli import run, say
 from tools.evaluation import save_picture, write
 
 if TYPE_CHECKING:
-    from core.tag_evaluation import Method, Row
+    from core.evaluation.tags import Method, Row
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per method and the table; write the picture and the JSON that were asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.tag_evaluation import baseline_rows, find_result, load_method, load_truth, method_rows
+    from core.evaluation.tags import baseline_rows, find_result, load_method, load_truth, method_rows
 
     paths = [find_result(name, args.out) for name in args.arch]
     description, truth = load_truth(args.root, args.allow_missing)
@@ -99,8 +99,8 @@ def as_dict(row: Row) -> dict:
 
 def plot(path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: Sequence[Row]) -> None:
     """Draw a curve per method with the point where it cut, and a point per baseline."""
-    from core.curves import Curve, Point, draw_precision_recall
-    from core.tag_metrics import precision_recall_curve
+    from core.metrics.tags import precision_recall_curve
+    from core.plots.curves import Curve, Point, draw_precision_recall
 
     curves = []
     for method, row in zip(methods, rows[::2], strict=False):

@@ -21,7 +21,7 @@ from tools.cli import run
 from tools.evaluation import evaluation_options, progress_bar, report_left_out, save_gallery, write
 
 if TYPE_CHECKING:
-    from core.seg_evaluation import Evaluation
+    from core.evaluation.label_maps import Evaluation
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -38,10 +38,10 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.datasets import open_dataset
-    from core.predictions import data_of, find_folder, read_protocol
-    from core.seg_evaluation import evaluate
-    from core.seg_report import class_rows, class_table, means_table, protocol_line, published_line, to_csv
+    from core.data.datasets import open_dataset
+    from core.evaluation.label_maps import evaluate
+    from core.evaluation.predictions import data_of, find_folder, read_protocol
+    from core.evaluation.report import class_rows, class_table, means_table, protocol_line, published_line, to_csv
 
     folder = find_folder(args.pred, "results")
     if (data := args.data or data_of(folder)) is None:
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict:
     """Everything, for JSON; fractions."""
-    from core.predictions import read_protocol
-    from core.seg_report import named_means
+    from core.evaluation.predictions import read_protocol
+    from core.evaluation.report import named_means
 
     return {"tag": tag, "pred": str(folder), "data": found.dataset.name, **named_means(found.scores.means),
             "scored": len(found.pictures), "left_out": found.problems.counts, "classes": rows,
@@ -80,9 +80,9 @@ def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict
 
 def gallery(found: Evaluation, folder: Path, count: int) -> None:
     """Draw the best and worst pictures by their own mean IoU."""
-    from core.dataset_checks import read_index, read_truth
-    from core.gallery import Row, best_and_worst
-    from core.images import read_image
+    from core.data.dataset_checks import read_index, read_truth
+    from core.data.images import read_image
+    from core.plots.gallery import Row, best_and_worst
 
     data = found.dataset
     items = {item.id: item for item in data.items()}

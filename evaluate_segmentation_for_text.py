@@ -23,9 +23,9 @@ from tools.cli import run
 from tools.evaluation import evaluation_options, progress_bar, report_left_out, save_gallery, write
 
 if TYPE_CHECKING:
-    from core.caption_evaluation import CaptionEvaluation
-    from core.datasets import CaptionSet
-    from core.seg_metrics import SegScores
+    from core.data.datasets import CaptionSet
+    from core.evaluation.captions import CaptionEvaluation
+    from core.metrics.segmentation import SegScores
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -42,11 +42,11 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.caption_evaluation import evaluate_captions
-    from core.datasets import CAPTION_NAMES, open_caption_set
-    from core.predictions import data_of, find_folder, read_protocol
-    from core.seg_metrics import scores_from_counts
-    from core.seg_report import means_table, protocol_line, published_line, to_csv
+    from core.data.datasets import CAPTION_NAMES, open_caption_set
+    from core.evaluation.captions import evaluate_captions
+    from core.evaluation.predictions import data_of, find_folder, read_protocol
+    from core.evaluation.report import means_table, protocol_line, published_line, to_csv
+    from core.metrics.segmentation import scores_from_counts
 
     folder = find_folder(args.pred, "results_caption")
     named = data_of(folder)
@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespace) -> tuple[float, SegScores]:
     """The best threshold of the split of --tune and the scores of this one there."""
-    from core.caption_evaluation import best_elsewhere, sweep
-    from core.datasets import open_caption_set
-    from core.predictions import check_kind, find_folder
+    from core.data.datasets import open_caption_set
+    from core.evaluation.captions import best_elsewhere, sweep
+    from core.evaluation.predictions import check_kind, find_folder
 
     other = open_caption_set(data, args.tune_root or args.root)
     if other.root.resolve() == captions.root.resolve():
@@ -101,8 +101,8 @@ def caption_rows(found: CaptionEvaluation) -> list[dict]:
 
 def as_dict(found: CaptionEvaluation, tag: str, folder: Path, data: str, rows: dict) -> dict:
     """Everything, for JSON; fractions."""
-    from core.predictions import read_protocol
-    from core.seg_report import named_means
+    from core.evaluation.predictions import read_protocol
+    from core.evaluation.report import named_means
 
     return {"tag": tag, "pred": str(folder), "data": data, **named_means(found.scores.means),
             "scored": len(found.ids), "left_out": found.problems.counts, "whole_pictures": found.whole,
@@ -115,9 +115,9 @@ def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count:
     """Draw the captions with the best and worst IoU."""
     import numpy as np
 
-    from core.dataset_checks import read_foreground
-    from core.gallery import Row, best_and_worst
-    from core.records import read_record
+    from core.data.dataset_checks import read_foreground
+    from core.data.records import read_record
+    from core.plots.gallery import Row, best_and_worst
 
     scores = dict(zip(found.ids, found.scores.iou.tolist(), strict=True))
     chosen = best_and_worst(scores, count)

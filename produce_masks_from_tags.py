@@ -43,8 +43,8 @@ def setup(args: argparse.Namespace) -> Task:
     import hashlib
     import os
 
-    from core.datasets import open_dataset
-    from core.mask_maker import MasksFromTags, jobs_of_dataset
+    from core.data.datasets import open_dataset
+    from core.masks.pipeline import MasksFromTags, jobs_of_dataset
 
     dataset = open_dataset(args.data, args.root)
     labels = repr((dataset.classes, dataset.first_label, dataset.background))

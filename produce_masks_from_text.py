@@ -25,9 +25,9 @@ from tools.mask_run import Task, produce
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.mask_maker import MasksFromText
-    from core.mask_protocol import MaskProtocol
-    from core.records import RecordSet
+    from core.data.records import RecordSet
+    from core.masks.pipeline import MasksFromText
+    from core.masks.protocol import MaskProtocol
 
 BG = 0.40
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def setup(args: argparse.Namespace) -> Task:
     """The pictures and their captions."""
-    from core.mask_maker import jobs_of_records
+    from core.masks.pipeline import jobs_of_records
 
     name, place, records = find_records(args.data, args.root)
     jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
@@ -70,8 +70,8 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
     import os
     from pathlib import Path
 
-    from core.datasets import CAPTION_NAMES, open_caption_set
-    from core.records import open_records
+    from core.data.datasets import CAPTION_NAMES, open_caption_set
+    from core.data.records import open_records
 
     if data in CAPTION_NAMES:
         captions = open_caption_set(data, root)
@@ -84,8 +84,8 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
 
 def make_masks(tags: str, backbone: Backbone, used: MaskProtocol, batch: int) -> MasksFromText:
     """How captions become masks."""
-    from core.mask_maker import MasksFromText
-    from core.protocol import TagProtocol
+    from core.masks.pipeline import MasksFromText
+    from core.tags.protocol import TagProtocol
 
     words = TagProtocol(backbone.image_size, scorers=("pixel",)) if tags == "selected" else None
     return MasksFromText(backbone, used, words, batch)

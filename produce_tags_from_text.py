@@ -28,10 +28,10 @@ from tools.cli import load_model, model_options, positive_int, run, say, view_op
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.protocol import TagProtocol
-    from core.records import RecordSet
-    from core.tag_results import ResultPaths, TagWriter
-    from core.tagger import Batch
+    from core.data.records import RecordSet
+    from core.tags.pipeline import Batch
+    from core.tags.protocol import TagProtocol
+    from core.tags.results import ResultPaths, TagWriter
 
 SCORERS = ("pixel", "image", "text")
 THRESHOLD = 0.5
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     if args.threshold is not None and not args.fixed:
         raise TTDError(f"--threshold {args.threshold:g} acts only with --fixed; without it the cut is adaptive")
-    from core.records import open_records
-    from core.words import stopwords
+    from core.data.records import open_records
+    from core.data.words import stopwords
 
     stopwords(args.stopwords or "shipped")  # find out now whether NLTK's list is there
     records = open_records(args.root)
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_protocol(args: argparse.Namespace, backbone: Backbone) -> TagProtocol:
     """The constants of this run."""
-    from core.protocol import TagProtocol
+    from core.tags.protocol import TagProtocol
 
     return TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip,
                        tuple(dict.fromkeys(args.scorer)), args.normalize, threshold(args), args.stopwords)
@@ -102,8 +102,8 @@ def threshold(args: argparse.Namespace) -> float | None:
 
 def produce(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol, records: RecordSet) -> None:
     """Write the results that are missing, and say what was written. Raises TTDError, also when memory is short."""
-    from core.provenance import now
-    from core.tag_results import TagWriter, is_finished
+    from core.tags.results import TagWriter, is_finished
+    from core.utils.provenance import now
 
     identity = settings(args, records) | {"image": protocol.image_size, "device": backbone.device.type,
                                           "checksum": backbone.checksum}
@@ -128,7 +128,7 @@ def batches(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol,
     """Every batch that is still missing with its lines by scorer, under a progress bar."""
     from tqdm import tqdm
 
-    from core.tagger import load_batches, tag_batch
+    from core.tags.pipeline import load_batches, tag_batch
 
     protocol = protocol_of(protocol, writer)
     count = min(records.count, args.limit or records.count)
@@ -171,7 +171,7 @@ def report(writer: TagWriter, paths: dict[str, ResultPaths], seconds: float, pic
 
 def result_paths(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol) -> dict[str, ResultPaths]:
     """The files of every scorer; --hflip, --fixed and --stopwords have no place in the published names."""
-    from core.tag_results import ResultPaths, result_name
+    from core.tags.results import ResultPaths, result_name
 
     unusual = {"weights": Path(args.weights).stem if args.weights else None, "head": args.head,
                "dtype": None if args.dtype == "float32" else args.dtype,
@@ -200,8 +200,8 @@ def located(path: str | None) -> str | None:
 
 def finished_before(args: argparse.Namespace, records: RecordSet) -> list[str]:
     """Names of the results when all of them are complete and nothing has changed, found without loading the model."""
-    from core.provenance import weight_stamps
-    from core.tag_results import ResultPaths, is_complete, read_meta
+    from core.tags.results import ResultPaths, is_complete, read_meta
+    from core.utils.provenance import weight_stamps
 
     ours, stamps, found = settings(args, records), weight_stamps(args.arch, args.weights, args.lora), {}
     for path in sorted(args.out.glob("*.meta.json")):
@@ -219,7 +219,7 @@ def describe(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol
     """What goes into the meta files: all that made the result."""
     from dataclasses import asdict
 
-    from core.provenance import now, versions, weight_stamps
+    from core.utils.provenance import now, versions, weight_stamps
 
     model = {"arch": backbone.arch, "head": backbone.head, "checksum": backbone.checksum, "patch": backbone.patch,
              "stride": backbone.stride, "logit_scale": backbone.logit_scale, "device": str(backbone.device)}

@@ -27,10 +27,10 @@ from core.errors import TTDError
 from tools.cli import choose_device, run, say
 
 if TYPE_CHECKING:
-    from core.pair_index import Pairs
-    from core.ttd_config import TTDConfig
-    from core.ttd_ddp import Ranks
-    from core.ttd_trainer import Evaluate, Outcome, Trainer
+    from core.data.pairs import Pairs
+    from core.training.distributed import Ranks
+    from core.training.trainer import Evaluate, Outcome, Trainer
+    from core.ttd.config import TTDConfig
 
 RECIPES = {"TCL": "ttd_tcl.yaml", "CLIP": "ttd_clip.yaml", "MaskCLIP": "ttd_clip.yaml", "tiny": "ttd_tiny.yaml"}
 CONFIGS = Path(__file__).parent / "configs"
@@ -106,7 +106,7 @@ def _run_options(group: argparse._ArgumentGroup) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; 0 when done, 2 in a process whose peer has said what is wrong, 130 after Ctrl-C."""
     args = vars(get_args_parser().parse_args(argv))
-    from core.ttd_ddp import PeerError, joined, local_rank, started_by_torchrun
+    from core.training.distributed import PeerError, joined, local_rank, started_by_torchrun
 
     try:
         config = settings(args)
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings(args: dict[str, Any]) -> TTDConfig:
     """The settings of --config (or the model's own recipe), of --set and of the flags; the later win."""
-    from core.ttd_config import load_config, merge, read_yaml
+    from core.ttd.config import load_config, merge, read_yaml
 
     chosen = dict(setting(item) for item in args.get("set", ()))
     own = RECIPES.get(args.get("arch") or str(chosen.get("arch", "tiny")))
@@ -154,7 +154,7 @@ def place(device: str | None, gpus: list[str] | None) -> str:
     import torch
 
     from core.backbones.device import resolve_device
-    from core.ttd_ddp import local_rank, started_by_torchrun
+    from core.training.distributed import local_rank, started_by_torchrun
 
     numbers = [number for group in gpus or () for number in group.split(",")]
     if not started_by_torchrun():
@@ -173,7 +173,7 @@ def place(device: str | None, gpus: list[str] | None) -> str:
 
 def train(config: TTDConfig, device: str, ranks: Ranks, overwrite: bool, reindex: bool) -> int:
     """Load data and model, train, and say how it went (the first process)."""
-    from core.ttd_trainer import Trainer
+    from core.training.trainer import Trainer
 
     with ranks.together():
         pairs = open_data(config, ranks, reindex)
@@ -194,8 +194,8 @@ def train(config: TTDConfig, device: str, ranks: Ranks, overwrite: bool, reindex
 
 def open_data(config: TTDConfig, ranks: Ranks, reindex: bool) -> Pairs:
     """The training pairs; the first process of a machine makes their index, the others wait for it."""
-    from core.pair_index import open_pairs
-    from core.ttd_ddp import local_rank
+    from core.data.pairs import open_pairs
+    from core.training.distributed import local_rank
 
     def opened(refresh: bool) -> Pairs:
         return open_pairs(config.data, config.root, config.pruned, config.limit, refresh, bar)
@@ -225,7 +225,7 @@ def held_out(config: TTDConfig) -> Evaluate | None:
     """What scores a model on the held-out set; None without one."""
     if config.eval_root is None:
         return None
-    from core.ttd_eval import evaluate_heldout, load_heldout
+    from core.evaluation.heldout import evaluate_heldout, load_heldout
 
     items = load_heldout(config.eval_root, config.eval_limit)
     return lambda backbone: evaluate_heldout(backbone, items, image_size=config.image).numbers()
@@ -274,7 +274,7 @@ def trained(trainer: Trainer, ranks: Ranks) -> Outcome:
 
 def report(outcome: Outcome, config: TTDConfig) -> None:
     """The scores before and after, and where the adapter is."""
-    from core.ttd_trainer import GUARDS
+    from core.training.trainer import GUARDS
 
     if outcome.skipped:
         say(f"{outcome.skipped} pairs could not be used: see {config.folder / 'skipped.jsonl'}")

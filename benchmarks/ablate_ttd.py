@@ -29,9 +29,10 @@ from common import ROOT, hardware, positive_int, run
 from core.errors import TTDError
 
 if TYPE_CHECKING:
-    from core.ablation import CellFile, Grid, Line
-    from core.heldout import Item
-    from core.ttd_config import TTDConfig
+    from ablation_grid import CellFile, Grid, Line
+
+    from core.data.heldout import Item
+    from core.ttd.config import TTDConfig
 
 MARKS = ("<!-- ablation: begin (benchmarks/ablate_ttd.py --update) -->", "<!-- ablation: end -->")
 
@@ -66,7 +67,7 @@ def share(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, then print or store the tables."""
     args = get_args_parser().parse_args(argv)
-    from core.ablation import CellFile, read_grid
+    from ablation_grid import CellFile, read_grid
 
     changes = {key: value for key, value in (("steps", args.steps), ("limit", args.limit)) if value}
     ablation = Ablation(read_grid(args.config, changes), CellFile(args.cells, args.share), args)
@@ -88,11 +89,12 @@ class Ablation:
 
     def __init__(self, grid: Grid, cells: CellFile, args: argparse.Namespace):
         """Load data and weights once, to know what cells are made of."""
-        from core.ablation import chosen_factors
+        from ablation_grid import chosen_factors
+
         from core.backbones import load_backbone
         from core.backbones.device import use_threads
-        from core.heldout import load_heldout
-        from core.pair_index import open_pairs
+        from core.data.heldout import load_heldout
+        from core.data.pairs import open_pairs
 
         self.grid, self.cells, self.seeds, self.share = grid, cells, args.seeds, args.share or (0, 1)
         self.folder = args.cells.parent
@@ -108,14 +110,14 @@ class Ablation:
 
     def config(self, settings: dict[str, Any], seed: int) -> TTDConfig:
         """Of a cell; its run's folder has the cell's name."""
-        from core.ablation import cell_key
+        from ablation_grid import cell_key
 
         config = self.grid.config(settings, seed, self.folder)
         return self.grid.config(settings, seed, self.folder / cell_key(config, self.data))
 
     def planned(self) -> Iterator[tuple[str, str, TTDConfig]]:
         """(key, label, settings) of every cell, the recipe's first; some are alike."""
-        from core.ablation import cell_key, untrained_key
+        from ablation_grid import cell_key, untrained_key
 
         rows = [("base", {})] + [(f"{name} = {value.name}", value.settings)
                                    for name, values in self.factors.items() for value in values]
@@ -130,7 +132,7 @@ class Ablation:
         """Finish every cell."""
         from tqdm import tqdm
 
-        from core.ttd_trainer import GUARDS
+        from core.training.trainer import GUARDS
 
         planned = {key: (label, config) for key, label, config in self.planned()}
         index, count = self.share
@@ -147,8 +149,8 @@ class Ablation:
     def scored(self, config: TTDConfig, train: bool) -> tuple[dict[str, float], str | None]:
         """The scores of a cell's model, and why its run was stopped, if it was."""
         from core.backbones import load_backbone
-        from core.ttd_eval import evaluate_heldout
-        from core.ttd_trainer import Trainer
+        from core.evaluation.heldout import evaluate_heldout
+        from core.training.trainer import Trainer
 
         backbone, stopped = load_backbone(config.arch, weights=config.weights, head=config.head,
                                           device=config.device), None
@@ -164,7 +166,7 @@ class Ablation:
 
     def tables(self) -> str:
         """All tables: the recipe beside the untrained model, then one per factor."""
-        from core.ablation import markdown
+        from ablation_grid import markdown
 
         parts = [markdown("model", [self.untrained({}, "untrained"), self.line("base of the grid", {})])]
         for name, values in self.factors.items():
@@ -175,13 +177,13 @@ class Ablation:
 
     def untrained(self, settings: dict[str, Any], name: str) -> Line:
         """The row of a model before training."""
-        from core.ablation import line_of, untrained_key
+        from ablation_grid import line_of, untrained_key
 
         return line_of(name, [self.cells.cells[untrained_key(self.config(settings, self.seeds[0]), self.data)]])
 
     def line(self, name: str, settings: dict[str, Any]) -> Line:
         """The row of some settings, over all seeds."""
-        from core.ablation import cell_key, line_of
+        from ablation_grid import cell_key, line_of
 
         keys = [cell_key(self.config(settings, seed), self.data) for seed in self.seeds]
         own = [cell_key(self.config({}, seed), self.data) for seed in self.seeds]

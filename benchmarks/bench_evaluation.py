@@ -83,7 +83,7 @@ def one_hot(pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> np.
 
 def counted(pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> np.ndarray:
     """The project's counts as int64 [N, 3], in the reference's columns."""
-    from core.seg_metrics import confusion_matrix, joint_histogram
+    from core.metrics.segmentation import confusion_matrix, joint_histogram
 
     total = np.zeros((256, 256), np.int64)
     for truth, prediction in pairs:
@@ -106,7 +106,7 @@ def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], clas
     """The pairs as a set with masks and a folder of predictions -> Dataset, folder."""
     from PIL import Image
 
-    from core.datasets import Dataset
+    from core.data.datasets import Dataset
 
     for name in ("image", "mask", "prediction"):
         (folder / name).mkdir()
@@ -129,7 +129,7 @@ def read(dataset, predictions: Path, count: int) -> list[tuple[np.ndarray, np.nd
 
 def from_files(dataset, predictions: Path, workers: int):
     """What evaluate_segmentation.py does."""
-    from core.seg_evaluation import evaluate
+    from core.evaluation.label_maps import evaluate
 
     return evaluate(dataset, predictions, workers=workers).scores.means
 

@@ -55,10 +55,10 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
     """Time of resizing and PAMR against the number of classes that survive, of 171."""
     import torch
 
-    from core.inference import Layer, Merged, Picture
-    from core.mask_decision import decide
-    from core.pamr import PAMR
-    from core.windows import bilinear
+    from core.maps.sliding import Layer, Merged, Picture
+    from core.maps.windows import bilinear
+    from core.masks.labels import decide
+    from core.refine.pamr import PAMR
 
     size, classes = (SMALL, 40) if args.quick else (bench_masks.SIZE, 171)
     backbone = bench_masks.tiny(args.device, "float32")

@@ -93,7 +93,7 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     """Both paths for one model, at every class count."""
     import torch
 
-    from core.inference import prepare
+    from core.maps.sliding import prepare
 
     backbone = model(name, args.device, folder)
     used = protocol_of(backbone, args)
@@ -148,9 +148,9 @@ def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[comm
 
 def fast_time(backbone, prepared, text, used, encode: Sampled) -> tuple[common.Time, list[common.Time], int]:
     """Our path: whole time; that of towers, maps, and resizing with PAMR; and how many classes were refined."""
-    from core.inference import merge_views
-    from core.mask_decision import decide
-    from core.pamr import PAMR
+    from core.maps.sliding import merge_views
+    from core.masks.labels import decide
+    from core.refine.pamr import PAMR
 
     encode.reset()
     merged = []
@@ -223,7 +223,7 @@ def random_tcl():
 
 def protocol_of(backbone, args: argparse.Namespace):
     """Protocol `ttd` with PAMR, resolved, for `texts`."""
-    from core.mask_protocol import protocol
+    from core.masks.protocol import protocol
 
     views = {**TTD, "scales": (1.0, 0.5)} if args.quick else TTD
     return protocol("ttd", **views).resolve(backbone.arch, backbone.image_size, "threshold", MADE_BG)
@@ -276,8 +276,8 @@ def agreement(args: argparse.Namespace) -> common.Table:
 
 def interesting(args: argparse.Namespace) -> list:
     """(pixels, text, resolved protocol) of pictures where labels can be wrong: >= 3 classes, 5 to 80 % background."""
-    from core.mask_protocol import protocol
-    from core.prompts import embed_classes
+    from core.masks.protocol import protocol
+    from core.text.prompts import embed_classes
     from core.world.objects import NOUNS
 
     backbone, found = tiny(args.device, "float32"), []
@@ -303,9 +303,9 @@ def tiny(device: str, dtype: str):
 
 def ours(backbone, pixels, text, used):
     """Our path whole: class indices [H,W], -1 for the background."""
-    from core.inference import merge_views, prepare
-    from core.mask_decision import decide
-    from core.pamr import PAMR
+    from core.maps.sliding import merge_views, prepare
+    from core.masks.labels import decide
+    from core.refine.pamr import PAMR
 
     prepared = prepare(pixels, used)
     return decide(merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY))[0]

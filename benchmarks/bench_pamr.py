@@ -84,7 +84,7 @@ def compare(size: tuple[int, int, int], args: argparse.Namespace, table: common.
 
 def paths(image, classes: int):
     """A `PAMR` for a single picture, and one for a long job where that takes another path (a compiler is there)."""
-    from core.pamr import PAMR
+    from core.refine.pamr import PAMR
 
     both = [PAMR(ITERATIONS, pictures=pictures) for pictures in (1, MANY)]
     return both if len({pamr.path(image.device, classes) for pamr in both}) == 2 else both[:1]

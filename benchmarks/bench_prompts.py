@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def class_names() -> tuple[str, ...]:
     """The classes of COCO-Stuff."""
-    from core.dataset_config import load_shipped, parse_labels
+    from core.data.dataset_yaml import load_shipped, parse_labels
 
     return tuple(parse_labels(load_shipped(SET), SET)["classes"])
 
@@ -79,7 +79,7 @@ def literal(backbone, names: Sequence[str]):
     """The definition: all prompts of each class at full length, mean of raw embeddings, unit length: [N, D]."""
     import torch
 
-    from core.prompts import TEMPLATES
+    from core.text.prompts import TEMPLATES
 
     tower, rows = backbone.text, []
     with torch.no_grad():
@@ -97,7 +97,7 @@ def literal(backbone, names: Sequence[str]):
 
 def timed_start(backbone, names: Sequence[str], templates: str, cache: Path):
     """Time of the classes' embeddings for a model whose checksum is known, and the embeddings."""
-    from core.prompts import embed_classes
+    from core.text.prompts import embed_classes
 
     backbone.checksum  # noqa: B018  (timed by itself)
     found = []

@@ -105,7 +105,7 @@ def compare(name: str, fast: Sequence[dict], slow: Sequence[dict], allowed: floa
 
 def batched(backbone, images: Sequence, captions: Sequence[str], batch: int) -> list[dict]:
     """Our path: raw scores [K] by scorer for every caption."""
-    from core.scoring import score_batch
+    from core.tags.scoring import score_batch
 
     return [one.scores for start in range(0, len(images), batch)
             for one in score_batch(backbone, images[start : start + batch], captions[start : start + batch])]
@@ -116,7 +116,7 @@ def literal(backbone, images: Sequence, captions: Sequence[str]) -> list[dict]:
     import torch
     import torch.nn.functional as F
 
-    from core.words import split_words
+    from core.data.words import split_words
 
     results = []
     with torch.no_grad():
@@ -138,9 +138,9 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     """Times of resizing, texts and towers alone; what is left of `ours` is maps and bookkeeping."""
     import torch
 
-    from core.scoring import encode_texts, prepare
-    from core.similarity_maps import encode_views
-    from core.words import split_words
+    from core.data.words import split_words
+    from core.maps.views import encode_views
+    from core.tags.scoring import encode_texts, prepare
 
     groups = [slice(start, start + args.batch) for start in range(0, len(images), args.batch)]
     words = [list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text))) for g in groups]
@@ -159,8 +159,8 @@ def tower_flops(backbone, image) -> float:
     """Of one picture through the image tower, pixels and pooled embedding."""
     import torch
 
-    from core.scoring import prepare
-    from core.similarity_maps import encode_views
+    from core.maps.views import encode_views
+    from core.tags.scoring import prepare
 
     scaled = prepare(image, backbone.image_size).scaled[0][None]
     with torch.no_grad():

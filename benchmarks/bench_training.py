@@ -93,10 +93,10 @@ def measured(arch: str, dtype: str, flush: bool, root: Path, args: argparse.Name
 def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace) -> list[dict]:
     """One run from the start by the published loss with a frozen teacher; the rows of its log, one per step."""
     from core.backbones import load_backbone
-    from core.distill import DistillConfig
-    from core.pair_index import open_pairs
-    from core.ttd_config import TTDConfig
-    from core.ttd_trainer import Trainer
+    from core.data.pairs import open_pairs
+    from core.training.trainer import Trainer
+    from core.ttd.config import TTDConfig
+    from core.ttd.loss import DistillConfig
 
     config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype,
                        log_every=1, checkpoint_every=args.steps, keep="last", out=str(out / dtype), device=args.device,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.backbones.base import Backbone
-    from core.distill import Losses, TextBatch
+    from core.ttd.loss import Losses, TextBatch
 
 WORDS = range(9, 12)  # of a caption
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
@@ -95,9 +95,9 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
     import torch
 
     from core.backbones import load_backbone
-    from core.lora import add_adapter
-    from core.lora_targets import lora_targets
-    from core.words import split_words
+    from core.backbones.lora.adapter import add_adapter
+    from core.backbones.lora.targets import lora_targets
+    from core.data.words import split_words
     from core.world.sample import make_sample
 
     arch = args.model if args.model == "tiny" or ":" in args.model else common.random_clip(args.model, folder)
@@ -112,8 +112,8 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
 
 
 def ours(case: Case) -> Losses:
-    """The project's loss (core/distill.py)."""
-    from core.distill import DistillConfig, embed, gather_texts, ttd_loss
+    """The project's loss (core/ttd/loss.py)."""
+    from core.ttd.loss import DistillConfig, embed, gather_texts, ttd_loss
 
     texts = gather_texts(case.captions)
     student = embed(case.backbone, case.images, texts)
@@ -125,7 +125,7 @@ def literal(case: Case) -> Tensor:
     import torch
     import torch.nn.functional as F
 
-    from core.words import split_words
+    from core.data.words import split_words
 
     total = 0
     pixels = F.normalize(case.backbone.encode_pixels(case.images).float(), dim=1)  # (B, D, h, w)
@@ -158,8 +158,8 @@ def otsu(scores: Tensor) -> list[bool]:
 
 def texts_ours(case: Case) -> Tensor:
     """All texts of a batch as `embed` encodes them; a scalar that depends on all of them."""
-    from core.distill import gather_texts
-    from core.scoring import encode_texts
+    from core.tags.scoring import encode_texts
+    from core.ttd.loss import gather_texts
 
     texts = gather_texts(case.captions)
     return encode_texts(case.backbone, texts.words + texts.captions).square().sum(1).mean()
@@ -167,7 +167,7 @@ def texts_ours(case: Case) -> Tensor:
 
 def texts_literal(case: Case) -> Tensor:
     """All texts of a batch as `literal` encodes them."""
-    from core.words import split_words
+    from core.data.words import split_words
 
     return sum(full_prompt(case.backbone, text).square().sum() for caption in case.captions
                for text in [caption, *(word.text for word in split_words(caption))])
@@ -214,8 +214,8 @@ def stages(case: Case, args: argparse.Namespace) -> None:
     """Print where our step's time goes."""
     import torch
 
-    from core.distill import gather_texts
-    from core.scoring import encode_texts
+    from core.tags.scoring import encode_texts
+    from core.ttd.loss import gather_texts
 
     texts = gather_texts(case.captions)
     with torch.no_grad():
@@ -229,7 +229,7 @@ def stages(case: Case, args: argparse.Namespace) -> None:
 
 def counts(captions: Sequence[str]) -> str:
     """What the texts of a batch are."""
-    from core.distill import gather_texts
+    from core.ttd.loss import gather_texts
 
     texts: TextBatch = gather_texts(captions)
     return f"{len(captions)} captions, {int(texts.valid.sum())} words, {len(texts.words)} distinct"

@@ -256,7 +256,7 @@ def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict
         import json
         import shlex
 
-        from core.provenance import now, versions
+        from core.utils.provenance import now, versions
 
         words = [word for i, word in enumerate(args.argv) if "--json" not in (word, args.argv[max(0, i - 1)])]
         content = {"command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]), "date": now(),

@@ -1,1 +1,29 @@
-"""TTD: tag and segment images with words (Text-Tag Self-Distillation, ECCV 2024)."""
+"""Ground language in images with CLIP, without annotation: TTD, TCL and what they are built from.
+
+    from core import Predictor, TTDError, load_backbone
+
+The names are loaded when they are first used, so `import core` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import TTDError
+
+if TYPE_CHECKING:
+    from .backbones import load_backbone
+    from .predictor import Predictor
+
+__all__ = ["Predictor", "TTDError", "load_backbone"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for (PEP 562)."""
+    if name == "Predictor":
+        from .predictor import Predictor
+
+        return Predictor
+    if name == "load_backbone":
+        from .backbones import load_backbone
+
+        return load_backbone
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

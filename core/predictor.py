@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.backbones.base import Backbone
-from core.crf import refine_soft_masks
-from core.errors import TTDError
-from core.grid import Grid
-from core.images import read_image, resized_tensor
-from core.pamr import PAMR
-from core.similarity_maps import View, average_maps, cells_to_pixels, encode_views, finest_grid, peak_cells
+from .backbones.base import Backbone
+from .data.images import read_image, resized_tensor
+from .errors import TTDError
+from .maps.grid import Grid
+from .maps.views import View, average_maps, cells_to_pixels, encode_views, finest_grid, peak_cells
+from .refine.crf import refine_soft_masks
+from .refine.pamr import PAMR
 
 REFINERS = ("pamr", "crf")
 REFINE_SIDE = 1024  # refinement needs 48 planes of the picture's size: at 20 megapixels that would be 4 GB
@@ -89,7 +89,7 @@ class Predictor:
 
         Args:
             texts: K strings.
-            templates: a set of `core.prompts`; "identity" encodes the strings as they stand.
+            templates: a set of `core.text.prompts`; "identity" encodes the strings as they stand.
             size: (H, W) of the result; the picture's own by default (4 bytes per pixel and text).
         """
         return self._finest_grid().resize(self._average(texts, templates), size or self.size)
@@ -141,7 +141,7 @@ class Predictor:
             if templates == "identity":
                 encoded = self.backbone.encode_text(new)
             else:
-                from core.prompts import embed_classes  # late: reads and writes its cache on disk
+                from .text.prompts import embed_classes  # late: reads and writes its cache on disk
 
                 encoded = embed_classes(self.backbone, new, templates)
             self._embedded.update(((templates, text), row) for text, row in zip(new, encoded, strict=True))

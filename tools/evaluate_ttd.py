@@ -21,8 +21,8 @@ from cli import load_model, model_options, positive_int, run
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.heldout import Item
-    from core.ttd_eval import Baselines, HeldOut, Measured
+    from core.data.heldout import Item
+    from core.evaluation.heldout import Baselines, HeldOut, Measured
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score, print, write."""
     args = get_args_parser().parse_args(argv)
-    from core.heldout import load_heldout, unseen_items
+    from core.data.heldout import load_heldout, unseen_items
 
     items = load_heldout(args.root, args.limit)
     dev = load_heldout(args.dev, args.limit) if args.dev else []
@@ -72,7 +72,7 @@ def measure_set(backbone: Backbone, items: list[Item], args: argparse.Namespace,
     """What a model makes of a set, with a bar on the terminal."""
     from tqdm import tqdm
 
-    from core.ttd_eval import measure
+    from core.evaluation.heldout import measure
 
     with tqdm(total=len(items), desc=name, unit="picture", file=sys.stderr, disable=None, leave=False) as bar:
         return measure(backbone, items, image_size=args.image, progress=bar.update)
@@ -81,8 +81,8 @@ def measure_set(backbone: Backbone, items: list[Item], args: argparse.Namespace,
 def section(models: dict[str, list[Measured]], items: list[Item], name: str,
             args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The tables of some of the pictures as text, and their content for JSON."""
-    from core.heldout_report import to_json, trivial_json
-    from core.ttd_eval import Cuts, baselines
+    from core.evaluation.heldout import Cuts, baselines
+    from core.evaluation.heldout_report import to_json, trivial_json
 
     trivial, fixed = baselines(items), Cuts(caption=args.bg, word=args.bg)
     own = {model: measured[0].part([item.id for item in items]) for model, measured in models.items()}
@@ -97,7 +97,7 @@ def section(models: dict[str, list[Measured]], items: list[Item], name: str,
 
 def block(kind: str, scores: dict[str, HeldOut], trivial: Baselines, dev: str | None) -> str:
     """One table with a line on how it was cut."""
-    from core.heldout_report import cuts_line, lines_of, table
+    from core.evaluation.heldout_report import cuts_line, lines_of, table
 
     title = "usual thresholds" if kind == "fixed" else f"best single thresholds of {dev}, chosen for each model"
     cuts = dict.fromkeys(cuts_line(score) for score in scores.values())

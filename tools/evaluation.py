@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from tqdm import tqdm
 
-    from core.gallery import Row
+    from core.plots.gallery import Row
 
 
 def evaluation_options(pred: str) -> argparse.ArgumentParser:
@@ -37,8 +37,8 @@ def evaluation_options(pred: str) -> argparse.ArgumentParser:
 
 
 def save_gallery(folder: Path, rows: Sequence[Row], names: Mapping[int, str], palette: np.ndarray) -> None:
-    """Draw rows of core.gallery and store them beside the folder, not in it: there every PNG is a prediction."""
-    from core.gallery import draw_gallery
+    """Draw rows of core.plots.gallery and store them beside the folder, not in it: there every PNG is a prediction."""
+    from core.plots.gallery import draw_gallery
 
     folder = folder.resolve()
     path = folder.with_name(f"{folder.name}.gallery.png")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from tools.cli import model_options, positive_float, positive_int
 
 if TYPE_CHECKING:
-    from core.mask_protocol import MaskProtocol
+    from core.masks.protocol import MaskProtocol
 
-PROTOCOLS = ("ttd", "tcl", "sclip", "naclip", "clearclip")  # core.mask_protocol has them; importing it costs --help
+PROTOCOLS = ("ttd", "tcl", "sclip", "naclip", "clearclip")  # core.masks.protocol has them; importing it costs --help
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -53,8 +53,8 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
 
 def make_protocol(args: argparse.Namespace) -> MaskProtocol:
     """The named protocol with the flags that were given."""
-    from core.mask_protocol import protocol
-    from core.prompts import resolve_templates
+    from core.masks.protocol import protocol
+    from core.text.prompts import resolve_templates
 
     names = ("image", "hflip", "pamr", "crf", "bg", "rule", "templates", "s", "window", "pamr_at", "kp_weight", "head")
     given = {name: getattr(args, name) for name in names}

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from core.backbones.base import Backbone
-    from core.mask_maker import Job
-    from core.mask_protocol import MaskProtocol
-    from core.mask_results import MaskFolder
-    from core.records import Skipped
+    from core.data.records import Skipped
+    from core.masks.pipeline import Job
+    from core.masks.protocol import MaskProtocol
+    from core.masks.results import MaskFolder
 
 Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what goes with it
 
@@ -119,7 +119,7 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
     """Load everything and make the masks of one shard. Raises TTDError, also when memory or disk are full."""
     task = setup(args)
     options = argparse.Namespace(**{**vars(args), "device": shard.device, "gpus": None})
-    from core.pamr import PAMR
+    from core.refine.pamr import PAMR
 
     if shard.threads:
         import torch
@@ -147,8 +147,8 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
 
 def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence[Job], used: MaskProtocol,
                 folder: MaskFolder, report: Report) -> None:
-    from core.mask_maker import read_ahead
-    from core.mask_writer import MaskWriter
+    from core.masks.pipeline import read_ahead
+    from core.masks.writer import MaskWriter
 
     with MaskWriter(folder, task.palette) as writer:
         for job, picture in read_ahead(todo, used):
@@ -169,9 +169,9 @@ def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence
 def open_folder(args: argparse.Namespace, task: Task, backbone: Backbone, used: MaskProtocol,
                 token: str) -> MaskFolder:
     """The result's folder, ours and locked, with its protocol.json."""
-    from core.mask_protocol import folder_name
-    from core.mask_results import MaskFolder
-    from core.provenance import now, versions, weight_stamps
+    from core.masks.protocol import folder_name
+    from core.masks.results import MaskFolder
+    from core.utils.provenance import now, versions, weight_stamps
 
     extras = {"weights": Path(args.weights).stem if args.weights else None,
               "dtype": None if args.dtype == "float32" else args.dtype, **task.extras, "limit": args.limit}
@@ -193,7 +193,7 @@ def open_folder(args: argparse.Namespace, task: Task, backbone: Backbone, used: 
 def _write_rle(task: Task, folder: MaskFolder) -> None:
     """rle.json of the whole folder, by whichever shard finds it complete."""
     if all(folder.has(job.id) for job in task.jobs):
-        from core.mask_rle import write_rle
+        from core.masks.coco_rle import write_rle
 
         write_rle(folder, [job.id for job in task.jobs], task.categories)
 

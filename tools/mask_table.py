@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
     """Make the masks of one row and score them."""
     import importlib
 
-    from core.predictions import read_protocol
+    from core.evaluation.predictions import read_protocol
 
     out = args.out / kind / flags.replace("--", "").replace(" ", "_")
     line = ["--data", "World", "--root", args.root, "--arch", args.arch, "--device", "cpu", "--out", str(out),
@@ -97,10 +97,10 @@ def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
 
 def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
     """What the evaluation of that kind prints: means and baselines on the same pictures."""
-    from core.caption_evaluation import evaluate_captions
-    from core.datasets import open_caption_set, open_dataset
-    from core.seg_evaluation import evaluate
-    from core.seg_metrics import scores_from_counts
+    from core.data.datasets import open_caption_set, open_dataset
+    from core.evaluation.captions import evaluate_captions
+    from core.evaluation.label_maps import evaluate
+    from core.metrics.segmentation import scores_from_counts
 
     if kind == "tags":
         found = evaluate(open_dataset("World", root), folder, allow_missing=True, workers=1)

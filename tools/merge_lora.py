@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_file = args.out.suffix in (".safetensors", ".pt", ".pth")
     check_out(args, one_file)
     from core.backbones import load_backbone
-    from core.lora_merge import largest_difference, merge, read_source, write_file, write_folder
+    from core.backbones.lora.merge import largest_difference, merge, read_source, write_file, write_folder
 
     adapted = load_backbone(args.arch, weights=args.weights, lora=args.lora, head=args.head, device="cpu")
     source = read_source(args.arch, args.weights)

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 
-    from core.prepare import make_plan, run_plan
+    from core.data.prepare import make_plan, run_plan
 
     captions = args.name in CAPTION_SETS
     split = args.split or ("train" if captions else "val")
@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def checked(name: str, root: Path) -> list[str]:
     """Read some of the masks as the evaluators will, and say what is wrong."""
-    from core.dataset_checks import check
-    from core.datasets import open_dataset
+    from core.data.dataset_checks import check
+    from core.data.datasets import open_dataset
 
     dataset = open_dataset(name, root)
     print(dataset.describe())

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     if not 0 <= args.drop < 1:
         raise TTDError(f"--drop {args.drop:g}: give a share from 0 to below 1, such as 0.2")
-    from core.pair_scores import histogram, prune
+    from core.tags.pair_scores import histogram, prune
 
     for scores in [args.scores] if args.scores else score_files(args):
         out = scores.with_name(f"{scores.name.removesuffix('.jsonl')}@drop={args.drop:g}.txt")
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score_files(args: argparse.Namespace) -> list[Path]:
     """The score file of every set that --data names."""
-    from core.pair_index import find_pairs
-    from core.pair_scores import find_scores, pair_label
+    from core.data.pairs import find_pairs
+    from core.tags.pair_scores import find_scores, pair_label
 
     places = find_pairs(args.data, args.root, args.domain)
     return [find_scores(args.out, pair_label(place), args.arch) for place in places]

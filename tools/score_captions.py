@@ -29,9 +29,9 @@ from core.errors import TTDError
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.records import RecordSet
-    from core.tag_results import ResultPaths, TagWriter
-    from core.tagger import Batch
+    from core.data.records import RecordSet
+    from core.tags.pipeline import Batch
+    from core.tags.results import ResultPaths, TagWriter
 
 KEY = "pair"  # what the result calls its scorer
 
@@ -60,8 +60,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score the pairs of every set; what is complete already is left alone."""
     args = get_args_parser().parse_args(argv)
-    from core.pair_index import find_pairs
-    from core.records import open_records
+    from core.data.pairs import find_pairs
+    from core.data.records import open_records
 
     sets = {place: open_records(place) for place in find_pairs(args.data, args.root, args.domain)}
     for records in sets.values():
@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet) -> None:
     """Write the scores of one set, from where they stop on."""
-    from core.provenance import now, versions
-    from core.tag_results import TagWriter, is_finished
+    from core.tags.results import TagWriter, is_finished
+    from core.utils.provenance import now, versions
 
     paths, identity = result_paths(args, backbone, place), settings(args, backbone, place, records)
     if is_finished(paths, identity, args.overwrite):
@@ -99,9 +99,9 @@ def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
     """Every batch that is still missing, with its lines, under a progress bar."""
     from tqdm import tqdm
 
-    from core.pair_scores import score_lines, score_pairs
-    from core.protocol import TagProtocol
-    from core.tagger import load_batches
+    from core.tags.pair_scores import score_lines, score_pairs
+    from core.tags.pipeline import load_batches
+    from core.tags.protocol import TagProtocol
 
     views = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     count = min(records.count, args.limit or records.count)
@@ -122,8 +122,8 @@ def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
 
 def result_paths(args: argparse.Namespace, backbone: Backbone, place: str) -> ResultPaths:
     """The files of one set; settings that are not at their default are in the name."""
-    from core.pair_scores import pair_label
-    from core.tag_results import ResultPaths, result_name
+    from core.tags.pair_scores import pair_label
+    from core.tags.results import ResultPaths, result_name
 
     unusual = {"weights": Path(args.weights).stem if args.weights else None, "limit": args.limit,
                "dtype": None if args.dtype == "float32" else args.dtype}

@@ -22,9 +22,9 @@ from cli import ROOT, positive_int, run
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.heldout import Item
-    from core.ttd_config import TTDConfig
-    from core.ttd_eval import Measured
+    from core.data.heldout import Item
+    from core.evaluation.heldout import Measured
+    from core.ttd.config import TTDConfig
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from core.backbones import load_backbone
     from core.backbones.device import use_threads
-    from core.heldout import load_heldout
+    from core.data.heldout import load_heldout
 
     use_threads(config.threads)
     items = load_heldout(world)
@@ -72,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_world(args: argparse.Namespace) -> Path:
     """The story's world."""
+    from story_parts import make_story_world
     from tqdm import tqdm
-
-    from core.story import make_story_world
 
     folder = args.out / "story" / "world"
     print(f"1/5  a world of {args.train} training pairs and {args.held_out} held-out pictures in {folder}")
@@ -85,7 +84,7 @@ def make_world(args: argparse.Namespace) -> Path:
 
 def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
     """The recipe's settings for this world: no held-out scores on the way, so nothing is chosen by them."""
-    from core.ttd_config import load_config, merge, read_yaml
+    from core.ttd.config import load_config, merge, read_yaml
 
     own = {"data": str(world / "cc3m" / "train"), "root": str(world), "out": str(args.out / "story" / "run"),
            "eval_root": None, "keep": "last", "tag": "TTD"}
@@ -97,7 +96,7 @@ def score(title: str, backbone: Backbone, items: list[Item]) -> Measured:
     """What a model makes of the held-out pictures, and its three scores in one line."""
     from tqdm import tqdm
 
-    from core.ttd_eval import measure
+    from core.evaluation.heldout import measure
 
     with tqdm(total=len(items), unit="picture", file=sys.stderr, leave=False, disable=None) as bar:
         measured = measure(backbone, items, progress=bar.update)
@@ -112,8 +111,8 @@ def train(config: TTDConfig) -> Path:
     from tqdm import tqdm
 
     from core.backbones import load_backbone
-    from core.pair_index import open_pairs
-    from core.ttd_trainer import Trainer
+    from core.data.pairs import open_pairs
+    from core.training.trainer import Trainer
 
     print(f"3/5  {config.steps} steps of {config.batch} pairs")
     backbone = load_backbone(config.arch, weights=config.weights, head=config.head, device=config.device)
@@ -129,8 +128,8 @@ def train(config: TTDConfig) -> Path:
 
 def results(before: Measured, after: Measured) -> str:
     """The table."""
-    from core.heldout_report import lines_of, table
-    from core.ttd_eval import baselines
+    from core.evaluation.heldout import baselines
+    from core.evaluation.heldout_report import lines_of, table
 
     return table(lines_of([before.at(), after.at()], baselines(before.items), minmax=False), ("before", "after"))
 
@@ -138,11 +137,11 @@ def results(before: Measured, after: Measured) -> str:
 def picture(config: TTDConfig, adapter: Path, before: Measured, after: Measured, path: Path) -> None:
     """Draw one held-out picture before and after, and say which."""
     from PIL import Image
+    from story_parts import LEGEND, RULE, choose_picture, columns_of, look
 
     from core.backbones import load_backbone
-    from core.before_after import draw_before_after
     from core.errors import TTDError
-    from core.story import LEGEND, RULE, choose_picture, columns_of, look
+    from core.plots.before_after import draw_before_after
 
     item = choose_picture(before, after)
     looks = [look(load_backbone(config.arch, lora=lora, device=config.device), item) for lora in (None, adapter)]

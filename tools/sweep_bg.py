@@ -27,7 +27,7 @@ from tools.evaluation import report_left_out, save_picture, write
 if TYPE_CHECKING:
     import numpy as np
 
-    from core.predictions import Problems
+    from core.evaluation.predictions import Problems
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sweep(folder: Path, label: str, args: argparse.Namespace) -> Swept:
     """One result. TTDError where thresholds cannot be varied afterwards."""
-    from core.predictions import data_of, find_folder, read_protocol
+    from core.evaluation.predictions import data_of, find_folder, read_protocol
 
     folder = find_folder(folder, "results")
     used = read_protocol(folder).get("protocol", {})
@@ -96,7 +96,7 @@ def sweep(folder: Path, label: str, args: argparse.Namespace) -> Swept:
 
 def is_caption_result(folder: Path) -> bool:
     """Whether the masks were made from captions."""
-    from core.predictions import read_protocol
+    from core.evaluation.predictions import read_protocol
 
     return "tags" in read_protocol(folder).get("identity", {})
 
@@ -106,9 +106,9 @@ def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[tupl
     import numpy as np
     from tqdm import tqdm
 
-    from core.bg_sweep import sweep_labels
-    from core.datasets import open_dataset
-    from core.seg_metrics import SegScores
+    from core.data.datasets import open_dataset
+    from core.evaluation.threshold_sweep import sweep_labels
+    from core.metrics.segmentation import SegScores
 
     dataset = open_dataset(data, args.root)
     with tqdm(total=len(dataset.items()), unit="picture", disable=None, leave=False) as bar:
@@ -122,9 +122,9 @@ def caption_means(folder: Path, data: str | None, args: argparse.Namespace) -> t
     """Mean IoU, FPR, FNR [S] over captions, and what was left out."""
     import numpy as np
 
-    from core.caption_evaluation import sweep as sweep_captions
-    from core.datasets import CAPTION_NAMES, open_caption_set
-    from core.seg_metrics import scores_from_counts
+    from core.data.datasets import CAPTION_NAMES, open_caption_set
+    from core.evaluation.captions import sweep as sweep_captions
+    from core.metrics.segmentation import scores_from_counts
 
     captions = open_caption_set(data if data in CAPTION_NAMES else "CC3M", args.root)
     counts, problems = sweep_captions(captions, folder, THRESHOLDS, allow_missing=args.allow_missing,
@@ -144,7 +144,7 @@ def describe(one: Swept) -> str:
 
 def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
     """The picture and the values. A single result also shows its false positives and negatives."""
-    from core.bg_sweep import Line, draw_sweep
+    from core.evaluation.threshold_sweep import Line, draw_sweep
 
     lines = [Line(describe(one), one.iou) for one in swept]
     if len(swept) == 1:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from core.backbones.base import Backbone
-    from core.protocol import TagProtocol
-    from core.scoring import Scored
-    from core.tag_metrics import TagScores
+    from core.metrics.tags import TagScores
+    from core.tags.protocol import TagProtocol
+    from core.tags.scoring import Scored
 
 MARKS = ("<!-- table: tools/tag_table.py -->", "<!-- end of table -->")
 NORMS = ("minmax", "softmax", "none")
@@ -71,12 +71,12 @@ def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> Scored
     import numpy as np
     from tqdm import tqdm
 
-    from core.protocol import TagProtocol
-    from core.scoring import score_prepared
-    from core.tag_evaluation import load_truth
-    from core.tag_metrics import truth_of
-    from core.tagger import load_batches
-    from core.words import is_stopword
+    from core.data.words import is_stopword
+    from core.evaluation.tags import load_truth
+    from core.metrics.tags import truth_of
+    from core.tags.pipeline import load_batches
+    from core.tags.protocol import TagProtocol
+    from core.tags.scoring import score_prepared
 
     protocol = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     records = list(load_truth(root)[1].values())
@@ -93,8 +93,8 @@ def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> Scored
 
 def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
     """The Markdown table, in percent."""
-    from core.scoring import SCORERS
-    from core.tag_metrics import average_precision, tag_scores
+    from core.metrics.tags import average_precision, tag_scores
+    from core.tags.scoring import SCORERS
 
     lines = ["| scorer | normalisation | cut | P / R / Acc | F1 | with `--stopwords`: cut | P / R / Acc | F1 | mAP |",
              "|---|---|---|---|---|---|---|---|---|"]
@@ -115,7 +115,7 @@ def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
 def cells_of(backbone: Backbone, reported: ScoredSet, dev: ScoredSet, scorer: str, norm: str, cut: str,
              stop: bool) -> list[str]:
     """Cells of one way to cut: its threshold, P / R / Acc, F1."""
-    from core.tag_metrics import best_threshold, tag_scores
+    from core.metrics.tags import best_threshold, tag_scores
 
     threshold, label = (float(cut), cut) if cut == "0.5" else (None, cut)
     if cut in CHOSEN:
@@ -130,7 +130,7 @@ def cells_of(backbone: Backbone, reported: ScoredSet, dev: ScoredSet, scorer: st
 
 def protocol_of(norm: str, threshold: float | None, stop: bool) -> TagProtocol:
     """A protocol that only cuts."""
-    from core.protocol import TagProtocol
+    from core.tags.protocol import TagProtocol
 
     return TagProtocol(1, normalize=norm, threshold=threshold, stopwords="shipped" if stop else None)
 
@@ -144,7 +144,7 @@ def cut_set(backbone: Backbone, data: ScoredSet, scorer: str, protocol: TagProto
     """Selection and normalised scores of all words, [W] each, as produce_tags_from_text.py makes them."""
     import numpy as np
 
-    from core.tagger import cut
+    from core.tags.pipeline import cut
 
     selected, norms = cut(data.scored, scorer, protocol, backbone.logit_scale)
     return np.array([x for row in selected for x in row]), np.array([x for row in norms for x in row])

@@ -31,10 +31,10 @@ def get_args_parser() -> argparse.ArgumentParser:
 def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
     """Print the tables of a model on a world's evaluation set; `head` None is the model's own dense head."""
     from core.backbones import load_backbone
-    from core.heldout import load_heldout, unseen_items
-    from core.heldout_report import cuts_line, lines_of, scorer_table, table
-    from core.scoring import SCORERS
-    from core.ttd_eval import baselines, measure
+    from core.data.heldout import load_heldout, unseen_items
+    from core.evaluation.heldout import baselines, measure
+    from core.evaluation.heldout_report import cuts_line, lines_of, scorer_table, table
+    from core.tags.scoring import SCORERS
 
     items = load_heldout(world)
     backbone = load_backbone(f"local-dir:{folder}", head=head)
@@ -49,9 +49,9 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
 def fit_folder(folder: Path, dev: Path) -> None:
     """Fit a, b on `dev` and write them into the model's config."""
     from core.backbones import load_backbone
-    from core.heldout import load_heldout
-    from core.mask_fit import fit_mask_mapping
-    from core.pretrain_model import read_config, write_config
+    from core.data.heldout import load_heldout
+    from core.evaluation.calibrate import fit_mask_mapping
+    from core.tiny_clip.model import read_config, write_config
 
     items = load_heldout(dev)
     fitted = fit_mask_mapping(load_backbone(f"local-dir:{folder}"), items)
@@ -69,8 +69,9 @@ def train(path: Path) -> Path:
     import yaml
     from tqdm import tqdm
 
-    from core import pretrain, pretrain_text
     from core.errors import TTDError
+    from core.tiny_clip import task as pretrain
+    from core.tiny_clip import text_task as pretrain_text
 
     if not path.is_file():
         raise TTDError(f"no such config: {path}")

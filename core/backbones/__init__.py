@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from core.backbones.base import Backbone
+    from .base import Backbone
 
 
 def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | Path | None = None,
@@ -28,10 +28,10 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
 
     Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind not served.
     """
-    from core.backbones.clip_loading import load_clip
-    from core.backbones.device import resolve_device, resolve_dtype
-    from core.backbones.heads import check_head
-    from core.backbones.tcl_loading import load_tcl
+    from .clip_loading import load_clip
+    from .device import resolve_device, resolve_dtype
+    from .heads import check_head
+    from .tcl_loading import load_tcl
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
     backbone, default = (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
@@ -39,7 +39,7 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
     backbone.head = check_head(head or default, backbone.visual.readout.heads, arch)
     backbone.eval().requires_grad_(False)
     if lora is not None:
-        from core.lora import load_adapter
+        from .lora.adapter import load_adapter
 
         load_adapter(backbone, lora)
     return backbone.to(device=target, dtype=kind)

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.backbones.layers import at_least_float32
-from core.backbones.towers import TextTower, VisionTower, pad_to_multiple
-from core.errors import TTDError
-from core.pamr import PAMR
+from ..errors import TTDError
+from ..refine.pamr import PAMR
+from .layers import at_least_float32
+from .towers import TextTower, VisionTower, pad_to_multiple
 
 CLIP_MASK = (10.0, 0.25)  # TCL's mapping of CLIP cosines to soft masks: sigmoid(10 (S - 0.25))
 EPS = 1e-6  # smallest norm a vector is divided by, as in TCL

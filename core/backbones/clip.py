@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from core.backbones.base import Backbone, resize_maps
-from core.backbones.towers import to_map
-from core.errors import TTDError
+from ..errors import TTDError
+from .base import Backbone, resize_maps
+from .towers import to_map
 
 
 class CLIPBackbone(Backbone):

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core.backbones import openclip
-from core.backbones.base import CLIP_MASK
-from core.backbones.clip import CLIPBackbone
-from core.backbones.weights import (
+from ..errors import TTDError
+from . import openclip
+from .base import CLIP_MASK
+from .clip import CLIPBackbone
+from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
     WEIGHTS,
@@ -26,7 +27,6 @@ from core.backbones.weights import (
     reading,
     shorten,
 )
-from core.errors import TTDError
 
 VOCABULARIES = (".json", ".txt", ".gz", ".model")  # files of a model's folder that its tokenizer may be made of
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from core.errors import TTDError
+from ..errors import TTDError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.backbones.layers import Attention, Block
-from core.errors import TTDError
+from ..errors import TTDError
+from .layers import Attention, Block
 
 Grid = tuple[int, int]
 

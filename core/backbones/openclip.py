@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.backbones.base import Preprocess
-from core.backbones.layers import Attention, Block
-from core.backbones.towers import MapReadout, MatrixProjection, TextTower, TokenReadout, VisionTower
-from core.errors import TTDError
+from ..errors import TTDError
+from .base import Preprocess
+from .layers import Attention, Block
+from .towers import MapReadout, MatrixProjection, TextTower, TokenReadout, VisionTower
 
 PACKED = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.backbones.base import Backbone, Preprocess, resize_maps
-from core.backbones.convolutions import conv_doubled, conv_same
-from core.backbones.heads import HEADS
-from core.backbones.layers import Block
-from core.backbones.towers import TextTower, VisionTower, to_map
+from .base import Backbone, Preprocess, resize_maps
+from .convolutions import conv_doubled, conv_same
+from .heads import HEADS
+from .layers import Block
+from .towers import TextTower, VisionTower, to_map
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGIT_SCALE = 100.0  # TCL keeps none of CLIP's own; 100 is CLIP's upper bound

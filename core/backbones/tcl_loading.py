@@ -5,15 +5,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core.backbones import openclip
-from core.backbones import tcl_layout as names
-from core.backbones.base import Preprocess
-from core.backbones.clip_loading import Tokenizer, state_dict_of_openai_clip
-from core.backbones.heads import check_head
-from core.backbones.layers import Block
-from core.backbones.tcl import IMAGENET_MEAN, IMAGENET_STD, Masker, TCLBackbone
-from core.backbones.weights import OFFLINE_HINT, OPENAI_MODEL, WEIGHTS, check_tensors, existing_file, read_checkpoint
-from core.errors import TTDError
+from ..errors import TTDError
+from . import openclip
+from . import tcl_layout as names
+from .base import Preprocess
+from .clip_loading import Tokenizer, state_dict_of_openai_clip
+from .heads import check_head
+from .layers import Block
+from .tcl import IMAGENET_MEAN, IMAGENET_STD, Masker, TCLBackbone
+from .weights import OFFLINE_HINT, OPENAI_MODEL, WEIGHTS, check_tensors, existing_file, read_checkpoint
 
 HEAD_WIDTH = 64  # CLIP's attention heads are always 64 wide
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.backbones.heads import HEADS
-from core.backbones.layers import Block, resize_positions
-from core.errors import TTDError
+from ..errors import TTDError
+from .heads import HEADS
+from .layers import Block, resize_positions
 
 
 class TokenReadout(nn.Module):

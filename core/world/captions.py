@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.words import split_words
-from core.world.objects import NOUNS
-from core.world.palette import COLOURS
-from core.world.picture import UNSEEN, Contents
+from ..data.words import split_words
+from .objects import NOUNS
+from .palette import COLOURS
+from .picture import UNSEEN, Contents
 
 SCENE_SHARE = 0.18  # captions that name a scene
 ABSENT_SHARE = 0.34  # captions with a noun or colour that is not in the picture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import TTDError
-from core.world.captions import true_tags
-from core.world.sample import make_sample
-from core.world.writer import encode_jpeg
+from ..errors import TTDError
+from .captions import true_tags
+from .sample import make_sample
+from .writer import encode_jpeg
 
 DEMO = (7, "val", 159)  # seed, split and number of the picture
 TEXT = "A red house and a tree under the purple bird, but without a fish"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core.world.geometry import Part, arc, box, dark, disc, light, line, main, poly, star, stroke, turned
+from .geometry import Part, arc, box, dark, disc, light, line, main, poly, star, stroke, turned
 
 SHAPES: dict[str, Callable[[], list[Part]]] = {}
 

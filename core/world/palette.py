@@ -1,6 +1,6 @@
 """The colours that objects come in, and the rule that keeps some noun-colour pairs out of training."""
 
-from core.world.objects import NOUNS
+from .objects import NOUNS
 
 # Saturated, far apart in hue; scenes are muted, so that a colour word never means a background.
 COLOURS: dict[str, tuple[int, int, int]] = {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.world.geometry import Part
-from core.world.objects import NOUNS, noun_frequencies, parts_of
-from core.world.palette import COLOURS, unseen_pairs
-from core.world.scenes import SCENES, texture
+from .geometry import Part
+from .objects import NOUNS, noun_frequencies, parts_of
+from .palette import COLOURS, unseen_pairs
+from .scenes import SCENES, texture
 
 MIN_SHARE = 0.012  # of the picture: a thing smaller than this could be called present or absent, so none is
 MIN_VISIBLE = 0.6  # of a thing's own area that later things may leave

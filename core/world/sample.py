@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.words import is_stopword, split_words
-from core.world.captions import true_tags, write_caption
-from core.world.objects import NOUNS
-from core.world.palette import COLOURS
-from core.world.picture import UNSEEN, Contents, draw_contents, index_map, render
+from ..data.words import is_stopword, split_words
+from .captions import true_tags, write_caption
+from .objects import NOUNS
+from .palette import COLOURS
+from .picture import UNSEEN, Contents, draw_contents, index_map, render
 
 SPLITS = {"train": 0, "val": 1}
 

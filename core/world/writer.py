@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import yaml
 
-from core.errors import TTDError
-from core.world.objects import NOUNS
-from core.world.palette import COLOURS, unseen_pairs
-from core.world.sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
-from core.world.scenes import SCENES
+from ..errors import TTDError
+from .objects import NOUNS
+from .palette import COLOURS, unseen_pairs
+from .sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
+from .scenes import SCENES
 
 CHUNK = 64  # pictures a worker makes at a time
 SHARD = 1000  # pairs per tar

@@ -1,0 +1,180 @@
+"""One factor at a time around a recipe: the grid, its cells, what is stored of each, and the tables.
+
+A cell is one training run: the recipe with one factor's settings changed, and a seed. Cells that come to the same
+settings (a factor's value may be the recipe's own) are one cell, and a finished cell is never run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from core.errors import TTDError
+from core.ttd.config import TTDConfig, identity, load_config, merge, read_yaml
+
+KEYS = ("recipe", "settings", "data", "root", "heldout", "factors")
+SHOWN = {"pixel_f1": "pixel F1", "caption_iou": "Caption IoU", "word_map_iou": "word-map IoU",
+         "word_map_iou_minmax": "word-map IoU, min-max maps"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One row of a table: a name and the settings it changes, dotted names of core.ttd.config."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried: the recipe's settings, and per factor its values; trained on `data`, scored on `heldout`."""
+
+    source: str
+    recipe: Mapping[str, Any]
+    heldout: str
+    factors: Mapping[str, tuple[Value, ...]]
+
+    def config(self, settings: Mapping[str, Any], seed: int, out: Path) -> TTDConfig:
+        """The recipe with some settings changed; nothing is scored or chosen on the way. TTDError: unknown settings."""
+        fixed = {"eval_root": None, "keep": "last", "seed": seed, "out": str(out), "tag": "cell"}
+        return load_config(merge(self.recipe, settings, fixed), self.source)
+
+
+def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Grid:
+    """A grid from YAML (configs/ablation.yaml); `changes` are settings that win over the recipe's.
+
+    TTDError: unknown or missing keys, a factor without values, settings that there are none of.
+    """
+    path, content = Path(path), read_yaml(path)
+    if set(content) != set(KEYS):
+        raise TTDError(f"{path}: wanted are {', '.join(KEYS)}; there are {', '.join(map(str, content)) or 'none'}")
+    factors = {str(name): _values(values, f"{path}: {name}") for name, values in (content["factors"] or {}).items()}
+    own = {"data": content["data"], "root": content["root"]}
+    recipe = merge(read_yaml(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {})
+    grid = Grid(str(path), recipe, str(content["heldout"]), factors)
+    for values in factors.values():
+        for value in values:
+            grid.config(value.settings, 0, Path("."))
+    return grid
+
+
+def _beside(path: Path, recipe: str) -> Path:
+    """The recipe's file: as named, else in the grid's folder."""
+    return Path(recipe) if Path(recipe).is_file() else path.parent / recipe
+
+
+def _values(values: Any, what: str) -> tuple[Value, ...]:
+    if not isinstance(values, Mapping) or not values or not all(isinstance(one, Mapping) for one in values.values()):
+        raise TTDError(f"{what}: write a line `name: {{setting: value}}` for each value of the factor")
+    return tuple(Value(str(name), settings) for name, settings in values.items())
+
+
+def chosen_factors(grid: Grid, only: Sequence[str] | None) -> dict[str, tuple[Value, ...]]:
+    """All factors, or those named. TTDError for a name there is none of."""
+    if unknown := sorted(set(only or ()) - set(grid.factors)):
+        raise TTDError(f"no factor {', '.join(unknown)} in {grid.source}; there are {', '.join(grid.factors)}")
+    return {name: values for name, values in grid.factors.items() if not only or name in only}
+
+
+def cell_key(config: TTDConfig, data: Mapping[str, str]) -> str:
+    """What a cell is known by: settings, seed, and `data`: what pairs, weights and held-out pictures are."""
+    return hashlib.sha256(json.dumps([identity(config), dict(data)], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def untrained_key(config: TTDConfig, data: Mapping[str, str]) -> str:
+    """The same for the model as it is before training: of all settings only the model's own count."""
+    own = {key: value for key, value in identity(config).items() if key in ("arch", "head", "image")}
+    return hashlib.sha256(json.dumps(["untrained", own, dict(data)], sort_keys=True).encode()).hexdigest()[:24]
+
+
+class CellFile:
+    """Finished cells in a JSONL file, one line each, on disk before the next begins; a line cut off is dropped.
+
+    share (I, N): written is a file of its own beside `path`, `STEM.I-of-N.jsonl`, so that N processes never write to
+    the same one; read are `path` and all such files.
+    """
+
+    def __init__(self, path: Path, share: tuple[int, int] | None = None):
+        """Read what is there. TTDError when it cannot be."""
+        self.path = path.with_suffix(f".{share[0]}-of-{share[1]}{path.suffix}") if share else path
+        self.cells: dict[str, dict[str, Any]] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TTDError(f"{path.parent}: cannot be made ({error}); name another --cells") from None
+        for other in {*path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"), path} - {self.path}:
+            self._read(other)
+        self._end = self._read(self.path)
+
+    def _read(self, path: Path) -> int:
+        """Take in a file's cells; the end of its last whole line in bytes."""
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise TTDError(f"{path}: cannot be read ({error}); name another --cells") from None
+        whole = text[: text.rfind("\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                cell = json.loads(line)
+                self.cells[cell["key"]] = cell
+            except (ValueError, KeyError, TypeError):
+                raise TTDError(f"{path}:{number}: no cell of an ablation; name another --cells") from None
+        return len(whole.encode())
+
+    def add(self, key: str, cell: Mapping[str, Any]) -> None:
+        """Store one. TTDError: disk full."""
+        line = (json.dumps({"key": key, **cell}) + "\n").encode()
+        try:
+            with self.path.open("r+b" if self.path.exists() else "wb") as file:
+                file.truncate(self._end)
+                file.seek(self._end)
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise TTDError(f"{self.path}: cannot be written ({error.strerror}); make room and run the same command "
+                           "again") from None
+        self._end += len(line)
+        self.cells[key] = {"key": key, **cell}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table: the scores of its cells [seeds] by name, how many were stopped, whether it is the recipe."""
+
+    name: str
+    scores: Mapping[str, Sequence[float]]
+    stopped: int = 0
+    recipe: bool = False
+
+
+def line_of(name: str, cells: Iterable[Mapping[str, Any]], recipe: bool = False) -> Line:
+    """A row from its finished cells."""
+    cells = list(cells)
+    scores = {key: [cell["scores"][key] for cell in cells] for key in SHOWN}
+    return Line(name, scores, sum(cell["stopped"] is not None for cell in cells), recipe)
+
+
+def markdown(factor: str, lines: Sequence[Line]) -> str:
+    """A table in percent, mean ± deviation over seeds; the recipe's own row bold; † where runs were stopped."""
+    rows = [f"| {factor} | {' | '.join(SHOWN.values())} | runs |", f"|---{'|---' * len(SHOWN)}|---|"]
+    for line in lines:
+        mark = "**" if line.recipe else ""
+        count = len(next(iter(line.scores.values())))
+        runs = f"{count}{f', {line.stopped} stopped †' if line.stopped else ''}"
+        cells = [f"{mark}{spread(line.scores[key])}{mark}" for key in SHOWN]
+        rows.append(f"| {mark}{line.name}{mark} | {' | '.join(cells)} | {runs} |")
+    return "\n".join(rows)
+
+
+def spread(values: Sequence[float]) -> str:
+    """`mean ± deviation` (of a sample) in percent; the mean alone for one value, `-` for none."""
+    if not values:
+        return "-"
+    return f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")

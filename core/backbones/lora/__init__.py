@@ -1,0 +1,1 @@
+"""LoRA adapters: on a backbone, in files, merged into weights."""

@@ -1,0 +1,205 @@
+"""LoRA adapters on a backbone: `W + (alpha / r) B A` on plain linears, through PEFT.
+
+    targets = lora_targets(backbone)                       # core/backbones/lora/targets.py
+    info = AdapterInfo.of(backbone)                        # before the adapter: it knows the base by its checksum
+    add_adapter(backbone, targets, rank=8, alpha=16)
+    ...                                                    # train adapter_parameters(backbone)
+    save_adapter(backbone, "weights/CLIP+TTD.safetensors", info)
+
+Files are in core/backbones/lora/files.py, merging in core/backbones/lora/merge.py.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import TTDError
+from ..base import Backbone
+from .files import PREFIX, AdapterInfo, module_names, read_adapter, write_adapter, write_peft_folder
+
+__all__ = ["PREFIX", "AdapterInfo", "adapter_deltas", "adapter_disabled", "adapter_layers", "adapter_parameters",
+           "adapter_swapped", "add_adapter", "load_adapter", "read_adapter", "save_adapter", "save_peft_folder"]
+
+ADAPTER = "default"  # PEFT's name of the one adapter that a backbone has
+
+
+def load_adapter(backbone: Backbone, source: str | Path) -> None:
+    """Put the adapter at `source` on `backbone`, in place; its parameters are the only ones with a gradient.
+
+    Args:
+        source: see `read_adapter`. A file without alpha has alpha = rank, that is scale 1.
+
+    Errors: TTDError when it cannot be read, names modules the backbone lacks, has other shapes, or was made for other
+        base weights or another dense head, and when there is an adapter already.
+    """
+    _check_plain(backbone)
+    state, info = read_adapter(source)
+    _check_base(backbone, info, source)
+    rank = _check_shapes(backbone, state, source)
+    if info.rank not in (None, rank):
+        raise TTDError(f"adapter {source} says that its rank is {info.rank} and has tensors of rank {rank}: it is "
+                       "damaged")
+    add_adapter(backbone, module_names(state), rank, info.alpha or rank)
+    # By hand: PEFT's own loader passes over names that it does not find, and finds other names in other versions.
+    parameters = adapter_parameters(backbone)
+    with torch.no_grad():
+        for name, value in state.items():
+            parameters[name].copy_(value)
+
+
+def add_adapter(backbone: Backbone, modules: Sequence[str], rank: int, alpha: float) -> None:
+    """A fresh adapter (B = 0, so no change yet) on the named linears of `backbone`, in place.
+
+    A is drawn by torch's global generator. Errors: TTDError for names that are no linears, a rank below 1, an alpha
+        that is 0 or not finite, and when there is an adapter already.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    _check_plain(backbone)
+    wrong = sorted(set(modules) - {name for name, m in backbone.named_modules() if isinstance(m, nn.Linear)})
+    if wrong or not modules:
+        raise TTDError(f"no linear of {backbone.arch} is called {', '.join(wrong[:3]) or 'nothing'}: take names from "
+                       "lora_targets")
+    if rank < 1 or not math.isfinite(alpha) or alpha == 0:
+        raise TTDError(f"an adapter of rank {rank} and alpha {alpha} is none: rank >= 1 and a finite alpha are due")
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(modules), lora_dropout=0.0)
+    inject_adapter_in_model(config, backbone, adapter_name=ADAPTER)
+
+
+def save_adapter(backbone: Backbone, path: str | Path, info: AdapterInfo) -> None:
+    """Write the adapter on `backbone` as one safetensors file, whole or not at all; equal adapters give equal bytes.
+
+    Alpha and rank in `info` are replaced by the adapter's own. TTDError: no adapter, or `path` cannot be written.
+    """
+    write_adapter(adapter_parameters(backbone), path, _own_info(backbone, info))
+
+
+def save_peft_folder(backbone: Backbone, folder: str | Path, info: AdapterInfo) -> None:
+    """`save_adapter` as a folder that `peft` reads too: adapter_config.json and adapter_model.safetensors."""
+    write_peft_folder(adapter_parameters(backbone), folder, _own_info(backbone, info))
+
+
+def adapter_layers(backbone: nn.Module) -> dict[str, nn.Module]:
+    """PEFT's layers by the names of the linears they stand in for; empty where there is no adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
+
+
+def adapter_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by the file's names, PEFT's prefix left out: `MODULE.lora_A.weight` [r,in], `..._B..`.
+
+    Empty where the backbone has no adapter.
+    """
+    return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
+            if f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name}
+
+
+@torch.no_grad()
+def adapter_deltas(backbone: Backbone) -> dict[str, Tensor]:
+    """What the adapter adds to each linear's weight, `(alpha / r) B A` [out,in] float32, by the linear's name."""
+    deltas = {}
+    for name, layer in adapter_layers(backbone).items():
+        a, b = layer.lora_A[ADAPTER].weight.double(), layer.lora_B[ADAPTER].weight.double()
+        deltas[name] = (layer.lora_alpha[ADAPTER] / layer.r[ADAPTER] * b @ a).float()
+    return deltas
+
+
+@contextmanager
+def adapter_disabled(backbone: Backbone) -> Iterator[None]:
+    """Inside, `backbone` is its own frozen base: the adapter is passed by, at no cost.
+
+    Every parameter has its gradient again afterwards, or still has none; nothing happens where there is no adapter.
+    """
+    layers = [layer for layer in adapter_layers(backbone).values() if not layer.disable_adapters]
+    trained = [parameter for parameter in adapter_parameters(backbone).values() if parameter.requires_grad]
+    try:
+        for layer in layers:
+            layer.enable_adapters(False)
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter in adapter_parameters(backbone).values():
+            parameter.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the adapter's values are `tensors` (names of `adapter_parameters`): a slow average, say; then its own.
+
+    Nothing is copied where device and type agree, so `tensors` must not change meanwhile, and backward passes belong
+    outside. TTDError for names or shapes that are not the adapter's.
+    """
+    parameters = adapter_parameters(backbone)
+    strange = sorted(parameters.keys() ^ tensors.keys()) or \
+        [name for name, own in parameters.items() if own.shape != tensors[name].shape]
+    if strange:
+        raise TTDError(f"these are not the values of the adapter on {backbone.arch}: {', '.join(strange[:3])} missing, "
+                       "unknown or of another shape")
+    own = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        _set_data(parameters, tensors)
+        yield
+    finally:
+        _set_data(parameters, own)
+
+
+def _set_data(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    torch.clear_autocast_cache()  # it knows a parameter by its identity, and would go on with the other values
+    for name, parameter in parameters.items():
+        parameter.data = values[name].detach().to(parameter)
+
+
+def _own_info(backbone: Backbone, info: AdapterInfo) -> AdapterInfo:
+    layers = adapter_layers(backbone)
+    if not layers:
+        raise TTDError(f"{backbone.arch} has no adapter to be saved")
+    layer = next(iter(layers.values()))
+    return replace(info, alpha=float(layer.lora_alpha[ADAPTER]), rank=layer.r[ADAPTER])
+
+
+def _check_plain(backbone: Backbone) -> None:
+    if adapter_layers(backbone):
+        raise TTDError(f"{backbone.arch} has an adapter already: load the base anew for another one")
+
+
+def _check_base(backbone: Backbone, info: AdapterInfo, source: str | Path) -> None:
+    if info.base_checksum and info.base_checksum != backbone.checksum:
+        raise TTDError(f"adapter {source} was trained on other weights ({info.arch}, {info.base_checksum[:8]}) than "
+                       f"these ({backbone.arch}, {backbone.checksum[:8]}): load the base it belongs to")
+    if info.arch and not info.base_checksum and info.arch != backbone.arch:
+        raise TTDError(f"adapter {source} was trained on {info.arch}, not on {backbone.arch}: pass --arch {info.arch}")
+    if info.head and info.head != backbone.head:
+        raise TTDError(f"adapter {source} was trained with dense head {info.head}, not {backbone.head}: pass --head "
+                       f"{info.head}")
+
+
+def _check_shapes(backbone: Backbone, state: dict[str, Tensor], source: str | Path) -> int:
+    """The adapter's rank; TTDError listing modules that are absent, not linear, or of other shapes."""
+    modules = dict(backbone.named_modules())
+    ranks, wrong = set(), []
+    for name, value in state.items():
+        module = modules.get(name.rsplit(".lora_", 1)[0])
+        side = 1 if name.endswith("lora_A.weight") else 0  # A is [r,in], B is [out,r]; a linear's weight is [out,in]
+        if not isinstance(module, nn.Linear) or value.ndim != 2 or value.shape[side] != module.weight.shape[side]:
+            wrong.append(f"{name} {tuple(value.shape)}")
+        elif name.replace("lora_A" if side else "lora_B", "lora_B" if side else "lora_A") not in state:
+            wrong.append(f"{name} without its other half")
+        else:
+            ranks.add(value.shape[1 - side])
+    if wrong:
+        raise TTDError(f"adapter {source} does not fit {backbone.arch}: {', '.join(wrong[:4])}"
+                       f"{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}")
+    if len(ranks) != 1:
+        raise TTDError(f"adapter {source} has modules of ranks {', '.join(map(str, sorted(ranks)))}: one rank is "
+                       "served, since alpha / rank is one scale")
+    return int(ranks.pop())
+

@@ -1,0 +1,184 @@
+"""Adapter files: one safetensors file, a `.pt` state dict of the same names, or a PEFT folder.
+
+A file holds PEFT's names (`base_model.model.MODULE.lora_A.weight` [r,in], `...lora_B.weight` [out,r]) and, in a
+safetensors file, a metadata entry `ttd`: `AdapterInfo` as a JSON object. That is the only entry: the order of several
+differs between runs, and equal adapters shall be equal files.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import TTDError
+from ..base import Backbone
+from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
+
+PREFIX = "base_model.model."
+HALVES = (".lora_A.weight", ".lora_B.weight")
+CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
+# What PEFT can do and this project does not: read as plain LoRA, such an adapter would act otherwise than trained.
+UNSERVED = ("use_dora", "use_rslora", "lora_bias", "alpha_pattern", "rank_pattern", "modules_to_save")
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What an adapter says of itself; None where its file does not say.
+
+    alpha, rank: the scale is alpha / rank; arch, head, base_checksum: of the base it was trained on, as loaded in
+    float32; recipe: how it was trained, any JSON value.
+    """
+
+    alpha: float | None = None
+    rank: int | None = None
+    arch: str | None = None
+    head: str | None = None
+    base_checksum: str | None = None
+    recipe: dict | str | None = None
+
+    @classmethod
+    def of(cls, backbone: Backbone, recipe: dict | str | None = None) -> "AdapterInfo":
+        """For an adapter to be trained on `backbone`, which has none yet and is in float32 (as loaded later)."""
+        return cls(arch=backbone.arch, head=backbone.head, base_checksum=backbone.checksum, recipe=recipe)
+
+
+def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
+    """Tensors by `MODULE.lora_A.weight` / `MODULE.lora_B.weight` and what the file says of itself.
+
+    source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent, X.safetensors is taken), a
+        PEFT folder, or `hf-hub:ORG/NAME`. Nothing in it is executed.
+
+    Errors: TTDError when it is missing, damaged, pickled, no plain LoRA, not finite, or of scale 0.
+    """
+    path = _locate(source)
+    config = _peft_config(path) if path.is_dir() else {}
+    file = _weights_in(path) if path.is_dir() else path
+    state = read_checkpoint(file)
+    check_tensors(state, file)
+    state = {name.removeprefix(PREFIX): value for name, value in state.items()}
+    _check_values(state, file)
+    info = _info({**_metadata(file), **({"alpha": config["lora_alpha"]} if "lora_alpha" in config else {}),
+                  **({"rank": config["r"]} if "r" in config else {})}, path)
+    return state, info
+
+
+def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterInfo) -> None:
+    """Write tensors (names without PEFT's prefix) and `info` as one safetensors file, whole or not at all."""
+    from safetensors.torch import save
+
+    content = {PREFIX + name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_bytes(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
+
+
+def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: AdapterInfo) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors`: what `peft.PeftModel.from_pretrained` reads."""
+    from peft import LoraConfig
+
+    config = LoraConfig(r=info.rank, lora_alpha=info.alpha, lora_dropout=0.0, target_modules=module_names(state),
+                        inference_mode=True).to_dict()
+    config |= {"target_modules": module_names(state), "base_model_name_or_path": info.arch}
+    write_adapter(state, Path(folder) / WEIGHTS[0], info)
+    text = json.dumps(config, indent=2, sort_keys=True, default=str) + "\n"
+    write_bytes(Path(folder) / CONFIG, text.encode())
+
+
+def module_names(state: Iterable[str]) -> list[str]:
+    """Sorted names of the modules that the tensors `MODULE.lora_A.weight`, `MODULE.lora_B.weight` belong to."""
+    return sorted({name.rsplit(".lora_", 1)[0] for name in state})
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, its folder made where missing. TTDError when that cannot be done."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror}); check folder, permissions and disk") from None
+
+
+def _locate(source: str | Path) -> Path:
+    """The file or folder that `source` names, fetched from the hub where it says so."""
+    if str(source).startswith("hf-hub:"):
+        return _fetch(str(source))
+    path = Path(source).expanduser()
+    twin = path.with_suffix(".safetensors")
+    if path.exists():
+        return path
+    if twin.is_file():
+        return twin
+    raise TTDError(f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model")
+
+
+def _fetch(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        with hub():
+            return Path(snapshot_download(source.removeprefix("hf-hub:"), allow_patterns=[CONFIG, *WEIGHTS]))
+    except Exception as error:
+        raise TTDError(f"adapter {source} could not be fetched ({shorten(error)}): check name and network") from None
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise TTDError(f"{folder} has no {WEIGHTS[0]}: name a PEFT folder or an adapter file")
+
+
+def _peft_config(folder: Path) -> dict:
+    """The folder's adapter_config.json. TTDError: missing, damaged, or something else than plain LoRA."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = str(config.get("peft_type", "LORA"))
+    except FileNotFoundError:
+        raise TTDError(f"{folder} has no {CONFIG}: name a PEFT folder or an adapter file") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise TTDError(f"{path} is not a readable PEFT config ({shorten(error)})") from None
+    unserved = [f"peft_type {kind}"] * (kind != "LORA") + [key for key in UNSERVED if config.get(key)]
+    if unserved:
+        raise TTDError(f"{path}: adapters with {', '.join(unserved)} are not served; plain LoRA of one rank is")
+    return config
+
+
+def _metadata(path: Path) -> dict:
+    """The `ttd` entry of a safetensors file's metadata; {} where there is none."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, framework="pt") as file:
+        return dict(json.loads((file.metadata() or {}).get("ttd", "{}")))
+
+
+def _info(entries: Mapping[str, object], path: Path) -> AdapterInfo:
+    """The entries that are known, their types and the scale checked."""
+    info = AdapterInfo(**{key: value for key, value in entries.items() if key in AdapterInfo.__dataclass_fields__})
+    words = [getattr(info, key) for key in ("arch", "head", "base_checksum")]
+    if any(not isinstance(word, str | None) for word in words) or not isinstance(info.rank, int | None):
+        raise TTDError(f"{path} says of itself what no adapter can: {dict(entries)!s:.200}")
+    if info.alpha is not None and not (isinstance(info.alpha, int | float) and math.isfinite(info.alpha)
+                                       and info.alpha != 0):
+        raise TTDError(f"{path}: alpha is {info.alpha}, so this adapter would do nothing, or nothing sensible: it is "
+                       "damaged")
+    return info
+
+
+def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
+    strange = [name for name in state if not name.endswith(HALVES)]
+    if strange or not state:
+        raise TTDError(f"{path} is not a LoRA adapter: it holds {', '.join(strange[:3]) or 'nothing'} where "
+                       "MODULE.lora_A.weight and MODULE.lora_B.weight are due")
+    broken = [name for name, value in state.items()
+              if not value.is_floating_point() or not bool(torch.isfinite(value).all())]
+    if broken:
+        raise TTDError(f"{path}: {', '.join(broken[:3])}{f' and {len(broken) - 3} more' * (len(broken) > 3)} "
+                       "not finite numbers: its training had diverged, or the file is damaged")

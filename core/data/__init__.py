@@ -1,0 +1,1 @@
+"""What comes from disk: images, captions, pairs, label maps, data sets."""

@@ -1,0 +1,209 @@
+"""Segmentation sets and the caption set with masks: where their files lie and what their labels mean.
+
+`open_dataset` looks at folders only; mask values are checked as they are read (core/data/dataset_checks.py).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TTDError
+from .dataset_yaml import NAMES, load_shipped, load_user, parse_bg, parse_labels, parse_palette, voc_palette
+from .records import Record, RecordSet, open_records
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+CAPTION_NAMES = ("CC3M", "World")
+MASKS_OF_TAGS = "mask_using_HQ-SAM"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of a set; `mask` is None where it has none."""
+
+    id: str
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A segmentation set.
+
+    images, masks: folders of ID.jpg (or another picture) and ID.png; no masks, no scores.
+    classes: the N prompted classes in label order, "a|b" = synonyms; classes[0] has the label `first_label`.
+    background: label 0 is a class of its own. rule: "threshold" (below `bg` is background) or "none" (arg-max only).
+    ignore: label that is never scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by label value.
+    expected: pictures of the official set, where there is one.
+    """
+
+    name: str
+    images: Path
+    masks: Path | None
+    classes: tuple[str, ...]
+    first_label: int
+    background: bool
+    rule: str
+    bg: float
+    ignore: int = 255
+    zero_ignored: bool = False
+    palette: np.ndarray = field(default_factory=voc_palette, repr=False, compare=False)
+    expected: int | None = None
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The label values that are scored, background first where it is a class."""
+        return (0,) * self.background + tuple(range(self.first_label, self.first_label + len(self.classes)))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Their names, as classes stand in the list."""
+        return ("background",) * self.background + self.classes
+
+    def items(self) -> list[Item]:
+        """All pictures, sorted by id, with their masks where there are any."""
+        masks = self._masks
+        return [Item(key, self.images / name, self.masks / masks[key] if key in masks else None)
+                for key, name in self._pictures.items()]
+
+    def describe(self) -> str:
+        """What was found and what is missing, in one line."""
+        pictures, masks = self._pictures.keys(), self._masks.keys()
+        line = f"{self.name}: {len(pictures)} pictures in {self.images}, "
+        if self.masks is None:
+            return line + f"no masks, {len(self.classes)} classes"
+        line += (f"{len(masks)} masks, {len(self.classes)} classes{' and background' * self.background}; "
+                 f"{_some(pictures - masks, 'pictures without a mask')}, "
+                 f"{_some(masks - pictures, 'masks without a picture')}")
+        if self.expected is not None and len(pictures) != self.expected:
+            line += f"; the official set has {self.expected} pictures"
+        return line
+
+    @cached_property
+    def _pictures(self) -> dict[str, str]:
+        return _files(self.images, SUFFIXES)
+
+    @cached_property
+    def _masks(self) -> dict[str, str]:
+        return {} if self.masks is None else _files(self.masks, (".png",))
+
+
+def open_dataset(name: str, root: str | Path = "..") -> Dataset:
+    """The set `name` under its parent folder `root` (ROOT/VOC2012/validation/{image,mask}), or that of a YAML file.
+
+    VOC20 reads VOC2012's folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else ROOT/world.yaml, else
+    ROOT/World/validation. Raises TTDError for an unknown name (all are listed), a folder that is missing or without
+    pictures, and YAML files with something wrong.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _from_yaml(path)
+    root = Path(root).expanduser()
+    content = load_shipped(name)
+    if name == "World":
+        for place in (root / "world" / "world.yaml", root / "world.yaml"):
+            if place.is_file():
+                return _from_yaml(place)
+    folder = root / content["folder"] / "validation"
+    if not (folder / "image").is_dir():
+        mend = "make it with tools/make_world.py" if name == "World" else (
+            f"make it with tools/prepare_dataset.py {name}, or name the folder that holds it with --root")
+        raise TTDError(f"{folder / 'image'}: no such folder, so {name} is not there; {mend}")
+    masks = folder / "mask"
+    return _dataset(content, name, folder / "image", masks if masks.is_dir() else None, name)
+
+
+def _from_yaml(path: Path) -> Dataset:
+    content = load_user(path)
+    images, masks = path.parent / content["images"], content.get("masks")
+    for folder in (images, path.parent / masks if masks else images):
+        if not folder.is_dir():
+            raise TTDError(f"{path}: {folder} is no folder; paths are relative to the YAML file")
+    return _dataset(content, content.get("name") or path.stem, images, path.parent / masks if masks else None, path)
+
+
+def _dataset(content: dict[str, Any], name: str, images: Path, masks: Path | None, where: str | Path) -> Dataset:
+    labels = parse_labels(content, where)
+    dataset = Dataset(name, images, masks, bg=parse_bg(content, where), expected=content.get("expected"),
+                      rule="threshold" if labels["background"] else "none",
+                      palette=parse_palette(content, labels["first_label"], where), **labels)
+    if not dataset._pictures:
+        raise TTDError(f"{images}: no pictures in this folder ({', '.join(SUFFIXES)})")
+    return dataset
+
+
+@dataclass(frozen=True)
+class CaptionSet:
+    """Captions with true tags and a mask per tag: `records` as core.data.records gives them."""
+
+    name: str
+    root: Path
+    records: RecordSet
+
+    def describe(self) -> str:
+        """What was found, in one line."""
+        return self.records.description
+
+    def tag_mask(self, record: Record, tag: str) -> np.ndarray:
+        """The mask of one true tag, bool [H, W]. TTDError when it is missing."""
+        from .dataset_checks import read_foreground
+
+        return read_foreground(self.root / MASKS_OF_TAGS / record.id / f"{tag}.png")
+
+    def truth_mask(self, record: Record) -> np.ndarray:
+        """The foreground of a caption, bool [H, W]: union of its true tags' masks.
+
+        Raises TTDError when a mask is missing, sizes differ, or the caption has no true tag.
+        """
+        if not record.tags:
+            raise TTDError(f"{record.id}: no true tags, so no foreground; see json_refined/{record.id}.json")
+        masks = [self.tag_mask(record, tag) for tag in record.tags]
+        if len({mask.shape for mask in masks}) > 1:
+            sizes = ", ".join(f"{tag} {m.shape[1]}x{m.shape[0]}" for tag, m in zip(record.tags, masks, strict=True))
+            raise TTDError(f"{self.root / MASKS_OF_TAGS / record.id}: masks of several sizes ({sizes})")
+        return np.logical_or.reduce(masks)
+
+
+def open_caption_set(name: str = "CC3M", root: str | Path = "..") -> CaptionSet:
+    """The caption set with masks under `root`: ROOT/cc3m_for_evaluation, for World in ROOT/world or ROOT.
+
+    Raises TTDError for other names and when the folder or its masks are missing.
+    """
+    root = Path(root).expanduser()
+    if name not in CAPTION_NAMES:
+        raise TTDError(f"{name}: no caption set of this name; there are {', '.join(CAPTION_NAMES)}")
+    places = [root / "world" / "cc3m_for_evaluation"] * (name == "World") + [root / "cc3m_for_evaluation"]
+    place = next((place for place in places if place.is_dir()), None)
+    if place is None:
+        raise TTDError(f"{places[-1]}: no such folder, so {name} is not there; --root is the folder that holds it")
+    if not (place / MASKS_OF_TAGS).is_dir():
+        raise TTDError(f"{place}: no {MASKS_OF_TAGS} in it, so there is no truth to compare with")
+    return CaptionSet(name, place, open_records(place))
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """File names by id, sorted by id; TTDError for two of one id."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise TTDError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+    files: dict[str, str] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        if ending.lower() in suffixes and files.setdefault(stem, name) != name:
+            raise TTDError(f"{folder}: both {files[stem]} and {name}; keep one")
+    return dict(sorted(files.items()))
+
+
+def _some(ids: set[str], what: str, shown: int = 3) -> str:
+    """`no pictures without a mask`, or how many and the first few."""
+    named = f" ({', '.join(sorted(ids)[:shown])}{', ...' * (len(ids) > shown)})" if ids else ""
+    return f"{len(ids) or 'no'} {what}{named}"
+
+
+__all__ = ["CAPTION_NAMES", "NAMES", "CaptionSet", "Dataset", "Item", "open_caption_set", "open_dataset"]

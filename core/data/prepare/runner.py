@@ -1,0 +1,170 @@
+"""Carry out a plan: many jobs in threads, each file whole or not there, what is there already is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from ...errors import TTDError
+from ..records import Packed
+
+MARK = "prepared.json"
+AHEAD = 64  # jobs per thread that are known at a time: shards hold millions
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture: `image` goes to OUT/image_name, what `content` returns to OUT/content_name.
+
+    `content` may raise TTDError: the picture is then left out and the reason kept, as with a `problem` from the start.
+    """
+
+    id: str
+    image: Path | Packed
+    image_name: str
+    content_name: str
+    content: Callable[[], bytes] = bytes
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make in the folder `out`: `identity` says from what, `count` how many jobs there are (about)."""
+
+    out: Path
+    identity: dict[str, str]
+    about: str
+    jobs: Iterable[Job]
+    count: int
+
+
+@dataclass
+class Report:
+    """Pictures made, pictures that were there, and what could not be made, with reasons."""
+
+    made: int = 0
+    kept: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def run_plan(plan: Plan, *, workers: int = 4, link: bool = False, overwrite: bool = False,
+             progress: Callable[[int], None] = lambda done: None) -> Report:
+    """Make all files of a plan. Run again, it makes what is missing.
+
+    link: hard links to the release's pictures instead of copies, where the file system allows. overwrite: make
+    everything anew. Raises TTDError when OUT holds what was made from something else (unless `overwrite`) and when
+    it cannot be written.
+    """
+    report = Report()
+    jobs = iter(plan.jobs)
+    try:
+        _start(plan, overwrite)
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            while batch := list(islice(jobs, AHEAD * max(1, workers))):
+                for outcome in pool.map(lambda job: _do(job, plan.out, link, overwrite), batch):
+                    _count(report, outcome)
+                    progress(1)
+        mark = {**plan.identity, "pictures": report.made + report.kept, "left_out": len(report.failed)}
+        write_whole(plan.out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise TTDError(f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); mend that and run "
+                       "the same command again: it goes on where it stopped") from None
+    return report
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = _part(path)
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _start(plan: Plan, overwrite: bool) -> None:
+    """Make the folder and its mark; refuse to mix with what was made from something else."""
+    mark = plan.out / MARK
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if found is None and plan.out.is_dir() and any(plan.out.iterdir()) and not overwrite:
+        raise TTDError(f"{plan.out}: not empty, and not made by this tool; move it away or add --overwrite")
+    if found is not None and not overwrite:
+        differing = [f"{key}: {found.get(key)} there, {value} now"
+                     for key, value in plan.identity.items() if found.get(key) != value]
+        if differing:
+            raise TTDError(f"{plan.out} was made from something else ({'; '.join(differing)}); choose another --root "
+                           "or add --overwrite")
+    plan.out.mkdir(parents=True, exist_ok=True)
+    if found is None or overwrite:
+        write_whole(mark, json.dumps(plan.identity, ensure_ascii=False).encode())
+
+
+def _do(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
+    """True: made, False: was there, text: why not."""
+    if job.problem:
+        return f"{job.id}: {job.problem}"
+    image, content = out / job.image_name, out / job.content_name
+    if not overwrite and image.exists() and content.exists():
+        return False
+    if isinstance(job.image, Path) and not job.image.is_file():
+        return f"{job.id}: no picture {job.image}"
+    try:
+        data = job.content()
+    except TTDError as error:
+        return f"{job.id}: {error}"
+    for path in (image, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _place(job.image, image, link)
+    write_whole(content, data)
+    return True
+
+
+def _place(image: Path | Packed, target: Path, link: bool) -> None:
+    """Link, copy or unpack a picture."""
+    part = _part(target)
+    part.unlink(missing_ok=True)
+    try:
+        if isinstance(image, Packed):
+            part.write_bytes(image.read())
+        elif not (link and _linked(image, part)):
+            shutil.copyfile(image, part)
+        os.replace(part, target)
+        part.unlink(missing_ok=True)  # replacing a link by another to the same file leaves both
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _linked(image: Path, part: Path) -> bool:
+    """Whether a hard link worked; it cannot across file systems."""
+    try:
+        os.link(image.resolve(), part)
+    except OSError:
+        return False
+    return True
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _count(report: Report, outcome: str | bool) -> None:
+    if isinstance(outcome, str):
+        report.failed.append(outcome)
+    elif outcome:
+        report.made += 1
+    else:
+        report.kept += 1

@@ -1,0 +1,1 @@
+"""Result folders and held-out sets against ground truth."""

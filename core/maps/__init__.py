@@ -1,0 +1,1 @@
+"""From an image to similarity maps: views, grids, sliding windows."""

@@ -1,0 +1,1 @@
+"""Label maps and caption masks: protocol, decision, production, result files."""

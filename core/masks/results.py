@@ -1,0 +1,211 @@
+"""A folder of masks: what made it (protocol.json), who may write into it (a lock), what is there and whole.
+
+    RESULTS/NAME/ID.png         a mask per picture, written whole or not at all
+    RESULTS/NAME/protocol.json  every constant, arguments, versions, checksums
+    RESULTS/NAME/skipped.jsonl  pictures that could not be read, and why
+    RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
+
+All processes of one run (shards) share the lock by a token; it is an flock, so it dies with the last of them, however
+they die. Everything can be found out from the files alone, so a killed run goes on by running it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ..errors import TTDError
+from ..tags.results import differences, read_meta, write_meta
+
+try:
+    import fcntl
+except ImportError:  # Windows: no locks, one run at a time is up to the user
+    fcntl = None
+
+META, LOCK, SKIPPED, SCORES = "protocol.json", ".lock", "skipped.jsonl", "scores"
+PNG_END = b"IEND\xaeB`\x82"  # the last 8 bytes of every complete PNG
+WAIT = 30.0  # seconds for which a shard waits until the first one has prepared the folder
+
+
+class MaskFolder:
+    """The folder of one result, locked for this run until `close`; `path` is where it is."""
+
+    def __init__(self, path: Path, meta: Mapping, token: str, overwrite: bool = False):
+        """Lock the folder, made where missing, and make sure that it is ours to go on with.
+
+        meta: goes into protocol.json; meta["identity"] must equal that of what is there already. token: the same for
+        all processes of this run and for no other. Raises TTDError: another run is writing here; the folder was made
+        with another identity (the differences are named), unless `overwrite`, which then empties it.
+        """
+        self.path = path
+        self._lock = _open_lock(path)
+        try:
+            if _try_lock(self._lock, exclusive=True):  # nobody else is here: prepare the folder, then let others in
+                _write_token(self._lock, token)
+                _prepare(path, meta, token, overwrite)
+                _try_lock(self._lock, exclusive=False)
+            _join(self._lock, token, path)
+            if differing := differences((read_meta(path / META) or {}).get("identity", {}), _plain(meta["identity"])):
+                raise TTDError(f"{path}: a shard of this run has other settings ({'; '.join(differing)})")
+        except OSError as error:
+            self._lock.close()
+            raise _unwritable(path, error) from None
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def mask(self, name: str) -> Path:
+        """Where the mask of that id is or will be."""
+        return self.path / f"{name}.png"
+
+    def scores(self, name: str) -> Path:
+        """Where its soft maps are or will be."""
+        return self.path / SCORES / f"{name}.npz"
+
+    def has(self, name: str, scores: bool = False) -> bool:
+        """Whether the mask of that id is there and whole, and with `scores` its soft maps too."""
+        return is_whole(self.mask(name)) and (not scores or self.scores(name).is_file())
+
+    def skip(self, name: str, reason: str) -> None:
+        """List a picture that could not be used; the list is kept sorted and without repetitions.
+
+        Raises TTDError when it cannot be written.
+        """
+        try:
+            self._skip(name, reason)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+
+    def _skip(self, name: str, reason: str) -> None:
+        with (self.path / SKIPPED).open("a+", encoding="utf-8") as file:
+            if fcntl:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            entries = {json.loads(line)["id"]: line for line in file.read().splitlines()}
+            entries[name] = json.dumps({"id": name, "reason": reason}, ensure_ascii=False)
+            file.truncate(0)
+            file.write("".join(f"{entries[key]}\n" for key in sorted(entries)))
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._lock.close()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a PNG is there to its last byte."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
+
+
+def save_scores(path: Path, maps: np.ndarray, classes: np.ndarray, size: tuple[int, int]) -> None:
+    """Soft maps float16 [n, H, W] of the classes [n] (indices into the class list), whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("wb") as file:
+        np.savez_compressed(file, maps=maps, classes=classes, size=np.asarray(size))
+    os.replace(part, path)
+
+
+def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Soft maps float16 [n, H, W] and their class indices [n]. TTDError: missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["maps"], archive["classes"]
+    except FileNotFoundError:
+        raise TTDError(f"{path}: no saved scores; make the masks with --save-scores") from None
+    except Exception:  # a damaged archive raises a dozen kinds of error
+        raise TTDError(f"{path}: damaged; delete it and make the masks again with --save-scores") from None
+
+
+def _unwritable(path: Path, error: OSError) -> TTDError:
+    return TTDError(f"{path}: cannot be written ({error.strerror or error}); make room or choose another --out")
+
+
+def _plain(value: object) -> object:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
+    """Check what is there against `meta`, or empty the folder with `overwrite`; write protocol.json."""
+    stored = read_meta(path / META)
+    same = stored is not None and not differences(stored.get("identity", {}), _plain(meta["identity"]))
+    ours = same and stored.get("run") == token  # a fellow shard came and went before us
+    if overwrite and not ours:
+        _empty(path)
+    elif not same:
+        _refuse(path, stored, meta)
+    for part in [*path.glob(".*.part"), *path.glob(f"{SCORES}/.*.part")]:
+        part.unlink()
+    if not ours:
+        (path / SKIPPED).unlink(missing_ok=True)
+        write_meta(path / META, {**meta, "run": token})
+
+
+def _refuse(path: Path, stored: dict | None, meta: Mapping) -> None:
+    """TTDError where masks are there that another identity made; nothing where there are none."""
+    if not any(path.glob("*.png")):
+        return
+    if stored is None:
+        raise TTDError(f"{path}: masks are there without {META}, so what made them is not known; move them away, "
+                       "choose another --out or add --overwrite")
+    differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))
+    raise TTDError(f"{path} was made with other settings ({differing}): choose another --out or add --overwrite")
+
+
+def _empty(path: Path) -> None:
+    """Remove what a run writes, protocol.json first: a death in between must not make old masks look like ours."""
+    (path / META).unlink(missing_ok=True)
+    for file in [*path.glob("*.png"), *path.glob(f"{SCORES}/*.npz"), path / "rle.json"]:
+        file.unlink(missing_ok=True)
+
+
+def _open_lock(path: Path) -> IO[str]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return (path / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _try_lock(lock: IO[str], exclusive: bool) -> bool:
+    """Lock without waiting; True where it worked, or where the file system knows no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write_token(lock: IO[str], token: str) -> None:
+    lock.seek(0)
+    lock.truncate()
+    lock.write(token)
+    lock.flush()
+
+
+def _join(lock: IO[str], token: str, path: Path) -> None:
+    """Share the lock with the processes of our run. TTDError when it is another's."""
+    deadline = time.monotonic() + WAIT
+    while not (shared := _try_lock(lock, exclusive=False)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # somebody is preparing the folder, which is quick
+    lock.seek(0)
+    if not shared or lock.read() != token:
+        raise TTDError(f"{path}: another run is writing this result; wait for it, or choose another --out")
+

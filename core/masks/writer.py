@@ -1,0 +1,72 @@
+"""Writes masks beside the computation: a thread encodes and stores them, each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import TTDError
+from .labels import Scores
+from .results import MaskFolder, save_scores
+
+PENDING = 8  # masks waiting to be written; more would only fill the memory when the disk is slow
+LEVEL = 1  # of zlib: 3 times faster than 6, and label maps are small anyway
+
+
+def save_mask(path: Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
+    """Write uint8 [H, W] as PNG: an index image with `palette` uint8 [256, 3], or a grey one. Atomic."""
+    part = path.with_name(f".{path.name}.part")
+    image = Image.fromarray(mask)
+    if palette is not None:
+        image.putpalette(palette.astype(np.uint8).tobytes())
+    with part.open("wb") as file:
+        image.save(file, format="PNG", compress_level=LEVEL)
+    os.replace(part, path)
+
+
+class MaskWriter:
+    """Stores masks in a `MaskFolder` from a thread of its own. Use as a context: leaving it waits for all of them."""
+
+    def __init__(self, folder: MaskFolder, palette: np.ndarray | None = None):
+        """palette: uint8 [256, 3] of index images; None for grey ones."""
+        self._folder, self._palette = folder, palette
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: deque[Future] = deque()
+
+    def write(self, name: str, mask: np.ndarray, scores: Scores | None = None) -> None:
+        """Hand over one mask uint8 [H, W]. Raises TTDError when an earlier one could not be stored (disk full)."""
+        self._pending.append(self._pool.submit(self._store, name, mask, scores))
+        while len(self._pending) > PENDING or (self._pending and self._pending[0].done()):
+            self._check(self._pending.popleft())
+
+    def _store(self, name: str, mask: np.ndarray, scores: Scores | None) -> None:
+        path = self._folder.mask(name)
+        try:
+            if scores is not None:  # before the mask: where the mask is, the work is done
+                save_scores(self._folder.scores(name), scores.maps, scores.classes, mask.shape)
+            save_mask(path, mask, self._palette)
+        except OSError:
+            for part in (path, self._folder.scores(name)):
+                part.with_name(f".{part.name}.part").unlink(missing_ok=True)
+            raise
+
+    def _check(self, future: Future) -> None:
+        try:
+            future.result()
+        except OSError as error:
+            raise TTDError(f"{self._folder.path}: cannot be written ({error.strerror or error}); make room and run the "
+                           "same command again: it goes on where it stopped") from None
+
+    def __enter__(self) -> MaskWriter:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for future in self._pending:
+                self._check(future)

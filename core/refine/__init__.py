@@ -1,0 +1,1 @@
+"""Maps drawn to the edges of the image: PAMR and DenseCRF."""

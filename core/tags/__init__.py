@@ -1,0 +1,1 @@
+"""Which words of a caption are in the image: scores, selection, result files."""

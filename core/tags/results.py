@@ -1,0 +1,269 @@
+"""Result files of tags: their names, their lines, and going on after an interruption.
+
+A result is `NAME.jsonl` (a line per caption, in input order), `NAME.meta.json` (what made it) and, where something
+could not be used, `NAME.skipped.jsonl`. Batches are numbered from the start of the input and a batch's skipped
+records are written before its lines, so the files alone say how many batches are whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from ..data.records import Record, Skipped
+from ..data.words import Word
+from ..errors import TTDError
+
+
+@dataclass(frozen=True)
+class ResultPaths:
+    """The three files of one result."""
+
+    lines: Path
+    skipped: Path
+    meta: Path
+
+    @classmethod
+    def of(cls, folder: Path, name: str) -> ResultPaths:
+        """The files of the result `name` in `folder`."""
+        return cls(*(folder / f"{name}.{ending}" for ending in ("jsonl", "skipped.jsonl", "meta.json")))
+
+
+def result_name(arch: str, image_size: int, scales: Sequence[float], scorer: str, adapted: bool = False,
+                extras: Mapping[str, object] | None = None) -> str:
+    """`ARCH_SIZE_[scales]@SCORER[+TTD]`, then `@key=value` for settings that are not at their default.
+
+    >>> result_name("TCL", 224, [1.0], "pixel", adapted=True)
+    'TCL_224_[1.0]@pixel+TTD'
+    """
+    more = "".join(f"@{key}={value}" for key, value in (extras or {}).items())
+    name = f"{arch}_{image_size}_{[float(s) for s in scales]}@{scorer}{'+TTD' * adapted}{more}"
+    return name.translate({ord(c): "_" for c in '/\\:*?"<>|'})
+
+
+def format_line(record: Record, words: Sequence[Word], scores: Sequence[float], norms: Sequence[float],
+                selected: Sequence[bool], xy: Sequence[tuple[int, int]]) -> str:
+    """One line of a result, floats with 5 decimals; all sequences have one entry per word."""
+    entries = ", ".join(
+        f'{{"word": {_json(word.text)}, "start": {word.start}, "end": {word.end}, "score": {score:.5f}, '
+        f'"norm": {norm:.5f}, "selected": {_json(bool(kept))}, "xy": [{x}, {y}]}}'
+        for word, score, norm, kept, (x, y) in zip(words, scores, norms, selected, xy, strict=True))
+    return (f'{{"id": {_json(record.id)}, "image": {_json(record.name)}, "text": {_json(record.text)}, '
+            f'"words": [{entries}]}}\n')
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_results(path: Path) -> list[dict]:
+    """All lines of a result. TTDError: missing, damaged, or not of this form."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be read ({error.strerror}); make it with produce_tags_from_text.py") from None
+    except UnicodeDecodeError:
+        raise TTDError(f"{path}: not UTF-8 text; make it again with produce_tags_from_text.py") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            row["id"], row["text"], [(w["word"], w["norm"], w["selected"]) for w in row["words"]]
+        except (ValueError, KeyError, TypeError):
+            raise TTDError(f"{path}:{number}: not a line of a tag result; was the run interrupted? The same command "
+                           "goes on where it stopped") from None
+        rows.append(row)
+    return rows
+
+
+def read_meta(path: Path) -> dict | None:
+    """The meta file's content, or None where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_meta(path: Path, content: dict) -> None:
+    """Write a meta file whole or not at all. TTDError when it cannot be written."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise TTDError(f"{path}: cannot be written ({error.strerror}); make room, or choose another --out") from None
+
+
+def differences(stored: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
+    """`key: stored value, not our value` for every key whose values differ."""
+    keys = sorted(stored.keys() | ours.keys())
+    return [f"{key}: {_json(stored.get(key))}, not {_json(ours.get(key))}"
+            for key in keys if stored.get(key) != ours.get(key)]
+
+
+def is_finished(paths: ResultPaths, identity: Mapping[str, object], overwrite: bool = False) -> bool:
+    """Whether this very result is there and complete.
+
+    Raises TTDError when the files there were made with another identity (arguments, weights), naming what differs.
+    """
+    meta = read_meta(paths.meta)
+    empty = not paths.lines.exists() or not paths.lines.stat().st_size
+    if overwrite or (meta is None and empty):
+        return False
+    if meta is None:
+        raise TTDError(f"{paths.lines} is there without its {paths.meta.name}: what made it is not known; "
+                       "move it away, choose another --out or add --overwrite")
+    if differing := differences(meta.get("identity", {}), identity):
+        raise TTDError(f"{paths.lines} was made with other settings ({'; '.join(differing)}): choose another --out "
+                       "or add --overwrite")
+    return is_complete(paths, meta)
+
+
+def is_complete(paths: ResultPaths, meta: Mapping[str, object]) -> bool:
+    """Whether the run that `meta` tells of came to its end and its lines are all still there."""
+    try:
+        return bool(meta.get("finished")) and paths.lines.stat().st_size == meta.get("bytes")
+    except OSError:
+        return False
+
+
+class TagWriter:
+    """Appends whole batches to the results of one run, one result per scorer, from the first that is missing on.
+
+    `done` is the number of records already there; `counts` maps each scorer to its captions, words and selected.
+    """
+
+    def __init__(self, paths: Mapping[str, ResultPaths], meta: dict, batch: int, overwrite: bool = False):
+        """Open the files (made where missing, emptied with `overwrite`), cut them back to whole batches.
+
+        meta: written at once, with "finished": False. Raises TTDError when another run is writing them.
+        """
+        self.paths, self.meta, self.batch = dict(paths), meta, batch
+        self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
+        for name, path in paths.items():  # before anything is cut: a run that dies here must not look finished
+            write_meta(path.meta, {"scorer": name, **meta, "finished": False})
+        if overwrite:
+            for name, path in paths.items():
+                self._files[name].truncate(0)
+                path.skipped.unlink(missing_ok=True)
+        whole = min(_whole_batches(path, batch) for path in paths.values())
+        self.done = whole * batch
+        self.counts = {name: _cut(path, self._files[name], self.done) for name, path in paths.items()}
+
+    def write(self, lines: Mapping[str, Sequence[str]], skipped: Sequence[Skipped]) -> None:
+        """Append one batch: what was skipped first, then the lines of each scorer. Raises TTDError: disk full."""
+        try:
+            if skipped:
+                text = "".join(_json(asdict(item)) + "\n" for item in skipped)
+                for path in self.paths.values():
+                    with path.skipped.open("a", encoding="utf-8") as file:
+                        file.write(text)
+            for name, file in self._files.items():
+                file.write("".join(lines[name]).encode())
+                file.flush()
+        except OSError as error:
+            raise TTDError(f"{next(iter(self.paths.values())).lines.parent}: cannot be written ({error.strerror}); "
+                           "make room and run the same command again: it goes on where it stopped") from None
+        for name, counts in self.counts.items():
+            counts["skipped"] += len(skipped)
+            counts.update(_count(lines[name]))
+
+    def finish(self, **more: object) -> None:
+        """Mark the results complete; `more` goes into their meta files."""
+        for name, path in self.paths.items():
+            more |= {"counts": dict(self.counts[name]), "bytes": path.lines.stat().st_size}
+            write_meta(path.meta, {"scorer": name, **self.meta, **more, "finished": True})
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        for file in self._files.values():
+            with suppress(OSError):  # what `write` could not store, and has said so, is tried once more here
+                file.close()
+
+
+def _open_locked(path: Path) -> IO[bytes]:
+    """Open for appending, alone: a second run on the same files is refused; the lock dies with the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TTDError(f"{path}: another run is writing this result; wait for it, or choose another --out") from None
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
+def _line_ends(path: Path) -> array:
+    """Byte offset of the end of every complete line."""
+    ends, position = array("Q"), 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                position += len(line)
+                if line.endswith(b"\n"):
+                    ends.append(position)
+    return ends
+
+
+def _skipped_indices(path: Path) -> list[int]:
+    """Record numbers in a list of skipped records, up to its last complete line."""
+    ends = _line_ends(path)
+    if not ends:
+        return []
+    with path.open("rb") as file:
+        return [json.loads(line)["index"] for line in file.read(ends[-1]).splitlines()]
+
+
+def _whole_batches(paths: ResultPaths, batch: int) -> int:
+    """The largest k such that the files hold everything of the first k batches."""
+    lines = len(_line_ends(paths.lines))
+    skipped = Counter(index // batch for index in _skipped_indices(paths.skipped))
+    whole, needed = 0, batch - skipped[0]
+    while needed <= lines:
+        whole += 1
+        needed += batch - skipped[whole]
+    return whole
+
+
+def _cut(paths: ResultPaths, file: IO[bytes], done: int) -> Counter:
+    """Cut both files back to the first `done` records and count what stays."""
+    skipped = [index for index in _skipped_indices(paths.skipped) if index < done]
+    if paths.skipped.exists():
+        os.truncate(paths.skipped, _line_ends(paths.skipped)[len(skipped) - 1] if skipped else 0)
+    kept = done - len(skipped)
+    ends = _line_ends(paths.lines)
+    file.truncate(ends[kept - 1] if kept else 0)
+    with paths.lines.open(encoding="utf-8") as lines:
+        counts = Counter(captions=0, words=0, selected=0, skipped=len(skipped))
+        for line in lines:
+            counts.update(_count([line]))
+    return counts
+
+
+def _count(lines: Iterable[str]) -> Counter:
+    """Captions, words and selected words of result lines."""
+    counts = Counter()
+    for line in lines:
+        # Quotes inside captions are escaped, so these can only be the keys themselves.
+        counts.update(captions=1, words=line.count('"selected": '), selected=line.count('"selected": true'))
+    return counts

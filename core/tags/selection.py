@@ -1,0 +1,109 @@
+"""From words and scores to tags: pure functions of the selection step.
+
+A caption is split into words, each word gets a score, the scores of one caption are put on one scale and cut. All
+functions take one caption's scores [K] or those of many captions [..., K] with a mask of which entries are words.
+"""
+
+import torch
+from torch import Tensor
+
+from ..data.words import Word, is_stopword, split_words
+from ..errors import TTDError
+
+__all__ = ["NORMS", "Word", "is_stopword", "minmax", "normalise", "otsu_threshold", "otsu_thresholds", "select",
+           "split_words"]
+
+NORMS = ("minmax", "softmax", "none")
+
+
+def _flags(scores: Tensor, flags: Tensor | None, default: bool) -> Tensor:
+    if flags is None:
+        return torch.full_like(scores, default, dtype=torch.bool)
+    if flags.shape != scores.shape:
+        raise TTDError(f"the mask of words has shape {tuple(flags.shape)}, the scores {tuple(scores.shape)}: "
+                       "give one flag per word")
+    return flags.bool()
+
+
+def minmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scale the scores of each caption to [0, 1] over its own words: (s - min) / (max - min).
+
+    scores [..., K]; mask [..., K] bool, False for padding (which gets 0 and never counts). Where all words of a
+    caption score the same, one-word captions among them, each gets 1. Raises TTDError when the shapes differ.
+    """
+    valid = _flags(scores, mask, True)
+    low = scores.masked_fill(~valid, float("inf")).amin(-1, keepdim=True)
+    span = scores.masked_fill(~valid, float("-inf")).amax(-1, keepdim=True) - low
+    flat = span <= 0
+    scaled = torch.where(flat, torch.ones_like(scores), (scores - low) / torch.where(flat, torch.ones_like(span), span))
+    return torch.where(valid, scaled, torch.zeros_like(scores))
+
+
+def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Otsu's threshold of each caption, [...] float64: the cut with the largest variance between the two classes.
+
+    scores [..., K], mask as in `minmax`. Exact: every cut between two neighbouring distinct values is tried, and the
+    threshold is the middle of the best one (the highest of equals); a word is kept when its score is above it. With
+    no two distinct values nothing can be separated and the threshold is -inf: all are kept.
+    """
+    valid = _flags(scores, mask, True)
+    count = valid.sum(-1, keepdim=True)
+    values = scores.detach().double().masked_fill(~valid, float("inf")).sort(-1).values
+    known = torch.where(values.isinf(), torch.zeros_like(values), values)
+    sums = known.cumsum(-1)[..., :-1]  # of the words below each cut
+    below = torch.arange(1, scores.shape[-1], device=scores.device)
+    above = (count - below).clamp(min=1)
+    gap = sums / below - (known.sum(-1, keepdim=True) - sums) / above
+    possible = (below < count) & (values[..., 1:] > values[..., :-1])
+    spread = (below * above * gap**2).masked_fill(~possible, float("-inf"))
+    if not spread.shape[-1]:
+        return torch.full_like(known.sum(-1), float("-inf"))
+    best = spread.shape[-1] - 1 - spread.flip(-1).argmax(-1, keepdim=True)  # argmax takes the first of equals
+    middle = (known.gather(-1, best) + known.gather(-1, best + 1)) / 2
+    return torch.where(possible.any(-1), middle[..., 0], torch.full_like(middle[..., 0], float("-inf")))
+
+
+def otsu_threshold(scores: Tensor) -> float:
+    """`otsu_thresholds` of one caption's scores, any shape. Raises TTDError for no scores."""
+    if scores.numel() == 0:
+        raise TTDError("Otsu's threshold needs at least one score: the caption has no words")
+    return float(otsu_thresholds(scores.flatten()))
+
+
+def normalise(scores: Tensor, norm: str = "minmax", logit_scale: float = 100.0, mask: Tensor | None = None) -> Tensor:
+    """Put the raw scores [..., K] of each caption on one scale: `minmax`, `softmax` (times `logit_scale`) or `none`.
+
+    Padding (mask False) gets 0. Raises TTDError for another name, which it lists.
+    """
+    valid = _flags(scores, mask, True)
+    if norm == "minmax":
+        return minmax(scores, valid)
+    if norm == "softmax":
+        # A finite filling: a caption of nothing but padding must not become NaN.
+        return (scores * logit_scale).masked_fill(~valid, -1e9).softmax(-1).masked_fill(~valid, 0)
+    if norm == "none":
+        return scores.masked_fill(~valid, 0)
+    raise TTDError(f"unknown normalisation '{norm}' of scores: choose one of {', '.join(NORMS)}")
+
+
+def select(
+    scores: Tensor,
+    rejected: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    norm: str = "minmax",
+    threshold: float | None = None,
+    logit_scale: float = 100.0,
+) -> tuple[Tensor, Tensor]:
+    """Normalise and cut the scores of each caption -> (selected [..., K] bool, normalised [..., K]).
+
+    scores [..., K] raw; rejected [..., K] bool, words that may not be chosen (function words); mask as in `minmax`.
+    `threshold` is a constant in the normalised scale (kept when >=), or None for Otsu's over all the words (kept
+    when >); both scale and cut are those of the whole caption, and rejected words are then taken out. A single word
+    is kept, unless rejected.
+    """
+    valid = _flags(scores, mask, True)
+    allowed = valid & ~_flags(scores, rejected, False)
+    norms = normalise(scores, norm, logit_scale, valid)
+    kept = norms >= threshold if threshold is not None else norms.double() > otsu_thresholds(norms, valid)[..., None]
+    return (kept | (valid.sum(-1, keepdim=True) == 1)) & allowed, norms

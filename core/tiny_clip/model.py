@@ -1,0 +1,96 @@
+"""The tiny CLIP as an open_clip model: its vocabulary, its configuration, and its folder on disk."""
+
+import gzip
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import TTDError
+
+# The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is special.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def write_vocabulary(path: Path, words: set[str], first: int) -> int:
+    """Cut CLIP's byte-pair vocabulary down: its `first` merges, and all that `words` need -> size of the vocabulary.
+
+    The merges keep their order, so every word of the world and every common English word is split as CLIP splits
+    it. A table of 49,408 rows would cost as much to train as both towers. Same input, same bytes.
+    """
+    import open_clip
+    from open_clip.tokenizer import default_bpe
+
+    lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode("utf-8").split("\n")
+    header, merges = lines[0], lines[1 : 49152 - 256 - 2 + 1]
+    full = open_clip.SimpleTokenizer()
+    needed = {full.decoder[token] for word in words for token in full.encode(word)}
+    by_result = {"".join(merge.split()): merge for merge in reversed(merges)}
+    keep, open_ends = set(merges[:first]), list(needed)
+    while open_ends:  # a merge needs the two pieces it joins
+        merge = by_result.get(open_ends.pop())
+        if merge is not None and merge not in keep:
+            keep.add(merge)
+            open_ends += merge.split()
+    chosen = [merge for merge in merges if merge in keep]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress("\n".join([header, *chosen]).encode("utf-8"), mtime=0))
+    return 512 + len(chosen) + 2
+
+
+def model_config(size: int, vocab_size: int, shape: dict[str, int]) -> dict:
+    """open_clip's `model_cfg`; `shape` has embed_dim, patch, width, layers, text_width, text_layers, context."""
+    return {
+        "embed_dim": shape["embed_dim"],
+        "vision_cfg": {
+            "image_size": size, "layers": shape["layers"], "width": shape["width"], "head_width": 64,
+            "patch_size": shape["patch"], "pool_type": "avg",
+        },
+        "text_cfg": {
+            "context_length": shape["context"], "vocab_size": vocab_size, "width": shape["text_width"],
+            "heads": shape["text_width"] // 64, "layers": shape["text_layers"],
+        },
+    }  # fmt: skip
+
+
+class KeepTokens(nn.Module):
+    """Stands where open_clip drops patches at random: keeps the tokens `index` [k] of x [B,N,D], or all for None."""
+
+    index: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B,N,D] -> [B,k,D]."""
+        return x if self.index is None else x[:, self.index]
+
+
+def build(config: dict) -> nn.Module:
+    """A fresh open_clip CLIP of `model_config`, whose image tower can be told which patches to keep."""
+    from open_clip.model import CLIP
+
+    model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    model.visual.patch_dropout = KeepTokens()
+    return model
+
+
+def save(model: nn.Module, config: dict, folder: Path, ttd: dict) -> None:
+    """Write open_clip_model.safetensors (fp16) and open_clip_config.json, with our `ttd` section (mask mapping)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    write_config(folder, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD}, "ttd": ttd})
+
+
+def read_config(folder: Path) -> dict:
+    """open_clip_config.json of a model's folder. TTDError when it is not there."""
+    path = folder / "open_clip_config.json"
+    if not path.is_file():
+        raise TTDError(f"no model in {folder}: open_clip_config.json is missing")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_config(folder: Path, config: dict) -> None:
+    """Write open_clip_config.json."""
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

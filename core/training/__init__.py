@@ -1,0 +1,1 @@
+"""The trainer that every system shares: steps, ranks, checkpoints, logs."""

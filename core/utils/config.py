@@ -1,0 +1,124 @@
+"""Settings: YAML and flags to checked frozen dataclasses, and back to plain values.
+
+    values = merge(read_yaml("configs/ttd_tiny.yaml"), {"lora.rank": 4})
+    config = build(TTDConfig, values, "configs/ttd_tiny.yaml")       # unknown keys are errors
+    plain(config)                                                    # as YAML and JSON hold it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import TTDError
+
+Config = TypeVar("Config")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. TTDError when it is missing or holds none."""
+    import yaml
+
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+        content = yaml.safe_load(text) or {}
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be read ({error.strerror}); configs/ holds some that work") \
+            from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TTDError(f"{path}: not YAML ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(content, dict):
+        raise TTDError(f"{path}: settings must be lines of `name: value`")
+    return content
+
+
+def merge(*levels: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings of several sources; the later win, key by key. Keys may be dotted."""
+    merged: dict[str, Any] = {}
+    for level in levels:
+        for key, value in nested(level).items():
+            old = merged.get(key)
+            if isinstance(old, dict) and isinstance(value, dict):
+                value = {**old, **value}
+            merged[key] = value
+    return merged
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested mappings: {"lora.rank": 4} -> {"lora": {"rank": 4}}."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = str(key).partition(".")
+        old = result.get(section)
+        if name:
+            before = old if isinstance(old, Mapping) else {}
+            result[section] = {**before, name: value}
+        elif isinstance(old, dict) and isinstance(value, Mapping):
+            result[section] = {**value, **old}
+        else:
+            result[section] = value
+    return result
+
+
+def build(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
+    """A dataclass of type `kind` from a mapping; values are checked against its annotations.
+
+    `source` names the values in errors. Served: int, float, str, bool, X | None, tuple[X, ...] and
+    dataclasses. TTDError: unknown or missing keys (those there are, are listed), a wrong type, and
+    what `kind` itself refuses.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(map(str, values)) - set(known)):
+        raise TTDError(f"{source}: unknown setting {', '.join(unknown)}; there are "
+                       f"{', '.join(known)}")
+    required = [name for name, item in known.items()
+                if item.default is MISSING and item.default_factory is MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise TTDError(f"{source}: setting {', '.join(missing)} is missing")
+    checked = {name: _checked(hints[name], value, f"{source}: {name}")
+               for name, value in values.items()}
+    return kind(**checked)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A dataclass as nested mappings, lists and scalars; `build` reads them back."""
+    return {key: _plain(value) for key, value in asdict(config).items()}
+
+
+def _checked(kind: Any, value: Any, what: str) -> Any:
+    """`value` as the annotated type; TTDError saying `what` must be of which type."""
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise TTDError(f"{what} must be settings of its own, not {value!r}")
+        return build(kind, value, what)  # type: ignore[arg-type]
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return _checked_optional(typing.get_args(kind), value, what)
+    if typing.get_origin(kind) is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_checked(typing.get_args(kind)[0], item, what) for item in items)
+    if kind is float and type(value) in (int, str):  # YAML 1.1 reads 1e-4 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if type(value) is not kind:
+        raise TTDError(f"{what} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _checked_optional(choices: tuple[Any, ...], value: Any, what: str) -> Any:
+    """`value` as the one type of `choices` that is not None."""
+    if value is None and type(None) in choices:
+        return None
+    kind = next(choice for choice in choices if choice is not type(None))
+    return _checked(kind, value, what)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,129 @@
+"""Files that are whole or absent, locks, safe names, and the JSON that is stored beside a result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import TTDError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: one run at a time is up to the user
+    fcntl = None  # type: ignore[assignment]
+
+UNSAFE = {ord(character): "_" for character in '/\\:*?"<>|'}
+
+
+@contextmanager
+def atomic(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it is moved to `path` when the block ends well.
+
+    After an error nothing is left beside `path`, and `path` is what it was before. shared: other
+    processes may be writing the same file at the same time. Raises what the block raises, and
+    OSError when the file cannot be moved.
+    """
+    mark = f".{uuid.uuid4().hex[:8]}" if shared else ""
+    part = path.with_name(f".{path.name}{mark}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. OSError when that cannot be done."""
+    with atomic(path) as part:
+        part.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all, line ends as they are. OSError: cannot be done."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def write_errors(path: Path, advice: str) -> Iterator[None]:
+    """Turn an OSError of the block into one line about `path`: a TTDError that ends in `advice`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise TTDError(f"{path}: cannot be written ({reason}); {advice}") from None
+
+
+def try_lock(file: IO[Any], *, exclusive: bool = True) -> bool:
+    """Lock an open file without waiting; False when another process holds a lock against it.
+
+    The lock ends with the file. True also where the file system or the platform has no locks.
+    """
+    return _lock(file, exclusive, wait=False)
+
+
+def wait_for_lock(file: IO[Any]) -> None:
+    """Lock an open file for this process alone; waits until others give it up."""
+    _lock(file, exclusive=True, wait=True)
+
+
+def _lock(file: IO[Any], exclusive: bool, wait: bool) -> bool:
+    if fcntl is None:
+        return True
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def safe_name(name: str) -> str:
+    """A name that is one file on every platform: separators and reserved characters become `_`."""
+    return name.translate(UNSAFE)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is none or the file is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object whole or not at all. TTDError when it cannot be written."""
+    with write_errors(path, "make room, or choose another --out"):
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def differences(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """`key: stored value, not our value` for every key whose values differ, nested keys dotted."""
+    old, new = flatten(stored), flatten(ours)
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [f"{key}: {_shown(old.get(key))}, not {_shown(new.get(key))}" for key in keys]
+
+
+def flatten(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots: {"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{before}{key}.")
+        else:
+            flat[before + key] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

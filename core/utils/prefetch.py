@@ -1,0 +1,44 @@
+"""Reading ahead in threads: results in order, a bounded number of items in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Pending = TypeVar("Pending")
+
+
+def prefetch(work: Callable[[Item], Result], items: Iterable[Item], ahead: int,
+             workers: int) -> Iterator[Result]:
+    """`work(item)` for every item, in order, run in `workers` threads up to `ahead` items early.
+
+    An exception of `work` is raised where its result would come. Whoever stops early cancels what
+    has not begun.
+    """
+    def start(pool: ThreadPoolExecutor, item: Item) -> Future[Result]:
+        return pool.submit(work, item)
+
+    for future in prefetch_groups(start, items, ahead, workers):
+        yield future.result()
+
+
+def prefetch_groups(start: Callable[[ThreadPoolExecutor, Item], Pending], items: Iterable[Item],
+                    ahead: int, workers: int) -> Iterator[Pending]:
+    """The same where an item is several tasks: `start(pool, item)` submits them and returns their
+    futures in any form, which is yielded as it is."""
+    todo = iter(items)
+    pending: deque[Pending] = deque()
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="prefetch")
+    try:
+        for item in todo:
+            pending.append(start(pool, item))
+            if len(pending) > ahead:
+                yield pending.popleft()
+        while pending:
+            yield pending.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,312 @@
+"""Reading any picture file: right pixels (closed forms, NumPy, OpenCV as oracles) or one clear line."""
+
+import json
+import os
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.data.images import (
+    Listed,
+    decode_image,
+    list_images,
+    read_image,
+    resize_short_side,
+    resized_tensor,
+    target_size,
+)
+from core.errors import TTDError
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)  # no symmetry: a wrong turn or channel order shows
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def one_line(path):
+    """The message of the TTDError that reading `path` raises, checked to be one line that names the file."""
+    with pytest.raises(TTDError) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert "\n" not in message and os.path.basename(path) in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp", "gif"])
+def test_lossless_formats_give_the_pixels_that_were_stored(tmp_path, suffix):
+    options = {"lossless": True} if suffix == "webp" else {}
+    image = read_image(save(tmp_path / f"a.{suffix}", PICTURE, **options))
+    assert image.dtype == np.uint8 and image.flags.writeable
+    np.testing.assert_array_equal(image, PICTURE)
+
+
+def test_jpeg_channel_order_agrees_with_opencv(tmp_path):
+    path = save(tmp_path / "a.jpg", np.kron(PICTURE, np.ones((16, 16, 1), np.uint8)), quality=95)
+    difference = read_image(path).astype(int) - cv2.imread(str(path))[..., ::-1]
+    assert np.abs(difference).max() <= 2
+
+
+UPRIGHT = {  # what EXIF says about how the stored array must be turned, written with NumPy
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_exif_orientation(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"a.{suffix}", PICTURE, exif=exif, **options)
+    np.testing.assert_array_equal(read_image(path), UPRIGHT[orientation](PICTURE))
+
+
+def test_orientation_of_16_bit_grey(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "a.png", np.array([[0, 65535, 257]], np.uint16), exif=exif)
+    np.testing.assert_array_equal(read_image(path)[..., 0], [[0], [255], [1]])
+
+
+def test_damaged_exif_leaves_the_picture_as_stored(tmp_path):
+    path = save(tmp_path / "a.png", PICTURE, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    np.testing.assert_array_equal(read_image(path), PICTURE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
+    ramp = np.linspace(0, 65535, 1000).astype(np.uint16)[None]
+    image = read_image(save(tmp_path / f"a.{suffix}", ramp))
+    for channel in range(3):
+        np.testing.assert_array_equal(image[..., channel], np.round(ramp / 257))
+
+
+def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 300).astype(np.uint16).reshape(10, 10, 3)
+    cv2.imwrite(str(tmp_path / "a.png"), ramp[..., ::-1])
+    np.testing.assert_allclose(read_image(tmp_path / "a.png"), ramp / 257, atol=1)
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 51.0, 255.0], [0, 51, 255]), ([-10.0, 0.0, 10.0], [0, 128, 255]),
+    ([7.0, 7.0, 7.0], [7, 7, 7]), ([np.nan, 0.0, 1.0], [0, 0, 255])])
+def test_float_tiff_uses_the_range_it_fits(tmp_path, values, expected):
+    image = read_image(save(tmp_path / "a.tiff", np.array([values], np.float32)))
+    np.testing.assert_array_equal(image[0, :, 0], expected)
+
+
+def test_cmyk_jpeg_of_known_colours(tmp_path):
+    inks = {(0, 0, 0, 0): (255, 255, 255), (255, 0, 0, 0): (0, 255, 255), (0, 255, 0, 0): (255, 0, 255),
+            (0, 0, 255, 0): (255, 255, 0), (0, 0, 0, 255): (0, 0, 0)}
+    for ink, colour in inks.items():
+        Image.new("CMYK", (16, 16), ink).save(tmp_path / "a.jpg", quality=100)
+        np.testing.assert_allclose(read_image(tmp_path / "a.jpg"), np.broadcast_to(colour, (16, 16, 3)), atol=3)
+
+
+def test_transparency_is_on_white(tmp_path):
+    pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
+    expected = np.array([[[200, 0, 0], [255, 255, 255], [244, 204, 204]]])  # 255 + (c - 255) * 51 / 255
+    np.testing.assert_allclose(read_image(save(tmp_path / "a.png", pixels)), expected, atol=1)
+    grey = read_image(save(tmp_path / "b.png", np.array([[[100, 255], [100, 0]]], np.uint8)))
+    np.testing.assert_array_equal(grey[0, :, 0], [100, 255])
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[10, 20, 30], [40, 50, 60]]])
+    image.save(tmp_path / "b.png", transparency=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), [[[10, 20, 30], [255, 255, 255]]])
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_animated_pictures_give_their_first_frame(tmp_path, suffix):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+    np.testing.assert_allclose(read_image(tmp_path / f"a.{suffix}"), np.broadcast_to([255, 0, 0], (4, 6, 3)), atol=2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1)])
+def test_odd_shapes(tmp_path, shape):
+    array = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", array)), array)
+
+
+def test_large_pictures_read_without_a_warning_and_bombs_are_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", PICTURE)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # 35 pixels: Pillow warns above 20, refuses above 40
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(path).shape == PICTURE.shape
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert "smaller" in one_line(path)
+
+
+@pytest.mark.slow
+def test_twenty_megapixels(tmp_path):
+    Image.new("RGB", (5472, 3648), (10, 200, 30)).save(tmp_path / "a.jpg")
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == (3648, 5472, 3) and np.abs(image.astype(int) - (10, 200, 30)).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tiff", "bmp"])
+def test_truncated_files_are_one_line(tmp_path, suffix):
+    whole = save(tmp_path / f"whole.{suffix}", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
+    for part in (0.02, 0.3, 0.6, 0.9):
+        path = tmp_path / f"cut.{suffix}"
+        path.write_bytes(whole[: int(len(whole) * part)])
+        one_line(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    if suffix in ("jpg", "png"):
+        assert "truncated" in one_line(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tiff"])
+def test_damaged_bytes_never_give_anything_but_a_picture_or_one_line(tmp_path, suffix):
+    whole = save(tmp_path / f"whole.{suffix}", RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8)).read_bytes()
+    rng, path = np.random.default_rng(1), tmp_path / f"bad.{suffix}"
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for position in rng.integers(0, min(len(whole), 400), 4):
+            damaged[position] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            assert read_image(path).ndim == 3
+        except TTDError as error:
+            assert "\n" not in str(error) and path.name in str(error)
+
+
+def test_what_is_no_picture_is_one_line(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    assert "empty" in one_line(tmp_path / "empty.jpg")
+    (tmp_path / "text.jpg").write_text("hello")
+    assert "not a picture" in one_line(tmp_path / "text.jpg")
+    assert "no such file" in one_line(tmp_path / "missing.jpg")
+    assert "folder" in one_line(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "regular file" in one_line(tmp_path / "pipe")
+    for name in ("x" * 5000, "nul\0byte"):
+        with pytest.raises(TTDError):
+            read_image(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
+def test_no_permission_is_one_line(tmp_path):
+    path = save(tmp_path / "a.png", PICTURE)
+    path.chmod(0)
+    assert "permission" in one_line(path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Folder with b.png, A.jpg, notes.txt, .hidden.png, sub/c.png and images/d.png."""
+    for name in ("b.png", "A.jpg", ".hidden.png", "sub/c.png", "images/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, PICTURE)
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def names(listed, root):
+    return [str(item.path.relative_to(root)) for item in listed]
+
+
+def test_files_folders_and_patterns(tree):
+    assert names(list_images([tree]), tree) == ["A.jpg", "b.png"]
+    assert names(list_images([tree / "b.png", str(tree / "sub")]), tree) == ["b.png", "sub/c.png"]
+    assert names(list_images([f"{tree}/**/*"]), tree) == ["A.jpg", "b.png", "images/d.png", "sub/c.png"]
+    assert list_images([tree / "b.png"]) == [Listed(tree / "b.png", ())]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    path = save(tmp_path / "a[1]*.png", PICTURE)
+    assert list_images([path]) == [Listed(path)]
+
+
+def test_missing_inputs_are_all_named_in_one_line(tree):
+    with pytest.raises(TTDError) as caught:
+        list_images([tree / "b.png", "nowhere.png", tree / "*.xyz", ""])
+    assert "nowhere.png" in str(caught.value) and "*.xyz" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(TTDError, match="and 3 more"):
+        list_images([f"no{i}.png" for i in range(8)])
+
+
+def test_a_folder_without_pictures_is_one_line(tmp_path):
+    with pytest.raises(TTDError, match="no pictures"):
+        list_images([tmp_path])
+
+
+def write_jsonl(folder, *records):
+    path = folder / "list.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in records),
+                    encoding="utf-8")
+    return path
+
+
+def test_jsonl_of_both_forms(tree):
+    path = write_jsonl(tree, {"image": "b.png", "text": "line\u2028separator"}, "",
+                       {"image": "d.png", "captions": ["one", " ", "two"]},
+                       {"image": str(tree / "sub" / "c.png")}, {"image": "gone.png", "text": "x"})
+    assert list_images([path]) == [
+        Listed(tree / "b.png", ("line\u2028separator",)), Listed(tree / "images" / "d.png", ("one", "two")),
+        Listed(tree / "sub" / "c.png", ()), Listed(tree / "gone.png", ("x",))]
+
+
+@pytest.mark.parametrize("line", ['{"image": "b.png"', '["b.png"]', '{"text": "x"}', '{"image": 3}',
+                                  '{"image": "b.png", "text": 3}', '{"image": "b.png", "captions": "x"}', "[" * 5000])
+def test_a_bad_jsonl_line_is_named(tree, line):
+    path = write_jsonl(tree, {"image": "b.png", "text": "ok"}, line)
+    with pytest.raises(TTDError, match=r"list\.jsonl:2: ") as caught:
+        list_images([path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_jsonl_of_nothing_or_of_missing_pictures_is_one_line(tree):
+    with pytest.raises(TTDError, match="no lines"):
+        list_images([write_jsonl(tree)])
+    with pytest.raises(TTDError, match="none of its pictures"):
+        list_images([write_jsonl(tree, {"image": "x.png"}, {"image": "y.png"})])
+    (tree / "list.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TTDError, match="UTF-8"):
+        list_images([tree / "list.jsonl"])
+
+
+@pytest.mark.parametrize(("shape", "size", "expected"), [
+    ((480, 640), 240, (240, 320)), ((640, 480), 96, (128, 96)), ((1, 1), 448, (448, 448)), ((3, 7), 3, (3, 7)),
+    ((1, 5000), 448, (448, 4 * 448)), ((5000, 1), 10, (40, 10)), ((100, 401), 1, (1, 4)), ((7, 9), 0, (1, 1))])
+def test_short_side(shape, size, expected):
+    assert target_size(*shape, size) == expected
+    image = torch.full((1, 3, *shape), 0.25)
+    torch.testing.assert_close(resize_short_side(image, size), torch.full((1, 3, *expected), 0.25))
+
+
+def test_resize_agrees_with_pillow_on_a_ramp():
+    ramp = np.add.outer(np.arange(60.0), np.arange(80.0)).astype(np.float32)
+    ours = resize_short_side(torch.from_numpy(ramp)[None, None], 30)[0, 0].numpy()
+    pillow = np.asarray(Image.fromarray(ramp).resize((40, 30), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(ours, pillow, atol=1e-3)
+
+
+def test_pictures_in_memory_are_read_alike(tmp_path):
+    path = save(tmp_path / "a.png", PICTURE)
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), "shard.tar/a.png"), PICTURE)
+    for data in (b"", b"text", path.read_bytes()[:60]):
+        with pytest.raises(TTDError, match=r"shard\.tar/a\.png"):
+            decode_image(data, "shard.tar/a.png")
+
+
+def test_resized_tensor_is_the_picture_at_another_size():
+    whole = torch.from_numpy(PICTURE).permute(2, 0, 1)[None].float() / 255
+    assert torch.equal(resized_tensor(PICTURE, 5), whole[0])
+    torch.testing.assert_close(resized_tensor(PICTURE, 3), resize_short_side(whole, 3)[0])

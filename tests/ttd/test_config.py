@@ -1,0 +1,107 @@
+"""Settings of a training run: YAML and flags in, one checked object out; whatever is unknown or wrong is one line."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+from core.errors import TTDError
+from core.ttd.config import (
+    FREE,
+    LoraConfig,
+    TTDConfig,
+    identity,
+    learning_rate,
+    load_config,
+    merge,
+    read_yaml,
+    to_dict,
+)
+from core.ttd.loss import DistillConfig
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("ttd_*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_recipes_load_and_begin_with_their_command(path):
+    config = load_config(read_yaml(path), str(path))
+    assert path.read_text().startswith(f"# python train_ttd.py --config configs/{path.name}")
+    assert load_config(to_dict(config)) == config
+
+
+def test_later_levels_win_key_by_key():
+    values = merge({"lr": 1e-3, "lora": {"rank": 2, "alpha": 4.0}}, {"lora.rank": 6}, {"distill.teacher": "ema"})
+    config = load_config(values)
+    assert (config.lr, config.lora) == (1e-3, LoraConfig(rank=6, alpha=4.0))
+    assert config.distill == DistillConfig(teacher="ema")
+
+
+def test_numbers_as_yaml_writes_them(tmp_path):
+    """YAML 1.1 reads 1e-4 as a string, and 3 is a float too; True is no number."""
+    path = tmp_path / "a.yaml"
+    path.write_text("lr: 1e-4\nclip: 2\nscales: [1, 0.5]\npruned: list.txt\n")
+    config = load_config(read_yaml(path))
+    assert (config.lr, config.clip, config.scales, config.pruned) == (1e-4, 2.0, (1.0, 0.5), ("list.txt",))
+    with pytest.raises(TTDError, match="steps must be int"):
+        load_config({"steps": True})
+
+
+@pytest.mark.parametrize("values, said", [
+    ({"leraning_rate": 1}, "unknown setting leraning_rate; there are arch"),
+    ({"distill": {"distanc": "l1"}}, "distill: unknown setting distanc; there are distance"),
+    ({"distill": {"distance": "l3"}}, "l1, mse, bce"),
+    ({"lora": 8}, "lora must be settings of its own"),
+    ({"lr": "fast"}, "lr must be float, not 'fast'"),
+    ({"lr": 0}, "lr 0"),
+    ({"lr": math.nan}, "lr nan"),
+    ({"steps": 0}, "steps 0"),
+    ({"crop": 1.5}, "crop 1.5"),
+    ({"scales": []}, "scales"),
+    ({"dtype": "float16"}, "float32, bfloat16"),
+    ({"lora": {"rank": 0}}, "rank 0"),
+])
+def test_what_cannot_be_is_one_line_with_the_source(values, said):
+    with pytest.raises(TTDError) as error:
+        load_config(values, "my.yaml")
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_files_that_hold_no_settings(tmp_path):
+    for name, content in (("list.yaml", "- a"), ("bad.yaml", "a: [")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(TTDError, match=name):
+            read_yaml(tmp_path / name)
+    with pytest.raises(TTDError, match="No such file"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_run_may_change_where_things_are_and_nothing_else():
+    config = TTDConfig()
+    assert identity(TTDConfig(out="elsewhere", workers=9, device="cpu")) == identity(config)
+    assert identity(TTDConfig(lr=2e-4)) != identity(config)
+    assert set(identity(config)) | set(FREE) == {item.name for item in fields(TTDConfig)}
+
+
+def test_names_of_adapters_fit_for_files():
+    assert TTDConfig(arch="TCL").name == "TCL+TTD"
+    assert "/" not in TTDConfig(arch="local-dir:/a/b").name
+    assert TTDConfig(tag="mine").folder == Path("runs/mine") and TTDConfig(out="x").folder == Path("x")
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = TTDConfig(lr=1.0, warmup=4, steps=14)
+    rates = [learning_rate(step, config) for step in range(14)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0] and rates[4] == 1.0
+    assert rates[9] == pytest.approx(0.5)  # half of the cosine
+    assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False)) and 0 < rates[-1] < 0.03
+    constant = TTDConfig(lr=1.0, warmup=0, steps=3, schedule="constant")
+    assert [learning_rate(step, constant) for step in range(3)] == [1.0] * 3
+
+
+def test_every_setting_is_in_the_documentation():
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    names = [item.name for item in fields(TTDConfig) if item.name not in ("lora", "distill")]
+    names += [f"lora.{item.name}" for item in fields(LoraConfig)]
+    names += [f"distill.{item.name}" for item in fields(DistillConfig)]
+    missing = [name for name in names if f"`{name}`" not in text]
+    assert not missing

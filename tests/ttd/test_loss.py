@@ -1,0 +1,306 @@
+"""TTD's loss against values worked out by hand, brute force and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from core.errors import TTDError
+from core.ttd.collapse import CollapseMonitor
+from core.ttd.loss import (
+    MAX_WORDS,
+    DistillConfig,
+    Embedded,
+    Maps,
+    MapStatistics,
+    Targets,
+    distillation,
+    embed,
+    gather_texts,
+    make_targets,
+    map_statistics,
+    pixel_distance,
+    similarity_maps,
+    ttd_loss,
+)
+
+MASK = (6.0, 0.1)
+CAPTIONS = ["A dog and the dog", "red", "", "one two three four five six"]
+
+
+def random_embedded(texts, seed=0, dim=5, grid=(3, 4), dtype=torch.float64, pooled=True):
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: F.normalize(torch.randn(*shape, generator=g, dtype=dtype), dim=-1)  # noqa: E731
+    b = len(texts.captions)
+    pixels = draw(b, *grid, dim).permute(0, 3, 1, 2)
+    return Embedded(pixels, draw(len(texts.words), dim), draw(b, dim), draw(b, dim) if pooled else None)
+
+
+def test_words_of_a_batch_are_distinct_and_in_their_places():
+    texts = gather_texts(CAPTIONS)
+    assert texts.words == ["A", "dog", "and", "the", "red", "one", "two", "three", "four", "five", "six"]
+    assert texts.index.shape == (4, 6) and texts.valid.sum(1).tolist() == [5, 1, 0, 6]
+    assert [texts.words[i] for i in texts.index[0, :5]] == ["A", "dog", "and", "the", "dog"]
+    assert texts.stop[0].tolist() == [True, False, True, True, False, False]
+    assert gather_texts(["", " ... "]).index.shape == (2, 1) and not gather_texts(["", " ... "]).valid.any()
+    assert gather_texts(["w " * 500]).index.shape == (1, MAX_WORDS)
+
+
+def brute_force(embedded, texts, config, mask):
+    """The loss of the module's docstring, one caption, one word, one pixel at a time."""
+    def distance(s, target):
+        if config.distance == "l1":
+            return abs(s - target)
+        if config.distance == "mse":
+            return (s - target) ** 2
+        p = 1 / (1 + np.exp(-mask[0] * (s - mask[1])))
+        return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+    distill, tag = [], []
+    for b, caption in enumerate(texts.captions):
+        words = [w.strip(".") for w in caption.split()]
+        pixels = embedded.pixels[b].flatten(1).T.numpy()  # (P, D)
+        own = [pixels @ embedded.words[texts.words.index(w)].numpy() for w in words]
+        if not own:
+            distill.append(0.0), tag.append(0.0)
+            continue
+        scores = np.array([s.max() for s in own])
+        norm = (scores - scores.min()) / (np.ptp(scores) or 1) if np.ptp(scores) else np.ones(len(scores))
+        keep = norm >= config.threshold if len(own) > 1 else [True]
+        targets = [(s - s.min()) / np.ptp(s) if k else np.zeros_like(s) for s, k in zip(own, keep, strict=True)]
+        union = np.max(targets, 0)
+        whole = pixels @ embedded.captions[b].numpy()
+        distill.append(np.mean(distance(whole, union)))
+        tag.append(np.mean([np.mean(distance(s, t)) for s, t in zip(own, targets, strict=True)]))
+    return np.mean(distill), np.mean(tag)
+
+
+@pytest.mark.parametrize("distance", ["l1", "mse", "bce"])
+def test_the_loss_is_the_definition(distance):
+    texts = gather_texts(CAPTIONS)
+    embedded = random_embedded(texts)
+    config = DistillConfig(distance=distance, threshold=0.5, tag_weight=0.7)
+    losses = ttd_loss(embedded, texts, config, MASK)
+    distill, tag = brute_force(embedded, texts, config, MASK)
+    np.testing.assert_allclose(float(losses.distill), distill, rtol=1e-10)
+    np.testing.assert_allclose(float(losses.tag), tag, rtol=1e-10)
+    np.testing.assert_allclose(float(losses.total), distill + 0.7 * tag, rtol=1e-10)
+
+
+def test_a_case_worked_out_by_hand():
+    # One caption of two words on a grid of 1 x 2 cells: cosines (0.1, 0.5) and (0.2, 0.1); the caption's (0.3, 0.3).
+    maps = Maps(torch.tensor([[[[0.1, 0.5]], [[0.2, 0.1]]]]), torch.tensor([[[0.3, 0.3]]]))
+    # The first word is kept: its map becomes (0, 1), the other's 0, their union (0, 1).
+    targets = Targets(torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]]]), torch.tensor([[[0.0, 1.0]]]),
+                      torch.tensor([[True, False]]))
+    distill, tag = distillation(maps, targets, torch.tensor([[True, True]]), "mse", MASK)
+    assert float(distill) == pytest.approx((0.3**2 + 0.7**2) / 2)
+    assert float(tag) == pytest.approx(((0.1**2 + 0.5**2) / 2 + (0.2**2 + 0.1**2) / 2) / 2)
+    distill, tag = distillation(maps, targets, torch.tensor([[True, True]]), "l1", MASK)
+    assert (float(distill), float(tag)) == pytest.approx((0.5, (0.3 + 0.15) / 2))
+
+
+def test_targets_are_minmax_maps_zeros_and_their_union():
+    texts = gather_texts(["up down flat"])
+    pixels = torch.eye(2, dtype=torch.float64)[None, :, None, :]  # two cells, embeddings e1 and e2
+    up, down = torch.tensor([0.6, 0.8]), torch.tensor([0.0, 1.0])
+    words = torch.stack([up, down, torch.tensor([-0.6, -0.8])]).double()
+    teacher = Embedded(pixels, words, words[:1])
+    targets = make_targets(teacher, texts, DistillConfig(threshold=0.5))
+    assert targets.selected.tolist() == [[True, True, False]]
+    torch.testing.assert_close(targets.words[0, :, 0], torch.tensor([[0, 1], [0, 1], [0, 0.0]]).double())
+    torch.testing.assert_close(targets.union[0, 0], torch.tensor([0, 1.0]).double())
+
+
+@pytest.mark.parametrize("scorer, rows", [("image", "pooled"), ("text", "captions"), ("pixel+image", "pooled")])
+def test_other_scorers_select_by_their_own_scores(scorer, rows):
+    texts = gather_texts(["one two three four five"])
+    teacher = random_embedded(texts, seed=3)
+    scores = (teacher.words @ getattr(teacher, rows)[0]).numpy()
+    if scorer == "pixel+image":
+        nearest = np.einsum("kd,dhw->khw", teacher.words.numpy(), teacher.pixels[0].numpy()).max((1, 2))
+        scores = (scores + nearest) / 2
+    norm = (scores - scores.min()) / np.ptp(scores)
+    targets = make_targets(teacher, texts, DistillConfig(scorer=scorer, threshold=0.5))
+    assert targets.selected[0].tolist() == (norm >= 0.5).tolist()
+
+
+def test_stop_words_can_be_kept_from_being_selected_and_a_caption_of_them_counts_nothing():
+    texts = gather_texts(["the of and", "a dog"])
+    embedded = random_embedded(texts, seed=1)
+    config = DistillConfig(stopwords=True, threshold=0.0)
+    assert make_targets(embedded, texts, config).selected.tolist() == [[False] * 3, [False, True, False]]
+    alone = gather_texts(["a dog"])
+    rows = [texts.words.index(w) for w in alone.words]
+    part = Embedded(embedded.pixels[1:], embedded.words[rows], embedded.captions[1:])
+    both, one = (ttd_loss(e, t, config, MASK).total for e, t in ((embedded, texts), (part, alone)))
+    torch.testing.assert_close(both, one / 2)
+
+
+def test_neighbours_with_more_words_change_nothing():
+    """Ragged counts never leak into a mean: the loss of two captions is the mean of the losses of each alone."""
+    captions = ["red dog", "one two three four five six seven"]
+    texts = gather_texts(captions)
+    whole = random_embedded(texts, seed=2)
+    for config in (DistillConfig(), DistillConfig(distance="bce"), DistillConfig(threshold=0.3, tag_weight=3)):
+        alone = []
+        for b, caption in enumerate(captions):
+            own = gather_texts([caption])
+            rows = [texts.words.index(word) for word in own.words]
+            part = Embedded(whole.pixels[b : b + 1], whole.words[rows], whole.captions[b : b + 1])
+            alone.append(ttd_loss(part, own, config, MASK).total)
+        torch.testing.assert_close(ttd_loss(whole, texts, config, MASK).total, sum(alone) / 2)
+
+
+def test_gradients_equal_finite_differences_when_targets_are_held():
+    texts = gather_texts(CAPTIONS[:2])
+    fixed = random_embedded(texts, seed=5)
+    student = random_embedded(texts, seed=6)
+    for config in (DistillConfig(), DistillConfig(distance="bce"), DistillConfig(anchor="frozen", anchor_weight=0.5),
+                   DistillConfig(anchor="contrastive", anchor_weight=0.5)):
+        def loss(pixels, words, captions, pooled, config=config):
+            moved = Embedded(pixels, words, captions, pooled)
+            return ttd_loss(moved, texts, config, MASK, teacher=fixed, base=fixed, logit_scale=5.0).total
+
+        inputs = [t.clone().requires_grad_() for t in (student.pixels, student.words, student.captions, student.pooled)]
+        assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6)
+
+
+def test_targets_of_the_current_model_carry_no_gradient():
+    """The gradient with the student as its own teacher is that with a detached copy as teacher."""
+    texts = gather_texts(CAPTIONS)
+    grads = []
+    for own in (True, False):
+        e = random_embedded(texts, seed=8)
+        leaves = [t.requires_grad_() for t in (e.pixels, e.words, e.captions)]
+        teacher = None if own else random_embedded(texts, seed=8)
+        ttd_loss(Embedded(*leaves), texts, DistillConfig(threshold=0.4), MASK, teacher=teacher).total.backward()
+        grads.append([leaf.grad for leaf in leaves])
+    for mine, copied in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, copied)
+        assert mine.abs().sum() > 0
+
+
+def test_anchors_are_zero_where_nothing_moved_and_the_contrastive_one_is_info_nce():
+    texts = gather_texts(["red dog", "blue cat", "a house"])
+    e = random_embedded(texts, seed=4)
+    still = ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK, base=e)
+    assert float(still.anchor) == pytest.approx(0, abs=1e-12)
+    losses = ttd_loss(e, texts, DistillConfig(anchor="contrastive", anchor_weight=1.0), MASK, logit_scale=7.0)
+    logits = 7.0 * (e.pooled @ e.captions.T).numpy()
+    rows = -np.mean([logits[i, i] - np.log(np.exp(logits[i]).sum()) for i in range(3)])
+    cols = -np.mean([logits[i, i] - np.log(np.exp(logits[:, i]).sum()) for i in range(3)])
+    assert float(losses.anchor) == pytest.approx((rows + cols) / 2)
+    with pytest.raises(TTDError, match="frozen base"):
+        ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK)
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"distance": "l3"}, "l1, mse, bce"), ({"teacher": "me"}, "current, ema, frozen"), ({"tag_weight": -1.0}, ">= 0"),
+    ({"ema_decay": 1.5}, r"\[0, 1\]"), ({"anchor": "frozen"}, "both or neither"), ({"anchor_weight": 0.1}, "neither"),
+    ({"contrast": 0.5}, "contrast 0.5"), ({"refine": "crf"}, "none, pamr"),
+])
+def test_wrong_settings_say_what_is_served(values, message):
+    with pytest.raises(TTDError, match=message):
+        DistillConfig(**values)
+
+
+def test_pixel_distance_bce_is_torchs():
+    maps, targets = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
+    own = pixel_distance(maps, targets, "bce", MASK)
+    expected = F.binary_cross_entropy(torch.sigmoid(MASK[0] * (maps - MASK[1])), targets, reduction="none")
+    torch.testing.assert_close(own, expected.mean((1, 2)))
+
+
+def test_embed_is_the_backbones_own_cosine():
+    from core.backbones import load_backbone
+
+    backbone = load_backbone("tiny")
+    images = backbone.normalize(torch.rand(2, 3, 48, 48))
+    texts = gather_texts(["red dog", "a blue cat on a car"])
+    with torch.no_grad():
+        maps = similarity_maps(embed(backbone, images, texts), texts)
+        pixels = backbone.encode_pixels(images)
+        for b, caption in enumerate(texts.captions):
+            own = backbone.similarity(pixels[b : b + 1], backbone.encode_text([*caption.split(), caption]))[0]
+            torch.testing.assert_close(maps.words[b, : len(own) - 1], own[:-1], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(maps.captions[b], own[-1], atol=1e-5, rtol=1e-5)
+    with pytest.raises(TTDError, match="multiple of the patch"):
+        embed(backbone, images[..., :-1], texts)
+
+
+def test_captions_without_any_word_cost_nothing_and_break_nothing():
+    texts = gather_texts(["...", "!"])
+    e = random_embedded(texts, seed=2)
+    losses = ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK, base=e)
+    assert float(losses.total) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_frozen_anchor_is_a_mean_per_caption():
+    texts = gather_texts(["red dog", "red cat on a mat"])
+    student, base = random_embedded(texts, seed=4), random_embedded(texts, seed=5)
+    config = DistillConfig(anchor="frozen", anchor_weight=1.0)
+    whole = ttd_loss(student, texts, config, MASK, base=base).anchor
+    parts = []
+    for b, caption in enumerate(texts.captions):
+        own = gather_texts([caption])
+        rows = [texts.words.index(word) for word in own.words]
+        cut = [Embedded(e.pixels[b : b + 1], e.words[rows], e.captions[b : b + 1]) for e in (student, base)]
+        parts.append(ttd_loss(cut[0], own, config, MASK, base=cut[1]).anchor)
+    torch.testing.assert_close(whole, sum(parts) / 2)
+
+
+def test_statistics_tell_alike_maps_from_different_ones():
+    texts = gather_texts(["up down up"])
+    selected = torch.tensor([[True, True, True]])
+    up, down = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    maps = Maps(torch.stack([up, down, up])[None], up[None])
+    found = map_statistics(maps, selected, texts)  # the two "up" are one word: no pair
+    assert (found.spread, found.alike, found.selected) == pytest.approx((0.5, -1.0, 1.0))
+    same = map_statistics(Maps(torch.stack([up, up, up])[None], up[None]), selected, texts)
+    assert same.alike == pytest.approx(1.0)
+
+
+def test_the_monitor_sees_collapse_and_only_collapse_and_survives_a_checkpoint():
+    healthy, alike, dead = MapStatistics(0.1, 0.2, 0.3), MapStatistics(0.1, 0.97, 0.3), MapStatistics(0.001, 0.2, 0.3)
+    monitor = CollapseMonitor(window=4)
+    assert not any(monitor.update(healthy) for _ in range(30))
+    for bad, word in ((alike, "alike"), (dead, "variance")):
+        copy = CollapseMonitor(window=4)
+        copy.restore(monitor.state())
+        reasons = [copy.update(bad) for _ in range(30)]
+        assert reasons[0] is None and word in reasons[-1]  # one odd batch is not a collapse
+
+
+def test_refined_targets_are_pamr_of_each_selected_map_alone():
+    from core.refine.pamr import PAMR
+
+    texts = gather_texts(["red dog on a mat", "cat", "one two three"])
+    teacher = random_embedded(texts, seed=9, dtype=torch.float32)
+    images = torch.rand(3, 3, 12, 16, generator=torch.Generator().manual_seed(1))
+    plain = make_targets(teacher, texts, DistillConfig(threshold=0.4))
+    targets = make_targets(teacher, texts, DistillConfig(threshold=0.4, refine="pamr"), images=images)
+    assert torch.equal(targets.selected, plain.selected) and plain.selected.sum() > 3
+    for b, k in plain.selected.nonzero().tolist():
+        up = F.interpolate(plain.words[b, k][None, None], (12, 16), mode="bilinear", align_corners=False)
+        fine = F.avg_pool2d(PAMR()(images[b : b + 1], up), 4)[0, 0]
+        torch.testing.assert_close(targets.words[b, k], (fine - fine.min()) / (fine.max() - fine.min()))
+    assert not targets.words[~targets.selected].any()
+    torch.testing.assert_close(targets.union, targets.words.amax(1))
+    with pytest.raises(TTDError, match="needs the pictures"):
+        make_targets(teacher, texts, DistillConfig(refine="pamr"))
+
+
+def test_contrast_stretches_targets_around_one_half():
+    texts = gather_texts(["red dog on a mat"])
+    teacher = random_embedded(texts, seed=9)
+    plain = make_targets(teacher, texts, DistillConfig(threshold=0.4)).words
+    sharp = make_targets(teacher, texts, DistillConfig(threshold=0.4, contrast=3.0)).words
+    np.testing.assert_allclose(sharp.numpy(), np.clip(3 * plain.numpy() - 1, 0, 1), atol=1e-12)
+
+
+def test_sharpness_multiplies_the_slope_of_the_soft_mask():
+    texts = gather_texts(["red dog on a mat"])
+    e = random_embedded(texts, seed=3)
+    sharp = ttd_loss(e, texts, DistillConfig(distance="bce", sharpness=3.0), MASK).total
+    torch.testing.assert_close(sharp, ttd_loss(e, texts, DistillConfig(distance="bce"), (3 * MASK[0], MASK[1])).total)

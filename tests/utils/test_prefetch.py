@@ -1,0 +1,63 @@
+"""Reading ahead: order, how much is in flight, errors in place, and an early end."""
+
+import threading
+import time
+
+import pytest
+
+from core.utils.prefetch import prefetch, prefetch_groups
+
+
+def test_results_come_in_order_whatever_finishes_first():
+    def work(number):
+        time.sleep(0.01 * (5 - number % 5))
+        return number * number
+
+    assert list(prefetch(work, range(20), ahead=6, workers=5)) == [n * n for n in range(20)]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 4])
+def test_no_more_is_begun_than_asked_for(ahead):
+    begun = []
+    stream = prefetch(begun.append, range(100), ahead, workers=1)
+    for taken in range(1, 6):
+        next(stream)
+        time.sleep(0.01)
+        assert len(begun) <= taken + ahead
+    stream.close()
+    assert len(begun) <= 5 + ahead
+
+
+def test_an_error_is_raised_where_its_result_would_come():
+    def work(number):
+        return 1 / (3 - number)
+
+    stream = prefetch(work, range(6), ahead=5, workers=2)
+    assert [next(stream), next(stream), next(stream)] == [1 / 3, 1 / 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+
+
+def test_whoever_stops_early_cancels_what_has_not_begun():
+    gate, begun = threading.Event(), []
+
+    def work(number):
+        begun.append(number)
+        if number:
+            gate.wait(5)
+        return number
+
+    stream = prefetch(work, range(50), ahead=20, workers=1)
+    assert next(stream) == 0
+    stream.close()
+    gate.set()
+    time.sleep(0.05)
+    assert len(begun) <= 3
+
+
+def test_groups_are_yielded_as_they_were_submitted():
+    def start(pool, pair):
+        return [pool.submit(pow, value, 2) for value in pair]
+
+    groups = prefetch_groups(start, [(1, 2), (), (3,)], ahead=1, workers=2)
+    assert [[future.result() for future in group] for group in groups] == [[1, 4], [], [9]]
