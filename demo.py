@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
+from core.utils.memory import memory_errors
 from tools.cli import ROOT, load_model, model_options, run, say, view_options
 
 if TYPE_CHECKING:
@@ -178,15 +179,12 @@ def show(predictor: Predictor, job: Job, overlay: bool) -> None:
     if not job.words:
         raise TTDError(f"{job.path}: no caption, so no words to look for; add --tags or --text")
     image = read_image(job.path)
-    try:
+    with memory_errors(f"{job.path}: not enough memory; use a smaller --image or fewer --scales"):
         predictor.set_image(image)
         rows = score(predictor, job)
         texts = [row.text for row in rows]
-        masks = predictor.soft_masks(texts, size=plan(*image.shape[:2], len(texts)).picture).cpu().numpy()
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-            raise
-        raise TTDError(f"{job.path}: not enough memory; use a smaller --image or fewer --scales") from None
+        size = plan(*image.shape[:2], len(texts)).picture
+        masks = predictor.soft_masks(texts, size=size).cpu().numpy()
     panel = draw_panel(image, masks, texts, [row.score for row in rows], overlay=overlay,
                        selected=[row.selected for row in rows] if job.caption else None)
     _save(panel, job.panel)

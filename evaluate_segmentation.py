@@ -80,8 +80,9 @@ def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict
 
 def gallery(found: Evaluation, folder: Path, count: int) -> None:
     """Draw the best and worst pictures by their own mean IoU."""
-    from core.data.dataset_checks import read_index, read_truth
+    from core.data.dataset_checks import read_truth
     from core.data.images import read_image
+    from core.data.mask_files import read_index
     from core.plots.gallery import Row, best_and_worst
 
     data = found.dataset

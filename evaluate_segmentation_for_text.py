@@ -115,7 +115,7 @@ def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count:
     """Draw the captions with the best and worst IoU."""
     import numpy as np
 
-    from core.data.dataset_checks import read_foreground
+    from core.data.mask_files import read_foreground
     from core.data.records import read_record
     from core.plots.gallery import Row, best_and_worst
 

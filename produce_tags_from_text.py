@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
+from core.utils.memory import memory_errors
 from tools.cli import load_model, model_options, positive_int, run, say, view_options
 
 if TYPE_CHECKING:
@@ -138,12 +139,8 @@ def batches(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol,
     words, start = 0, time.perf_counter()
     with tqdm(total=count, initial=writer.done, unit="caption", file=sys.stderr, disable=None, smoothing=0.1) as bar:
         for batch in load_batches(items, protocol, args.batch, args.workers):
-            try:
+            with memory_errors("not enough memory; use a smaller --batch or --image, or fewer --scales"):
                 lines = tag_batch(backbone, batch, protocol)
-            except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                    raise
-                raise TTDError("not enough memory; use a smaller --batch or --image, or fewer --scales") from None
             yield batch, lines
             words += sum(line.count('"selected": ') for line in next(iter(lines.values())))
             bar.set_postfix_str(f"{words / (time.perf_counter() - start):.0f} words/s", refresh=False)
@@ -200,12 +197,13 @@ def located(path: str | None) -> str | None:
 
 def finished_before(args: argparse.Namespace, records: RecordSet) -> list[str]:
     """Names of the results when all of them are complete and nothing has changed, found without loading the model."""
-    from core.tags.results import ResultPaths, is_complete, read_meta
+    from core.tags.results import ResultPaths, is_complete
+    from core.utils.files import read_json
     from core.utils.provenance import weight_stamps
 
     ours, stamps, found = settings(args, records), weight_stamps(args.arch, args.weights, args.lora), {}
     for path in sorted(args.out.glob("*.meta.json")):
-        meta, name = read_meta(path) or {}, path.name.removesuffix(".meta.json")
+        meta, name = read_json(path) or {}, path.name.removesuffix(".meta.json")
         if meta.get("weight_files") != stamps or not is_complete(ResultPaths.of(args.out, name), meta):
             continue
         same = all(meta["identity"].get(key) == value for key, value in ours.items())

@@ -127,7 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings(args: dict[str, Any]) -> TTDConfig:
     """The settings of --config (or the model's own recipe), of --set and of the flags; the later win."""
-    from core.ttd.config import load_config, merge, read_yaml
+    from core.ttd.config import load_config
+    from core.utils.config import merge, read_yaml
 
     chosen = dict(setting(item) for item in args.get("set", ()))
     own = RECIPES.get(args.get("arch") or str(chosen.get("arch", "tiny")))

@@ -16,7 +16,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from core.errors import TTDError
-from core.ttd.config import TTDConfig, identity, load_config, merge, read_yaml
+from core.ttd.config import TTDConfig, identity, load_config
+from core.utils.config import merge, read_yaml
 
 KEYS = ("recipe", "settings", "data", "root", "heldout", "factors")
 SHOWN = {"pixel_f1": "pixel F1", "caption_iou": "Caption IoU", "word_map_iou": "word-map IoU",

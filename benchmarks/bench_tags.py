@@ -140,7 +140,8 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
 
     from core.data.words import split_words
     from core.maps.views import encode_views
-    from core.tags.scoring import encode_texts, prepare
+    from core.tags.scoring import prepare
+    from core.text.encode import encode_texts
 
     groups = [slice(start, start + args.batch) for start in range(0, len(images), args.batch)]
     words = [list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text))) for g in groups]

@@ -158,7 +158,7 @@ def otsu(scores: Tensor) -> list[bool]:
 
 def texts_ours(case: Case) -> Tensor:
     """All texts of a batch as `embed` encodes them; a scalar that depends on all of them."""
-    from core.tags.scoring import encode_texts
+    from core.text.encode import encode_texts
     from core.ttd.loss import gather_texts
 
     texts = gather_texts(case.captions)
@@ -214,7 +214,7 @@ def stages(case: Case, args: argparse.Namespace) -> None:
     """Print where our step's time goes."""
     import torch
 
-    from core.tags.scoring import encode_texts
+    from core.text.encode import encode_texts
     from core.ttd.loss import gather_texts
 
     texts = gather_texts(case.captions)

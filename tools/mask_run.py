@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.memory import memory_errors
 from tools.cli import load_model, say
 from tools.mask_options import make_protocol
 
@@ -156,12 +157,8 @@ def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence
                 folder.skip(job.id, str(picture))
                 report("step", {"skipped": 1})
                 continue
-            try:
+            with memory_errors(f"not enough memory for {job.id}; use a smaller --batch or --image"):
                 mask, scores = maker.make(job, picture, args.save_scores)
-            except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                    raise
-                raise TTDError(f"not enough memory for {job.id}; use a smaller --batch or --image") from None
             writer.write(job.id, mask, scores)
             report("step", {"made": 1})
 

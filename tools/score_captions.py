@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from cli import load_model, model_options, positive_int, run, say, view_options
 
-from core.errors import TTDError
+from core.utils.memory import memory_errors
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -110,12 +110,8 @@ def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
     items = records.iterate(writer.done, args.limit)
     with tqdm(total=count, initial=writer.done, unit="pair", file=sys.stderr, disable=None, smoothing=0.1) as bar:
         for batch in load_batches(items, views, args.batch, args.workers):
-            try:
+            with memory_errors("not enough memory; use a smaller --batch or --image, or fewer --scales"):
                 scores = score_pairs(backbone, batch.pictures, [r.text for r in batch.records], args.hflip)
-            except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                    raise
-                raise TTDError("not enough memory; use a smaller --batch or --image, or fewer --scales") from None
             yield batch, score_lines(batch.records, scores)
             bar.update(len(batch.records) + len(batch.skipped))
 

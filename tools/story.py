@@ -84,7 +84,8 @@ def make_world(args: argparse.Namespace) -> Path:
 
 def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
     """The recipe's settings for this world: no held-out scores on the way, so nothing is chosen by them."""
-    from core.ttd.config import load_config, merge, read_yaml
+    from core.ttd.config import load_config
+    from core.utils.config import merge, read_yaml
 
     own = {"data": str(world / "cc3m" / "train"), "root": str(world), "out": str(args.out / "story" / "run"),
            "eval_root": None, "keep": "last", "tag": "TTD"}

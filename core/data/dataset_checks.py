@@ -1,8 +1,7 @@
-"""Masks as they are read: index values in the range that the set has, and one line that says what is wrong if not."""
+"""Label maps of a data set: values in the range that the set has, or one line that says why not."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +10,10 @@ from PIL import Image
 from ..errors import TTDError
 from .dataset_yaml import NAMES
 from .datasets import Dataset, Item
+from .mask_files import listed, read_index
 
 IGNORED = 255  # what every ignored label is called after reading
 ORIENTATION = 0x0112  # EXIF: values from 5 on turn the picture by a quarter
-
-
-def read_index(path: Path) -> np.ndarray:
-    """An index mask (palette or grey PNG), uint8 [H, W].
-
-    Raises TTDError naming the file: missing, unreadable, colour-coded, or with values above 255 (instance ids).
-    """
-    image = _decoded(path)
-    values = np.asarray(image)
-    if values.ndim == 3:
-        colours = _colours(image, values)
-        if (colours != colours[..., :1]).any():
-            raise TTDError(f"{path}: colour-coded ({image.mode}); wanted one label value a pixel, as in the release's "
-                           "palette or grey masks (colours are not unique in these sets)")
-        values = colours[..., 0]
-    if values.dtype.kind == "f":
-        raise TTDError(f"{path}: a floating-point picture; wanted 8-bit label values")
-    if values.dtype not in (np.uint8, np.bool_) and values.size and (values.min() < 0 or values.max() > 255):
-        raise TTDError(f"{path}: values up to {values.max()}: looks like instance ids; wanted 8-bit label values")
-    return np.ascontiguousarray(values, dtype=np.uint8)
 
 
 def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
@@ -45,7 +25,7 @@ def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
         raise TTDError(f"{dataset.masks or dataset.images}: no mask for {item.id}")
     labels = read_index(item.mask)
     if unknown := _unknown(labels, (*dataset.label_values, *ignored_values(dataset))):
-        raise TTDError(f"{item.mask}: label {_listed(unknown)}, but {dataset.name} has {label_range(dataset)}; "
+        raise TTDError(f"{item.mask}: label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}; "
                        f"{_hint(dataset)}")
     table = np.arange(256, dtype=np.uint8)
     table[list(ignored_values(dataset))] = IGNORED
@@ -58,25 +38,7 @@ def wrong_labels(dataset: Dataset, labels: np.ndarray) -> str:
     A value that the truth ignores means that no label was predicted.
     """
     unknown = _unknown(labels, (*dataset.label_values, *ignored_values(dataset), IGNORED))
-    return f"label {_listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
-
-
-def read_foreground(path: Path) -> np.ndarray:
-    """A foreground mask, bool [H, W]: what is not 0. TTDError when it is missing or unreadable."""
-    return read_values(path) != 0
-
-
-def read_values(path: Path) -> np.ndarray:
-    """The values of a foreground mask [H, W], the highest of a pixel's colours. TTDError: missing or unreadable."""
-    image = _decoded(path)
-    values = np.asarray(image)
-    return _colours(image, values).max(axis=-1) if values.ndim == 3 else values
-
-
-def wrong_foreground(values: np.ndarray) -> str:
-    """What is wrong with a predicted foreground mask [H, W], "" for nothing: it has 0 and 255, or 0 and 1."""
-    unknown = sorted(set(np.unique(values).tolist()) - {0, 1, 255})
-    return f"value {_listed(unknown)}, but a mask of a caption has 0 and 255" if unknown else ""
+    return f"label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
 
 
 def ignored_values(dataset: Dataset) -> tuple[int, ...]:
@@ -109,33 +71,9 @@ def check(dataset: Dataset, limit: int | None = None) -> list[str]:
     return lines + _instances(dataset, seen)
 
 
-def _decoded(path: Path) -> Image.Image:
-    """The decoded file, as it is stored; TTDError in one line."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(path) as image:
-                image.load()
-                return image
-        except FileNotFoundError:
-            raise TTDError(f"{path}: no such file") from None
-        except Exception as error:  # decoders raise nearly any type on damaged bytes
-            reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:100] or type(error).__name__
-            raise TTDError(f"{path}: cannot be read as a mask ({reason})") from None
-
-
-def _colours(image: Image.Image, values: np.ndarray) -> np.ndarray:
-    """Values [H, W, C] of a picture without its transparency."""
-    return values[..., : 1 if image.mode in ("LA", "PA") else 3]
-
-
 def _unknown(labels: np.ndarray, allowed: tuple[int, ...]) -> list[int]:
     """Values of labels uint8 [H, W] that are not allowed."""
     return sorted(set(labels.tobytes().translate(None, bytes(allowed))))  # five times faster than counting all of them
-
-
-def _listed(values: list[int], shown: int = 4) -> str:
-    return ", ".join(str(value) for value in values[:shown]) + ", ..." * (len(values) > shown)
 
 
 def _hint(dataset: Dataset) -> str:

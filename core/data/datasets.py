@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import TTDError
 from .dataset_yaml import NAMES, load_shipped, load_user, parse_bg, parse_labels, parse_palette, voc_palette
+from .mask_files import read_foreground
 from .records import Record, RecordSet, open_records
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -151,8 +152,6 @@ class CaptionSet:
 
     def tag_mask(self, record: Record, tag: str) -> np.ndarray:
         """The mask of one true tag, bool [H, W]. TTDError when it is missing."""
-        from .dataset_checks import read_foreground
-
         return read_foreground(self.root / MASKS_OF_TAGS / record.id / f"{tag}.png")
 
     def truth_mask(self, record: Record) -> np.ndarray:

@@ -13,9 +13,7 @@ import json
 import os
 import uuid
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import numpy as np
 
 from ..errors import TTDError
 from ..utils.cache import cache_folder
+from ..utils.prefetch import prefetch
 from .records import Item, Packed, Record, RecordSet, Skipped, expand_braces, open_records
 from .words import split_words
 
@@ -202,14 +201,12 @@ def _walk(records: RecordSet, place: Path) -> Iterator[Item]:
     if not place.is_dir() or any(entry.suffix.lower() == ".tar" for entry in place.iterdir()):
         yield from records.iterate()  # one file after the other: only a folder of captions can be begun anywhere
         return
-    starts, pending = iter(range(0, records.count, CHUNK)), deque()
-    with ThreadPoolExecutor(READERS) as pool:
-        while True:
-            while len(pending) < 2 * READERS and (start := next(starts, None)) is not None:
-                pending.append(pool.submit(lambda start: list(records.iterate(start, start + CHUNK)), start))
-            if not pending:
-                return
-            yield from pending.popleft().result()
+
+    def read(start: int) -> list[Item]:
+        return list(records.iterate(start, start + CHUNK))
+
+    for chunk in prefetch(read, range(0, records.count, CHUNK), 2 * READERS, READERS):
+        yield from chunk
 
 
 def _store(items: Iterable[Item], description: str, stem: Path, progress: Callable[[int], None]) -> None:

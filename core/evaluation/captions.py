@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.dataset_checks import read_values, wrong_foreground
 from ..data.datasets import CaptionSet
+from ..data.mask_files import read_values, wrong_foreground
 from ..data.records import Record
 from ..errors import TTDError
 from ..masks.results import load_scores

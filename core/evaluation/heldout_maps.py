@@ -19,7 +19,8 @@ from ..data.images import resized_tensor, target_size
 from ..errors import TTDError
 from ..maps.grid import Grid
 from ..maps.views import average_maps, encode_views, finest_grid, peak_cells
-from ..tags.scoring import FORWARD_PIXELS, check_settings, encode_texts
+from ..tags.scoring import FORWARD_PIXELS, check_settings
+from ..text.encode import encode_texts
 
 BATCH = 64  # pictures at a time, fewer when they are large
 

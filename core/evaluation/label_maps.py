@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.dataset_checks import read_index, read_truth, wrong_labels
+from ..data.dataset_checks import read_truth, wrong_labels
 from ..data.datasets import Dataset, Item
+from ..data.mask_files import read_index
 from ..errors import TTDError
 from ..metrics.segmentation import SegScores, confusion_matrix, joint_histogram, label_baselines, scores_of
 from .predictions import Problems, check_kind, in_threads, list_predictions, match, refuse

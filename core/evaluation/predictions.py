@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import TTDError
+from ..utils.prefetch import prefetch
 
 KINDS = ("missing", "extra", "unreadable", "wrong-sized", "out of range")
 SHOWN = 3  # named of each kind
@@ -137,9 +137,6 @@ def in_threads(work: Callable[[list[str]], Part], names: Sequence[str], workers:
     Decoding leaves the interpreter free, so threads suffice; a chunk returns sums, so memory stays flat.
     """
     chunks = [list(names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        try:
-            for chunk, part in zip(chunks, pool.map(work, chunks), strict=True):
-                yield len(chunk), part
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    parts = prefetch(work, chunks, 2 * workers, workers)
+    for chunk, part in zip(chunks, parts, strict=True):
+        yield len(chunk), part

@@ -14,7 +14,8 @@ from ..data.records import Record, open_records
 from ..data.words import is_stopword, split_words
 from ..errors import TTDError
 from ..metrics.tags import TagScores, average_precision, best_threshold, tag_scores, truth_of
-from ..tags.results import ResultPaths, read_meta, read_results
+from ..tags.results import ResultPaths, read_results
+from ..utils.files import read_json
 
 SHOWN = 5  # names in one line
 Value = TypeVar("Value")
@@ -81,7 +82,7 @@ def find_result(name: str, folder: Path) -> ResultPaths:
 
 def load_method(paths: ResultPaths, truth: dict[str, Record]) -> Method:
     """Match a result with the truth; what does not match is left out and listed in `problems`."""
-    name, meta = paths.lines.name.removesuffix(".jsonl"), read_meta(paths.meta) or {}
+    name, meta = paths.lines.name.removesuffix(".jsonl"), read_json(paths.meta) or {}
     rows = _by_id(paths.lines, [(row["id"], row) for row in read_results(paths.lines)])
     common = [key for key in truth if key in rows and rows[key]["text"] == truth[key].text]
     problems = _problems(rows, truth)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..data.rle import encode
-from ..errors import TTDError
+from ..utils.files import atomic, write_errors
 from .results import MaskFolder
 
 
@@ -21,21 +21,21 @@ def write_rle(folder: MaskFolder, names: Sequence[str], categories: Mapping[int,
     Raises TTDError when it cannot be written.
     """
     path = folder.path / "rle.json"
-    part = path.with_name(".rle.json.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            separator = "[\n"
-            for name in names:
-                mask = np.asarray(Image.open(folder.mask(name)))
-                for value in np.unique(mask).tolist():
-                    if value in categories:
-                        entry = {"image_id": name, "category_id": categories[value],
-                                 "segmentation": encode(mask == value)}
-                        file.write(separator + json.dumps(entry, ensure_ascii=False))
-                        separator = ",\n"
-            file.write("[]\n" if separator == "[\n" else "\n]\n")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); make room and run the same command again") \
-            from None
+    separator = "[\n"
+    with write_errors(path, "make room and run the same command again"), \
+            atomic(path) as part, part.open("w", encoding="utf-8") as file:
+        for entry in _entries(folder, names, categories):
+            file.write(separator + json.dumps(entry, ensure_ascii=False))
+            separator = ",\n"
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _entries(folder: MaskFolder, names: Sequence[str],
+             categories: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+    """One entry per image and category in it, in the order of `names` and pixel values."""
+    for name in names:
+        mask = np.asarray(Image.open(folder.mask(name)))
+        for value in np.unique(mask).tolist():
+            if value in categories:
+                yield {"image_id": name, "category_id": categories[value],
+                       "segmentation": encode(mask == value)}

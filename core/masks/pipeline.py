@@ -5,12 +5,9 @@ Both give `jobs` (what to read) and `make` (a picture to a mask uint8 [H, W] in 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,8 +20,10 @@ from ..errors import TTDError
 from ..maps.sliding import WINDOWS, Picture, merge_views, prepare
 from ..tags.pipeline import cut
 from ..tags.protocol import TagProtocol
-from ..tags.scoring import encode_texts, score_batch
+from ..tags.scoring import score_batch
+from ..text.encode import encode_texts
 from ..text.prompts import embed_classes
+from ..utils.prefetch import prefetch
 from .labels import Labels, Scores, decide
 from .protocol import MaskProtocol
 
@@ -113,19 +112,8 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
 
 def read_ahead(jobs: Sequence[Job], used: MaskProtocol, threads: int = 1) -> Iterator[tuple[Job, Picture | TTDError]]:
     """Every job with its picture, or with what is wrong with it, in order; read in `threads` threads, a few early."""
-    waiting: deque[tuple[Job, Any]] = deque()
-    todo = iter(jobs)
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                for job in islice(todo, AHEAD + 1 - len(waiting)):
-                    waiting.append((job, pool.submit(_read, job, used)))
-                if not waiting:
-                    return
-                job, future = waiting.popleft()
-                yield job, future.result()
-        finally:  # whoever stops early does not want the rest
-            pool.shutdown(wait=False, cancel_futures=True)
+    pictures = prefetch(partial(_read, used=used), jobs, AHEAD, threads)
+    yield from zip(jobs, pictures, strict=True)
 
 
 def _read(job: Job, used: MaskProtocol) -> Picture | TTDError:

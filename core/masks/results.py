@@ -11,7 +11,6 @@ they die. Everything can be found out from the files alone, so a killed run goes
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -22,13 +21,17 @@ from typing import IO
 import numpy as np
 
 from ..errors import TTDError
-from ..tags.results import differences, read_meta, write_meta
+from ..utils.files import (
+    atomic,
+    differences,
+    read_json,
+    try_lock,
+    wait_for_lock,
+    write_errors,
+    write_json,
+)
 
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, one run at a time is up to the user
-    fcntl = None
-
+ADVICE = "make room or choose another --out"
 META, LOCK, SKIPPED, SCORES = "protocol.json", ".lock", "skipped.jsonl", "scores"
 PNG_END = b"IEND\xaeB`\x82"  # the last 8 bytes of every complete PNG
 WAIT = 30.0  # seconds for which a shard waits until the first one has prepared the folder
@@ -47,19 +50,23 @@ class MaskFolder:
         self.path = path
         self._lock = _open_lock(path)
         try:
-            if _try_lock(self._lock, exclusive=True):  # nobody else is here: prepare the folder, then let others in
-                _write_token(self._lock, token)
-                _prepare(path, meta, token, overwrite)
-                _try_lock(self._lock, exclusive=False)
-            _join(self._lock, token, path)
-            if differing := differences((read_meta(path / META) or {}).get("identity", {}), _plain(meta["identity"])):
-                raise TTDError(f"{path}: a shard of this run has other settings ({'; '.join(differing)})")
-        except OSError as error:
-            self._lock.close()
-            raise _unwritable(path, error) from None
+            with write_errors(path, ADVICE):
+                self._enter(meta, token, overwrite)
         except BaseException:
             self._lock.close()
             raise
+
+    def _enter(self, meta: Mapping, token: str, overwrite: bool) -> None:
+        """Prepare the folder if nobody else is here, then share its lock."""
+        if try_lock(self._lock, exclusive=True):
+            _write_token(self._lock, token)
+            _prepare(self.path, meta, token, overwrite)
+            try_lock(self._lock, exclusive=False)
+        _join(self._lock, token, self.path)
+        stored = (read_json(self.path / META) or {}).get("identity", {})
+        if differing := differences(stored, _plain(meta["identity"])):
+            raise TTDError(f"{self.path}: a shard of this run has other settings "
+                           f"({'; '.join(differing)})")
 
     def mask(self, name: str) -> Path:
         """Where the mask of that id is or will be."""
@@ -78,16 +85,12 @@ class MaskFolder:
 
         Raises TTDError when it cannot be written.
         """
-        try:
+        with write_errors(self.path, ADVICE):
             self._skip(name, reason)
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
 
     def _skip(self, name: str, reason: str) -> None:
         with (self.path / SKIPPED).open("a+", encoding="utf-8") as file:
-            if fcntl:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_EX)
+            wait_for_lock(file)
             file.seek(0)
             entries = {json.loads(line)["id"]: line for line in file.read().splitlines()}
             entries[name] = json.dumps({"id": name, "reason": reason}, ensure_ascii=False)
@@ -111,11 +114,9 @@ def is_whole(path: Path) -> bool:
 
 def save_scores(path: Path, maps: np.ndarray, classes: np.ndarray, size: tuple[int, int]) -> None:
     """Soft maps float16 [n, H, W] of the classes [n] (indices into the class list), whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("wb") as file:
+    with atomic(path) as part, part.open("wb") as file:
         np.savez_compressed(file, maps=maps, classes=classes, size=np.asarray(size))
-    os.replace(part, path)
 
 
 def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -129,10 +130,6 @@ def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise TTDError(f"{path}: damaged; delete it and make the masks again with --save-scores") from None
 
 
-def _unwritable(path: Path, error: OSError) -> TTDError:
-    return TTDError(f"{path}: cannot be written ({error.strerror or error}); make room or choose another --out")
-
-
 def _plain(value: object) -> object:
     """As it comes back from JSON."""
     return json.loads(json.dumps(value))
@@ -140,7 +137,7 @@ def _plain(value: object) -> object:
 
 def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
     """Check what is there against `meta`, or empty the folder with `overwrite`; write protocol.json."""
-    stored = read_meta(path / META)
+    stored = read_json(path / META)
     same = stored is not None and not differences(stored.get("identity", {}), _plain(meta["identity"]))
     ours = same and stored.get("run") == token  # a fellow shard came and went before us
     if overwrite and not ours:
@@ -151,7 +148,7 @@ def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
         part.unlink()
     if not ours:
         (path / SKIPPED).unlink(missing_ok=True)
-        write_meta(path / META, {**meta, "run": token})
+        write_json(path / META, {**meta, "run": token})
 
 
 def _refuse(path: Path, stored: dict | None, meta: Mapping) -> None:
@@ -173,24 +170,9 @@ def _empty(path: Path) -> None:
 
 
 def _open_lock(path: Path) -> IO[str]:
-    try:
+    with write_errors(path, ADVICE):
         path.mkdir(parents=True, exist_ok=True)
         return (path / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _try_lock(lock: IO[str], exclusive: bool) -> bool:
-    """Lock without waiting; True where it worked, or where the file system knows no locks."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _write_token(lock: IO[str], token: str) -> None:
@@ -203,7 +185,7 @@ def _write_token(lock: IO[str], token: str) -> None:
 def _join(lock: IO[str], token: str, path: Path) -> None:
     """Share the lock with the processes of our run. TTDError when it is another's."""
     deadline = time.monotonic() + WAIT
-    while not (shared := _try_lock(lock, exclusive=False)) and time.monotonic() < deadline:
+    while not (shared := try_lock(lock, exclusive=False)) and time.monotonic() < deadline:
         time.sleep(0.05)  # somebody is preparing the folder, which is quick
     lock.seek(0)
     if not shared or lock.read() != token:

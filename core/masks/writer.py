@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import TTDError
+from ..utils.files import atomic, write_errors
 from .labels import Scores
 from .results import MaskFolder, save_scores
 
@@ -20,13 +19,11 @@ LEVEL = 1  # of zlib: 3 times faster than 6, and label maps are small anyway
 
 def save_mask(path: Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Write uint8 [H, W] as PNG: an index image with `palette` uint8 [256, 3], or a grey one. Atomic."""
-    part = path.with_name(f".{path.name}.part")
     image = Image.fromarray(mask)
     if palette is not None:
         image.putpalette(palette.astype(np.uint8).tobytes())
-    with part.open("wb") as file:
+    with atomic(path) as part, part.open("wb") as file:
         image.save(file, format="PNG", compress_level=LEVEL)
-    os.replace(part, path)
 
 
 class MaskWriter:
@@ -45,22 +42,14 @@ class MaskWriter:
             self._check(self._pending.popleft())
 
     def _store(self, name: str, mask: np.ndarray, scores: Scores | None) -> None:
-        path = self._folder.mask(name)
-        try:
-            if scores is not None:  # before the mask: where the mask is, the work is done
-                save_scores(self._folder.scores(name), scores.maps, scores.classes, mask.shape)
-            save_mask(path, mask, self._palette)
-        except OSError:
-            for part in (path, self._folder.scores(name)):
-                part.with_name(f".{part.name}.part").unlink(missing_ok=True)
-            raise
+        if scores is not None:  # before the mask: where the mask is, the work is done
+            save_scores(self._folder.scores(name), scores.maps, scores.classes, mask.shape)
+        save_mask(self._folder.mask(name), mask, self._palette)
 
     def _check(self, future: Future) -> None:
-        try:
+        advice = "make room and run the same command again: it resumes where it stopped"
+        with write_errors(self._folder.path, advice):
             future.result()
-        except OSError as error:
-            raise TTDError(f"{self._folder.path}: cannot be written ({error.strerror or error}); make room and run the "
-                           "same command again: it goes on where it stopped") from None
 
     def __enter__(self) -> MaskWriter:
         return self

@@ -22,8 +22,9 @@ from torch import Tensor
 from ..backbones.base import Backbone
 from ..data.records import Record
 from ..errors import TTDError
-from .results import read_meta
-from .scoring import FORWARD_PIXELS, Prepared, encode_texts
+from ..text.encode import encode_texts
+from ..utils.files import atomic, read_json, write_errors
+from .scoring import FORWARD_PIXELS, Prepared
 
 HEADER = "# ttd pruned list"
 BARS = 10  # of the histogram
@@ -110,7 +111,7 @@ def find_scores(folder: Path, label: str, arch: str) -> Path:
 
 def read_scores(path: Path) -> Iterator[tuple[str, float]]:
     """(id, score) of every line of a finished score file. TTDError: missing, unfinished, damaged."""
-    meta = read_meta(path.with_name(path.name.removesuffix(".jsonl") + ".meta.json"))
+    meta = read_json(path.with_name(path.name.removesuffix(".jsonl") + ".meta.json"))
     if not path.is_file() or not meta:
         raise TTDError(f"{path}: no scores here, or their .meta.json is missing: make them with "
                        "tools/score_captions.py")
@@ -151,7 +152,7 @@ def prune(scores: Path, out: Path, drop: float) -> tuple[Pruning, np.ndarray]:
     if not len(values):
         raise TTDError(f"{scores}: no pair was scored, so there is nothing to keep")
     flags = worst(values, drop)
-    meta = read_meta(scores.with_name(scores.name.removesuffix(".jsonl") + ".meta.json")) or {}
+    meta = read_json(scores.with_name(scores.name.removesuffix(".jsonl") + ".meta.json")) or {}
     done = Pruning(len(values), int(flags.sum()), int(meta.get("counts", {}).get("skipped", 0)),
                    float(values[~flags].min()))
     made = meta.get("identity", {})
@@ -162,20 +163,16 @@ def prune(scores: Path, out: Path, drop: float) -> tuple[Pruning, np.ndarray]:
 
 
 def _write_list(out: Path, header: str, names: Iterator[str]) -> None:
-    part = out.with_name(f".{out.name}.part")
-    try:
+    with write_errors(out, "make room, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as file:
+        with atomic(out) as part, \
+                part.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as file:
             file.write(header)
             for name in names:
                 if "\n" in name or "\r" in name:
-                    raise TTDError(f"the id {name!r} has a line break, so no list can name it: rename its files")
+                    raise TTDError(f"the id {name!r} has a line break, so no list can name it: "
+                                   "rename its files")
                 file.write(name + "\n")
-        os.replace(part, out)
-    except OSError as error:
-        raise TTDError(f"{out}: cannot be written ({error.strerror}); make room, or choose another --out") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def histogram(scores: np.ndarray, threshold: float) -> str:

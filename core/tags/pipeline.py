@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -15,6 +15,7 @@ from ..backbones.base import Backbone
 from ..data.records import Item, Record, Skipped, read_record
 from ..data.words import split_words
 from ..errors import TTDError
+from ..utils.prefetch import prefetch_groups
 from .protocol import TagProtocol
 from .results import format_line
 from .scoring import Prepared, Scored, prepare, score_prepared
@@ -34,17 +35,10 @@ class Batch:
 
 def load_batches(items: Iterable[Item], protocol: TagProtocol, batch: int, workers: int = 2) -> Iterator[Batch]:
     """Group items by `batch`, in order, and read their pictures in `workers` threads, `AHEAD` batches early."""
-    items, pending = iter(items), deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            while True:
-                while len(pending) <= AHEAD and (chunk := list(islice(items, batch))):
-                    pending.append(_start(pool, chunk, protocol))
-                if not pending:
-                    return
-                yield _collect(pending.popleft())
-        finally:  # whoever stops early does not want the rest
-            pool.shutdown(wait=False, cancel_futures=True)
+    items = iter(items)
+    chunks = iter(lambda: list(islice(items, batch)), [])
+    for pending in prefetch_groups(partial(_start, protocol=protocol), chunks, AHEAD, workers):
+        yield _collect(pending)
 
 
 def _start(pool: ThreadPoolExecutor, chunk: list[Item], protocol: TagProtocol) -> list[tuple[Item, Future | None]]:

@@ -20,6 +20,7 @@ from typing import IO
 from ..data.records import Record, Skipped
 from ..data.words import Word
 from ..errors import TTDError
+from ..utils.files import differences, read_json, try_lock, write_json
 
 
 @dataclass(frozen=True)
@@ -85,40 +86,12 @@ def read_results(path: Path) -> list[dict]:
     return rows
 
 
-def read_meta(path: Path) -> dict | None:
-    """The meta file's content, or None where there is none or it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def write_meta(path: Path, content: dict) -> None:
-    """Write a meta file whole or not at all. TTDError when it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); make room, or choose another --out") from None
-
-
-def differences(stored: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
-    """`key: stored value, not our value` for every key whose values differ."""
-    keys = sorted(stored.keys() | ours.keys())
-    return [f"{key}: {_json(stored.get(key))}, not {_json(ours.get(key))}"
-            for key in keys if stored.get(key) != ours.get(key)]
-
-
 def is_finished(paths: ResultPaths, identity: Mapping[str, object], overwrite: bool = False) -> bool:
     """Whether this very result is there and complete.
 
     Raises TTDError when the files there were made with another identity (arguments, weights), naming what differs.
     """
-    meta = read_meta(paths.meta)
+    meta = read_json(paths.meta)
     empty = not paths.lines.exists() or not paths.lines.stat().st_size
     if overwrite or (meta is None and empty):
         return False
@@ -153,7 +126,7 @@ class TagWriter:
         self.paths, self.meta, self.batch = dict(paths), meta, batch
         self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
         for name, path in paths.items():  # before anything is cut: a run that dies here must not look finished
-            write_meta(path.meta, {"scorer": name, **meta, "finished": False})
+            write_json(path.meta, {"scorer": name, **meta, "finished": False})
         if overwrite:
             for name, path in paths.items():
                 self._files[name].truncate(0)
@@ -184,7 +157,7 @@ class TagWriter:
         """Mark the results complete; `more` goes into their meta files."""
         for name, path in self.paths.items():
             more |= {"counts": dict(self.counts[name]), "bytes": path.lines.stat().st_size}
-            write_meta(path.meta, {"scorer": name, **self.meta, **more, "finished": True})
+            write_json(path.meta, {"scorer": name, **self.meta, **more, "finished": True})
 
     def close(self) -> None:
         """Close the files and give up the lock."""
@@ -200,16 +173,10 @@ def _open_locked(path: Path) -> IO[bytes]:
         file = path.open("ab")
     except OSError as error:
         raise TTDError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TTDError(f"{path}: another run is writing this result; wait for it, or choose another --out") from None
-    except OSError:  # a file system without locks
-        pass
+    if not try_lock(file):
+        file.close()
+        raise TTDError(f"{path}: another run is writing this result; wait for it, or choose "
+                       "another --out")
     return file
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone
@@ -22,11 +21,10 @@ from ..data.images import resized_tensor
 from ..data.words import Word, split_words
 from ..errors import TTDError
 from ..maps.views import View, average_maps, cells_to_pixels, encode_views, finest_grid, peak_cells
+from ..text.encode import encode_texts
 
 SCORERS = ("pixel", "image", "text")
 FORWARD_PIXELS = 32 * 224 * 224  # in one forward pass of the image tower: bounds memory whatever sizes are asked for
-TEXTS = 256  # encoded at a time
-PADDING = 512  # tokens of padding that a batch of texts may hold before a second batch is cheaper
 WORDS = 32  # maps of a picture at a time: a caption of 3,000 words needs no more memory than one of 32
 
 
@@ -95,30 +93,6 @@ def score_prepared(backbone: Backbone, pictures: Sequence[Prepared], captions: S
                 scores |= {"text": whole[row]} if whole else {}
                 results[row] = Scored(words[row], {name: scores[name] for name in scorers}, xy[i, part])
     return results
-
-
-def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
-    """Words or captions as they stand -> [N, D] float32 of unit length, on the backbone's device.
-
-    Short texts are encoded with short ones, words apart from captions: a causal text tower then skips the padding. A
-    text longer than the model's context is cut by its tokenizer.
-    """
-    tokens = backbone.tokenize(texts) if texts else torch.zeros(0, 1, dtype=torch.long, device=backbone.device)
-    lengths, order = (tokens != 0).sum(1).sort(stable=True)
-    encoded = torch.cat([backbone.encode_tokens(tokens[rows]) for rows in order.split(_batches(lengths.tolist()))])
-    return F.normalize(torch.empty_like(encoded, dtype=torch.float32).index_copy_(0, order, encoded.float()), dim=-1)
-
-
-def _batches(lengths: Sequence[int]) -> list[int]:
-    """Sizes of the batches of texts of ascending lengths: at most `TEXTS`, little `PADDING` in each; [0] for none."""
-    sizes, used = [0], 0
-    for length in lengths:
-        used += length
-        if sizes[-1] == TEXTS or (sizes[-1] + 1) * length - used > PADDING:
-            sizes.append(0)
-            used = length
-        sizes[-1] += 1
-    return sizes
 
 
 def check_settings(scorers: Sequence[str], scales: Sequence[float]) -> None:

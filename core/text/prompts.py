@@ -8,8 +8,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +17,7 @@ import torch
 
 from ..errors import TTDError
 from ..utils.cache import cache_folder
+from ..utils.files import atomic
 from .templates import TEMPLATES
 
 __all__ = ["TEMPLATES", "embed_classes", "resolve_templates"]
@@ -147,13 +146,8 @@ def _load(file: Path, classes: int) -> np.ndarray | None:
 
 
 def _store(file: Path, array: np.ndarray) -> None:
-    """Write beside the target, then rename: readers and other writers see a whole file or none. Failure is no error."""
-    part = file.with_name(f"{file.name}.{uuid.uuid4().hex}.part")
-    try:
+    """Readers and other writers see a whole file or none. A cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as stream:
+        with atomic(file, shared=True) as part, part.open("wb") as stream:
             np.savez(stream, embeddings=array)
-        os.replace(part, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..backbones.device import use_threads
 from ..data.words import split_words
 from ..errors import TTDError
-from ..utils.seed import seed_everything
+from ..utils.provenance import seed_everything
 from .data import batch_indices, load_pairs, random_crops, random_spans, shrink
 from .model import MEAN, STD, build, model_config, save, write_vocabulary
 

@@ -19,7 +19,7 @@ from ..backbones import load_backbone
 from ..backbones.base import Backbone
 from ..backbones.device import use_threads
 from ..errors import TTDError
-from ..utils.seed import seed_everything
+from ..utils.provenance import seed_everything
 from .data import batch_indices, load_pairs
 from .task import info_nce
 

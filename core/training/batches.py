@@ -6,7 +6,6 @@ from (seed, position) alone. A run that goes on, and any split among processes a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from ..data.pairs import Pairs
 from ..data.records import Skipped, read_record
 from ..errors import TTDError
 from ..ttd.config import TTDConfig
+from ..utils.prefetch import prefetch_groups
 
-AHEAD = 3  # batches in memory or on their way before the model asks for them
+AHEAD = 2  # batches in memory or on their way before the model asks for them
 TRIES = 100  # pairs in a row that cannot be read before it is the data's fault
 ORDER, VIEW, SCALE = range(3)  # what a draw is for: the first number behind the seed
 
@@ -123,21 +123,17 @@ def batches(pairs: Pairs, augmentation: Augmentation, split: Split, seed: int, s
     """
     order = Order(len(pairs), seed)
     parts = ((step, part) for step in range(start, stop) for part in range(split.accumulate))
-    pending: deque[list[Future[Sample]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="pairs") as pool:
-        try:
-            while True:
-                while len(pending) < AHEAD and (next_part := next(parts, None)):
-                    side = augmentation.side(seed, next_part[0])
-                    pending.append([pool.submit(read_sample, pairs, order[position], augmentation, side,
-                                                (seed, VIEW, position)) for position in split.positions(*next_part)])
-                if not pending:
-                    return
-                samples = [future.result() for future in pending.popleft()]
-                yield Batch(torch.stack([sample.image for sample in samples]), [sample.text for sample in samples],
-                            [item for sample in samples for item in sample.skipped])
-        finally:  # whoever stops early does not want the rest
-            pool.shutdown(wait=False, cancel_futures=True)
+
+    def start(pool: ThreadPoolExecutor, part: tuple[int, int]) -> list[Future[Sample]]:
+        side = augmentation.side(seed, part[0])
+        return [pool.submit(read_sample, pairs, order[position], augmentation, side,
+                            (seed, VIEW, position)) for position in split.positions(*part)]
+
+    for pending in prefetch_groups(start, parts, AHEAD, workers):
+        samples = [future.result() for future in pending]
+        yield Batch(torch.stack([sample.image for sample in samples]),
+                    [sample.text for sample in samples],
+                    [item for sample in samples for item in sample.skipped])
 
 
 def read_sample(pairs: Pairs, number: int, augmentation: Augmentation, side: int, key: tuple[int, ...]) -> Sample:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -22,13 +21,8 @@ import torch
 from ..backbones.weights import read_checkpoint
 from ..data.records import Skipped
 from ..errors import TTDError
-from ..tags.results import differences, read_meta, write_meta
+from ..utils.files import atomic, differences, read_json, try_lock, write_json
 from ..utils.provenance import now, versions
-
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, one run at a time is up to the user
-    fcntl = None
 
 SETTINGS, CHECKPOINT, LOG, SKIPPED, BOARD = "settings.json", "checkpoint.pt", "train_log.jsonl", "skipped.jsonl", "tb"
 LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "previous.safetensors"
@@ -49,19 +43,19 @@ class RunFolder:
         self.path, self.finished = path, path / f"{name}.safetensors"
         self._lock = _lock(path)
         try:
-            stored = read_meta(path / SETTINGS)
+            stored = read_json(path / SETTINGS)
             if overwrite:
                 self._clear(stored or {})
             elif stored is not None and "identity" not in stored:
                 raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
-            elif stored is not None and (found := differences(_flat(stored["identity"]), _flat(identity))):
+            elif stored is not None and (found := differences(stored["identity"], identity)):
                 raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): choose another --out, or "
                                "add --overwrite to remove it")
             elif stored is None and (path / CHECKPOINT).exists():
                 raise TTDError(f"{path} holds a checkpoint without its {SETTINGS}: choose another --out, or add "
                                "--overwrite to remove it")
             if stored is None or overwrite:
-                write_meta(path / SETTINGS, {"name": name, "identity": identity, "settings": settings,
+                write_json(path / SETTINGS, {"name": name, "identity": identity, "settings": settings,
                                              "versions": versions(), "started_at": now()})
         except BaseException:
             self._lock.close()
@@ -78,10 +72,10 @@ class RunFolder:
 
     def replace(self, name: str, write: Callable[[Path], None]) -> Path:
         """Write the file `name` through `write(path)`, whole or not at all; its path. TTDError: disk full."""
-        path, part = self.path / name, self.path / f".{name}.part"
+        path = self.path / name
         try:
-            write(part)
-            os.replace(part, path)
+            with atomic(path) as part:
+                write(part)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
             raise TTDError(f"{path}: cannot be written ({reason}); make room and run the same command again: it goes "
@@ -126,14 +120,9 @@ def _lock(folder: Path) -> IO[str]:
         file = (folder / ".lock").open("a")
     except OSError as error:
         raise TTDError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-    try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(file):
         file.close()
-        raise TTDError(f"{folder}: another run is training there; wait for it, or choose another --out") from None
-    except OSError:  # a file system without locks
-        pass
+        raise TTDError(f"{folder}: another run is training there; wait for it, or choose another --out")
     return file
 
 
@@ -143,11 +132,3 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names, so that a difference names the one setting."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {before + key: value}
-    return flat

@@ -30,10 +30,12 @@ from ..data.records import Skipped
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from ..ttd.collapse import CollapseMonitor
-from ..ttd.config import TTDConfig, identity, learning_rate, to_dict
+from ..ttd.config import TTDConfig, identity, learning_rate
 from ..ttd.loss import MapStatistics
 from ..ttd.task import STATISTICS, Distiller
-from ..utils.seed import seed_everything
+from ..utils.config import plain
+from ..utils.memory import is_out_of_memory
+from ..utils.provenance import reproducible, seed_everything
 from .batches import Augmentation, Batch, Split, batches
 from .distributed import PeerError, Ranks
 from .log import TrainLog
@@ -102,7 +104,7 @@ class Trainer:
         if config.distill.refine == "pamr":  # another path rounds otherwise: a run keeps to the one it began with
             fixed["pamr_kernel"] = pamr.kernel(backbone.device)
         if self.ranks.first:
-            self._folder = RunFolder(config.folder, config.name, fixed, to_dict(config), overwrite)
+            self._folder = RunFolder(config.folder, config.name, fixed, plain(config), overwrite)
         seed_everything(config.seed)  # A of the adapter is drawn
         add_adapter(backbone, lora_targets(backbone, config.lora.encoders, config.lora.targets), config.lora.rank,
                     config.lora.alpha)
@@ -211,7 +213,7 @@ class Trainer:
         except TTDError as error:
             return totals, error
         except (MemoryError, RuntimeError) as error:
-            if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+            if not is_out_of_memory(error):
                 raise
             return totals, TTDError("not enough memory for a step; use a larger --accumulate, or a smaller --batch or "
                                     "--image")
@@ -312,14 +314,3 @@ class Trainer:
             state, info = read_adapter(chosen)
             write_peft_folder(state, folder.finished.with_suffix(""), info)
         return folder.finished
-
-
-@contextlib.contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
-    """On the CPU, sums in a fixed order whatever the threads: the same command gives the same bytes."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device.type == "cpu")
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import TTDError
+from ..utils.config import build, nested, plain
 from .loss import DistillConfig
 
 DTYPES = ("float32", "bfloat16")
@@ -118,14 +116,9 @@ def learning_rate(step: int, config: TTDConfig) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def to_dict(config: TTDConfig) -> dict[str, Any]:
-    """Plain nested values, as YAML and JSON hold them; `load_config` reads them back."""
-    return {key: _plain(value) for key, value in asdict(config).items()}
-
-
 def identity(config: TTDConfig) -> dict[str, Any]:
     """The settings that a run cannot change on its way."""
-    return {key: value for key, value in to_dict(config).items() if key not in FREE}
+    return {key: value for key, value in plain(config).items() if key not in FREE}
 
 
 def load_config(values: Mapping[str, Any], source: str = "settings") -> TTDConfig:
@@ -133,79 +126,4 @@ def load_config(values: Mapping[str, Any], source: str = "settings") -> TTDConfi
 
     `source` names the values in errors. TTDError: unknown keys (those there are, are listed), wrong types or values.
     """
-    return _build(TTDConfig, _nested(values), source)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. TTDError when it is missing or holds none."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); configs/ holds some that work") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TTDError(f"{path}: not YAML ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(content, dict):
-        raise TTDError(f"{path}: settings must be lines of `name: value`")
-    return content
-
-
-def merge(*levels: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings of several sources; the later win, key by key."""
-    merged: dict[str, Any] = {}
-    for level in levels:
-        for key, value in _nested(level).items():
-            old = merged.get(key)
-            merged[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested mappings."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        section, _, name = str(key).partition(".")
-        if name:
-            old = nested.get(section)
-            nested[section] = {**(old if isinstance(old, Mapping) else {}), name: value}
-        else:
-            old = nested.get(section)
-            nested[section] = {**value, **old} if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return nested
-
-
-def _build(kind: type, values: Mapping[str, Any], source: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    known = [item.name for item in fields(kind)]
-    if unknown := sorted(set(map(str, values)) - set(known)):
-        raise TTDError(f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}")
-    return kind(**{name: _checked(hints[name], value, f"{source}: {name}") for name, value in values.items()})
-
-
-def _checked(kind: Any, value: Any, what: str) -> Any:
-    """`value` as the annotated type; TTDError saying `what` must be of which type."""
-    if is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise TTDError(f"{what} must be settings of its own, not {value!r}")
-        return _build(kind, value, what)
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        choices = typing.get_args(kind)
-        if value is None and type(None) in choices:
-            return None
-        return _checked(next(choice for choice in choices if choice is not type(None)), value, what)
-    if typing.get_origin(kind) is tuple:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_checked(typing.get_args(kind)[0], item, what) for item in items)
-    if kind is float and type(value) in (int, str):  # YAML 1.1 reads 1e-4 as a string
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if type(value) is not kind:
-        raise TTDError(f"{what} must be {kind.__name__}, not {value!r}")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return build(TTDConfig, nested(values), source)

@@ -25,8 +25,9 @@ from torch import Tensor
 from ..backbones.base import Backbone, resize_maps
 from ..errors import TTDError
 from ..refine.pamr import PAMR
-from ..tags.scoring import SCORERS, encode_texts
+from ..tags.scoring import SCORERS
 from ..tags.selection import NORMS, is_stopword, minmax, select, split_words
+from ..text.encode import encode_texts
 
 DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")

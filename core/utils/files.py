@@ -34,6 +34,7 @@ def atomic(path: Path, *, shared: bool = False) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+        part.unlink(missing_ok=True)  # a hard link moved onto another of the same file stays
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

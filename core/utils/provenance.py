@@ -1,11 +1,18 @@
-"""What is written beside every result so that it can be traced and repeated: versions, times, weight files."""
+"""What makes a result traceable and repeatable: versions, times, weight files, seeds."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import random
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
@@ -32,3 +39,26 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     roots = [WEIGHTS, *(Path(name).expanduser() for name in names + [place] * (place != "" and kind != "hf-hub"))]
     files = {file for root in roots if root.exists() for file in ([root] if root.is_file() else root.rglob("*"))}
     return {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files) if file.is_file()}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices): the same command gives the same files."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Inside, sums on the CPU have a fixed order whatever the threads; other devices keep theirs."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import yaml
 
 from ..errors import TTDError
+from ..utils.files import write_bytes
 from .objects import NOUNS
 from .palette import COLOURS, unseen_pairs
 from .sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
@@ -40,13 +40,6 @@ class WorldConfig:
     size: int = 96
     shards: bool = False
     noise: float = 0.0
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def _encode(ending: str, image: np.ndarray, options: list[int] | None = None) -> bytes:
@@ -81,21 +74,21 @@ def _dump(record: dict) -> bytes:
 
 def write_train(out: Path, sample: Sample) -> None:
     """One training pair: cc3m/train/{image/ID.jpg, json/ID.json}."""
-    _write(out / f"cc3m/train/image/{sample.id}.jpg", encode_jpeg(sample.image))
-    _write(out / f"cc3m/train/json/{sample.id}.json", _dump({"text": sample.text}))
+    write_bytes(out / f"cc3m/train/image/{sample.id}.jpg", encode_jpeg(sample.image))
+    write_bytes(out / f"cc3m/train/json/{sample.id}.json", _dump({"text": sample.text}))
 
 
 def write_val(out: Path, sample: Sample) -> None:
     """One evaluation picture, in both layouts: caption with true tags and their masks; index mask of the nouns."""
     jpeg, root = encode_jpeg(sample.image), out / "cc3m_for_evaluation"
-    _write(root / f"image/{sample.id}.jpg", jpeg)
-    _write(root / f"json_refined/{sample.id}.json", _dump({"text": sample.text, "tags": sample.tags}))
+    write_bytes(root / f"image/{sample.id}.jpg", jpeg)
+    write_bytes(root / f"json_refined/{sample.id}.json", _dump({"text": sample.text, "tags": sample.tags}))
     masks = root / "mask_using_HQ-SAM" / sample.id
     masks.mkdir(exist_ok=True)
     for tag in sample.tags:
-        _write(masks / f"{tag}.png", _encode(".png", tag_mask(sample, tag).astype(np.uint8) * 255))
-    _write(out / f"World/validation/image/{sample.id}.jpg", jpeg)
-    _write(out / f"World/validation/mask/{sample.id}.png", _palette_png(class_map(sample)))
+        write_bytes(masks / f"{tag}.png", _encode(".png", tag_mask(sample, tag).astype(np.uint8) * 255))
+    write_bytes(out / f"World/validation/image/{sample.id}.jpg", jpeg)
+    write_bytes(out / f"World/validation/mask/{sample.id}.png", _palette_png(class_map(sample)))
 
 
 def _make_chunk(job: tuple[Path, WorldConfig, str, int, int]) -> list[Facts]:
@@ -142,7 +135,7 @@ def _prepare(out: Path, config: WorldConfig, overwrite: bool) -> None:
     try:
         for folder in folders + ["shards"] * config.shards:
             (out / folder).mkdir(parents=True, exist_ok=True)
-        _write(marks[1], yaml.safe_dump({"made_with": asdict(config)}).encode())
+        write_bytes(marks[1], yaml.safe_dump({"made_with": asdict(config)}).encode())
     except OSError as error:
         raise TTDError(f"cannot write the world under {out} ({error.strerror}): choose another --out") from error
 
@@ -164,7 +157,7 @@ def write_shards(out: Path, config: WorldConfig) -> int:
                 _add(tar, f"{name}.jpg", (out / f"cc3m/train/image/{name}.jpg").read_bytes())
                 text = json.loads((out / f"cc3m/train/json/{name}.json").read_text(encoding="utf-8"))["text"]
                 _add(tar, f"{name}.txt", text.encode())
-        _write(out / f"shards/{count:05d}.tar", buffer.getvalue())
+        write_bytes(out / f"shards/{count:05d}.tar", buffer.getvalue())
         count += 1
     return count
 
@@ -213,7 +206,7 @@ def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: b
         if config.shards:
             write_shards(out, config)
         world = describe(config, rows)
-        _write(out / "world.yaml", yaml.safe_dump(world, sort_keys=False, width=120).encode())
+        write_bytes(out / "world.yaml", yaml.safe_dump(world, sort_keys=False, width=120).encode())
         (out / ".world.part").unlink()
     except OSError as error:
         raise TTDError(f"cannot write {error.filename or out} ({error.strerror})") from error

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 
+from paths import ROOT
+
 SCRIPT = """
 import torch
-from paths import ROOT
 from core.backbones.device import use_threads
 use_threads(3)
 subnormal = torch.full((2**20,), 1e-39)  # many enough for a parallel loop

@@ -52,7 +52,7 @@ def test_tags_batched_equals_one_word_at_a_time(arch):
 
 def test_words_are_not_padded_to_the_captions(arch):
     from core.backbones import load_backbone
-    from core.tags.scoring import encode_texts
+    from core.text.encode import encode_texts
 
     backbone, seen = load_backbone(arch), []
     encode = backbone.encode_tokens

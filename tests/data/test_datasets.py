@@ -8,9 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from core.data.dataset_checks import check, read_foreground, read_index, read_truth, wrong_labels
+from core.data.dataset_checks import check, read_truth, wrong_labels
 from core.data.dataset_yaml import CONFIGS, GENERATOR_KEYS, NAMES, load_shipped, voc_palette
 from core.data.datasets import Dataset, open_caption_set, open_dataset
+from core.data.mask_files import read_foreground, read_index
 from core.errors import TTDError
 
 # name: classes, first label, background, 0 ignored, bg, two landmarks (label: name)

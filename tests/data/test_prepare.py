@@ -12,9 +12,10 @@ import pytest
 from paths import ROOT
 from PIL import Image
 
-from core.data.dataset_checks import check, read_index, read_truth
+from core.data.dataset_checks import check, read_truth
 from core.data.dataset_yaml import load_shipped, voc_palette
 from core.data.datasets import open_dataset
+from core.data.mask_files import read_index
 from core.data.prepare import make_plan, run_plan
 from core.data.prepare.captions import flat_id
 from core.data.prepare.coco import draw_instances

@@ -337,8 +337,9 @@ def test_masks_of_selected_words_are_a_union(capsys, place, tmp_path):
     from core.data.images import read_image
     from core.maps.sliding import merge_views, prepare
     from core.masks.protocol import protocol
-    from core.tags.scoring import encode_texts, score_batch
+    from core.tags.scoring import score_batch
     from core.tags.selection import select
+    from core.text.encode import encode_texts
 
     code, _, said = run_here(capsys, place, tmp_path, "--tags", "selected", script="text")
     assert code == 0, said

@@ -13,11 +13,10 @@ from core.tags.results import (
     TagWriter,
     format_line,
     is_finished,
-    read_meta,
     read_results,
     result_name,
-    write_meta,
 )
+from core.utils.files import read_json, write_json
 
 IDENTITY = {"root": "set", "batch": 4, "checksum": "abc"}
 META = {"identity": IDENTITY}
@@ -78,7 +77,7 @@ def test_counts_are_those_of_the_words(tmp_path):
     writer = produce(tmp_path)
     assert writer.counts["pixel"] == {"captions": 9, "words": 27, "selected": 18, "skipped": 9}
     assert writer.counts["image"]["selected"] == 9
-    meta = read_meta(paths(tmp_path)["image"].meta)
+    meta = read_json(paths(tmp_path)["image"].meta)
     assert meta["counts"]["words"] == 27 and meta["finished"] and meta["scorer"] == "image" and meta["seconds"] == 1
     assert len(read_results(paths(tmp_path)["pixel"].lines)) == 9
 
@@ -149,7 +148,7 @@ def test_overwriting_starts_from_nothing(tmp_path):
     produce(tmp_path)
     whole = content(tmp_path)
     writer = TagWriter(paths(tmp_path), META, 4, overwrite=True)
-    assert writer.done == 0 and not read_meta(paths(tmp_path)["pixel"].meta)["finished"]
+    assert writer.done == 0 and not read_json(paths(tmp_path)["pixel"].meta)["finished"]
     assert not any(content(tmp_path).values())
     writer.close()
     produce(tmp_path)
@@ -199,7 +198,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path):
 
 def test_a_meta_file_that_does_not_fit_leaves_nothing_behind(tmp_path):
     with files_up_to(5), pytest.raises(TTDError, match="make room"):
-        write_meta(tmp_path / "x.meta.json", {"a": "b" * 9})
+        write_json(tmp_path / "x.meta.json", {"a": "b" * 9})
     assert not list(tmp_path.iterdir())
 
 
@@ -220,4 +219,4 @@ def test_a_finished_result_whose_lines_are_gone_is_made_again(tmp_path, left):
 
 def test_a_meta_file_that_is_no_object_counts_as_damaged(tmp_path):
     (tmp_path / "x.meta.json").write_text("[1]")
-    assert read_meta(tmp_path / "x.meta.json") is None
+    assert read_json(tmp_path / "x.meta.json") is None

@@ -13,8 +13,9 @@ from small_clip import PREPROCESS, reference_model
 from core.backbones import load_backbone
 from core.data.images import read_image
 from core.errors import TTDError
-from core.tags.scoring import SCORERS, TEXTS, WORDS, encode_texts, score_batch
+from core.tags.scoring import SCORERS, WORDS, score_batch
 from core.tags.selection import select
+from core.text.encode import TEXTS, encode_texts
 
 COCO = ROOT.parent / "shared" / "data" / "coco_mini"
 CAPTIONS = ["a red dog and a cat", "dog", "Two dogs, one cat (asleep) beside the dog!", "강아지가 뛴다 고양이", "x y"]

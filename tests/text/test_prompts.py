@@ -193,7 +193,7 @@ def test_a_failed_rename_leaves_no_part_behind(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError("no")
 
-    monkeypatch.setattr("core.text.prompts.os.replace", refuse)
+    monkeypatch.setattr("core.utils.files.os.replace", refuse)
     embed_classes(FakeBackbone(), ["cat"], "simple", cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,18 +15,16 @@ from core.ttd.config import (
     identity,
     learning_rate,
     load_config,
-    merge,
-    read_yaml,
-    to_dict,
 )
 from core.ttd.loss import DistillConfig
+from core.utils.config import merge, plain, read_yaml
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("ttd_*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_recipes_load_and_begin_with_their_command(path):
     config = load_config(read_yaml(path), str(path))
     assert path.read_text().startswith(f"# python train_ttd.py --config configs/{path.name}")
-    assert load_config(to_dict(config)) == config
+    assert load_config(plain(config)) == config
 
 
 def test_later_levels_win_key_by_key():

@@ -7,7 +7,6 @@ differs between runs, and equal adapters shall be equal files.
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import TTDError
+from ...utils.files import write_bytes, write_errors
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 
@@ -72,7 +72,7 @@ def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterIn
     from safetensors.torch import save
 
     content = {PREFIX + name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_bytes(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
+    store(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
 
 
 def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: AdapterInfo) -> None:
@@ -84,7 +84,7 @@ def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: Ada
     config |= {"target_modules": module_names(state), "base_model_name_or_path": info.arch}
     write_adapter(state, Path(folder) / WEIGHTS[0], info)
     text = json.dumps(config, indent=2, sort_keys=True, default=str) + "\n"
-    write_bytes(Path(folder) / CONFIG, text.encode())
+    store(Path(folder) / CONFIG, text.encode())
 
 
 def module_names(state: Iterable[str]) -> list[str]:
@@ -92,15 +92,11 @@ def module_names(state: Iterable[str]) -> list[str]:
     return sorted({name.rsplit(".lora_", 1)[0] for name in state})
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, its folder made where missing. TTDError when that cannot be done."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+def store(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, its folder made where missing. TTDError: cannot be done."""
+    with write_errors(path, "check folder, permissions and disk"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); check folder, permissions and disk") from None
+        write_bytes(path, data)
 
 
 def _locate(source: str | Path) -> Path:

@@ -23,7 +23,7 @@ from ..base import Backbone
 from ..clip_loading import load_openclip_model, state_dict_of_openai_clip
 from ..weights import WEIGHTS, read_checkpoint
 from .adapter import adapter_deltas, adapter_layers
-from .files import write_bytes
+from .files import store
 
 PACKED = ("q_proj", "k_proj", "v_proj")  # the thirds of a packed matrix, in this order everywhere
 BLOCKS = {"text": (tcl_layout.TEXT + tcl_layout.BLOCKS, "text.transformer.resblocks.", "transformer.resblocks."),
@@ -90,11 +90,11 @@ def write_file(state: Mapping[str, Tensor], path: Path) -> None:
 
     tensors = {key: value.contiguous().clone() for key, value in state.items()}  # safetensors wants no shared memory
     if path.suffix == ".safetensors":
-        write_bytes(path, save(tensors))
+        store(path, save(tensors))
         return
     buffer = io.BytesIO()
     torch.save({"model": tensors} if any(key.startswith("masker.") for key in tensors) else tensors, buffer)
-    write_bytes(path, buffer.getvalue())
+    store(path, buffer.getvalue())
 
 
 def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head: str) -> None:
@@ -106,10 +106,10 @@ def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head
         raise TTDError(f"no folder can be made of this model ({source.why_not}): name a file, --out X.safetensors, and "
                        "load it with --weights")
     for path in [path for name in TOKENIZERS for path in sorted(source.folder.glob(name))] if source.folder else []:
-        write_bytes(folder / path.name, path.read_bytes())
+        store(folder / path.name, path.read_bytes())
     config = {**source.config, "ttd": {**source.config.get("ttd", {}), "head": head}}
     write_file(state, folder / FOLDER_WEIGHTS)
-    write_bytes(folder / FOLDER_CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    store(folder / FOLDER_CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 @torch.no_grad()

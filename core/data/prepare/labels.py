@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ...errors import TTDError
-from ..dataset_checks import read_index
 from ..dataset_yaml import load_shipped, parse_labels, parse_palette
+from ..mask_files import read_index
 
 NONE = 65535  # in a table: a value that must not occur
 RAW_VALUES = 1 << 16

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from ...errors import TTDError
+from ...utils.files import atomic, write_bytes
+from ...utils.prefetch import prefetch
 from ..records import Packed
 
 MARK = "prepared.json"
@@ -63,32 +63,18 @@ def run_plan(plan: Plan, *, workers: int = 4, link: bool = False, overwrite: boo
     it cannot be written.
     """
     report = Report()
-    jobs = iter(plan.jobs)
     try:
         _start(plan, overwrite)
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            while batch := list(islice(jobs, AHEAD * max(1, workers))):
-                for outcome in pool.map(lambda job: _do(job, plan.out, link, overwrite), batch):
-                    _count(report, outcome)
-                    progress(1)
+        make = partial(_make, out=plan.out, link=link, overwrite=overwrite)
+        for outcome in prefetch(make, plan.jobs, AHEAD * workers, workers):
+            _count(report, outcome)
+            progress(1)
         mark = {**plan.identity, "pictures": report.made + report.kept, "left_out": len(report.failed)}
-        write_whole(plan.out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode())
+        write_bytes(plan.out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise TTDError(f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); mend that and run "
                        "the same command again: it goes on where it stopped") from None
     return report
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = _part(path)
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def _start(plan: Plan, overwrite: bool) -> None:
@@ -108,10 +94,10 @@ def _start(plan: Plan, overwrite: bool) -> None:
                            "or add --overwrite")
     plan.out.mkdir(parents=True, exist_ok=True)
     if found is None or overwrite:
-        write_whole(mark, json.dumps(plan.identity, ensure_ascii=False).encode())
+        write_bytes(mark, json.dumps(plan.identity, ensure_ascii=False).encode())
 
 
-def _do(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
+def _make(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
     """True: made, False: was there, text: why not."""
     if job.problem:
         return f"{job.id}: {job.problem}"
@@ -127,25 +113,18 @@ def _do(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
     for path in (image, content):
         path.parent.mkdir(parents=True, exist_ok=True)
     _place(job.image, image, link)
-    write_whole(content, data)
+    write_bytes(content, data)
     return True
 
 
 def _place(image: Path | Packed, target: Path, link: bool) -> None:
     """Link, copy or unpack a picture."""
-    part = _part(target)
-    part.unlink(missing_ok=True)
-    try:
+    with atomic(target) as part:
+        part.unlink(missing_ok=True)
         if isinstance(image, Packed):
             part.write_bytes(image.read())
         elif not (link and _linked(image, part)):
             shutil.copyfile(image, part)
-        os.replace(part, target)
-        part.unlink(missing_ok=True)  # replacing a link by another to the same file leaves both
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def _linked(image: Path, part: Path) -> bool:
@@ -155,10 +134,6 @@ def _linked(image: Path, part: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
 
 
 def _count(report: Report, outcome: str | bool) -> None:
