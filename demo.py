@@ -57,17 +57,35 @@ class Row:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options of the demo."""
-    parser = argparse.ArgumentParser(parents=[model_options(), view_options()], description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", nargs="+", metavar="PATH",
-                        help="pictures, folders, patterns, or JSONL files of pictures with captions "
-                             "(default: the picture that ships)")
+    parser = argparse.ArgumentParser(
+        parents=[model_options(), view_options()],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="pictures, folders, patterns, or JSONL files of pictures with captions "
+        "(default: the picture that ships)",
+    )
     parser.add_argument("--tags", nargs="+", metavar="TAG", help="words or phrases to look for")
-    parser.add_argument("--text", metavar="CAPTION", help="a caption: its words are looked for, and it as a whole")
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER",
-                        help="where the panels go (default: %(default)s)")
-    parser.add_argument("--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)")
-    parser.add_argument("--overlay", action="store_true", help="draw the heat maps over the picture")
+    parser.add_argument(
+        "--text", metavar="CAPTION", help="a caption: its words are looked for, and it as a whole"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out"),
+        metavar="FOLDER",
+        help="where the panels go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)"
+    )
+    parser.add_argument(
+        "--overlay", action="store_true", help="draw the heat maps over the picture"
+    )
     return parser
 
 
@@ -99,12 +117,14 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
     if not any(words for words, _ in queries):
-        raise TTDError("no words to look for: add --tags dog ball, or --text \"a dog with a ball\"")
+        raise TTDError('no words to look for: add --tags dog ball, or --text "a dog with a ball"')
     if not (args.tags or args.text) and any(len(item.texts) > 1 for item in listed):
         say("several captions per picture: the first one is used")
     panels = panel_names([item.path for item in listed], args.out)
-    return [Job(item.path, words, caption, panel)
-            for item, (words, caption), panel in zip(listed, queries, panels, strict=True)]
+    return [
+        Job(item.path, words, caption, panel)
+        for item, (words, caption), panel in zip(listed, queries, panels, strict=True)
+    ]
 
 
 def _shipped() -> Listed:
@@ -112,15 +132,22 @@ def _shipped() -> Listed:
     from core.data.images import Listed
 
     record = SHIPPED.with_suffix(".json")
-    return Listed(SHIPPED, (json.loads(record.read_text(encoding="utf-8"))["text"],) if record.exists() else ())
+    return Listed(
+        SHIPPED,
+        (json.loads(record.read_text(encoding="utf-8"))["text"],) if record.exists() else (),
+    )
 
 
-def _query(item: Listed, tags: Sequence[str] | None, text: str | None) -> tuple[tuple[str, ...], str | None]:
+def _query(
+    item: Listed, tags: Sequence[str] | None, text: str | None
+) -> tuple[tuple[str, ...], str | None]:
     """Words and caption of a picture: --tags and --text where given, else its own first caption."""
     from core.data.words import split_words
 
     caption = text if tags or text else next(iter(item.texts), None)
-    words = [tag.strip() for tag in tags or [] if tag.strip()] + [word.text for word in split_words(caption or "")]
+    words = [tag.strip() for tag in tags or [] if tag.strip()] + [
+        word.text for word in split_words(caption or "")
+    ]
     return tuple(words), caption if caption and caption.strip() else None
 
 
@@ -128,7 +155,9 @@ def panel_names(pictures: Iterable[Path], out: Path) -> list[Path]:
     """`OUT/STEM.png` for every picture; `STEM-2.png`, ... where that is taken by another picture of the run or is
     itself one of the pictures."""
     pictures = list(pictures)
-    taken = {str(path.resolve()).casefold() for path in pictures}  # casefold: some file systems ignore case
+    taken = {
+        str(path.resolve()).casefold() for path in pictures
+    }  # casefold: some file systems ignore case
     names = []
     for path in pictures:
         number, name = 1, out / f"{path.stem}.png"
@@ -144,7 +173,9 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TTDError(f"--out {out}: cannot make this folder ({error.strerror}); name another one") from None
+        raise TTDError(
+            f"--out {out}: cannot make this folder ({error.strerror}); name another one"
+        ) from None
 
 
 def make_predictor(args: argparse.Namespace, pictures: int) -> Predictor:
@@ -159,7 +190,11 @@ def make_predictor(args: argparse.Namespace, pictures: int) -> Predictor:
 
 def _headline(predictor: Predictor) -> str:
     backbone = predictor.backbone
-    parts = [f"{backbone.arch} ({backbone.head})", f"{predictor.image_size} px", f"scales {list(predictor.scales)}"]
+    parts = [
+        f"{backbone.arch} ({backbone.head})",
+        f"{predictor.image_size} px",
+        f"scales {list(predictor.scales)}",
+    ]
     parts += ["flip"] * predictor.hflip + [predictor.refine] * bool(predictor.refine)
     return ", ".join([*parts, str(backbone.device), str(backbone.dtype).removeprefix("torch.")])
 
@@ -185,8 +220,14 @@ def show(predictor: Predictor, job: Job, overlay: bool) -> None:
         texts = [row.text for row in rows]
         size = plan(*image.shape[:2], len(texts)).picture
         masks = predictor.soft_masks(texts, size=size).cpu().numpy()
-    panel = draw_panel(image, masks, texts, [row.score for row in rows], overlay=overlay,
-                       selected=[row.selected for row in rows] if job.caption else None)
+    panel = draw_panel(
+        image,
+        masks,
+        texts,
+        [row.score for row in rows],
+        overlay=overlay,
+        selected=[row.selected for row in rows] if job.caption else None,
+    )
     _save(panel, job.panel)
     _print(f"\n{job.path}  {image.shape[1]} x {image.shape[0]}  ->  {job.panel}\n{table(rows)}")
 
@@ -194,36 +235,48 @@ def show(predictor: Predictor, job: Job, overlay: bool) -> None:
 def score(predictor: Predictor, job: Job) -> list[Row]:
     """Rows of the table: the caption first, then each distinct word once, in the order they stand.
 
-    Normalisation and the cut (Otsu) look at every word of the caption, repeated ones too.
+    Normalization and the cut (Otsu) look at every word of the caption, repeated ones too.
     """
     from core.tags.selection import select
 
     selected, norms = select(predictor.scores(job.words).cpu())
-    distinct = {word.casefold(): i for i, word in reversed(list(enumerate(job.words)))}  # first occurrence of each
+    distinct = {
+        word.casefold(): i for i, word in reversed(list(enumerate(job.words)))
+    }  # first occurrence of each
     kept = sorted(distinct.values())
     texts = [job.words[i] for i in kept]
     marks = [(float(norms[i]), bool(selected[i])) for i in kept]
     if job.caption is not None:
         texts, marks = [job.caption, *texts], [(None, True), *marks]
     scores, peaks = predictor.scores(texts).tolist(), predictor.peaks(texts).tolist()
-    return [Row(text, value, *mark, *peak) for text, value, mark, peak in zip(texts, scores, marks, peaks, strict=True)]
+    return [
+        Row(text, value, *mark, *peak)
+        for text, value, mark, peak in zip(texts, scores, marks, peaks, strict=True)
+    ]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text: number (as in the panel), word, score, normalised score, `*` = kept, nearest pixel."""
+    """The rows as text: number (as in the panel), word, score, normalized score, `*` = kept, nearest pixel."""
     texts = [_clip(" ".join(row.text.split()), 48) for row in rows]
     width = max(4, *(_columns(text) for text in texts))
     lines = [f"  #  {'word'.ljust(width)}   score   norm  kept  nearest pixel (x, y)"]
     for number, (row, text) in enumerate(zip(rows, texts, strict=True), start=1):
-        norm, mark = ("", "") if row.norm is None else (f"{row.norm:.2f}", "*" if row.selected else "")
+        norm, mark = (
+            ("", "") if row.norm is None else (f"{row.norm:.2f}", "*" if row.selected else "")
+        )
         pad = " " * (width - _columns(text))
-        lines.append(f"{number:>3}  {text}{pad}  {row.score:6.3f}  {norm:>5}  {mark:^4}  ({row.x}, {row.y})")
+        lines.append(
+            f"{number:>3}  {text}{pad}  {row.score:6.3f}  {norm:>5}  {mark:^4}  ({row.x}, {row.y})"
+        )
     return "\n".join(lines)
 
 
 def _columns(text: str) -> int:
     """Terminal columns of a text: two for wide characters, none for combining ones."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
 
 
 def _clip(text: str, columns: int) -> str:
@@ -242,7 +295,9 @@ def _save(panel, path: Path) -> None:
     try:
         Image.fromarray(panel).save(path)
     except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror or error}); name another --out") from None
+        raise TTDError(
+            f"{path}: cannot be written ({error.strerror or error}); name another --out"
+        ) from None
 
 
 def _print(text: str) -> None:

@@ -5,7 +5,7 @@
         "TCL_224_[1.0]@pixel+TTD" --plot curves.png --json scores.json
 
 NAME is a result of produce_tags_from_text.py, looked for in --out. Every word occurrence of every caption counts once;
-mAP is the average precision over all words by their normalised scores.
+mAP is the average precision over all words by their normalized scores.
 """
 
 from __future__ import annotations
@@ -26,17 +26,38 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default="../cc3m_for_evaluation", metavar="PATH",
-                        help="the set with the true tags (default: %(default)s)")
-    parser.add_argument("--arch", nargs="+", required=True, metavar="NAME",
-                        help="results: names as in --out, with or without .jsonl, or paths")
-    parser.add_argument("--out", type=Path, default=Path("results_tags"), metavar="FOLDER",
-                        help="where the results are (default: ./%(default)s)")
-    parser.add_argument("--allow-missing", action="store_true",
-                        help="score the captions that match; otherwise a missing, extra or changed one is an error, "
-                             "and one without true tags")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the precision-recall curves")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root",
+        default="../cc3m_for_evaluation",
+        metavar="PATH",
+        help="the set with the true tags (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--arch",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="results: names as in --out, with or without .jsonl, or paths",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results_tags"),
+        metavar="FOLDER",
+        help="where the results are (default: ./%(default)s)",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="score the captions that match; otherwise a missing, extra or changed one is an error, "
+        "and one without true tags",
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw the precision-recall curves"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     return parser
 
@@ -44,7 +65,13 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per method and the table; write the picture and the JSON that were asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.evaluation.tags import baseline_rows, find_result, load_method, load_truth, method_rows
+    from core.evaluation.tags import (
+        baseline_rows,
+        find_result,
+        load_method,
+        load_truth,
+        method_rows,
+    )
 
     paths = [find_result(name, args.out) for name in args.arch]
     description, truth = load_truth(args.root, args.allow_missing)
@@ -58,7 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in notes:
         say(note)
     if args.json:
-        write(args.json, json.dumps({"root": str(args.root), "rows": [as_dict(row) for row in rows]}, indent=1) + "\n")
+        write(
+            args.json,
+            json.dumps({"root": str(args.root), "rows": [as_dict(row) for row in rows]}, indent=1)
+            + "\n",
+        )
     if args.plot:
         plot(args.plot, methods, rows, baselines)
     return 0
@@ -72,7 +103,9 @@ def published_line(row: Row) -> str:
 
 def report_problems(methods: Sequence[Method], allowed: bool) -> None:
     """Say what does not match; TTDError unless that is allowed."""
-    lines = [f"{method.name}: {'; '.join(method.problems)}" for method in methods if method.problems]
+    lines = [
+        f"{method.name}: {'; '.join(method.problems)}" for method in methods if method.problems
+    ]
     if lines and not allowed:
         raise TTDError(f"{' | '.join(lines)}. Add --allow-missing to score the captions that match")
     for line in lines:
@@ -86,18 +119,27 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         area = "" if row.average_precision is None else f"{100 * row.average_precision:.1f}"
         cut = "" if row.threshold is None else f"{row.threshold:.3f}"
-        lines.append(f"{row.name:{width}}" + "".join(f"{100 * value:7.1f}" for value in row.scores) +
-                     f"{area:>7}{cut:>11}")
+        lines.append(
+            f"{row.name:{width}}"
+            + "".join(f"{100 * value:7.1f}" for value in row.scores)
+            + f"{area:>7}{cut:>11}"
+        )
     return "\n".join(line.rstrip() for line in lines)
 
 
 def as_dict(row: Row) -> dict:
     """A row for JSON, fractions."""
-    return {"name": row.name.strip(), **row.scores._asdict(), "average_precision": row.average_precision,
-            "threshold": row.threshold}
+    return {
+        "name": row.name.strip(),
+        **row.scores._asdict(),
+        "average_precision": row.average_precision,
+        "threshold": row.threshold,
+    }
 
 
-def plot(path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: Sequence[Row]) -> None:
+def plot(
+    path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: Sequence[Row]
+) -> None:
     """Draw a curve per method with the point where it cut, and a point per baseline."""
     from core.metrics.tags import precision_recall_curve
     from core.plots.curves import Curve, Point, draw_precision_recall
@@ -105,10 +147,16 @@ def plot(path: Path, methods: Sequence[Method], rows: Sequence[Row], baselines: 
     curves = []
     for method, row in zip(methods, rows[::2], strict=False):
         precision, recall, _ = precision_recall_curve(method.norms, method.truth)
-        label = f"{method.name}  (mAP {100 * row.average_precision:.1f}, F1 {100 * row.scores.f1:.1f})"
+        label = (
+            f"{method.name}  (mAP {100 * row.average_precision:.1f}, F1 {100 * row.scores.f1:.1f})"
+        )
         curves.append(Curve(label, recall, precision, (row.scores.recall, row.scores.precision)))
-    points = [Point(f"{row.name}  (F1 {100 * row.scores.f1:.1f})", row.scores.recall, row.scores.precision)
-              for row in baselines]
+    points = [
+        Point(
+            f"{row.name}  (F1 {100 * row.scores.f1:.1f})", row.scores.recall, row.scores.precision
+        )
+        for row in baselines
+    ]
     save_picture(path, draw_precision_recall(curves, points))
 
 

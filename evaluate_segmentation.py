@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[evaluation_options("results")])
-    parser.add_argument("--data", metavar="NAME",
-                        help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, PascalContext, VOC20, Context59, "
-                             "World or a YAML file (default: the set that they were made of)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[evaluation_options("results")],
+    )
+    parser.add_argument(
+        "--data",
+        metavar="NAME",
+        help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, PascalContext, VOC20, Context59, "
+        "World or a YAML file (default: the set that they were made of)",
+    )
     parser.add_argument("--per-class", action="store_true", help="print the scores of every class")
     return parser
 
@@ -41,7 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.data.datasets import open_dataset
     from core.evaluation.label_maps import evaluate
     from core.evaluation.predictions import data_of, find_folder, read_protocol
-    from core.evaluation.report import class_rows, class_table, means_table, protocol_line, published_line, to_csv
+    from core.evaluation.report import (
+        class_rows,
+        class_table,
+        means_table,
+        protocol_line,
+        published_line,
+        to_csv,
+    )
 
     folder = find_folder(args.pred, "results")
     if (data := args.data or data_of(folder)) is None:
@@ -49,19 +62,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = open_dataset(data, args.root)
     description = dataset.describe()
     with progress_bar(len(dataset.items())) as bar:
-        found = evaluate(dataset, folder, allow_missing=args.allow_missing, workers=args.workers, progress=bar.update)
+        found = evaluate(
+            dataset,
+            folder,
+            allow_missing=args.allow_missing,
+            workers=args.workers,
+            progress=bar.update,
+        )
     report_left_out(found.problems.line())
     tag = args.tag or folder.resolve().name
     print(published_line(tag, "mIoU", found.scores.means))
     print(f"{protocol_line(read_protocol(folder))}\n{description}; {len(found.pictures)} scored\n")
-    print(means_table({tag: found.scores.means} | {name: s.means for name, s in found.baselines.items()}, "mIoU"))
+    print(
+        means_table(
+            {tag: found.scores.means} | {name: s.means for name, s in found.baselines.items()},
+            "mIoU",
+        )
+    )
     rows = class_rows(found.scores, dataset.label_names, dataset.label_values, found.confusion)
     if args.per_class:
         print(f"\n{class_table(rows)}")
     if args.csv:
         write(args.csv, to_csv(rows))
     if args.json:
-        write(args.json, json.dumps(as_dict(found, tag, folder, rows), indent=1, ensure_ascii=False) + "\n")
+        write(
+            args.json,
+            json.dumps(as_dict(found, tag, folder, rows), indent=1, ensure_ascii=False) + "\n",
+        )
     if args.gallery:
         gallery(found, folder, args.gallery)
     return 0
@@ -72,10 +99,18 @@ def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict
     from core.evaluation.predictions import read_protocol
     from core.evaluation.report import named_means
 
-    return {"tag": tag, "pred": str(folder), "data": found.dataset.name, **named_means(found.scores.means),
-            "scored": len(found.pictures), "left_out": found.problems.counts, "classes": rows,
-            "baselines": {name: named_means(scores.means) for name, scores in found.baselines.items()},
-            "pictures": found.pictures, "protocol": read_protocol(folder)}
+    return {
+        "tag": tag,
+        "pred": str(folder),
+        "data": found.dataset.name,
+        **named_means(found.scores.means),
+        "scored": len(found.pictures),
+        "left_out": found.problems.counts,
+        "classes": rows,
+        "baselines": {name: named_means(scores.means) for name, scores in found.baselines.items()},
+        "pictures": found.pictures,
+        "protocol": read_protocol(folder),
+    }
 
 
 def gallery(found: Evaluation, folder: Path, count: int) -> None:
@@ -87,9 +122,15 @@ def gallery(found: Evaluation, folder: Path, count: int) -> None:
 
     data = found.dataset
     items = {item.id: item for item in data.items()}
-    rows = [Row(f"{name}: mIoU {100 * found.pictures[name]:.1f}%", read_image(items[name].image),
-                read_truth(data, items[name]), read_index(folder / f"{name}.png"))
-            for name in best_and_worst(found.pictures, count)]
+    rows = [
+        Row(
+            f"{name}: mIoU {100 * found.pictures[name]:.1f}%",
+            read_image(items[name].image),
+            read_truth(data, items[name]),
+            read_index(folder / f"{name}.png"),
+        )
+        for name in best_and_worst(found.pictures, count)
+    ]
     names = dict(zip(data.label_values, data.label_names, strict=True))
     save_gallery(folder, rows, names, data.palette)
 

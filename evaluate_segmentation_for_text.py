@@ -30,12 +30,22 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[evaluation_options("results_caption")])
-    parser.add_argument("--data", metavar="NAME",
-                        help="CC3M or World (default: the set that they were made of, else CC3M)")
-    parser.add_argument("--tune", metavar="FOLDER", help="predictions with scores on a separate split")
-    parser.add_argument("--tune-root", metavar="FOLDER", help="where that split is (default: --root)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[evaluation_options("results_caption")],
+    )
+    parser.add_argument(
+        "--data",
+        metavar="NAME",
+        help="CC3M or World (default: the set that they were made of, else CC3M)",
+    )
+    parser.add_argument(
+        "--tune", metavar="FOLDER", help="predictions with scores on a separate split"
+    )
+    parser.add_argument(
+        "--tune-root", metavar="FOLDER", help="where that split is (default: --root)"
+    )
     return parser
 
 
@@ -53,8 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = args.data or (named if named in CAPTION_NAMES else "CC3M")
     captions = open_caption_set(data, args.root)
     with progress_bar(captions.records.count) as bar:
-        found = evaluate_captions(captions, folder, allow_missing=args.allow_missing, workers=args.workers,
-                                  progress=bar.update)
+        found = evaluate_captions(
+            captions,
+            folder,
+            allow_missing=args.allow_missing,
+            workers=args.workers,
+            progress=bar.update,
+        )
     report_left_out(found.problems.line())
     tag = args.tag or folder.resolve().name
     rows = {tag: found.scores.means, "  pooled over pixels": found.pooled.means}
@@ -63,18 +78,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         best, scores = tuned(captions, folder, data, args)
         rows[f"{tag} at bg {best:.2f}, best in {args.tune}"] = scores.means
     print(published_line(tag, "Caption IoU", found.scores.means))
-    print(f"{protocol_line(read_protocol(folder))}\n{captions.describe()}; {len(found.ids)} scored, {found.whole} of "
-          f"them with a truth that is the whole picture\n\n{means_table(rows, 'IoU')}")
+    print(
+        f"{protocol_line(read_protocol(folder))}\n{captions.describe()}; {len(found.ids)} scored, {found.whole} of "
+        f"them with a truth that is the whole picture\n\n{means_table(rows, 'IoU')}"
+    )
     if args.csv:
         write(args.csv, to_csv(caption_rows(found)))
     if args.json:
-        write(args.json, json.dumps(as_dict(found, tag, folder, data, rows), indent=1, ensure_ascii=False) + "\n")
+        write(
+            args.json,
+            json.dumps(as_dict(found, tag, folder, data, rows), indent=1, ensure_ascii=False)
+            + "\n",
+        )
     if args.gallery:
         gallery(captions, found, folder, args.gallery)
     return 0
 
 
-def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespace) -> tuple[float, SegScores]:
+def tuned(
+    captions: CaptionSet, folder: Path, data: str, args: argparse.Namespace
+) -> tuple[float, SegScores]:
     """The best threshold of the split of --tune and the scores of this one there."""
     from core.data.datasets import open_caption_set
     from core.evaluation.captions import best_elsewhere, sweep
@@ -82,10 +105,14 @@ def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespac
 
     other = open_caption_set(data, args.tune_root or args.root)
     if other.root.resolve() == captions.root.resolve():
-        raise TTDError(f"--tune: {other.root} is the split that is scored; name a separate one with --tune-root")
+        raise TTDError(
+            f"--tune: {other.root} is the split that is scored; name a separate one with --tune-root"
+        )
     check_kind(find_folder(args.tune, "results_caption"), captions=True)
-    tuning, counts = (sweep(split, place, allow_missing=args.allow_missing, workers=args.workers)
-                      for split, place in ((other, find_folder(args.tune, "results_caption")), (captions, folder)))
+    tuning, counts = (
+        sweep(split, place, allow_missing=args.allow_missing, workers=args.workers)
+        for split, place in ((other, find_folder(args.tune, "results_caption")), (captions, folder))
+    )
     report_left_out(tuning[1].line())
     return best_elsewhere(tuning[0], counts[0])
 
@@ -93,10 +120,19 @@ def tuned(captions: CaptionSet, folder: Path, data: str, args: argparse.Namespac
 def caption_rows(found: CaptionEvaluation) -> list[dict]:
     """A row per caption, for CSV: fractions and pixels."""
     scores = found.scores
-    return [{"id": name, "iou": iou, "fpr": fpr, "fnr": fnr, "true_pixels": int(counts[0] + counts[2]),
-             "predicted_pixels": int(counts[0] + counts[1])}
-            for name, iou, fpr, fnr, counts in zip(found.ids, scores.iou, scores.fpr, scores.fnr, found.counts,
-                                                   strict=True)]
+    return [
+        {
+            "id": name,
+            "iou": iou,
+            "fpr": fpr,
+            "fnr": fnr,
+            "true_pixels": int(counts[0] + counts[2]),
+            "predicted_pixels": int(counts[0] + counts[1]),
+        }
+        for name, iou, fpr, fnr, counts in zip(
+            found.ids, scores.iou, scores.fpr, scores.fnr, found.counts, strict=True
+        )
+    ]
 
 
 def as_dict(found: CaptionEvaluation, tag: str, folder: Path, data: str, rows: dict) -> dict:
@@ -104,11 +140,20 @@ def as_dict(found: CaptionEvaluation, tag: str, folder: Path, data: str, rows: d
     from core.evaluation.predictions import read_protocol
     from core.evaluation.report import named_means
 
-    return {"tag": tag, "pred": str(folder), "data": data, **named_means(found.scores.means),
-            "scored": len(found.ids), "left_out": found.problems.counts, "whole_pictures": found.whole,
-            "rows": {name.strip(): named_means(means) for name, means in rows.items()},
-            "captions": {name: float(iou) for name, iou in zip(found.ids, found.scores.iou, strict=True)},
-            "protocol": read_protocol(folder)}
+    return {
+        "tag": tag,
+        "pred": str(folder),
+        "data": data,
+        **named_means(found.scores.means),
+        "scored": len(found.ids),
+        "left_out": found.problems.counts,
+        "whole_pictures": found.whole,
+        "rows": {name.strip(): named_means(means) for name, means in rows.items()},
+        "captions": {
+            name: float(iou) for name, iou in zip(found.ids, found.scores.iou, strict=True)
+        },
+        "protocol": read_protocol(folder),
+    }
 
 
 def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count: int) -> None:
@@ -121,11 +166,19 @@ def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count:
 
     scores = dict(zip(found.ids, found.scores.iou.tolist(), strict=True))
     chosen = best_and_worst(scores, count)
-    records = {record.id: record for record in captions.records.iterate() if record.id in set(chosen)}
-    rows = [Row(f"{name}: IoU {100 * scores[name]:.1f}%", read_record(records[name]),
-                captions.truth_mask(records[name]).astype(np.uint8),
-                read_foreground(folder / f"{name}.png").astype(np.uint8),
-                (records[name].text, "true: " + ", ".join(records[name].tags))) for name in chosen]
+    records = {
+        record.id: record for record in captions.records.iterate() if record.id in set(chosen)
+    }
+    rows = [
+        Row(
+            f"{name}: IoU {100 * scores[name]:.1f}%",
+            read_record(records[name]),
+            captions.truth_mask(records[name]).astype(np.uint8),
+            read_foreground(folder / f"{name}.png").astype(np.uint8),
+            (records[name].text, "true: " + ", ".join(records[name].tags)),
+        )
+        for name in chosen
+    ]
     palette = np.zeros((256, 3), np.uint8)
     palette[1] = (240, 200, 60)
     save_gallery(folder, rows, {0: "background", 1: "foreground"}, palette)

@@ -25,11 +25,18 @@ from tools.mask_run import Task, produce
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(parents=[mask_options("results")], description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, metavar="NAME",
-                        help="VOC2012, COCO2014, PascalContext, ADE2016, Cityscapes, COCO-Stuff, VOC20, Context59, "
-                             "World, or a YAML file of your own")
+    parser = argparse.ArgumentParser(
+        parents=[mask_options("results")],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="NAME",
+        help="VOC2012, COCO2014, PascalContext, ADE2016, Cityscapes, COCO-Stuff, VOC20, Context59, "
+        "World, or a YAML file of your own",
+    )
     return parser
 
 
@@ -48,11 +55,20 @@ def setup(args: argparse.Namespace) -> Task:
 
     dataset = open_dataset(args.data, args.root)
     labels = repr((dataset.classes, dataset.first_label, dataset.background))
-    return Task(dataset.name, dataset.describe(), dataset.rule, dataset.bg, jobs_of_dataset(dataset, args.limit),
-                lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
-                categories={label: label for label in range(dataset.first_label, 255)}, palette=dataset.palette,
-                identity={"classes": hashlib.sha256(labels.encode()).hexdigest()[:16],
-                          "pictures": os.path.abspath(dataset.images)})
+    return Task(
+        dataset.name,
+        dataset.describe(),
+        dataset.rule,
+        dataset.background_threshold,
+        jobs_of_dataset(dataset, args.limit),
+        lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
+        categories={label: label for label in range(dataset.first_label, 255)},
+        palette=dataset.palette,
+        identity={
+            "classes": hashlib.sha256(labels.encode()).hexdigest()[:16],
+            "pictures": os.path.abspath(dataset.images),
+        },
+    )
 
 
 if __name__ == "__main__":

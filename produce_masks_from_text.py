@@ -34,12 +34,23 @@ BG = 0.40
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(parents=[mask_options("results_caption")], description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="CC3M", metavar="NAME",
-                        help="CC3M (ROOT/cc3m_for_evaluation), World, or any input of produce_tags_from_text.py")
-    parser.add_argument("--tags", choices=("caption", "selected"), default="caption",
-                        help="the caption's own map, or those of the words it keeps (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        parents=[mask_options("results_caption")],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        default="CC3M",
+        metavar="NAME",
+        help="CC3M (ROOT/cc3m_for_evaluation), World, or any input of produce_tags_from_text.py",
+    )
+    parser.add_argument(
+        "--tags",
+        choices=("caption", "selected"),
+        default="caption",
+        help="the caption's own map, or those of the words it keeps (default: %(default)s)",
+    )
     return parser
 
 
@@ -47,9 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make the masks that are missing."""
     args = get_args_parser().parse_args(argv)
     if args.rule == "none":
-        raise TTDError("--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule here")
+        raise TTDError(
+            "--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule here"
+        )
     if args.protocol not in ("ttd", "tcl"):
-        raise TTDError(f"--protocol {args.protocol} compares classes with each other; a caption has none: use ttd, tcl")
+        raise TTDError(
+            f"--protocol {args.protocol} compares classes with each other; a caption has none: use ttd, tcl"
+        )
     return produce(args, setup)
 
 
@@ -59,10 +74,18 @@ def setup(args: argparse.Namespace) -> Task:
 
     name, place, records = find_records(args.data, args.root)
     jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
-    return Task(name, records.description, "threshold", BG, jobs,
-                lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch), {255: 1}, skipped=skipped,
-                identity={"tags": args.tags, "pictures": place},
-                extras={"tags": args.tags if args.tags != "caption" else None})
+    return Task(
+        name,
+        records.description,
+        "threshold",
+        BG,
+        jobs,
+        lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch),
+        {255: 1},
+        skipped=skipped,
+        identity={"tags": args.tags, "pictures": place},
+        extras={"tags": args.tags if args.tags != "caption" else None},
+    )
 
 
 def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
@@ -77,9 +100,15 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
         captions = open_caption_set(data, root)
         return data, os.path.abspath(captions.root), captions.records
     if not Path(data).expanduser().exists() and not set(data) & set("*?[{"):
-        raise TTDError(f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of pictures with "
-                       "captions; check the path")
-    return Path(os.path.abspath(data)).stem, os.path.abspath(os.path.expanduser(data)), open_records(data)
+        raise TTDError(
+            f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of pictures with "
+            "captions; check the path"
+        )
+    return (
+        Path(os.path.abspath(data)).stem,
+        os.path.abspath(os.path.expanduser(data)),
+        open_records(data),
+    )
 
 
 def make_masks(tags: str, backbone: Backbone, used: MaskProtocol, batch: int) -> MasksFromText:

@@ -32,19 +32,35 @@ if TYPE_CHECKING:
     from core.training.trainer import Evaluate, Outcome, Trainer
     from core.ttd.config import TTDConfig
 
-RECIPES = {"TCL": "ttd_tcl.yaml", "CLIP": "ttd_clip.yaml", "MaskCLIP": "ttd_clip.yaml", "tiny": "ttd_tiny.yaml"}
+RECIPES = {
+    "TCL": "ttd_tcl.yaml",
+    "CLIP": "ttd_clip.yaml",
+    "MaskCLIP": "ttd_clip.yaml",
+    "tiny": "ttd_tiny.yaml",
+}
 CONFIGS = Path(__file__).parent / "configs"
 
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line. A setting's flag is named as in YAML but for `_`; what is not given is not in the namespace."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
     parser.add_argument("--config", metavar="YAML", help="settings, such as configs/ttd_tiny.yaml")
-    parser.add_argument("--set", nargs="+", metavar="KEY=VALUE",
-                        help="any setting by its name in YAML, such as distill.anchor=frozen distill.anchor_weight=0.1")
-    parser.add_argument("--overwrite", action="store_true", help="remove the run of other settings that is in --out")
-    parser.add_argument("--reindex", action="store_true", help="read all captions anew; needed after editing some")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="any setting by its name in YAML, such as distill.anchor=frozen distill.anchor_weight=0.1",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="remove the run of other settings that is in --out"
+    )
+    parser.add_argument(
+        "--reindex", action="store_true", help="read all captions anew; needed after editing some"
+    )
     _data_options(parser.add_argument_group("data"))
     _model_options(parser.add_argument_group("model and adapter"))
     _loss_options(parser.add_argument_group("loss"))
@@ -55,34 +71,81 @@ def get_args_parser() -> argparse.ArgumentParser:
 def _data_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--data", metavar="SETS", help="training pairs, such as cc3m+cc12m")
     group.add_argument("--root", metavar="FOLDER", help="where the sets are (default: ../)")
-    group.add_argument("--pruned", nargs="+", metavar="LIST", help="ids to keep, of tools/prune_pairs.py: one list for "
-                                                                   "all sets, or one for each (none: keep all)")
+    group.add_argument(
+        "--pruned",
+        nargs="+",
+        metavar="LIST",
+        help="ids to keep, of tools/prune_pairs.py: one list for "
+        "all sets, or one for each (none: keep all)",
+    )
     group.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
-    group.add_argument("--image", type=int, metavar="PIXELS", help="side of the pictures (default: the model's own)")
-    group.add_argument("--scales", type=float, nargs="+", metavar="S", help="one of these is drawn for every step")
-    group.add_argument("--workers", type=int, metavar="N", help="threads that read pictures, in each process")
+    group.add_argument(
+        "--image",
+        type=int,
+        metavar="PIXELS",
+        help="side of the pictures (default: the model's own)",
+    )
+    group.add_argument(
+        "--scales", type=float, nargs="+", metavar="S", help="one of these is drawn for every step"
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="threads that read pictures, in each process"
+    )
 
 
 def _model_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--arch", metavar="NAME", help="CLIP, TCL, tiny, or another that README.md names")
-    group.add_argument("--weights", metavar="FILE", help="base weights instead of those the name stands for")
+    group.add_argument(
+        "--arch", metavar="NAME", help="CLIP, TCL, tiny, or another that README.md names"
+    )
+    group.add_argument(
+        "--weights", metavar="FILE", help="base weights instead of those the name stands for"
+    )
     group.add_argument("--head", metavar="HEAD", help="dense head (default: the model's own)")
-    group.add_argument("--lora-rank", dest="lora.rank", type=int, metavar="R", help="rank of the adapter")
-    group.add_argument("--lora-alpha", dest="lora.alpha", type=float, metavar="A", help="its scale is A / R")
-    group.add_argument("--lora-targets", dest="lora.targets", nargs="+", metavar="LINEAR",
-                       help="linears it sits on, such as q_proj v_proj (default: all that get a gradient)")
-    group.add_argument("--encoders", dest="lora.encoders", choices=("text", "image", "both"), help="which are trained")
+    group.add_argument(
+        "--lora-rank", dest="lora.rank", type=int, metavar="R", help="rank of the adapter"
+    )
+    group.add_argument(
+        "--lora-alpha", dest="lora.alpha", type=float, metavar="A", help="its scale is A / R"
+    )
+    group.add_argument(
+        "--lora-targets",
+        dest="lora.targets",
+        nargs="+",
+        metavar="LINEAR",
+        help="linears it sits on, such as q_proj v_proj (default: all that get a gradient)",
+    )
+    group.add_argument(
+        "--encoders",
+        dest="lora.encoders",
+        choices=("text", "image", "both"),
+        help="which are trained",
+    )
 
 
 def _loss_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--teacher", dest="distill.teacher", choices=("current", "ema", "frozen"),
-                       help="whose maps are the targets")
-    group.add_argument("--distance", dest="distill.distance", choices=("l1", "mse", "bce"), help="d of the loss")
-    group.add_argument("--lambda", dest="distill.tag_weight", type=float, metavar="L", help="weight of L_tag")
+    group.add_argument(
+        "--teacher",
+        dest="distill.teacher",
+        choices=("current", "ema", "frozen"),
+        help="whose maps are the targets",
+    )
+    group.add_argument(
+        "--distance", dest="distill.distance", choices=("l1", "mse", "bce"), help="d of the loss"
+    )
+    group.add_argument(
+        "--lambda", dest="distill.tag_weight", type=float, metavar="L", help="weight of L_tag"
+    )
     group.add_argument("--lr", type=float, help="peak learning rate")
     group.add_argument("--steps", type=int, metavar="N", help="updates")
-    group.add_argument("--batch", type=int, metavar="N", help="pairs per update, over all processes")
-    group.add_argument("--accumulate", type=int, metavar="N", help="parts a process cuts its share of the batch into")
+    group.add_argument(
+        "--batch", type=int, metavar="N", help="pairs per update, over all processes"
+    )
+    group.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="parts a process cuts its share of the batch into",
+    )
     group.add_argument("--warmup", type=int, metavar="N", help="steps of linear warm-up")
     group.add_argument("--clip", type=float, metavar="NORM", help="largest norm of the gradient")
     group.add_argument("--seed", type=int)
@@ -90,16 +153,34 @@ def _loss_options(group: argparse._ArgumentGroup) -> None:
 
 def _run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--out", metavar="FOLDER", help="the run's folder (default: runs/NAME)")
-    group.add_argument("--tag", metavar="NAME", help="name of the finished adapter (default: ARCH+TTD)")
+    group.add_argument(
+        "--tag", metavar="NAME", help="name of the finished adapter (default: ARCH+TTD)"
+    )
     group.add_argument("--peft", action="store_true", help="write it as a PEFT folder too")
-    group.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the towers' products; the rest is float32")
-    group.add_argument("--device", metavar="DEVICE", help="cpu or cuda:N (default: CUDA where there is one)")
-    group.add_argument("--gpus", nargs="+", metavar="N", help="the same as --device cuda:N; several need torchrun")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads; other numbers round differently")
-    group.add_argument("--eval-root", metavar="FOLDER", help="held-out set in the layout of CC3M-TagMask")
-    group.add_argument("--eval-every", type=int, metavar="STEPS", help="score it every so many steps")
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the towers' products; the rest is float32",
+    )
+    group.add_argument(
+        "--device", metavar="DEVICE", help="cpu or cuda:N (default: CUDA where there is one)"
+    )
+    group.add_argument(
+        "--gpus", nargs="+", metavar="N", help="the same as --device cuda:N; several need torchrun"
+    )
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads; other numbers round differently"
+    )
+    group.add_argument(
+        "--eval-root", metavar="FOLDER", help="held-out set in the layout of CC3M-TagMask"
+    )
+    group.add_argument(
+        "--eval-every", type=int, metavar="STEPS", help="score it every so many steps"
+    )
     group.add_argument("--eval-limit", type=int, metavar="N", help="only its first N pictures")
-    group.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="store the state every so many steps")
+    group.add_argument(
+        "--checkpoint-every", type=int, metavar="STEPS", help="store the state every so many steps"
+    )
     group.add_argument("--log-every", type=int, metavar="STEPS", help="log every so many steps")
 
 
@@ -112,7 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = settings(args)
         device = place(config.device, args.get("gpus"))
     except TTDError:
-        if started_by_torchrun() and local_rank():  # every process finds the same mistake: one of them says so
+        if (
+            started_by_torchrun() and local_rank()
+        ):  # every process finds the same mistake: one of them says so
             return 2
         raise
     from core.backbones.device import use_threads
@@ -120,7 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_threads(config.threads)
     try:
         with joined(device) as ranks:
-            return train(config, device, ranks, args.get("overwrite", False), args.get("reindex", False))
+            return train(
+                config, device, ranks, args.get("overwrite", False), args.get("reindex", False)
+            )
     except PeerError:
         return 2
 
@@ -133,8 +218,14 @@ def settings(args: dict[str, Any]) -> TTDConfig:
     chosen = dict(setting(item) for item in args.get("set", ()))
     own = RECIPES.get(args.get("arch") or str(chosen.get("arch", "tiny")))
     path = args.get("config") or (CONFIGS / own if own else None)
-    flags = {key: value for key, value in args.items() if key not in ("config", "set", "overwrite", "reindex", "gpus")}
-    return load_config(merge(read_yaml(path) if path else {}, chosen, flags), str(path or "settings"))
+    flags = {
+        key: value
+        for key, value in args.items()
+        if key not in ("config", "set", "overwrite", "reindex", "gpus")
+    }
+    return load_config(
+        merge(read_yaml(path) if path else {}, chosen, flags), str(path or "settings")
+    )
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -160,15 +251,19 @@ def place(device: str | None, gpus: list[str] | None) -> str:
     numbers = [number for group in gpus or () for number in group.split(",")]
     if not started_by_torchrun():
         if len(numbers) > 1:
-            raise TTDError(f"{len(numbers)} GPUs need as many processes: torchrun --nproc_per_node {len(numbers)} "
-                           "train_ttd.py ...")
+            raise TTDError(
+                f"{len(numbers)} GPUs need as many processes: torchrun --nproc_per_node {len(numbers)} "
+                "train_ttd.py ..."
+            )
         return str(resolve_device(choose_device(device, numbers[0] if numbers else None)))
     if device == "cpu" or not torch.cuda.is_available():
         return "cpu"
     count = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))
     there = numbers or [str(number) for number in range(torch.cuda.device_count())]
     if count > len(there):
-        raise TTDError(f"{count} processes on this machine for {len(there)} GPUs: lower --nproc_per_node")
+        raise TTDError(
+            f"{count} processes on this machine for {len(there)} GPUs: lower --nproc_per_node"
+        )
     return str(resolve_device(choose_device(None, there[local_rank()])))
 
 
@@ -181,10 +276,20 @@ def train(config: TTDConfig, device: str, ranks: Ranks, overwrite: bool, reindex
     with ranks.together():
         from core.backbones import load_backbone
 
-        backbone = load_backbone(config.arch, weights=config.weights, head=config.head, device=device)
+        backbone = load_backbone(
+            config.arch, weights=config.weights, head=config.head, device=device
+        )
         evaluate = held_out(config) if ranks.first else (lambda backbone: {})
-    with closing(Trainer(config, backbone, pairs, ranks=ranks, evaluate=evaluate if config.eval_root else None,
-                         overwrite=overwrite)) as trainer:
+    with closing(
+        Trainer(
+            config,
+            backbone,
+            pairs,
+            ranks=ranks,
+            evaluate=evaluate if config.eval_root else None,
+            overwrite=overwrite,
+        )
+    ) as trainer:
         if ranks.first:
             describe(trainer, ranks)
         outcome = trained(trainer, ranks)
@@ -216,7 +321,9 @@ def reading_bar() -> Callable[[int], None]:
     def show(done: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(desc="reading captions", unit="pair", file=sys.stderr, disable=None, leave=False)
+            bar = tqdm(
+                desc="reading captions", unit="pair", file=sys.stderr, disable=None, leave=False
+            )
         bar.update(done - bar.n)
 
     return show
@@ -238,13 +345,17 @@ def describe(trainer: Trainer, ranks: Ranks) -> None:
     for line in trainer.pairs.descriptions:
         print(line)
     count = sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
-    print(f"{backbone.arch} ({backbone.head}), adapter of rank {config.lora.rank} with {count:,} parameters; "
-          f"{len(trainer.pairs):,} pairs, {config.steps} steps of {config.batch}, {ranks.world} process"
-          f"{'es' * (ranks.world > 1)}, {backbone.device}, {config.dtype}; {config.folder}")
+    print(
+        f"{backbone.arch} ({backbone.head}), adapter of rank {config.lora.rank} with {count:,} parameters; "
+        f"{len(trainer.pairs):,} pairs, {config.steps} steps of {config.batch}, {ranks.world} process"
+        f"{'es' * (ranks.world > 1)}, {backbone.device}, {config.dtype}; {config.folder}"
+    )
     if trainer.step:
         print(f"going on after step {trainer.step}")
     if config.eval_root is None:
-        say("no --eval-root: F1, Caption IoU and word-map IoU are not measured, and the last adapter is kept")
+        say(
+            "no --eval-root: F1, Caption IoU and word-map IoU are not measured, and the last adapter is kept"
+        )
     if not trainer.logs_to_board:
         say("TensorBoard is not installed: the log is train_log.jsonl alone")
 
@@ -261,10 +372,18 @@ def trained(trainer: Trainer, ranks: Ranks) -> Outcome:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with tqdm(total=trainer.config.steps, initial=trainer.step, unit="step", file=sys.stderr,
-                  disable=None if ranks.first else True) as bar:
+        with tqdm(
+            total=trainer.config.steps,
+            initial=trainer.step,
+            unit="step",
+            file=sys.stderr,
+            disable=None if ranks.first else True,
+        ) as bar:
+
             def progress(step: int, values: dict[str, float]) -> None:
-                bar.set_postfix_str(f"loss {values['loss']:.4f}, {100 * values['selected']:.0f} % of words", False)
+                bar.set_postfix_str(
+                    f"loss {values['loss']:.4f}, {100 * values['selected']:.0f} % of words", False
+                )
                 bar.update(step - bar.n)
 
             return trainer.run(progress, lambda: bool(asked))
@@ -280,12 +399,17 @@ def report(outcome: Outcome, config: TTDConfig) -> None:
     if outcome.skipped:
         say(f"{outcome.skipped} pairs could not be used: see {config.folder / 'skipped.jsonl'}")
     if outcome.stopped:
-        say(f"stopped after step {outcome.step} of {config.steps}; the same command goes on, the adapter so far is "
-            f"{outcome.adapter}")
+        say(
+            f"stopped after step {outcome.step} of {config.steps}; the same command goes on, the adapter so far is "
+            f"{outcome.adapter}"
+        )
         return
     if outcome.before and outcome.last:
-        rows = {"before": outcome.before, f"step {outcome.best_step} (best)": outcome.best,
-                f"step {outcome.step} (last)": outcome.last}
+        rows = {
+            "before": outcome.before,
+            f"step {outcome.best_step} (best)": outcome.best,
+            f"step {outcome.step} (last)": outcome.last,
+        }
         print(f"{'':>20s}" + "".join(f"{name:>14s}" for name in GUARDS))
         for name, scores in rows.items():
             print(f"{name:>20s}" + "".join(f"{100 * scores[key]:14.1f}" for key in GUARDS))

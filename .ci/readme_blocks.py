@@ -22,8 +22,14 @@ def main() -> int:
     env = {**os.environ, "PATH": here + os.pathsep + os.environ["PATH"]}
     for language, code in blocks:
         print(f"--- {language}\n{code}", flush=True)
-        command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
-        if subprocess.run(command, env=env, cwd=Path(sys.argv[1]).resolve().parent, check=False).returncode:
+        command = (
+            ["bash", "-euo", "pipefail", "-c", code]
+            if language == "bash"
+            else [sys.executable, "-c", code]
+        )
+        if subprocess.run(
+            command, env=env, cwd=Path(sys.argv[1]).resolve().parent, check=False
+        ).returncode:
             sys.exit(f"{sys.argv[1]}: this block failed:\n{code}")
     print(f"{len(blocks)} README blocks ran")
     return 0

@@ -39,20 +39,46 @@ MARKS = ("<!-- ablation: begin (benchmarks/ablate_ttd.py --update) -->", "<!-- a
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "ablation.yaml", metavar="YAML",
-                        help="the grid (default: configs/ablation.yaml)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=ROOT / "configs" / "ablation.yaml",
+        metavar="YAML",
+        help="the grid (default: configs/ablation.yaml)",
+    )
     parser.add_argument("--only", nargs="+", metavar="FACTOR", help="only these factors")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default: 0 1 2)")
-    parser.add_argument("--steps", type=positive_int, metavar="N", help="of the recipe, instead of its own")
-    parser.add_argument("--limit", type=positive_int, metavar="N",
-                        help="only the first N training pairs and held-out pictures")
-    parser.add_argument("--cells", type=Path, default=Path("runs/ablation/cells.jsonl"), metavar="FILE",
-                        help="finished cells (default: %(default)s); running ones lie beside it")
-    parser.add_argument("--share", type=share, metavar="I/N",
-                        help="only the Ith (from 0) of N parts of the cells and no tables: for N processes side by "
-                             "side; the same command without it then prints the tables")
-    parser.add_argument("--update", type=Path, metavar="PAGE", help="put the tables between the marks of this page")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default: 0 1 2)"
+    )
+    parser.add_argument(
+        "--steps", type=positive_int, metavar="N", help="of the recipe, instead of its own"
+    )
+    parser.add_argument(
+        "--limit",
+        type=positive_int,
+        metavar="N",
+        help="only the first N training pairs and held-out pictures",
+    )
+    parser.add_argument(
+        "--cells",
+        type=Path,
+        default=Path("runs/ablation/cells.jsonl"),
+        metavar="FILE",
+        help="finished cells (default: %(default)s); running ones lie beside it",
+    )
+    parser.add_argument(
+        "--share",
+        type=share,
+        metavar="I/N",
+        help="only the Ith (from 0) of N parts of the cells and no tables: for N processes side by "
+        "side; the same command without it then prints the tables",
+    )
+    parser.add_argument(
+        "--update", type=Path, metavar="PAGE", help="put the tables between the marks of this page"
+    )
     return parser
 
 
@@ -96,7 +122,12 @@ class Ablation:
         from core.data.heldout import load_heldout
         from core.data.pairs import open_pairs
 
-        self.grid, self.cells, self.seeds, self.share = grid, cells, args.seeds, args.share or (0, 1)
+        self.grid, self.cells, self.seeds, self.share = (
+            grid,
+            cells,
+            args.seeds,
+            args.share or (0, 1),
+        )
         self.folder = args.cells.parent
         self.factors = chosen_factors(grid, args.only)
         base = grid.config({}, args.seeds[0], self.folder)
@@ -104,7 +135,9 @@ class Ablation:
         self.pairs = open_pairs(base.data, base.root, base.pruned, base.limit)
         self.items: list[Item] = load_heldout(grid.heldout, base.limit)
         model = load_backbone(base.arch, weights=base.weights, device=base.device)
-        seen = hashlib.sha256(repr([(item.id, item.text, item.tags) for item in self.items]).encode()).hexdigest()
+        seen = hashlib.sha256(
+            repr([(item.id, item.text, item.tags) for item in self.items]).encode()
+        ).hexdigest()
         self.data = {"pairs": self.pairs.digest, "weights": model.checksum, "heldout": seen}
         self.device, self.model = str(model.device), f"{model.arch} ({model.checksum[:8]})"
 
@@ -119,8 +152,11 @@ class Ablation:
         """(key, label, settings) of every cell, the recipe's first; some are alike."""
         from ablation_grid import cell_key, untrained_key
 
-        rows = [("base", {})] + [(f"{name} = {value.name}", value.settings)
-                                   for name, values in self.factors.items() for value in values]
+        rows = [("base", {})] + [
+            (f"{name} = {value.name}", value.settings)
+            for name, values in self.factors.items()
+            for value in values
+        ]
         for label, settings in rows:
             first = self.config(settings, self.seeds[0])
             yield untrained_key(first, self.data), "untrained", first
@@ -136,12 +172,24 @@ class Ablation:
 
         planned = {key: (label, config) for key, label, config in self.planned()}
         index, count = self.share
-        missing = {key: planned[key] for key in list(planned)[index::count] if key not in self.cells.cells}
-        for key, (label, config) in tqdm(missing.items(), unit="cell", file=sys.stderr, disable=None):
+        missing = {
+            key: planned[key] for key in list(planned)[index::count] if key not in self.cells.cells
+        }
+        for key, (label, config) in tqdm(
+            missing.items(), unit="cell", file=sys.stderr, disable=None
+        ):
             start = time.perf_counter()
             scores, stopped = self.scored(config, label != "untrained")
-            self.cells.add(key, {"label": label, "scores": scores, "stopped": stopped, "steps": config.steps,
-                                 "seconds": round(time.perf_counter() - start, 1)})
+            self.cells.add(
+                key,
+                {
+                    "label": label,
+                    "scores": scores,
+                    "stopped": stopped,
+                    "steps": config.steps,
+                    "seconds": round(time.perf_counter() - start, 1),
+                },
+            )
             shutil.rmtree(config.folder, ignore_errors=True)
             shown = ", ".join(f"{name} {100 * scores[name]:.1f}" for name in GUARDS)
             tqdm.write(f"{label}: {shown}{f' ({stopped})' if stopped else ''}", file=sys.stderr)
@@ -152,8 +200,12 @@ class Ablation:
         from core.evaluation.heldout import evaluate_heldout
         from core.training.trainer import Trainer
 
-        backbone, stopped = load_backbone(config.arch, weights=config.weights, head=config.head,
-                                          device=config.device), None
+        backbone, stopped = (
+            load_backbone(
+                config.arch, weights=config.weights, head=config.head, device=config.device
+            ),
+            None,
+        )
         if train:
             with closing(Trainer(config, backbone, self.pairs)) as trainer:
                 try:
@@ -168,18 +220,29 @@ class Ablation:
         """All tables: the recipe beside the untrained model, then one per factor."""
         from ablation_grid import markdown
 
-        parts = [markdown("model", [self.untrained({}, "untrained"), self.line("base of the grid", {})])]
+        parts = [
+            markdown("model", [self.untrained({}, "untrained"), self.line("base of the grid", {})])
+        ]
         for name, values in self.factors.items():
-            bases = [self.untrained(value.settings, f"{value.name}, untrained") for value in values] \
-                if any("head" in value.settings or "image" in value.settings for value in values) else []
-            parts.append(markdown(name, [*bases, *(self.line(value.name, value.settings) for value in values)]))
+            bases = (
+                [self.untrained(value.settings, f"{value.name}, untrained") for value in values]
+                if any("head" in value.settings or "image" in value.settings for value in values)
+                else []
+            )
+            parts.append(
+                markdown(
+                    name, [*bases, *(self.line(value.name, value.settings) for value in values)]
+                )
+            )
         return "\n\n".join(parts)
 
     def untrained(self, settings: dict[str, Any], name: str) -> Line:
         """The row of a model before training."""
         from ablation_grid import line_of, untrained_key
 
-        return line_of(name, [self.cells.cells[untrained_key(self.config(settings, self.seeds[0]), self.data)]])
+        return line_of(
+            name, [self.cells.cells[untrained_key(self.config(settings, self.seeds[0]), self.data)]]
+        )
 
     def line(self, name: str, settings: dict[str, Any]) -> Line:
         """The row of some settings, over all seeds."""
@@ -187,16 +250,22 @@ class Ablation:
 
         keys = [cell_key(self.config(settings, seed), self.data) for seed in self.seeds]
         own = [cell_key(self.config({}, seed), self.data) for seed in self.seeds]
-        return line_of(name, [self.cells.cells[key] for key in keys], recipe=keys == own and bool(settings))
+        return line_of(
+            name, [self.cells.cells[key] for key in keys], recipe=keys == own and bool(settings)
+        )
 
     def head(self, argv: Sequence[str] | None) -> str:
         """What was run, on what, when."""
         base = self.config({}, self.seeds[0])
-        command = shlex.join(["python", "benchmarks/ablate_ttd.py", *(sys.argv[1:] if argv is None else argv)])
-        return (f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, {base.steps} steps of "
-                f"{base.batch}, {len(self.pairs):,} pairs of {base.root}; {len(self.items)} pictures of "
-                f"{self.grid.heldout}; seeds {', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: "
-                "the base; †: stopped by the collapse monitor or a number that is not finite, and scored as it was.")
+        command = shlex.join(
+            ["python", "benchmarks/ablate_ttd.py", *(sys.argv[1:] if argv is None else argv)]
+        )
+        return (
+            f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, {base.steps} steps of "
+            f"{base.batch}, {len(self.pairs):,} pairs of {base.root}; {len(self.items)} pictures of "
+            f"{self.grid.heldout}; seeds {', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: "
+            "the base; †: stopped by the collapse monitor or a number that is not finite, and scored as it was."
+        )
 
 
 if __name__ == "__main__":

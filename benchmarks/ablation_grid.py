@@ -20,8 +20,12 @@ from core.ttd.config import TTDConfig, identity, load_config
 from core.utils.config import merge, read_yaml
 
 KEYS = ("recipe", "settings", "data", "root", "heldout", "factors")
-SHOWN = {"pixel_f1": "pixel F1", "caption_iou": "Caption IoU", "word_map_iou": "word-map IoU",
-         "word_map_iou_minmax": "word-map IoU, min-max maps"}
+SHOWN = {
+    "pixel_f1": "pixel F1",
+    "caption_iou": "Caption IoU",
+    "word_map_iou": "word-map IoU",
+    "word_map_iou_minmax": "word-map IoU, min-max maps",
+}
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,17 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
     """
     path, content = Path(path), read_yaml(path)
     if set(content) != set(KEYS):
-        raise TTDError(f"{path}: wanted are {', '.join(KEYS)}; there are {', '.join(map(str, content)) or 'none'}")
-    factors = {str(name): _values(values, f"{path}: {name}") for name, values in (content["factors"] or {}).items()}
+        raise TTDError(
+            f"{path}: wanted are {', '.join(KEYS)}; there are {', '.join(map(str, content)) or 'none'}"
+        )
+    factors = {
+        str(name): _values(values, f"{path}: {name}")
+        for name, values in (content["factors"] or {}).items()
+    }
     own = {"data": content["data"], "root": content["root"]}
-    recipe = merge(read_yaml(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {})
+    recipe = merge(
+        read_yaml(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {}
+    )
     grid = Grid(str(path), recipe, str(content["heldout"]), factors)
     for values in factors.values():
         for value in values:
@@ -71,27 +82,41 @@ def _beside(path: Path, recipe: str) -> Path:
 
 
 def _values(values: Any, what: str) -> tuple[Value, ...]:
-    if not isinstance(values, Mapping) or not values or not all(isinstance(one, Mapping) for one in values.values()):
-        raise TTDError(f"{what}: write a line `name: {{setting: value}}` for each value of the factor")
+    if (
+        not isinstance(values, Mapping)
+        or not values
+        or not all(isinstance(one, Mapping) for one in values.values())
+    ):
+        raise TTDError(
+            f"{what}: write a line `name: {{setting: value}}` for each value of the factor"
+        )
     return tuple(Value(str(name), settings) for name, settings in values.items())
 
 
 def chosen_factors(grid: Grid, only: Sequence[str] | None) -> dict[str, tuple[Value, ...]]:
     """All factors, or those named. TTDError for a name there is none of."""
     if unknown := sorted(set(only or ()) - set(grid.factors)):
-        raise TTDError(f"no factor {', '.join(unknown)} in {grid.source}; there are {', '.join(grid.factors)}")
+        raise TTDError(
+            f"no factor {', '.join(unknown)} in {grid.source}; there are {', '.join(grid.factors)}"
+        )
     return {name: values for name, values in grid.factors.items() if not only or name in only}
 
 
 def cell_key(config: TTDConfig, data: Mapping[str, str]) -> str:
     """What a cell is known by: settings, seed, and `data`: what pairs, weights and held-out pictures are."""
-    return hashlib.sha256(json.dumps([identity(config), dict(data)], sort_keys=True).encode()).hexdigest()[:24]
+    return hashlib.sha256(
+        json.dumps([identity(config), dict(data)], sort_keys=True).encode()
+    ).hexdigest()[:24]
 
 
 def untrained_key(config: TTDConfig, data: Mapping[str, str]) -> str:
     """The same for the model as it is before training: of all settings only the model's own count."""
-    own = {key: value for key, value in identity(config).items() if key in ("arch", "head", "image")}
-    return hashlib.sha256(json.dumps(["untrained", own, dict(data)], sort_keys=True).encode()).hexdigest()[:24]
+    own = {
+        key: value for key, value in identity(config).items() if key in ("arch", "head", "image")
+    }
+    return hashlib.sha256(
+        json.dumps(["untrained", own, dict(data)], sort_keys=True).encode()
+    ).hexdigest()[:24]
 
 
 class CellFile:
@@ -108,7 +133,9 @@ class CellFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TTDError(f"{path.parent}: cannot be made ({error}); name another --cells") from None
+            raise TTDError(
+                f"{path.parent}: cannot be made ({error}); name another --cells"
+            ) from None
         for other in {*path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"), path} - {self.path}:
             self._read(other)
         self._end = self._read(self.path)
@@ -125,7 +152,9 @@ class CellFile:
                 cell = json.loads(line)
                 self.cells[cell["key"]] = cell
             except (ValueError, KeyError, TypeError):
-                raise TTDError(f"{path}:{number}: no cell of an ablation; name another --cells") from None
+                raise TTDError(
+                    f"{path}:{number}: no cell of an ablation; name another --cells"
+                ) from None
         return len(whole.encode())
 
     def add(self, key: str, cell: Mapping[str, Any]) -> None:
@@ -139,8 +168,10 @@ class CellFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise TTDError(f"{self.path}: cannot be written ({error.strerror}); make room and run the same command "
-                           "again") from None
+            raise TTDError(
+                f"{self.path}: cannot be written ({error.strerror}); make room and run the same command "
+                "again"
+            ) from None
         self._end += len(line)
         self.cells[key] = {"key": key, **cell}
 
@@ -164,7 +195,10 @@ def line_of(name: str, cells: Iterable[Mapping[str, Any]], recipe: bool = False)
 
 def markdown(factor: str, lines: Sequence[Line]) -> str:
     """A table in percent, mean ± deviation over seeds; the recipe's own row bold; † where runs were stopped."""
-    rows = [f"| {factor} | {' | '.join(SHOWN.values())} | runs |", f"|---{'|---' * len(SHOWN)}|---|"]
+    rows = [
+        f"| {factor} | {' | '.join(SHOWN.values())} | runs |",
+        f"|---{'|---' * len(SHOWN)}|---|",
+    ]
     for line in lines:
         mark = "**" if line.recipe else ""
         count = len(next(iter(line.scores.values())))
@@ -178,4 +212,6 @@ def spread(values: Sequence[float]) -> str:
     """`mean ± deviation` (of a sample) in percent; the mean alone for one value, `-` for none."""
     if not values:
         return "-"
-    return f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
+    return f"{100 * mean(values):.1f}" + (
+        f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    )

@@ -25,11 +25,20 @@ QUICK_SIZE, QUICK_CLASSES = (64, 80), 20
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options()])
-    parser.add_argument("--pairs", type=positive_int, default=64, help="pictures (default: %(default)s)")
-    parser.add_argument("--slice", type=positive_int, default=2, help="of the reference (default: %(default)s)")
-    parser.add_argument("--workers", type=positive_int, default=2, help="reading threads (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
+    parser.add_argument(
+        "--pairs", type=positive_int, default=64, help="pictures (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slice", type=positive_int, default=2, help="of the reference (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=positive_int, default=2, help="reading threads (default: %(default)s)"
+    )
     return parser
 
 
@@ -38,15 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = common.start(get_args_parser(), argv)
     size, classes = (QUICK_SIZE, QUICK_CLASSES) if args.quick else (SIZE, CLASSES)
     args.pairs = 8 if args.quick else args.pairs
-    pairs = [(label_map(size, classes, 2 * i), label_map(size, classes, 2 * i + 1)) for i in range(args.pairs)]
+    pairs = [
+        (label_map(size, classes, 2 * i), label_map(size, classes, 2 * i + 1))
+        for i in range(args.pairs)
+    ]
     few = pairs[: args.slice]
     compare(few, classes)
     table = common.Table("path", "reference", "ours", "ratio", "ours, pictures/s", width=14)
     with tempfile.TemporaryDirectory() as folder:
         dataset, predictions = write_set(Path(folder), pairs, classes)
-        works = {"counting": (lambda: one_hot(few, classes), lambda: counted(pairs, classes)),
-                 "from files": (lambda: one_hot(read(dataset, predictions, len(few)), classes),
-                                lambda: from_files(dataset, predictions, args.workers))}
+        works = {
+            "counting": (lambda: one_hot(few, classes), lambda: counted(pairs, classes)),
+            "from files": (
+                lambda: one_hot(read(dataset, predictions, len(few)), classes),
+                lambda: from_files(dataset, predictions, args.workers),
+            ),
+        }
         goals = [bench(name, *work, len(few), args, table) for name, work in works.items()]
     common.save(args, [table], goals)
     return 0
@@ -56,8 +72,13 @@ def bench(name: str, slow, fast, count: int, args: argparse.Namespace, table: co
     """One row: the reference on `count` pairs, ours on all."""
     taken = common.in_turns({"reference": slow, "ours": fast}, args)
     scaled = taken["reference"].times(args.pairs / count)
-    table.row(name, scaled, taken["ours"], common.ratio(scaled, taken["ours"]),
-              f"{args.pairs / taken['ours'].seconds:.0f}")
+    table.row(
+        name,
+        scaled,
+        taken["ours"],
+        common.ratio(scaled, taken["ours"]),
+        f"{args.pairs / taken['ours'].seconds:.0f}",
+    )
     return common.goal(f"evaluation, {name}", 50, scaled, taken["ours"])
 
 
@@ -99,7 +120,9 @@ def columns(confusion: np.ndarray) -> np.ndarray:
 
 def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> None:
     """TTDError unless both count the same."""
-    common.check("counts", float(np.abs(one_hot(pairs, classes) - counted(pairs, classes)).max()), 0)
+    common.check(
+        "counts", float(np.abs(one_hot(pairs, classes) - counted(pairs, classes)).max()), 0
+    )
 
 
 def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int):
@@ -115,7 +138,9 @@ def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], clas
         for name, labels in zip(("mask", "prediction"), pair, strict=True):
             Image.fromarray(labels).save(folder / name / f"{i:04d}.png", compress_level=1)
     names = tuple(f"class {i}" for i in range(1, classes + 1))
-    dataset = Dataset("random", folder / "image", folder / "mask", names, 1, False, "none", 0.4, zero_ignored=True)
+    dataset = Dataset(
+        "random", folder / "image", folder / "mask", names, 1, False, "none", 0.4, zero_ignored=True
+    )
     return dataset, folder / "prediction"
 
 
@@ -123,8 +148,10 @@ def read(dataset, predictions: Path, count: int) -> list[tuple[np.ndarray, np.nd
     """The first pairs from their files."""
     from PIL import Image
 
-    return [(np.array(Image.open(item.mask)), np.array(Image.open(predictions / f"{item.id}.png")))
-            for item in dataset.items()[:count]]
+    return [
+        (np.array(Image.open(item.mask)), np.array(Image.open(predictions / f"{item.id}.png")))
+        for item in dataset.items()[:count]
+    ]
 
 
 def from_files(dataset, predictions: Path, workers: int):

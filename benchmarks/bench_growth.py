@@ -21,8 +21,11 @@ CLASSES, SURVIVING = 21, 5
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    return argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                   parents=[common.options()])
+    return argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,13 +44,16 @@ def growth_in_pictures(args: argparse.Namespace) -> common.Table:
     text = bench_masks.texts(backbone, pixels, CLASSES, SURVIVING)
     bench_masks.ours(backbone, pixels, text, used)
     for count in (2, 4) if args.quick else (4, 8, 16):
+
         def work(count=count):
             for _ in range(count):
                 bench_masks.ours(backbone, pixels, text, used)
 
         took = common.Time(common.once(work))
         memory = common.peak_memory(work, args.device)
-        table.row(f"{count} pictures", took, common.Time(took.seconds / count), common.megabytes(memory))
+        table.row(
+            f"{count} pictures", took, common.Time(took.seconds / count), common.megabytes(memory)
+        )
     return table
 
 
@@ -69,7 +75,10 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
     for kept in (1, 2, 5, 10, 20, 40):
         maps = torch.rand(classes, rows.shape[1], cols.shape[1], device=args.device) * 0.5
         maps[:kept] += 0.5
-        merged, prepared = Merged([Layer(maps, rows, cols)], size), Picture(bench_masks.picture(size), ())
+        merged, prepared = (
+            Merged([Layer(maps, rows, cols)], size),
+            Picture(bench_masks.picture(size), ()),
+        )
         took = common.measure(lambda m=merged, p=prepared: decide(m, p, used, pamr=pamr), args)
         table.row(f"{kept} of {classes}", took, common.Time(took.seconds / kept))
     return table

@@ -40,13 +40,29 @@ CANDIDATES = 20  # looked through for them
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options(rounds=1)])
-    parser.add_argument("--model", nargs="+", choices=("ViT-B-16", "TCL", "tiny"), help="default: ViT-B-16 and TCL")
-    parser.add_argument("--classes", nargs="+", type=positive_int, default=[21, 171], metavar="N",
-                        help="class counts (default: 21 and 171)")
-    parser.add_argument("--surviving", type=positive_int, default=5, metavar="N",
-                        help="classes that exceed the threshold somewhere (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options(rounds=1)],
+    )
+    parser.add_argument(
+        "--model", nargs="+", choices=("ViT-B-16", "TCL", "tiny"), help="default: ViT-B-16 and TCL"
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        type=positive_int,
+        default=[21, 171],
+        metavar="N",
+        help="class counts (default: 21 and 171)",
+    )
+    parser.add_argument(
+        "--surviving",
+        type=positive_int,
+        default=5,
+        metavar="N",
+        help="classes that exceed the threshold somewhere (default: %(default)s)",
+    )
     return parser
 
 
@@ -99,9 +115,15 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     used = protocol_of(backbone, args)
     pixels = picture(SIZE if not args.quick else (96, 128))
     ours, least = fast_goal(args)
-    table = common.Table(f"{name}, classes, path", "time", "ratio", "towers", "maps", "resize+PAMR", width=15)
-    literal = {n: reference_time(backbone, pixels, texts(backbone, pixels, n, min(n, args.surviving)), used)
-               for n in args.classes}
+    table = common.Table(
+        f"{name}, classes, path", "time", "ratio", "towers", "maps", "resize+PAMR", width=15
+    )
+    literal = {
+        n: reference_time(
+            backbone, pixels, texts(backbone, pixels, n, min(n, args.surviving)), used
+        )
+        for n in args.classes
+    }
     goals = []
     for dtype in dict.fromkeys((args.dtype, "float32")):
         backbone.to(getattr(torch, dtype))
@@ -115,13 +137,30 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
                 total, stages, left = fast_time(backbone, prepared, text, used, encode)
                 row = f"{n} ours {dtype}"
                 if left != kept:
-                    raise TTDError(f"{name}: {left} classes exceed the threshold, not the {kept} that should")
-                table.row(row, total, common.ratio(literal[n][0], total), *stages, f"{left} classes refined")
+                    raise TTDError(
+                        f"{name}: {left} classes exceed the threshold, not the {kept} that should"
+                    )
+                table.row(
+                    row,
+                    total,
+                    common.ratio(literal[n][0], total),
+                    *stages,
+                    f"{left} classes refined",
+                )
                 if dtype == args.dtype and kept < n:
-                    goals.append(common.goal(f"masks, {name}, {n} classes, {dtype}, {ours}", least, literal[n][0],
-                                             total))
-                    goals += busy_goal(f"{name}, {n} classes", partial(whole, backbone, encode, pixels, text, used),
-                                       args)
+                    goals.append(
+                        common.goal(
+                            f"masks, {name}, {n} classes, {dtype}, {ours}",
+                            least,
+                            literal[n][0],
+                            total,
+                        )
+                    )
+                    goals += busy_goal(
+                        f"{name}, {n} classes",
+                        partial(whole, backbone, encode, pixels, text, used),
+                        args,
+                    )
         del backbone.encode_pixels
     print(work_done(backbone, encode), flush=True)
     return table, goals
@@ -139,14 +178,27 @@ def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[comm
     windows = Sampled(reference_masks.window_masks)
     weights, iterate = Sampled(reference_pamr.weights), Sampled(reference_pamr.iterate)
     maps = []
-    merged = common.once(lambda: maps.append(reference_masks.soft_masks(backbone, pixels, text, used, windows)))
-    rest = common.once(lambda: reference_masks.label_map(
-        reference_masks.refine(pixels, maps[0], weights, iterate), used.bg))
-    stages = [windows.spent + windows.owed, merged - windows.spent, rest + weights.owed + iterate.owed]
-    return common.Time(sum(stages), scaled=True), [common.Time(stage, scaled=True) for stage in stages]
+    merged = common.once(
+        lambda: maps.append(reference_masks.soft_masks(backbone, pixels, text, used, windows))
+    )
+    rest = common.once(
+        lambda: reference_masks.label_map(
+            reference_masks.refine(pixels, maps[0], weights, iterate), used.background_threshold
+        )
+    )
+    stages = [
+        windows.spent + windows.owed,
+        merged - windows.spent,
+        rest + weights.owed + iterate.owed,
+    ]
+    return common.Time(sum(stages), scaled=True), [
+        common.Time(stage, scaled=True) for stage in stages
+    ]
 
 
-def fast_time(backbone, prepared, text, used, encode: Sampled) -> tuple[common.Time, list[common.Time], int]:
+def fast_time(
+    backbone, prepared, text, used, encode: Sampled
+) -> tuple[common.Time, list[common.Time], int]:
     """Our path: whole time; that of towers, maps, and resizing with PAMR; and how many classes were refined."""
     from core.maps.sliding import merge_views
     from core.masks.labels import decide
@@ -158,7 +210,11 @@ def fast_time(backbone, prepared, text, used, encode: Sampled) -> tuple[common.T
     rest = common.once(lambda: decide(merged[0], prepared, used, pamr=PAMR(pictures=MANY)))
     stages = [encode.spent + encode.owed, views - encode.spent, rest]
     scaled = [common.Time(stage, scaled=i == 0) for i, stage in enumerate(stages)]
-    return common.Time(sum(stages), scaled=True), scaled, int((merged[0].highest > used.bg).sum())
+    return (
+        common.Time(sum(stages), scaled=True),
+        scaled,
+        int((merged[0].highest > used.background_threshold).sum()),
+    )
 
 
 def busy_goal(what: str, work: Callable[[], object], args: argparse.Namespace) -> list[dict]:
@@ -166,8 +222,14 @@ def busy_goal(what: str, work: Callable[[], object], args: argparse.Namespace) -
     if not args.device.startswith("cuda"):
         return []
     share = common.gpu_busy(work)
-    return [{"what": f"GPU busy, masks, {what}", "goal": ">= 90 %", "got": f"{100 * share:.0f} %",
-             "met": share >= 0.9}]
+    return [
+        {
+            "what": f"GPU busy, masks, {what}",
+            "goal": ">= 90 %",
+            "got": f"{100 * share:.0f} %",
+            "met": share >= 0.9,
+        }
+    ]
 
 
 def whole(backbone, encode: Sampled, pixels, text, used) -> None:
@@ -185,7 +247,10 @@ def work_done(backbone, encode: Sampled) -> str:
 
     shapes = {key[0]: calls for key, calls in encode.calls.items()}  # (b, 3, h, w)
     with torch.no_grad():
-        each = {shape[2:]: common.flops(lambda s=shape: encode.work(torch.zeros(1, *s[1:]))) for shape in shapes}
+        each = {
+            shape[2:]: common.flops(lambda s=shape: encode.work(torch.zeros(1, *s[1:])))
+            for shape in shapes
+        }
     windows = sum(shape[0] * calls for shape, calls in shapes.items())
     total = sum(each[shape[2:]] * shape[0] * calls for shape, calls in shapes.items())
     return f"  {windows} windows, {total / 1e12:.2f} TFLOP in our towers"
@@ -197,7 +262,9 @@ def model(name: str, device: str, folder: Path):
 
     if name == "TCL":
         return random_tcl().to(device)
-    return load_backbone("tiny" if name == "tiny" else common.random_clip(name, folder / name), device=device)
+    return load_backbone(
+        "tiny" if name == "tiny" else common.random_clip(name, folder / name), device=device
+    )
 
 
 def random_tcl():
@@ -207,11 +274,26 @@ def random_tcl():
     from core.backbones import tcl_layout
     from core.backbones.tcl_loading import build_tcl
 
-    sizes = tcl_layout.Sizes(width=768, hidden=3072, layers=12, patch=16, positions=197, dim=512, text_width=512,
-                             text_hidden=2048, text_layers=1, context=77, vocabulary=49408, tail=(11,), stages=(0, 1))
+    sizes = tcl_layout.Sizes(
+        width=768,
+        hidden=3072,
+        layers=12,
+        patch=16,
+        positions=197,
+        dim=512,
+        text_width=512,
+        text_hidden=2048,
+        text_layers=1,
+        context=77,
+        vocabulary=49408,
+        tail=(11,),
+        stages=(0, 1),
+    )
     generator = torch.Generator().manual_seed(0)
-    state = {name: torch.randn(shape, generator=generator) / max(1, shape[-1] if shape else 1) ** 0.5
-             for name, shape in tcl_layout.layout(sizes).items()}
+    state = {
+        name: torch.randn(shape, generator=generator) / max(1, shape[-1] if shape else 1) ** 0.5
+        for name, shape in tcl_layout.layout(sizes).items()
+    }
     for name, value in state.items():
         if name.endswith("conv.weight"):
             value /= 9**0.5 * 768**0.5 / 3**0.5
@@ -226,7 +308,9 @@ def protocol_of(backbone, args: argparse.Namespace):
     from core.masks.protocol import protocol
 
     views = {**TTD, "scales": (1.0, 0.5)} if args.quick else TTD
-    return protocol("ttd", **views).resolve(backbone.arch, backbone.image_size, "threshold", MADE_BG)
+    return protocol("ttd", **views).resolve(
+        backbone.arch, backbone.image_size, "threshold", MADE_BG
+    )
 
 
 def picture(size: tuple[int, int], index: int = 0):
@@ -250,10 +334,14 @@ def texts(backbone, pixels, classes: int, kept: int):
     small = F.interpolate(small, size=(64, 64))
     encode = type(backbone).encode_pixels
     with torch.no_grad():
-        dense = F.normalize(encode(backbone, backbone.normalize(small)).float()[0].flatten(1).T, dim=1)  # (h*w, D)
+        dense = F.normalize(
+            encode(backbone, backbone.normalize(small)).float()[0].flatten(1).T, dim=1
+        )  # (h*w, D)
     own = dense[torch.arange(kept, device=dense.device) * 7 % len(dense)]
     noise = F.normalize(torch.randn(classes, dense.shape[1], generator=generator), dim=1).to(dense)
-    return torch.cat([own + 0.1 * noise[:kept], 0.3 * noise[kept:] - F.normalize(dense.mean(0), dim=0)])
+    return torch.cat(
+        [own + 0.1 * noise[:kept], 0.3 * noise[kept:] - F.normalize(dense.mean(0), dim=0)]
+    )
 
 
 def agreement(args: argparse.Namespace) -> common.Table:
@@ -264,13 +352,21 @@ def agreement(args: argparse.Namespace) -> common.Table:
         want, shares = None, []
         for dtype in kinds:
             backbone = tiny(args.device, dtype)
-            want = reference_masks.masks_from_tags(backbone, pixels, text, used) if want is None else want
+            want = (
+                reference_masks.masks_from_tags(backbone, pixels, text, used)
+                if want is None
+                else want
+            )
             same = (ours(backbone, pixels, text, used) == want.cpu().numpy()).mean()
             common.check(f"labels of picture {number}, {dtype}", 1 - float(same), 1 - AGREE)
             shares.append(f"{100 * same:.3f} %")
         kept = want.unique()
-        table.row(f"picture {number}", len(kept[kept >= 0]), f"{100 * float((want < 0).float().mean()):.0f} %",
-                  *shares)
+        table.row(
+            f"picture {number}",
+            len(kept[kept >= 0]),
+            f"{100 * float((want < 0).float().mean()):.0f} %",
+            *shares,
+        )
     return table
 
 
@@ -282,8 +378,10 @@ def interesting(args: argparse.Namespace) -> list:
 
     backbone, found = tiny(args.device, "float32"), []
     text = embed_classes(backbone, NOUNS, "OpenAI")
-    for bg in (BG, 0.5, 0.6, 0.7, 0.3, 0.2):
-        used = protocol("ttd", **TTD).resolve(backbone.arch, backbone.image_size, "threshold", bg)
+    for background_threshold in (BG, 0.5, 0.6, 0.7, 0.3, 0.2):
+        used = protocol("ttd", **TTD).resolve(
+            backbone.arch, backbone.image_size, "threshold", background_threshold
+        )
         for index in range(CANDIDATES):
             pixels = picture((96, 128), index)
             labels = ours(backbone, pixels, text, used)
@@ -291,7 +389,9 @@ def interesting(args: argparse.Namespace) -> list:
                 found.append((pixels, text, used))
             if len(found) == (1 if args.quick else PICTURES):
                 return found
-    raise TTDError("no picture with three classes and 5 to 80 % background was found to compare labels on")
+    raise TTDError(
+        "no picture with three classes and 5 to 80 % background was found to compare labels on"
+    )
 
 
 def tiny(device: str, dtype: str):
@@ -308,7 +408,9 @@ def ours(backbone, pixels, text, used):
     from core.refine.pamr import PAMR
 
     prepared = prepare(pixels, used)
-    return decide(merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY))[0]
+    return decide(
+        merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY)
+    )[0]
 
 
 if __name__ == "__main__":

@@ -27,20 +27,29 @@ MANY = 10**6  # pictures of a job that is worth compiling a kernel for
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    return argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                   parents=[common.options()])
+    return argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables."""
     args = common.start(get_args_parser(), argv)
-    table = common.Table("classes x picture, path", "time", "ratio", "peak memory", "smaller", "difference", width=15)
-    goals = [goal for size in (QUICK if args.quick else SIZES) for goal in compare(size, args, table)]
+    table = common.Table(
+        "classes x picture, path", "time", "ratio", "peak memory", "smaller", "difference", width=15
+    )
+    goals = [
+        goal for size in (QUICK if args.quick else SIZES) for goal in compare(size, args, table)
+    ]
     common.save(args, [table, growth(QUICK[0] if args.quick else SIZES[0], args)], goals)
     return 0
 
 
-def compare(size: tuple[int, int, int], args: argparse.Namespace, table: common.Table) -> list[dict]:
+def compare(
+    size: tuple[int, int, int], args: argparse.Namespace, table: common.Table
+) -> list[dict]:
     """The published form and every path of ours for one size, a row each; the goals and what was reached."""
     import torch
 
@@ -49,34 +58,64 @@ def compare(size: tuple[int, int, int], args: argparse.Namespace, table: common.
     name = f"{classes} x {height}x{width}"
     part = max(1, min(classes, GATHERED // (4 * 48 * height * width)))
     alpha = reference_pamr.weights(image)
-    step = common.measure(lambda: reference_pamr.iterate(alpha, mask[:, :part], 1), args, warm_up=0, rounds=1)
+    step = common.measure(
+        lambda: reference_pamr.iterate(alpha, mask[:, :part], 1), args, warm_up=0, rounds=1
+    )
     start = common.measure(lambda: reference_pamr.weights(image), args, warm_up=0, rounds=1)
     slow = common.Time(ITERATIONS * step.seconds * classes / part + start.seconds, scaled=True)
     memory = common.peak_memory(lambda: reference_pamr.pamr(image, mask[:, :part], 1), args.device)
     memory = memory * classes // part  # nearly all of it is [N,48,H,W]
-    table.row(f"{name} published", slow, "", common.megabytes(memory) + (" scaled" if part < classes else ""))
+    table.row(
+        f"{name} published",
+        slow,
+        "",
+        common.megabytes(memory) + (" scaled" if part < classes else ""),
+    )
     few = mask[:, : min(part, 4)]
     want, goals = reference_pamr.pamr(image, few), []
     for pamr in paths(image, classes):
         way = pamr.path(image.device, classes)
         fast = common.measure(lambda pamr=pamr: pamr(image, mask), args)
-        smaller = memory / max(common.peak_memory(lambda pamr=pamr: pamr(image, mask), args.device), 1e6)
+        smaller = memory / max(
+            common.peak_memory(lambda pamr=pamr: pamr(image, mask), args.device), 1e6
+        )
         difference = float((pamr(image, few) - want).abs().max())
         common.check(f"PAMR of {size}, {way}", difference, TOLERANCE)
-        table.row(f"{name} {way}", fast, common.ratio(slow, fast), common.megabytes(memory / smaller),
-                  f"{smaller:.0f}x", f"{difference:.0e}")
+        table.row(
+            f"{name} {way}",
+            fast,
+            common.ratio(slow, fast),
+            common.megabytes(memory / smaller),
+            f"{smaller:.0f}x",
+            f"{difference:.0e}",
+        )
         weights = pamr.weights(image, classes)
         rest = common.measure(lambda pamr=pamr, weights=weights: pamr.refine(weights, mask), args)
-        table.row("  of which weights", common.measure(lambda pamr=pamr: pamr.weights(image, classes), args))
+        table.row(
+            "  of which weights",
+            common.measure(lambda pamr=pamr: pamr.weights(image, classes), args),
+        )
         table.row("  10 iterations", rest, "", "", "", "", floor(size, rest, args, ITERATIONS))
         least = 10 if args.device.startswith("cuda") else 50 if way == "native" else 8
         if way == "fused":
             share = seconds_of_floor(size, args, ITERATIONS) / rest.seconds
-            goals.append({"what": f"PAMR's share of the bandwidth floor, {name}", "goal": ">= 50 %",
-                          "got": f"{100 * share:.0f} %", "met": share >= 0.5})
-        goals += [common.goal(f"PAMR, {name}, {way}", least, slow, fast),
-                  {"what": f"PAMR's memory, {name}, {way}", "goal": ">= 20x less", "got": f"{smaller:.1f}x",
-                   "met": smaller >= 20}]
+            goals.append(
+                {
+                    "what": f"PAMR's share of the bandwidth floor, {name}",
+                    "goal": ">= 50 %",
+                    "got": f"{100 * share:.0f} %",
+                    "met": share >= 0.5,
+                }
+            )
+        goals += [
+            common.goal(f"PAMR, {name}, {way}", least, slow, fast),
+            {
+                "what": f"PAMR's memory, {name}, {way}",
+                "goal": ">= 20x less",
+                "got": f"{smaller:.1f}x",
+                "met": smaller >= 20,
+            },
+        ]
     if args.device.startswith("cuda"):
         torch.cuda.empty_cache()
     return goals
@@ -90,13 +129,17 @@ def paths(image, classes: int):
     return both if len({pamr.path(image.device, classes) for pamr in both}) == 2 else both[:1]
 
 
-def floor(size: tuple[int, int, int], took: common.Time, args: argparse.Namespace, num_iter: int) -> str:
+def floor(
+    size: tuple[int, int, int], took: common.Time, args: argparse.Namespace, num_iter: int
+) -> str:
     """How near the iterations come to reading the weights and the maps and writing the maps once each."""
     classes, height, width = size
     operations = num_iter * 2 * 48 * classes * height * width
     least = seconds_of_floor(size, args, num_iter)
-    return (f"{operations / took.seconds / 1e9:.0f} GFLOP/s; {bytes_of_floor(size, num_iter) / 1e9:.2f} GB at the "
-            f"speed of a copy are {common.Time(least)}: {100 * least / took.seconds:.0f} % of that floor")
+    return (
+        f"{operations / took.seconds / 1e9:.0f} GFLOP/s; {bytes_of_floor(size, num_iter) / 1e9:.2f} GB at the "
+        f"speed of a copy are {common.Time(least)}: {100 * least / took.seconds:.0f} % of that floor"
+    )
 
 
 def bytes_of_floor(size: tuple[int, int, int], num_iter: int) -> int:
@@ -122,7 +165,9 @@ def bandwidth(args: argparse.Namespace) -> float:
 def growth(size: tuple[int, int, int], args: argparse.Namespace) -> common.Table:
     """Time against the number of classes, of one set of weights; and against the number of pixels."""
     table = common.Table("iterations alone", "path", "time", "per class, MP")
-    for classes, height, width in [(n, *size[1:]) for n in GROWTH] + [(size[0], 2 * size[1], size[2])]:
+    for classes, height, width in [(n, *size[1:]) for n in GROWTH] + [
+        (size[0], 2 * size[1], size[2])
+    ]:
         image, mask = example((classes, height, width), args.device)
         pamr = paths(image, classes)[-1]
         weights = pamr.weights(image, classes)
@@ -140,7 +185,9 @@ def example(size: tuple[int, int, int], device: str):
     classes, height, width = size
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 9, 12, generator=generator)
-    image = F.interpolate(coarse, size=(height, width)) + 0.05 * torch.rand(1, 3, height, width, generator=generator)
+    image = F.interpolate(coarse, size=(height, width)) + 0.05 * torch.rand(
+        1, 3, height, width, generator=generator
+    )
     return image.to(device), torch.rand(1, classes, height, width, generator=generator).to(device)
 
 

@@ -23,12 +23,23 @@ SET = "COCO-Stuff"  # 171 classes
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options()])
-    parser.add_argument("--model", default="tiny", metavar="NAME",
-                        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
-    parser.add_argument("--classes", type=positive_int, default=171, help="of them (default: all 171)")
-    parser.add_argument("--slice", type=positive_int, default=4, help="of the reference (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
+    parser.add_argument(
+        "--model",
+        default="tiny",
+        metavar="NAME",
+        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--classes", type=positive_int, default=171, help="of them (default: all 171)"
+    )
+    parser.add_argument(
+        "--slice", type=positive_int, default=4, help="of the reference (default: %(default)s)"
+    )
     return parser
 
 
@@ -41,23 +52,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = common.Table("start", "time", "ratio", width=14)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        arch = args.model if args.model == "tiny" or ":" in args.model else common.random_clip(args.model, folder / "m")
+        arch = (
+            args.model
+            if args.model == "tiny" or ":" in args.model
+            else common.random_clip(args.model, folder / "m")
+        )
         few = names[: args.slice]
         backbone = load(arch, args)
         slow = common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
         first, embedded = timed_start(load(arch, args), names, templates, folder)
-        again = [timed_start(load(arch, args), names, templates, folder) for _ in range(args.rounds)]
+        again = [
+            timed_start(load(arch, args), names, templates, folder) for _ in range(args.rounds)
+        ]
         second = sorted((took for took, _ in again), key=lambda took: took.seconds)[len(again) // 2]
         common.check("cached embeddings", float((again[0][1] - embedded).abs().max()), 0)
-        common.check("embeddings", float((literal(backbone, few) - embedded[: len(few)]).abs().max()), 1e-5)
+        common.check(
+            "embeddings", float((literal(backbone, few) - embedded[: len(few)]).abs().max()), 1e-5
+        )
         another = load(arch, args)
         checksum = common.Time(common.once(lambda: another.checksum))
     table.row(f"reference, {args.model}, {len(names)} x 80", slow, "")
     table.row("ours, first", first, common.ratio(slow, first))
     table.row("ours, second", second, common.ratio(slow, second))
     table.row("checksum of the weights", checksum, "")
-    common.save(args, [table], [common.goal_below(f"text embeddings, {args.model}: second start", 0.1, second.seconds,
-                                                  " s")])
+    common.save(
+        args,
+        [table],
+        [
+            common.goal_below(
+                f"text embeddings, {args.model}: second start", 0.1, second.seconds, " s"
+            )
+        ],
+    )
     return 0
 
 
@@ -85,7 +111,9 @@ def literal(backbone, names: Sequence[str]):
     with torch.no_grad():
         for name in names:
             synonyms = [part.strip() for part in name.split("|")] if "|" in name else [name]
-            tokens = backbone.tokenize([t.replace("{}", s) for s in synonyms for t in TEMPLATES["OpenAI"]])
+            tokens = backbone.tokenize(
+                [t.replace("{}", s) for s in synonyms for t in TEMPLATES["OpenAI"]]
+            )
             x = tower.token_embedding(tokens) + tower.positional_embedding
             for block in tower.blocks:
                 x = block(x, None, causal=tower.causal)
@@ -101,7 +129,9 @@ def timed_start(backbone, names: Sequence[str], templates: str, cache: Path):
 
     backbone.checksum  # noqa: B018  (timed by itself)
     found = []
-    took = common.once(lambda: found.append(embed_classes(backbone, names, templates, cache_dir=cache)))
+    took = common.once(
+        lambda: found.append(embed_classes(backbone, names, templates, cache_dir=cache))
+    )
     return common.Time(took), found[0]
 
 

@@ -29,8 +29,11 @@ IMPORTS = "import torch, open_clip"
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    return argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                   parents=[common.options()])
+    return argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
     table = common.Table("command", "time", "processor", "to the imports", width=16)
-    helps = {f"{name} --help": taken for name, taken in
-             measure({name: [sys.executable, name, "--help"] for name in scripts()}, args.rounds).items()}
+    helps = {
+        f"{name} --help": taken
+        for name, taken in measure(
+            {name: [sys.executable, name, "--help"] for name in scripts()}, args.rounds
+        ).items()
+    }
     for name, taken in helps.items():
         table.row(name, taken.wall, taken.cpu)
     slowest = max(helps, key=lambda name: helps[name].wall.seconds)
-    goals = [common.goal_below(f"slowest --help ({slowest.split()[0]})", 1, helps[slowest].wall.seconds, " s")]
+    goals = [
+        common.goal_below(
+            f"slowest --help ({slowest.split()[0]})", 1, helps[slowest].wall.seconds, " s"
+        )
+    ]
     if not args.quick:
         goals.append(demo(table, args.rounds))
     common.save(args, [table], goals)
@@ -60,14 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def scripts() -> list[str]:
     """Every script of the project, relative to its root: what has a main of its own."""
     files = [*sorted(ROOT.glob("*.py")), *sorted((ROOT / "tools").glob("*.py"))]
-    return [str(path.relative_to(ROOT)) for path in files if "__main__" in path.read_text(encoding="utf-8")]
+    return [
+        str(path.relative_to(ROOT))
+        for path in files
+        if "__main__" in path.read_text(encoding="utf-8")
+    ]
 
 
 def demo(table: common.Table, rounds: int) -> dict:
     """Two rows: the imports, and demo.py on the picture that ships; the goal."""
     with tempfile.TemporaryDirectory() as out:
-        taken = measure({"imports": [sys.executable, "-c", IMPORTS],
-                         "demo": [sys.executable, "demo.py", "--out", out]}, rounds)
+        taken = measure(
+            {
+                "imports": [sys.executable, "-c", IMPORTS],
+                "demo": [sys.executable, "demo.py", "--out", out],
+            },
+            rounds,
+        )
     imports, whole = taken["imports"], taken["demo"]
     share = whole.wall.seconds / imports.wall.seconds
     table.row(f'python -c "{IMPORTS}"', imports.wall, imports.cpu, "1.00x")
@@ -77,8 +97,13 @@ def demo(table: common.Table, rounds: int) -> dict:
 
 def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, Taken]:
     """Medians of `rounds` runs of each command, in turns, after one that does not count."""
-    taken = [{name: run_once(command) for name, command in commands.items()} for _ in range(rounds + 1)][1:]
-    return {name: Taken(*(common.Time(median(row[name][i] for row in taken)) for i in (0, 1))) for name in commands}
+    taken = [
+        {name: run_once(command) for name, command in commands.items()} for _ in range(rounds + 1)
+    ][1:]
+    return {
+        name: Taken(*(common.Time(median(row[name][i] for row in taken)) for i in (0, 1)))
+        for name in commands
+    }
 
 
 def run_once(command: list[str]) -> tuple[float, float]:
@@ -88,7 +113,10 @@ def run_once(command: list[str]) -> tuple[float, float]:
     wall, after = time.perf_counter() - start, os.times()
     if done.returncode:
         raise TTDError(f"{' '.join(command[1:])} failed: {done.stderr[-300:]}")
-    return wall, after.children_user - before.children_user + after.children_system - before.children_system
+    return (
+        wall,
+        after.children_user - before.children_user + after.children_system - before.children_system,
+    )
 
 
 if __name__ == "__main__":

@@ -25,27 +25,58 @@ ALLOWED = {"float32": 1e-4, "bfloat16": 0.03}  # largest difference of a score
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options()])
-    parser.add_argument("--model", nargs="+", default=["ViT-B-16", "tiny"], metavar="NAME",
-                        help="open_clip's names (random weights), tiny, local-dir:FOLDER (default: ViT-B-16 and tiny)")
-    parser.add_argument("--captions", type=positive_int, default=32, help="captions to score (default: 32)")
-    parser.add_argument("--slice", type=positive_int, default=6, help="of the reference (default: 6)")
-    parser.add_argument("--per-picture", type=positive_int, nargs="+", default=[1, 5], metavar="N",
-                        help="captions of each picture: 1 as in CC3M, 5 as in COCO (default: both)")
-    parser.add_argument("--batch", type=positive_int, default=32, help="of the batched path (default: 32)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=["ViT-B-16", "tiny"],
+        metavar="NAME",
+        help="open_clip's names (random weights), tiny, local-dir:FOLDER (default: ViT-B-16 and tiny)",
+    )
+    parser.add_argument(
+        "--captions", type=positive_int, default=32, help="captions to score (default: 32)"
+    )
+    parser.add_argument(
+        "--slice", type=positive_int, default=6, help="of the reference (default: 6)"
+    )
+    parser.add_argument(
+        "--per-picture",
+        type=positive_int,
+        nargs="+",
+        default=[1, 5],
+        metavar="N",
+        help="captions of each picture: 1 as in CC3M, 5 as in COCO (default: both)",
+    )
+    parser.add_argument(
+        "--batch", type=positive_int, default=32, help="of the batched path (default: 32)"
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     parser = get_args_parser()
-    both = parser.parse_args(argv).dtype == "auto"  # bfloat16 is worth its row wherever it is not known to be slow
+    both = (
+        parser.parse_args(argv).dtype == "auto"
+    )  # bfloat16 is worth its row wherever it is not known to be slow
     args = common.start(parser, argv)
     if args.quick:
         args.model, args.captions, args.slice, args.per_picture = ["tiny"], 8, 4, [2]
-    table = common.Table("model, captions per picture", "dtype", "reference", "ours", "ratio", "to float32",
-                         "pictures/s", "words/s", width=14)
+    table = common.Table(
+        "model, captions per picture",
+        "dtype",
+        "reference",
+        "ours",
+        "ratio",
+        "to float32",
+        "pictures/s",
+        "words/s",
+        width=14,
+    )
     goals, dtypes = [], ["float32", "bfloat16"] if both else [args.dtype]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
@@ -55,8 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def bench(name: str, per_picture: int, dtypes: Sequence[str], args: argparse.Namespace, folder: Path,
-          table: common.Table) -> list[dict]:
+def bench(
+    name: str,
+    per_picture: int,
+    dtypes: Sequence[str],
+    args: argparse.Namespace,
+    folder: Path,
+    table: common.Table,
+) -> list[dict]:
     """Compare and time both paths for one model in each number type; the goals that this model has."""
     from core.backbones import load_backbone
     from core.world.sample import make_sample
@@ -69,36 +106,66 @@ def bench(name: str, per_picture: int, dtypes: Sequence[str], args: argparse.Nam
         captions = [sample.text for sample in samples]
         images = [samples[i // per_picture].image for i in range(args.captions)]
         few = min(args.slice, len(images))
-        words = compare(name, batched(backbone, images, captions, args.batch),
-                        literal(backbone, images[:few], captions[:few]), ALLOWED[dtype])
-        taken = common.in_turns({"ours": lambda: batched(backbone, images, captions, args.batch),  # noqa: B023
-                                 "reference": lambda: literal(backbone, images[:few], captions[:few])},  # noqa: B023
-                                args, warm_up=0)
+        words = compare(
+            name,
+            batched(backbone, images, captions, args.batch),
+            literal(backbone, images[:few], captions[:few]),
+            ALLOWED[dtype],
+        )
+        taken = common.in_turns(
+            {
+                "ours": lambda: batched(backbone, images, captions, args.batch),  # noqa: B023
+                "reference": lambda: literal(backbone, images[:few], captions[:few]),
+            },  # noqa: B023
+            args,
+            warm_up=0,
+        )
         slow[dtype], rows[dtype] = taken["reference"].times(args.captions / few), taken["ours"]
         seconds = taken["ours"].seconds
-        table.row(f"{name[-11:]}, {per_picture}", dtype, slow[dtype], taken["ours"],
-                  common.ratio(slow[dtype], taken["ours"]), common.ratio(slow[dtypes[0]], taken["ours"]),
-                  f"{len(images) / per_picture / seconds:.1f}", f"{words / seconds:.0f}")
-        print(f"    {stages(backbone, images, captions, args)}; image tower "
-              f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP a picture", flush=True)
+        table.row(
+            f"{name[-11:]}, {per_picture}",
+            dtype,
+            slow[dtype],
+            taken["ours"],
+            common.ratio(slow[dtype], taken["ours"]),
+            common.ratio(slow[dtypes[0]], taken["ours"]),
+            f"{len(images) / per_picture / seconds:.1f}",
+            f"{words / seconds:.0f}",
+        )
+        print(
+            f"    {stages(backbone, images, captions, args)}; image tower "
+            f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP a picture",
+            flush=True,
+        )
     return goals_of(name, per_picture, slow, rows)
 
 
-def goals_of(name: str, per_picture: int, slow: dict[str, common.Time], fast: dict[str, common.Time]) -> list[dict]:
+def goals_of(
+    name: str, per_picture: int, slow: dict[str, common.Time], fast: dict[str, common.Time]
+) -> list[dict]:
     """The project's goals for one caption per picture."""
     if per_picture > 1 or "float32" not in fast:
         return []
     title = f"tags from text, {name}"
-    goals = [common.goal(f"{title}, float32", 5 if name == "tiny" else 2.3, slow["float32"], fast["float32"])]
+    goals = [
+        common.goal(
+            f"{title}, float32", 5 if name == "tiny" else 2.3, slow["float32"], fast["float32"]
+        )
+    ]
     if "bfloat16" in fast and name != "tiny":
-        goals.append(common.goal(f"{title}, bfloat16 to float32", 5, slow["float32"], fast["bfloat16"]))
+        goals.append(
+            common.goal(f"{title}, bfloat16 to float32", 5, slow["float32"], fast["bfloat16"])
+        )
     return goals
 
 
 def compare(name: str, fast: Sequence[dict], slow: Sequence[dict], allowed: float) -> int:
     """TTDError unless the scores of the first captions agree; the number of words in `fast`."""
-    difference = max(float((a[scorer] - b[scorer]).abs().max()) for a, b in zip(fast, slow, strict=False)
-                     for scorer in b)
+    difference = max(
+        float((a[scorer] - b[scorer]).abs().max())
+        for a, b in zip(fast, slow, strict=False)
+        for scorer in b
+    )
     common.check(f"{name}: scores", difference, allowed)
     return sum(len(row["pixel"]) for row in fast)
 
@@ -107,8 +174,13 @@ def batched(backbone, images: Sequence, captions: Sequence[str], batch: int) -> 
     """Our path: raw scores [K] by scorer for every caption."""
     from core.tags.scoring import score_batch
 
-    return [one.scores for start in range(0, len(images), batch)
-            for one in score_batch(backbone, images[start : start + batch], captions[start : start + batch])]
+    return [
+        one.scores
+        for start in range(0, len(images), batch)
+        for one in score_batch(
+            backbone, images[start : start + batch], captions[start : start + batch]
+        )
+    ]
 
 
 def literal(backbone, images: Sequence, captions: Sequence[str]) -> list[dict]:
@@ -121,14 +193,18 @@ def literal(backbone, images: Sequence, captions: Sequence[str]) -> list[dict]:
     results = []
     with torch.no_grad():
         for image, caption in zip(images, captions, strict=True):
-            pixels = backbone.normalize(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+            pixels = backbone.normalize(
+                torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+            )
             dense = F.normalize(backbone.encode_pixels(pixels)[0].float(), dim=0)  # (D, h, w)
             pooled = F.normalize(backbone.encode_image(pixels)[0].float(), dim=0)
             whole = full_prompt(backbone, caption)
             rows = []
             for word in split_words(caption):
                 text = full_prompt(backbone, word.text)
-                rows.append((torch.einsum("dhw,d->hw", dense, text).max(), pooled @ text, whole @ text))
+                rows.append(
+                    (torch.einsum("dhw,d->hw", dense, text).max(), pooled @ text, whole @ text)
+                )
             pixel, image_, text_ = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
             results.append({"pixel": pixel, "image": image_, "text": text_})
     return results
@@ -144,16 +220,34 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     from core.text.encode import encode_texts
 
     groups = [slice(start, start + args.batch) for start in range(0, len(images), args.batch)]
-    words = [list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text))) for g in groups]
-    each = [list({id(image): image for image in images[g]}.values()) for g in groups]  # every picture once
-    pictures = [torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part]) for part in each]
+    words = [
+        list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text)))
+        for g in groups
+    ]
+    each = [
+        list({id(image): image for image in images[g]}.values()) for g in groups
+    ]  # every picture once
+    pictures = [
+        torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part])
+        for part in each
+    ]
     flat, size = [image for part in each for image in part], backbone.image_size
     with torch.no_grad():
-        taken = {"resize": common.once(lambda: [prepare(image, size) for image in flat]),
-                 "texts": common.once(lambda: [encode_texts(backbone, w) for w in words] +
-                                      [encode_texts(backbone, captions[g]) for g in groups]),
-                 "towers": common.once(lambda: [encode_views(backbone, batch, False, True) for batch in pictures])}
-    return "stages: " + ", ".join(f"{name} {common.Time(seconds)}" for name, seconds in taken.items())
+        taken = {
+            "resize": common.once(lambda: [prepare(image, size) for image in flat]),
+            "texts": common.once(
+                lambda: (
+                    [encode_texts(backbone, w) for w in words]
+                    + [encode_texts(backbone, captions[g]) for g in groups]
+                )
+            ),
+            "towers": common.once(
+                lambda: [encode_views(backbone, batch, False, True) for batch in pictures]
+            ),
+        }
+    return "stages: " + ", ".join(
+        f"{name} {common.Time(seconds)}" for name, seconds in taken.items()
+    )
 
 
 def tower_flops(backbone, image) -> float:

@@ -30,13 +30,29 @@ CURVE = 10  # points of a loss curve that are printed
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options()])
-    parser.add_argument("--model", default="ViT-B-16", metavar="NAME",
-                        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
-    parser.add_argument("--batch", type=common.positive_int, default=64, help="pairs of a step (default: %(default)s)")
-    parser.add_argument("--steps", type=common.positive_int, default=100, help="of each run (default: %(default)s)")
-    parser.add_argument("--pairs", type=common.positive_int, default=2000, help="made for it (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
+    parser.add_argument(
+        "--model",
+        default="ViT-B-16",
+        metavar="NAME",
+        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=common.positive_int,
+        default=64,
+        help="pairs of a step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=common.positive_int, default=100, help="of each run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pairs", type=common.positive_int, default=2000, help="made for it (default: %(default)s)"
+    )
     return parser
 
 
@@ -50,7 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
-        make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=96 if args.model == "tiny" else 224))
+        make_world(
+            root / "world",
+            WorldConfig(train=args.pairs, val=0, size=96 if args.model == "tiny" else 224),
+        )
         local = args.model == "tiny" or args.model.startswith("local-dir:")
         arch = args.model if local else common.random_clip(args.model, root / "model")
         cases = {"float32": ("float32", True), "bfloat16": ("bfloat16", True)}
@@ -63,19 +82,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     speed = common.Table("type", "pairs/s", "ratio", "steps/s", "memory")
     first = None
     for name, log in logs.items():
-        rate = median(row["pairs_per_s"] for row in log[1:] or log)  # the first row holds the warm-up
+        rate = median(
+            row["pairs_per_s"] for row in log[1:] or log
+        )  # the first row holds the warm-up
         first = first or rate
-        speed.row(name, f"{rate:.1f}", f"{rate / first:.2f}x", f"{rate / args.batch:.2f}",
-                  common.megabytes(memory[name]))
+        speed.row(
+            name,
+            f"{rate:.1f}",
+            f"{rate / first:.2f}x",
+            f"{rate / args.batch:.2f}",
+            common.megabytes(memory[name]),
+        )
     curves = common.Table("step", "float32", "bfloat16", "difference")
     pairs = list(zip(logs["float32"], logs["bfloat16"], strict=True))
     for one, other in pairs[:: max(1, len(pairs) // CURVE)]:
-        curves.row(one["step"], f"{one['loss']:.4f}", f"{other['loss']:.4f}", f"{abs(one['loss'] - other['loss']):.4f}")
+        curves.row(
+            one["step"],
+            f"{one['loss']:.4f}",
+            f"{other['loss']:.4f}",
+            f"{abs(one['loss'] - other['loss']):.4f}",
+        )
     common.save(args, [speed, curves])
     return 0
 
 
-def measured(arch: str, dtype: str, flush: bool, root: Path, args: argparse.Namespace) -> tuple[list[dict], int]:
+def measured(
+    arch: str, dtype: str, flush: bool, root: Path, args: argparse.Namespace
+) -> tuple[list[dict], int]:
     """`train` in this process, which is its own; the log, and bytes at the peak."""
     import torch
 
@@ -86,7 +119,9 @@ def measured(arch: str, dtype: str, flush: bool, root: Path, args: argparse.Name
     elif args.threads:
         torch.set_num_threads(args.threads)
     log = []
-    memory = common.peak_memory(lambda: log.extend(train(arch, dtype, root / str(flush), root, args)), args.device)
+    memory = common.peak_memory(
+        lambda: log.extend(train(arch, dtype, root / str(flush), root, args)), args.device
+    )
     return log, memory
 
 
@@ -98,9 +133,19 @@ def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace
     from core.ttd.config import TTDConfig
     from core.ttd.loss import DistillConfig
 
-    config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype,
-                       log_every=1, checkpoint_every=args.steps, keep="last", out=str(out / dtype), device=args.device,
-                       distill=DistillConfig(teacher="frozen"))
+    config = TTDConfig(
+        arch=arch,
+        root=str(root / "world"),
+        steps=args.steps,
+        batch=args.batch,
+        dtype=dtype,
+        log_every=1,
+        checkpoint_every=args.steps,
+        keep="last",
+        out=str(out / dtype),
+        device=args.device,
+        distill=DistillConfig(teacher="frozen"),
+    )
     backbone = load_backbone(arch, device=args.device)
     trainer = Trainer(config, backbone, open_pairs(config.data, config.root))
     try:

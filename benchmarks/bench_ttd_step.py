@@ -36,19 +36,32 @@ SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options(rounds=2)])
-    parser.add_argument("--model", default="ViT-B-16", metavar="NAME",
-                        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
-    parser.add_argument("--batch", type=common.positive_int, default=64, help="captions (default: %(default)s)")
-    parser.add_argument("--slice", type=common.positive_int, default=4,
-                        help="captions of the reference, whose time is then scaled (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options(rounds=2)],
+    )
+    parser.add_argument(
+        "--model",
+        default="ViT-B-16",
+        metavar="NAME",
+        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch", type=common.positive_int, default=64, help="captions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slice",
+        type=common.positive_int,
+        default=4,
+        help="captions of the reference, whose time is then scaled (default: %(default)s)",
+    )
     return parser
 
 
 @dataclass(frozen=True)
 class Case:
-    """A backbone with an adapter, normalised pictures [B,3,H,W] and their captions."""
+    """A backbone with an adapter, normalized pictures [B,3,H,W] and their captions."""
 
     backbone: Backbone
     images: Tensor
@@ -77,16 +90,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = common.Table("part", "reference", "ours", "ratio", "GFLOP", "reference's", width=14)
     factor = args.batch / len(part.captions)
     unique = Case(case.backbone, case.images, made_up(args.batch))
-    rows = {"text side": time_texts(case, part, args), "text side, no word twice": time_texts(unique, unique.first(
-        args.slice), args), "whole step": time_steps(case, part, args)}
+    rows = {
+        "text side": time_texts(case, part, args),
+        "text side, no word twice": time_texts(unique, unique.first(args.slice), args),
+        "whole step": time_steps(case, part, args),
+    }
     for name, (slow, fast, work) in rows.items():
         slow = slow.times(factor)
-        table.row(name, slow, fast, common.ratio(slow, fast), f"{work[1] / 1e9:.0f}", f"{work[0] * factor / 1e9:.0f}",
-                  counts(unique.captions if "twice" in name else case.captions))
+        table.row(
+            name,
+            slow,
+            fast,
+            common.ratio(slow, fast),
+            f"{work[1] / 1e9:.0f}",
+            f"{work[0] * factor / 1e9:.0f}",
+            counts(unique.captions if "twice" in name else case.captions),
+        )
     stages(case, args)
     goals = [("text side", 10), ("whole step", 2.3)]
-    common.save(args, [table], [common.goal(f"TTD step, batch {args.batch}, {args.model}, {args.dtype}: {name}", least,
-                                            rows[name][0].times(factor), rows[name][1]) for name, least in goals])
+    common.save(
+        args,
+        [table],
+        [
+            common.goal(
+                f"TTD step, batch {args.batch}, {args.model}, {args.dtype}: {name}",
+                least,
+                rows[name][0].times(factor),
+                rows[name][1],
+            )
+            for name, least in goals
+        ],
+    )
     return 0
 
 
@@ -100,15 +134,24 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
     from core.data.words import split_words
     from core.world.sample import make_sample
 
-    arch = args.model if args.model == "tiny" or ":" in args.model else common.random_clip(args.model, folder)
+    arch = (
+        args.model
+        if args.model == "tiny" or ":" in args.model
+        else common.random_clip(args.model, folder)
+    )
     backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
     torch.manual_seed(0)
     add_adapter(backbone, lora_targets(backbone), rank=8, alpha=8.0)
     samples = (make_sample(0, "train", i, backbone.image_size) for i in itertools.count())
-    samples = list(itertools.islice((s for s in samples if len(split_words(s.text)) in WORDS), args.batch))
+    samples = list(
+        itertools.islice((s for s in samples if len(split_words(s.text)) in WORDS), args.batch)
+    )
     pictures = torch.stack([torch.from_numpy(sample.image) for sample in samples])
-    return Case(backbone.to(args.device), backbone.normalize(pictures.permute(0, 3, 1, 2).float() / 255),
-                [sample.text for sample in samples])
+    return Case(
+        backbone.to(args.device),
+        backbone.normalize(pictures.permute(0, 3, 1, 2).float() / 255),
+        [sample.text for sample in samples],
+    )
 
 
 def ours(case: Case) -> Losses:
@@ -117,7 +160,9 @@ def ours(case: Case) -> Losses:
 
     texts = gather_texts(case.captions)
     student = embed(case.backbone, case.images, texts)
-    return ttd_loss(student, texts, DistillConfig(), (case.backbone.mask_scale, case.backbone.mask_bias))
+    return ttd_loss(
+        student, texts, DistillConfig(), (case.backbone.mask_scale, case.backbone.mask_bias)
+    )
 
 
 def literal(case: Case) -> Tensor:
@@ -130,11 +175,19 @@ def literal(case: Case) -> Tensor:
     total = 0
     pixels = F.normalize(case.backbone.encode_pixels(case.images).float(), dim=1)  # (B, D, h, w)
     for dense, caption in zip(pixels, case.captions, strict=True):
-        maps = torch.stack([torch.einsum("dhw,d->hw", dense, full_prompt(case.backbone, word.text))
-                            for word in split_words(caption)])  # (K, h, w)
+        maps = torch.stack(
+            [
+                torch.einsum("dhw,d->hw", dense, full_prompt(case.backbone, word.text))
+                for word in split_words(caption)
+            ]
+        )  # (K, h, w)
         own = torch.einsum("dhw,d->hw", dense, full_prompt(case.backbone, caption))
-        targets = torch.stack([stretched(one) if kept else torch.zeros_like(one)
-                               for one, kept in zip(maps.detach(), otsu(maps.detach().amax((1, 2))), strict=True)])
+        targets = torch.stack(
+            [
+                stretched(one) if kept else torch.zeros_like(one)
+                for one, kept in zip(maps.detach(), otsu(maps.detach().amax((1, 2))), strict=True)
+            ]
+        )
         total = total + ((own - targets.amax(0)) ** 2).mean() + ((maps - targets) ** 2).mean()
     return total / len(case.captions)
 
@@ -153,7 +206,11 @@ def otsu(scores: Tensor) -> list[bool]:
         gap = sum(low) / len(low) - sum(high) / len(high)
         cuts.append((len(low) * len(high) * gap**2, (low[-1] + high[0]) / 2))
     best = max(cuts)[1] if cuts else 0.0
-    return [True] if len(scores) == 1 else [score > best for score in stretched(scores.double()).tolist()]
+    return (
+        [True]
+        if len(scores) == 1
+        else [score > best for score in stretched(scores.double()).tolist()]
+    )
 
 
 def texts_ours(case: Case) -> Tensor:
@@ -169,8 +226,11 @@ def texts_literal(case: Case) -> Tensor:
     """All texts of a batch as `literal` encodes them."""
     from core.data.words import split_words
 
-    return sum(full_prompt(case.backbone, text).square().sum() for caption in case.captions
-               for text in [caption, *(word.text for word in split_words(caption))])
+    return sum(
+        full_prompt(case.backbone, text).square().sum()
+        for caption in case.captions
+        for text in [caption, *(word.text for word in split_words(caption))]
+    )
 
 
 def gradients(case: Case, loss: Tensor) -> list[Tensor]:
@@ -187,24 +247,36 @@ def compare(case: Case, allowed: float) -> None:
     common.check("loss", abs(float(mine.detach()) - float(theirs.detach())), allowed)
     pairs = list(zip(gradients(case, mine), gradients(case, theirs), strict=True))
     largest = max(float(b.abs().max()) for _, b in pairs)
-    common.check("gradients", max(float((a - b).abs().max()) for a, b in pairs) / largest, 100 * allowed)
+    common.check(
+        "gradients", max(float((a - b).abs().max()) for a, b in pairs) / largest, 100 * allowed
+    )
 
 
-def time_texts(case: Case, part: Case, args: argparse.Namespace) -> tuple[common.Time, common.Time, tuple]:
+def time_texts(
+    case: Case, part: Case, args: argparse.Namespace
+) -> tuple[common.Time, common.Time, tuple]:
     """Forward and backward of the texts alone: reference on `part`, ours on `case`; FLOPs of both."""
-    return _both(lambda: _text_step(part, texts_literal), lambda: _text_step(case, texts_ours), args)
+    return _both(
+        lambda: _text_step(part, texts_literal), lambda: _text_step(case, texts_ours), args
+    )
 
 
-def time_steps(case: Case, part: Case, args: argparse.Namespace) -> tuple[common.Time, common.Time, tuple]:
+def time_steps(
+    case: Case, part: Case, args: argparse.Namespace
+) -> tuple[common.Time, common.Time, tuple]:
     """The same for a whole step."""
-    return _both(lambda: gradients(part, literal(part)), lambda: gradients(case, ours(case).total), args)
+    return _both(
+        lambda: gradients(part, literal(part)), lambda: gradients(case, ours(case).total), args
+    )
 
 
 def _text_step(case: Case, texts: Callable[[Case], Tensor]) -> None:
     gradients(case, texts(case))
 
 
-def _both(slow: Callable, fast: Callable, args: argparse.Namespace) -> tuple[common.Time, common.Time, tuple]:
+def _both(
+    slow: Callable, fast: Callable, args: argparse.Namespace
+) -> tuple[common.Time, common.Time, tuple]:
     work = common.flops(slow), common.flops(fast)  # warms up as well
     taken = common.in_turns({"reference": slow, "ours": fast}, args, warm_up=0)
     return taken["reference"], taken["ours"], work
@@ -219,12 +291,19 @@ def stages(case: Case, args: argparse.Namespace) -> None:
 
     texts = gather_texts(case.captions)
     with torch.no_grad():
-        parts = {"gather texts": lambda: gather_texts(case.captions),
-                 "texts forward": lambda: encode_texts(case.backbone, texts.words + texts.captions),
-                 "pictures forward": lambda: case.backbone.encode_pixels(case.images)}
-        taken = {name: common.measure(work, args, warm_up=0, rounds=1) for name, work in parts.items()}
-    print("stages of ours: " + ", ".join(f"{name} {value}" for name, value in taken.items())
-          + "; the rest is maps, loss and the backward pass")
+        parts = {
+            "gather texts": lambda: gather_texts(case.captions),
+            "texts forward": lambda: encode_texts(case.backbone, texts.words + texts.captions),
+            "pictures forward": lambda: case.backbone.encode_pixels(case.images),
+        }
+        taken = {
+            name: common.measure(work, args, warm_up=0, rounds=1) for name, work in parts.items()
+        }
+    print(
+        "stages of ours: "
+        + ", ".join(f"{name} {value}" for name, value in taken.items())
+        + "; the rest is maps, loss and the backward pass"
+    )
 
 
 def counts(captions: Sequence[str]) -> str:
@@ -238,7 +317,10 @@ def counts(captions: Sequence[str]) -> str:
 def made_up(count: int, words: int = 10) -> list[str]:
     """Captions of made-up words, no word twice: a caption's words begin with its number in syllables."""
     n = len(SYLLABLES)
-    return [" ".join(SYLLABLES[i % n] + SYLLABLES[i // n] + SYLLABLES[k] for k in range(words)) for i in range(count)]
+    return [
+        " ".join(SYLLABLES[i % n] + SYLLABLES[i // n] + SYLLABLES[k] for k in range(words))
+        for i in range(count)
+    ]
 
 
 if __name__ == "__main__":

@@ -28,11 +28,20 @@ RATE = re.compile(r"^(\d+) masks in ([\d.]+) s", re.MULTILINE)
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     parents=[common.options()])
-    parser.add_argument("--arch", default="tiny", metavar="NAME", help="as everywhere (default: %(default)s)")
-    parser.add_argument("--pictures", type=positive_int, default=48, help="N (default: %(default)s)")
-    parser.add_argument("--size", type=positive_int, default=256, help="their side in pixels (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common.options()],
+    )
+    parser.add_argument(
+        "--arch", default="tiny", metavar="NAME", help="as everywhere (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pictures", type=positive_int, default=48, help="N (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=positive_int, default=256, help="their side in pixels (default: %(default)s)"
+    )
     return parser
 
 
@@ -59,16 +68,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shared.masks != large.masks or not warm.masks:
         raise TTDError("two workers and one process made different masks")
     table = common.Table("run", "time", "per picture", "ratio", "peak memory", width=14)
-    for name, one, count in (("1 process, 1 thread", small, few), ("1 process, 1 thread", large, many),
-                             ("2 workers", shared, many)):
+    for name, one, count in (
+        ("1 process, 1 thread", small, few),
+        ("1 process, 1 thread", large, many),
+        ("2 workers", shared, many),
+    ):
         ratio = common.ratio(large.time, one.time) if one is shared else ""
         memory = common.megabytes(one.memory) if one is not shared else ""
-        table.row(f"{name}, {count} pictures", one.time, common.Time(one.time.seconds / count), ratio, memory)
+        table.row(
+            f"{name}, {count} pictures",
+            one.time,
+            common.Time(one.time.seconds / count),
+            ratio,
+            memory,
+        )
     growth = large.time.seconds / many / (small.time.seconds / few)
-    common.save(args, [table], [
-        common.goal("2 CPU workers against 1 process held to 1 thread", 1.7, large.time, shared.time),
-        common.goal_below("time per picture, 4 N pictures to N", 1.1, growth, " times"),
-        common.goal_below("peak memory, 4 N pictures to N", 1.1, large.memory / small.memory, " times")])
+    common.save(
+        args,
+        [table],
+        [
+            common.goal(
+                "2 CPU workers against 1 process held to 1 thread", 1.7, large.time, shared.time
+            ),
+            common.goal_below("time per picture, 4 N pictures to N", 1.1, growth, " times"),
+            common.goal_below(
+                "peak memory, 4 N pictures to N", 1.1, large.memory / small.memory, " times"
+            ),
+        ],
+    )
     return 0
 
 
@@ -81,9 +108,13 @@ def write_set(folder: Path, count: int, size: int) -> Path:
 
     (folder / "images").mkdir(parents=True)
     for i in range(count):
-        Image.fromarray(make_sample(0, "val", i, size).image).save(folder / "images" / f"{i:05d}.png")
-    (folder / "set.yaml").write_text(f"name: pictures\nimages: images\nclasses: [{', '.join(NOUNS)}]\n"
-                                     "background: 0\nignore: 255\nbg: 0.4\n")
+        Image.fromarray(make_sample(0, "val", i, size).image).save(
+            folder / "images" / f"{i:05d}.png"
+        )
+    (folder / "set.yaml").write_text(
+        f"name: pictures\nimages: images\nclasses: [{', '.join(NOUNS)}]\n"
+        "background: 0\nignore: 255\nbg: 0.4\n"
+    )
     return folder / "set.yaml"
 
 
@@ -93,8 +124,21 @@ def produce(data: Path, out: Path, args: argparse.Namespace, count: int, workers
 
     import produce_masks_from_tags
 
-    words = ["--data", str(data), "--out", str(out), "--arch", args.arch, "--device", "cpu", "--limit", str(count),
-             "--pamr", "--workers", str(workers)]
+    words = [
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--arch",
+        args.arch,
+        "--device",
+        "cpu",
+        "--limit",
+        str(count),
+        "--pamr",
+        "--workers",
+        str(workers),
+    ]
     threads, printed, peak = torch.get_num_threads(), io.StringIO(), []
     torch.set_num_threads(1)
     try:
@@ -105,7 +149,9 @@ def produce(data: Path, out: Path, args: argparse.Namespace, count: int, workers
         torch.set_num_threads(threads)
     found = RATE.search(printed.getvalue())
     if not found or int(found[1]) != count:
-        raise TTDError(f"produce_masks_from_tags.py did not make {count} masks: {printed.getvalue()[-200:]}")
+        raise TTDError(
+            f"produce_masks_from_tags.py did not make {count} masks: {printed.getvalue()[-200:]}"
+        )
     masks = {path.name: path.read_bytes() for path in sorted(out.glob("*/*.png"))}
     return Run(common.Time(float(found[2])), peak[0], masks)
 

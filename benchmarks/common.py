@@ -37,14 +37,31 @@ def options(rounds: int = 3) -> argparse.ArgumentParser:
     """Parent parser: what every benchmark lets one choose."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("measuring")
-    group.add_argument("--quick", action="store_true", help="small sizes, one round: seconds, to see that it runs")
-    group.add_argument("--rounds", type=positive_int, default=rounds,
-                       help="medians over so many (default: %(default)s)")
-    group.add_argument("--threads", type=positive_int, help="of torch (default: torch's own choice)")
+    group.add_argument(
+        "--quick", action="store_true", help="small sizes, one round: seconds, to see that it runs"
+    )
+    group.add_argument(
+        "--rounds",
+        type=positive_int,
+        default=rounds,
+        help="medians over so many (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads", type=positive_int, help="of torch (default: torch's own choice)"
+    )
     group.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto",
-                       help="of the towers; auto: bfloat16 where there are units for it (default: %(default)s)")
-    group.add_argument("--json", type=Path, metavar="FILE", help="also write tables and goals as JSON, for run_all.py")
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the towers; auto: bfloat16 where there are units for it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write tables and goals as JSON, for run_all.py",
+    )
     return parser
 
 
@@ -63,8 +80,11 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         args.rounds = 1
     if args.dtype == "auto":
         args.dtype = "bfloat16" if has_bfloat16_units(args.device) else "float32"
-    print(f"{Path(sys.argv[0]).name}{' --quick' if args.quick else ''}: {hardware(args.device)}, {args.dtype}, "
-          f"median of {args.rounds}", flush=True)
+    print(
+        f"{Path(sys.argv[0]).name}{' --quick' if args.quick else ''}: {hardware(args.device)}, {args.dtype}, "
+        f"median of {args.rounds}",
+        flush=True,
+    )
     return args
 
 
@@ -88,7 +108,9 @@ def hardware(device: str) -> str:
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
     amx = "AMX" if has_bfloat16_units("cpu") else "no AMX"
     threads = torch.get_num_threads()
-    return f"{processor()} ({amx}), {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
+    return (
+        f"{processor()} ({amx}), {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
+    )
 
 
 def processor() -> str:
@@ -130,14 +152,21 @@ def once(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def measure(work: Callable[[], object], args: argparse.Namespace, warm_up: int = 1, rounds: int | None = None) -> Time:
+def measure(
+    work: Callable[[], object],
+    args: argparse.Namespace,
+    warm_up: int = 1,
+    rounds: int | None = None,
+) -> Time:
     """Median time of `work` after `warm_up` calls that do not count; rounds: instead of --rounds."""
     for _ in range(warm_up):
         work()
     return Time(median(once(work) for _ in range(rounds or args.rounds)))
 
 
-def in_turns(works: dict[str, Callable[[], object]], args: argparse.Namespace, warm_up: int = 1) -> dict[str, Time]:
+def in_turns(
+    works: dict[str, Callable[[], object]], args: argparse.Namespace, warm_up: int = 1
+) -> dict[str, Time]:
     """`measure` of several, one call of each in turn, so that a slow spell of the machine hits all of them."""
     for work in list(works.values()) * warm_up:
         work()
@@ -175,8 +204,13 @@ def gpu_busy(work: Callable[[], object]) -> float:
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
         torch.cuda.synchronize()
-    return covered([(event.time_range.start, event.time_range.end) for event in seen.events()
-                    if event.device_type == torch.autograd.DeviceType.CUDA])
+    return covered(
+        [
+            (event.time_range.start, event.time_range.end)
+            for event in seen.events()
+            if event.device_type == torch.autograd.DeviceType.CUDA
+        ]
+    )
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:
@@ -197,7 +231,11 @@ def resident() -> int:
 
 
 def _bytes(status: Path, name: str) -> int:
-    return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(f"{name}:"))
+    return next(
+        1024 * int(line.split()[1])
+        for line in status.read_text().splitlines()
+        if line.startswith(f"{name}:")
+    )
 
 
 def megabytes(count: int) -> str:
@@ -228,8 +266,11 @@ class Table:
         """One line; further cells than columns are appended as they are."""
         texts = [str(cell) for cell in cells]
         self.rows.append(texts)
-        padded = [f"{t:<{w}}" if i == 0 else f"{t:>{w}}" for i, (t, w) in enumerate(zip(texts, self._widths))]  # noqa: B905
-        print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded):]), flush=True)
+        padded = [
+            f"{t:<{w}}" if i == 0 else f"{t:>{w}}"
+            for i, (t, w) in enumerate(zip(texts, self._widths))
+        ]  # noqa: B905
+        print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded) :]), flush=True)
 
 
 def goal(what: str, least: float, slow: Time, fast: Time) -> dict:
@@ -240,7 +281,12 @@ def goal(what: str, least: float, slow: Time, fast: Time) -> dict:
 
 def goal_below(what: str, most: float, got: float, unit: str) -> dict:
     """A row of `save`'s goals: at most `most` of `unit` (seconds, times, ...)."""
-    return {"what": what, "goal": f"<= {most:g}{unit}", "got": f"{got:.3g}{unit}", "met": got <= most}
+    return {
+        "what": what,
+        "goal": f"<= {most:g}{unit}",
+        "got": f"{got:.3g}{unit}",
+        "met": got <= most,
+    }
 
 
 def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict] = ()) -> None:
@@ -251,25 +297,39 @@ def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict
     """
     goals = [] if args.quick else goals
     for row in goals:
-        print(f"{'met   ' if row['met'] else 'MISSED'}  {row['what']}: {row['got']}, goal {row['goal']}", flush=True)
+        print(
+            f"{'met   ' if row['met'] else 'MISSED'}  {row['what']}: {row['got']}, goal {row['goal']}",
+            flush=True,
+        )
     if args.json:
         import json
         import shlex
 
         from core.utils.provenance import now, versions
 
-        words = [word for i, word in enumerate(args.argv) if "--json" not in (word, args.argv[max(0, i - 1)])]
-        content = {"command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]), "date": now(),
-                   "hardware": hardware(args.device), "versions": versions(), "quick": args.quick,
-                   "tables": [{"columns": table.columns, "rows": table.rows[1:]} for table in tables],
-                   "goals": list(goals)}
+        words = [
+            word
+            for i, word in enumerate(args.argv)
+            if "--json" not in (word, args.argv[max(0, i - 1)])
+        ]
+        content = {
+            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
+            "date": now(),
+            "hardware": hardware(args.device),
+            "versions": versions(),
+            "quick": args.quick,
+            "tables": [{"columns": table.columns, "rows": table.rows[1:]} for table in tables],
+            "goals": list(goals),
+        }
         args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def check(what: str, difference: float, allowed: float) -> None:
     """TTDError when two paths that should agree do not; a benchmark of a wrong answer is worth nothing."""
     if not difference <= allowed:
-        raise TTDError(f"{what}: the fast path and the reference differ by {difference:.3g}, allowed are {allowed:.3g}")
+        raise TTDError(
+            f"{what}: the fast path and the reference differ by {difference:.3g}, allowed are {allowed:.3g}"
+        )
 
 
 def random_clip(name: str, folder: Path) -> str:
@@ -284,7 +344,10 @@ def random_clip(name: str, folder: Path) -> str:
     model = open_clip.create_model(name)
     folder.mkdir(parents=True, exist_ok=True)
     save_model(model, str(folder / "open_clip_model.safetensors"))
-    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": model.visual.preprocess_cfg}
+    config = {
+        "model_cfg": open_clip.get_model_config(name),
+        "preprocess_cfg": model.visual.preprocess_cfg,
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return f"local-dir:{folder}"
 

@@ -29,7 +29,7 @@ PAMR_ITERATIONS = 10
 
 @torch.no_grad()
 def window_masks(backbone: Backbone, crop: Tensor, text: Tensor) -> Tensor:
-    """Soft masks [N,h,w] of one normalised window [1,3,h,w] for text embeddings [N,D]."""
+    """Soft masks [N,h,w] of one normalized window [1,3,h,w] for text embeddings [N,D]."""
     if not hasattr(backbone, "masker"):
         return backbone.masks(crop, text)[0]
     padded, (top, left) = backbone.pad(crop)
@@ -51,8 +51,13 @@ def decode(masker: Masker, tap: Tensor, grid: tuple[int, int]) -> Tensor:
     return (masker.ln(x.permute(0, 2, 3, 1)) @ masker.proj).permute(0, 3, 1, 2)
 
 
-def scale_masks(backbone: Backbone, scaled: Tensor, text: Tensor, used: MaskProtocol,
-                masks_of: Callable[..., Tensor] = window_masks) -> Tensor:
+def scale_masks(
+    backbone: Backbone,
+    scaled: Tensor,
+    text: Tensor,
+    used: MaskProtocol,
+    masks_of: Callable[..., Tensor] = window_masks,
+) -> Tensor:
     """Averaged soft masks [N,H,W] of one scaled picture [3,H,W] in [0,1]: its windows and flips one by one."""
     image = backbone.normalize(scaled[None])
     summed = torch.zeros(len(text), *scaled.shape[1:], device=image.device)
@@ -68,8 +73,13 @@ def scale_masks(backbone: Backbone, scaled: Tensor, text: Tensor, used: MaskProt
     return summed / count
 
 
-def soft_masks(backbone: Backbone, pixels: np.ndarray, text: Tensor, used: MaskProtocol,
-               masks_of: Callable[..., Tensor] = window_masks) -> Tensor:
+def soft_masks(
+    backbone: Backbone,
+    pixels: np.ndarray,
+    text: Tensor,
+    used: MaskProtocol,
+    masks_of: Callable[..., Tensor] = window_masks,
+) -> Tensor:
     """Soft masks [N,H,W] of a picture uint8 [H,W,3], averaged over scales."""
     total = torch.zeros(len(text), *pixels.shape[:2], device=backbone.device)
     for scale in used.scales:
@@ -79,8 +89,12 @@ def soft_masks(backbone: Backbone, pixels: np.ndarray, text: Tensor, used: MaskP
     return total / len(used.scales)
 
 
-def refine(pixels: np.ndarray, maps: Tensor, weights: Callable[[Tensor], Tensor] = reference_pamr.weights,
-           iterate: Callable[..., Tensor] = reference_pamr.iterate) -> Tensor:
+def refine(
+    pixels: np.ndarray,
+    maps: Tensor,
+    weights: Callable[[Tensor], Tensor] = reference_pamr.weights,
+    iterate: Callable[..., Tensor] = reference_pamr.iterate,
+) -> Tensor:
     """PAMR's published form on maps [N,H,W] of a picture uint8 [H,W,3]."""
     alpha = weights(torch.from_numpy(pixels).to(maps.device).permute(2, 0, 1)[None].float() / 255)
     refined = []
@@ -91,14 +105,16 @@ def refine(pixels: np.ndarray, maps: Tensor, weights: Callable[[Tensor], Tensor]
     return torch.cat(refined, 1)[0]
 
 
-def label_map(maps: Tensor, bg: float) -> Tensor:
+def label_map(maps: Tensor, background_threshold: float) -> Tensor:
     """Soft masks [N,H,W] -> index of the best class, -1 where none exceeds `bg`: [H,W]."""
     best, index = maps.max(0)
-    return torch.where(best > bg, index, -1)
+    return torch.where(best > background_threshold, index, -1)
 
 
 @torch.no_grad()
-def masks_from_tags(backbone: Backbone, pixels: np.ndarray, text: Tensor, used: MaskProtocol) -> Tensor:
+def masks_from_tags(
+    backbone: Backbone, pixels: np.ndarray, text: Tensor, used: MaskProtocol
+) -> Tensor:
     """The whole: picture uint8 [H,W,3] and text embeddings [N,D] -> class indices [H,W], -1 for the background."""
     maps = soft_masks(backbone, pixels, text, used)
-    return label_map(refine(pixels, maps) if used.pamr else maps, used.bg)
+    return label_map(refine(pixels, maps) if used.pamr else maps, used.background_threshold)

@@ -27,7 +27,9 @@ def gather(maps: Tensor, kernel: Tensor, dilations: Sequence[int]) -> Tensor:
     """[B,C,H,W] -> [B,C,len(kernel)*len(dilations),H,W]: all taps of every pixel, in memory at once."""
     batch, channels, height, width = maps.shape
     flat, kernel = maps.reshape(batch * channels, 1, height, width), kernel.to(maps)
-    taps = [F.conv2d(F.pad(flat, (d, d, d, d), mode="replicate"), kernel, dilation=d) for d in dilations]
+    taps = [
+        F.conv2d(F.pad(flat, (d, d, d, d), mode="replicate"), kernel, dilation=d) for d in dilations
+    ]
     return torch.cat(taps, 1).view(batch, channels, -1, height, width)
 
 
@@ -40,14 +42,18 @@ def weights(image: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
 
 
 @torch.no_grad()
-def pamr(image: Tensor, mask: Tensor, num_iter: int = 10, dilations: Sequence[int] = DILATIONS) -> Tensor:
+def pamr(
+    image: Tensor, mask: Tensor, num_iter: int = 10, dilations: Sequence[int] = DILATIONS
+) -> Tensor:
     """Refine `mask` [B,N,H,W] by `image` [B,C,H,W] -> [B,N,H,W]."""
     alpha = weights(image, dilations)
     return iterate(alpha, mask, num_iter, dilations)
 
 
 @torch.no_grad()
-def iterate(alpha: Tensor, mask: Tensor, num_iter: int, dilations: Sequence[int] = DILATIONS) -> Tensor:
+def iterate(
+    alpha: Tensor, mask: Tensor, num_iter: int, dilations: Sequence[int] = DILATIONS
+) -> Tensor:
     """The iterations alone, with `weights`' result: [B,N,H,W] -> [B,N,H,W]."""
     kernel = kernels([tap for tap in range(9) if tap != CENTRE])
     for _ in range(num_iter):

@@ -26,22 +26,46 @@ from core.errors import TTDError
 from tools.doc_table import update
 
 # In the order of the page; the options of a whole run where they are not the benchmark's own.
-CPU = {"bench_pamr": [], "bench_masks": [], "bench_tags": ["--rounds", "1", "--per-picture", "1"],
-       "bench_ttd_step": ["--rounds", "1", "--slice", "2"], "bench_evaluation": [], "bench_prompts": [],
-       "bench_growth": [], "bench_workers": [], "bench_startup": ["--rounds", "2"]}
+CPU = {
+    "bench_pamr": [],
+    "bench_masks": [],
+    "bench_tags": ["--rounds", "1", "--per-picture", "1"],
+    "bench_ttd_step": ["--rounds", "1", "--slice", "2"],
+    "bench_evaluation": [],
+    "bench_prompts": [],
+    "bench_growth": [],
+    "bench_workers": [],
+    "bench_startup": ["--rounds", "2"],
+}
 CUDA = ("bench_pamr", "bench_masks", "bench_tags", "bench_ttd_step")
 MARKS = ("<!-- measured: benchmarks/run_all.py -->", "<!-- end of measured -->")
 
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, all in one process: does everything run?")
-    parser.add_argument("--only", nargs="+", choices=CPU, metavar="NAME", help=f"some of {', '.join(CPU)}")
-    parser.add_argument("--threads", type=positive_int, help="of torch (default: torch's own choice)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, all in one process: does everything run?"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=CPU, metavar="NAME", help=f"some of {', '.join(CPU)}"
+    )
+    parser.add_argument(
+        "--threads", type=positive_int, help="of torch (default: torch's own choice)"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the JSON files there")
-    parser.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help="run nothing, read JSON files there")
-    parser.add_argument("--update", type=Path, metavar="FILE", help="replace the tables of this page")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="source",
+        metavar="FOLDER",
+        help="run nothing, read JSON files there",
+    )
+    parser.add_argument(
+        "--update", type=Path, metavar="FILE", help="replace the tables of this page"
+    )
     return parser
 
 
@@ -55,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{summary(results) or 'no goals: small sizes'}")
     if args.update:
         if args.quick:
-            raise TTDError("--update with --quick: figures of small sizes are no measurement; leave one of them out")
+            raise TTDError(
+                "--update with --quick: figures of small sizes are no measurement; leave one of them out"
+            )
         update(args.update, MARKS, page(results))
     if failed:
         raise TTDError(f"failed: {', '.join(failed)}")
@@ -88,12 +114,17 @@ def jobs(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
 def has_cuda() -> bool:
     """Whether there is a GPU, asked in a process of its own: this one shall not hold one."""
     ask = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", ask], check=False, capture_output=True).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-c", ask], check=False, capture_output=True).returncode
+        == 0
+    )
 
 
 def in_a_process(name: str, options: Sequence[str]) -> int:
     """The exit code of a benchmark; what it prints goes to the terminal."""
-    return subprocess.run([sys.executable, f"benchmarks/{name}.py", *options], cwd=ROOT, check=False).returncode
+    return subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py", *options], cwd=ROOT, check=False
+    ).returncode
 
 
 def in_this_process(name: str, options: Sequence[str]) -> int:
@@ -116,38 +147,60 @@ def read_results(folder: Path) -> dict[str, dict]:
     """What the benchmarks wrote, by name, in the order of the page."""
     order = [*CPU, *(f"{name}_cuda" for name in CUDA)]
     found = {name: folder / f"{name}.json" for name in order}
-    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.is_file()}
+    results = {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in found.items()
+        if path.is_file()
+    }
     if not results:
-        raise TTDError(f"{folder}: no results in it; run benchmarks/run_all.py --out {folder} first")
+        raise TTDError(
+            f"{folder}: no results in it; run benchmarks/run_all.py --out {folder} first"
+        )
     return results
 
 
 def goal_rows(results: dict[str, dict]) -> list[list[str]]:
     """What, goal, got, met or missed, where: a row per goal."""
-    return [[goal["what"], goal["goal"], goal["got"], "met" if goal["met"] else "**missed**",
-             "CUDA" if name.endswith("_cuda") else "CPU"] for name, one in results.items() for goal in one["goals"]]
+    return [
+        [
+            goal["what"],
+            goal["goal"],
+            goal["got"],
+            "met" if goal["met"] else "**missed**",
+            "CUDA" if name.endswith("_cuda") else "CPU",
+        ]
+        for name, one in results.items()
+        for goal in one["goals"]
+    ]
 
 
 def summary(results: dict[str, dict]) -> str:
     """The goals for the terminal."""
     rows = goal_rows(results)
     width = max((len(row[0]) for row in rows), default=0)
-    return "\n".join(f"{met.strip('*'):7} {what:{width}}  {got:>9}  goal {goal}  ({place})"
-                     for what, goal, got, met, place in rows)
+    return "\n".join(
+        f"{met.strip('*'):7} {what:{width}}  {got:>9}  goal {goal}  ({place})"
+        for what, goal, got, met, place in rows
+    )
 
 
 def page(results: dict[str, dict]) -> str:
     """Everything measured, as Markdown."""
     parts = [markdown(["what", "goal", "measured", "", "on"], goal_rows(results))]
     for name, one in results.items():
-        parts += [f"### {name}", provenance(one), *(markdown(table["columns"], table["rows"])
-                                                    for table in one["tables"])]
+        parts += [
+            f"### {name}",
+            provenance(one),
+            *(markdown(table["columns"], table["rows"]) for table in one["tables"]),
+        ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def provenance(one: dict) -> str:
     """Where, when and by what a result was measured."""
-    versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items() if name != "torch")
+    versions = ", ".join(
+        f"{name} {version}" for name, version in one["versions"].items() if name != "torch"
+    )
     return f"`{one['command']}`; {one['hardware']}, {versions}; {one['date'][:10]}."
 
 
@@ -156,8 +209,10 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     count = max(map(len, [columns, *rows]))
     lines = [[*cells, *[""] * (count - len(cells))] for cells in rows]
     head = [*columns, *[""] * (count - len(columns))]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                     for line in (head, ["---"] * count, *lines))
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        for line in (head, ["---"] * count, *lines)
+    )
 
 
 if __name__ == "__main__":

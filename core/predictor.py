@@ -1,9 +1,9 @@
 """Encode a picture once, ask it many words.
 
-    predictor = Predictor(load_backbone("tiny"), scales=(1.0, 0.5), refine="pamr")
-    predictor.set_image("street.jpg")                 # expensive, once
-    predictor.scores(["dog", "tree"])                 # cheap, many: max cosine of each word over the picture
-    predictor.soft_masks(["dog", "tree"])             # [2, H, W] in [0, 1]
+predictor = Predictor(load_backbone("tiny"), scales=(1.0, 0.5), refine="pamr")
+predictor.set_image("street.jpg")                 # expensive, once
+predictor.scores(["dog", "tree"])                 # cheap, many: max cosine of each word over the picture
+predictor.soft_masks(["dog", "tree"])             # [2, H, W] in [0, 1]
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from .refine.crf import refine_soft_masks
 from .refine.pamr import PAMR
 
 REFINERS = ("pamr", "crf")
-REFINE_SIDE = 1024  # refinement needs 48 planes of the picture's size: at 20 megapixels that would be 4 GB
+REFINE_SIDE = (
+    1024  # refinement needs 48 planes of the picture's size: at 20 megapixels that would be 4 GB
+)
 CHUNK = 32  # maps refined at a time
 
 
@@ -38,8 +40,15 @@ class Predictor:
     are the maximum of that average, and larger maps are interpolated from it.
     """
 
-    def __init__(self, backbone: Backbone, image_size: int | None = None, scales: Sequence[float] = (1.0,),
-                 hflip: bool = False, refine: str | None = None, pictures: int = 1):
+    def __init__(
+        self,
+        backbone: Backbone,
+        image_size: int | None = None,
+        scales: Sequence[float] = (1.0,),
+        hflip: bool = False,
+        refine: str | None = None,
+        pictures: int = 1,
+    ):
         """Args:
             backbone: from `load_backbone`.
             image_size: short side in pixels at scale 1; twice the model's own size when None.
@@ -50,12 +59,18 @@ class Predictor:
         Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not installed.
         """
         if not scales or min(scales) <= 0:
-            raise TTDError(f"scales must be positive numbers, got {list(scales)}; the usual ones are 1.0 0.5 1.5 2.0")
+            raise TTDError(
+                f"scales must be positive numbers, got {list(scales)}; the usual ones are 1.0 0.5 1.5 2.0"
+            )
         if image_size is not None and image_size < 1:
-            raise TTDError(f"image size must be at least 1 pixel, got {image_size}; leave it out for the default")
+            raise TTDError(
+                f"image size must be at least 1 pixel, got {image_size}; leave it out for the default"
+            )
         if refine is not None and refine not in REFINERS:
             raise TTDError(f"refine must be one of {', '.join(REFINERS)} or None, got {refine!r}")
-        if refine == "crf":  # find out now whether it is installed, not after a picture has been encoded
+        if (
+            refine == "crf"
+        ):  # find out now whether it is installed, not after a picture has been encoded
             refine_soft_masks(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 1)))
         self.backbone, self.scales, self.hflip, self.refine = backbone, tuple(scales), hflip, refine
         self.image_size = image_size or 2 * backbone.image_size
@@ -74,7 +89,9 @@ class Predictor:
         self._image, self._views, self._edges = None, [], None
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise TTDError(f"set_image wants uint8 [H, W, 3] RGB, got {pixels.dtype} {list(pixels.shape)}")
+            raise TTDError(
+                f"set_image wants uint8 [H, W, 3] RGB, got {pixels.dtype} {list(pixels.shape)}"
+            )
         views = [view for scale in self.scales for view in self._encode(pixels, scale)]
         self._image, self._views = pixels, views
 
@@ -84,7 +101,9 @@ class Predictor:
         return self._picture().shape[:2]
 
     @torch.no_grad()
-    def maps(self, texts: Sequence[str], templates: str = "identity", size: tuple[int, int] | None = None) -> Tensor:
+    def maps(
+        self, texts: Sequence[str], templates: str = "identity", size: tuple[int, int] | None = None
+    ) -> Tensor:
         """Cosine of every pixel with every text: [K, H, W] in [-1, 1], float32, on the backbone's device.
 
         Args:
@@ -103,11 +122,14 @@ class Predictor:
     def peaks(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
         """The pixel of the picture where each text scores highest (centre of its cell): int64 [K, 2] = (x, y)."""
         grid, (height, width) = self._finest_grid(), torch.tensor(self.size)
-        return cells_to_pixels(peak_cells(self._average(texts, templates), grid)[1], grid, height, width)
+        return cells_to_pixels(
+            peak_cells(self._average(texts, templates), grid)[1], grid, height, width
+        )
 
     @torch.no_grad()
-    def soft_masks(self, texts: Sequence[str], templates: str = "identity",
-                   size: tuple[int, int] | None = None) -> Tensor:
+    def soft_masks(
+        self, texts: Sequence[str], templates: str = "identity", size: tuple[int, int] | None = None
+    ) -> Tensor:
         """Soft masks [K, H, W] in [0, 1]: `sigmoid(a (S - b))` with the backbone's a and b, then `refine`.
 
         Refinement runs at the picture's size, at most 1024 pixels on the long side (`REFINE_SIDE`); the result is
@@ -144,16 +166,22 @@ class Predictor:
                 from .text.prompts import embed_classes  # late: reads and writes its cache on disk
 
                 encoded = embed_classes(self.backbone, new, templates)
-            self._embedded.update(((templates, text), row) for text, row in zip(new, encoded, strict=True))
+            self._embedded.update(
+                ((templates, text), row) for text, row in zip(new, encoded, strict=True)
+            )
         return torch.stack([self._embedded[templates, text] for text in texts])
 
     def _refined(self, masks: Tensor, image: np.ndarray) -> Tensor:
         """PAMR or CRF: masks [K, H, W] along the edges of uint8 [H, W, 3] -> [K, H, W]."""
         if self.refine == "crf":
             return refine_soft_masks(image, masks)
-        if self._edges is None:  # PAMR's weights depend on the picture alone: one computation serves every word
+        if (
+            self._edges is None
+        ):  # PAMR's weights depend on the picture alone: one computation serves every word
             self._edges = self._pamr.weights(_to_tensor(image).to(masks))
-        return torch.cat([self._pamr.refine(self._edges, chunk[None])[0] for chunk in masks.split(CHUNK)])
+        return torch.cat(
+            [self._pamr.refine(self._edges, chunk[None])[0] for chunk in masks.split(CHUNK)]
+        )
 
     def _bounded_image(self) -> np.ndarray:
         """The picture, its long side at most `REFINE_SIDE`: uint8 [H, W, 3]."""

@@ -14,12 +14,25 @@ from core.maps.grid import Grid
 from core.predictor import REFINE_SIDE, Predictor
 
 
-@pytest.mark.parametrize(("size", "patch", "stride"), [
-    ((16, 24), 8, 8), ((17, 23), 8, 8), ((30, 41), 16, 4), ((1, 1), 8, 8), ((9, 5), 4, 2), ((1, 50), 16, 4)])
+@pytest.mark.parametrize(
+    ("size", "patch", "stride"),
+    [
+        ((16, 24), 8, 8),
+        ((17, 23), 8, 8),
+        ((30, 41), 16, 4),
+        ((1, 1), 8, 8),
+        ((9, 5), 4, 2),
+        ((1, 50), 16, 4),
+    ],
+)
 @pytest.mark.parametrize("out", [None, (7, 11), (50, 64)])
-def test_resizing_a_map_is_interpolating_over_the_padded_image_and_cropping(size, patch, stride, out):
+def test_resizing_a_map_is_interpolating_over_the_padded_image_and_cropping(
+    size, patch, stride, out
+):
     padded = [side + -side % patch for side in size]
-    maps = torch.randn(3, padded[0] // stride, padded[1] // stride, generator=torch.Generator().manual_seed(0))
+    maps = torch.randn(
+        3, padded[0] // stride, padded[1] // stride, generator=torch.Generator().manual_seed(0)
+    )
     grid = Grid.of(size, patch, stride)
     # Cells of nothing but padding never count: as if their neighbour inside were repeated.
     rows, cols = grid.rows.inside().nonzero()[:, 0], grid.cols.inside().nonzero()[:, 0]
@@ -31,16 +44,33 @@ def test_resizing_a_map_is_interpolating_over_the_padded_image_and_cropping(size
     if out is None:
         torch.testing.assert_close(grid.resize(maps, size), cropped)
     else:  # read each output pixel's centre by hand from the map
-        result, positions = grid.resize(maps, out), [(0, 0), (out[0] - 1, out[1] // 2), (out[0] // 3, out[1] - 1)]
+        result, positions = (
+            grid.resize(maps, out),
+            [(0, 0), (out[0] - 1, out[1] // 2), (out[0] // 3, out[1] - 1)],
+        )
         for y, x in positions:
-            point = torch.tensor([[((x + 0.5) / out[1] * size[1] + left) / padded[1],
-                                   ((y + 0.5) / out[0] * size[0] + top) / padded[0]]]) * 2 - 1
-            expected = F.grid_sample(clean[None], point.view(1, 1, 1, 2), align_corners=False, padding_mode="border")
+            point = (
+                torch.tensor(
+                    [
+                        [
+                            ((x + 0.5) / out[1] * size[1] + left) / padded[1],
+                            ((y + 0.5) / out[0] * size[0] + top) / padded[0],
+                        ]
+                    ]
+                )
+                * 2
+                - 1
+            )
+            expected = F.grid_sample(
+                clean[None], point.view(1, 1, 1, 2), align_corners=False, padding_mode="border"
+            )
             torch.testing.assert_close(result[:, y, x], expected.flatten())
 
 
 def test_cells_that_show_no_pixel_are_padding():
-    assert Grid.of((17, 30), 16, 4).rows.inside().tolist() == [False] + [True] * 5 + [False] * 2  # 7 + 17 + 8
+    assert (
+        Grid.of((17, 30), 16, 4).rows.inside().tolist() == [False] + [True] * 5 + [False] * 2
+    )  # 7 + 17 + 8
     assert Grid.of((17, 30), 8, 8).inside().all()
 
 
@@ -48,7 +78,9 @@ def test_cells_that_show_no_pixel_are_padding():
 @pytest.mark.parametrize("shape", [(48, 64), (45, 61), (61, 45), (33, 97)])
 @pytest.mark.parametrize("image_size", [33, 48, 100])
 def test_a_planted_square_is_found_where_it_is(patch, stride, shape, image_size):
-    predictor = Predictor(ColourBackbone(patch, stride), image_size, scales=(1.0, 0.6, 1.7), hflip=True)
+    predictor = Predictor(
+        ColourBackbone(patch, stride), image_size, scales=(1.0, 0.6, 1.7), hflip=True
+    )
     cell = stride * min(shape) / (1.7 * image_size)  # of the finest grid, in pixels of the picture
     for y, x in [(0, 0), (shape[0] - 4, shape[1] - 4), (shape[0] // 3, shape[1] // 2)]:
         predictor.set_image(planted(*shape, y, x))
@@ -56,14 +88,20 @@ def test_a_planted_square_is_found_where_it_is(patch, stride, shape, image_size)
         best = divmod(int(heat.argmax()), shape[1])
         assert heat.shape == shape
         for found_y, found_x in ((py, px), best):
-            assert abs(found_y - (y + 1.5)) <= 2 + cell / 2 and abs(found_x - (x + 1.5)) <= 2 + cell / 2
+            assert (
+                abs(found_y - (y + 1.5)) <= 2 + cell / 2
+                and abs(found_x - (x + 1.5)) <= 2 + cell / 2
+            )
 
 
 def test_peaks_are_pixels_of_the_picture_also_at_its_border():
     predictor = Predictor(ColourBackbone(16), 17)
     for y, x in [(0, 0), (16, 16)]:
         predictor.set_image(planted(17, 17, y, x, side=1))
-        assert predictor.peaks(["red", "blue"]).min() >= 0 and predictor.peaks(["red", "blue"]).max() <= 16
+        assert (
+            predictor.peaks(["red", "blue"]).min() >= 0
+            and predictor.peaks(["red", "blue"]).max() <= 16
+        )
 
 
 def test_one_scale_is_the_backbones_own_map():
@@ -71,9 +109,13 @@ def test_one_scale_is_the_backbones_own_map():
     predictor = Predictor(backbone, 20)
     predictor.set_image(image)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-    expected = backbone.similarity(backbone.encode_pixels(tensor), backbone.encode_text(["red", "blue"]))[0]
+    expected = backbone.similarity(
+        backbone.encode_pixels(tensor), backbone.encode_text(["red", "blue"])
+    )[0]
     torch.testing.assert_close(predictor.scores(["red", "blue"]), expected.flatten(1).amax(1))
-    resized = F.interpolate(expected[None], size=(24, 32), mode="bilinear", align_corners=False)[0, :, 2:22, 2:30]
+    resized = F.interpolate(expected[None], size=(24, 32), mode="bilinear", align_corners=False)[
+        0, :, 2:22, 2:30
+    ]
     torch.testing.assert_close(predictor.maps(["red", "blue"]), resized)
 
 
@@ -85,7 +127,10 @@ def test_scales_and_flip_are_averaged_on_the_finest_grid_before_the_maximum():
     views = (tensor, tensor.flip(-1), half, half.flip(-1))
     maps = [backbone.similarity(backbone.encode_pixels(view), text) for view in views]
     maps = [maps[0], maps[1].flip(-1), maps[2], maps[3].flip(-1)]
-    by_hand = sum(F.interpolate(m, size=(4, 4), mode="bilinear", align_corners=False) for m in maps)[0, 0] / 4
+    by_hand = (
+        sum(F.interpolate(m, size=(4, 4), mode="bilinear", align_corners=False) for m in maps)[0, 0]
+        / 4
+    )
     predictor = Predictor(backbone, 32, scales=(0.5, 1.0), hflip=True)
     predictor.set_image(image)
     torch.testing.assert_close(predictor.scores(["red"])[0], by_hand.max())
@@ -93,8 +138,13 @@ def test_scales_and_flip_are_averaged_on_the_finest_grid_before_the_maximum():
 
 
 def test_flip_of_a_padded_picture_lands_on_the_same_pixels():
-    image = planted(21, 27, 5, 20)  # 27 -> 32: 2 columns of padding left, 3 right, swapped in the mirrored picture
-    plain, both = Predictor(ColourBackbone(8, 1), 21), Predictor(ColourBackbone(8, 1), 21, hflip=True)
+    image = planted(
+        21, 27, 5, 20
+    )  # 27 -> 32: 2 columns of padding left, 3 right, swapped in the mirrored picture
+    plain, both = (
+        Predictor(ColourBackbone(8, 1), 21),
+        Predictor(ColourBackbone(8, 1), 21, hflip=True),
+    )
     for predictor in (plain, both):
         predictor.set_image(image)
     torch.testing.assert_close(plain.maps(["red"]), both.maps(["red"]))
@@ -102,10 +152,14 @@ def test_flip_of_a_padded_picture_lands_on_the_same_pixels():
 
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5, 2.0)])
 def test_padded_cells_never_count(scales):
-    predictor = Predictor(ColourBackbone(16, 4), 17, scales, hflip=True)  # whole cells of padding around it
+    predictor = Predictor(
+        ColourBackbone(16, 4), 17, scales, hflip=True
+    )  # whole cells of padding around it
     predictor.set_image(np.full((17, 40, 3), 255, np.uint8))
     whole = predictor.backbone.encode_pixels(torch.ones(1, 3, 17, 40))
-    assert predictor.backbone.similarity(whole, torch.tensor([[0.0, 0, 0, 1]])).max() == 1  # the trap is there
+    assert (
+        predictor.backbone.similarity(whole, torch.tensor([[0.0, 0, 0, 1]])).max() == 1
+    )  # the trap is there
     assert predictor.scores(["padding"]) < 0.95
     assert predictor.maps(["padding"]).max() < 0.95
 
@@ -143,7 +197,11 @@ def test_odd_shapes(shape, refine):
     predictor.set_image(np.full((*shape, 3), (0, 255, 0), np.uint8))
     assert max(view.pixels.shape[-1] * view.pixels.shape[-2] for view in predictor._views) <= 3 * 12
     masks = predictor.soft_masks(["green", "red"])
-    assert masks.shape == (2, *shape) and bool((masks[0] > 0.5).all()) and bool((masks[1] < 0.01).all())
+    assert (
+        masks.shape == (2, *shape)
+        and bool((masks[0] > 0.5).all())
+        and bool((masks[1] < 0.01).all())
+    )
 
 
 def test_refinement_of_large_pictures_is_bounded(monkeypatch):
@@ -164,10 +222,12 @@ def test_agrees_with_the_masks_of_a_real_backbone(small_clip, refine):
     image = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
     predictor = Predictor(backbone, 37, refine=refine)
     predictor.set_image(image)
-    normalised = backbone.normalize(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
+    normalized = backbone.normalize(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
     text = backbone.encode_text(["a dog", "grass"])
-    expected = backbone.masks(normalised, text, pamr=refine is not None)[0]
-    torch.testing.assert_close(predictor.soft_masks(["a dog", "grass"]), expected, atol=1e-5, rtol=1e-4)
+    expected = backbone.masks(normalized, text, pamr=refine is not None)[0]
+    torch.testing.assert_close(
+        predictor.soft_masks(["a dog", "grass"]), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_the_default_size_is_twice_the_models():
@@ -186,14 +246,23 @@ def test_asking_before_a_picture_is_set_is_one_line(tmp_path):
         predictor.maps(["red"])
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)),
-                                   np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
 def test_arrays_of_another_kind_are_refused(image):
     with pytest.raises(TTDError, match="uint8"):
         Predictor(ColourBackbone()).set_image(image)
 
 
-@pytest.mark.parametrize("options", [{"scales": ()}, {"scales": (1.0, 0.0)}, {"image_size": 0}, {"refine": "magic"}])
+@pytest.mark.parametrize(
+    "options", [{"scales": ()}, {"scales": (1.0, 0.0)}, {"image_size": 0}, {"refine": "magic"}]
+)
 def test_bad_settings_are_refused(options):
     with pytest.raises(TTDError):
         Predictor(ColourBackbone(), **options)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def run(main: Callable[[], int | None]) -> None:
     """Call `main` and exit: 0 or its result; 2 and one line on stderr for bad input; 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a tag in a script that the terminal lacks must not end the run
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a tag in a script that the terminal lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0
@@ -52,36 +54,77 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
     """
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model")
-    group.add_argument("--arch", default=arch, metavar="NAME",
-                       help="CLIP, TCL, tiny, MODEL:PRETRAINED or MODEL:FILE of open_clip, hf-hub:ORG/NAME, "
-                            "local-dir:FOLDER (default: %(default)s)")
-    group.add_argument("--weights", metavar="FILE", help="weights to load instead of those the name stands for")
+    group.add_argument(
+        "--arch",
+        default=arch,
+        metavar="NAME",
+        help="CLIP, TCL, tiny, MODEL:PRETRAINED or MODEL:FILE of open_clip, hf-hub:ORG/NAME, "
+        "local-dir:FOLDER (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weights", metavar="FILE", help="weights to load instead of those the name stands for"
+    )
     group.add_argument("--lora", metavar="FILE", help="TTD adapter to put on top")
-    group.add_argument("--head", metavar="HEAD", help="dense head: vanilla, maskclip, maskclip-value, sclip, naclip, "
-                                                      "kk, clearclip (default: by the model's pooling)")
-    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps (default: CUDA where there is "
-                                                          "one, else the CPU)")
+    group.add_argument(
+        "--head",
+        metavar="HEAD",
+        help="dense head: vanilla, maskclip, maskclip-value, sclip, naclip, "
+        "kk, clearclip (default: by the model's pooling)",
+    )
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:N or mps (default: CUDA where there is one, else the CPU)",
+    )
     if many_gpus:
-        group.add_argument("--gpus", nargs="+", metavar="N", help="a process on each of these GPUs; without a GPU, the "
-                                                                  "CPU is used")
+        group.add_argument(
+            "--gpus",
+            nargs="+",
+            metavar="N",
+            help="a process on each of these GPUs; without a GPU, the CPU is used",
+        )
     else:
-        group.add_argument("--gpus", metavar="N", help="the same as --device cuda:N; without a GPU, the CPU is used")
-    group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
-                       help="number type of the towers; maps are float32 always (default: %(default)s)")
+        group.add_argument(
+            "--gpus",
+            metavar="N",
+            help="the same as --device cuda:N; without a GPU, the CPU is used",
+        )
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="number type of the towers; maps are float32 always (default: %(default)s)",
+    )
     return parser
 
 
-def view_options(size: str = "twice the model's own size", pamr: bool = True) -> argparse.ArgumentParser:
+def view_options(
+    size: str = "twice the model's own size", pamr: bool = True
+) -> argparse.ArgumentParser:
     """Parent parser with the options that say how a picture is looked at; `size` is the default of --image in words."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("inference")
-    group.add_argument("--image", type=positive_int, metavar="PIXELS",
-                       help=f"short side of the picture at scale 1 (default: {size})")
-    group.add_argument("--scales", type=positive_float, nargs="+", default=[1.0], metavar="S",
-                       help="scales whose maps are averaged (default: 1.0)")
-    group.add_argument("--hflip", action="store_true", help="also average with the mirrored picture")
+    group.add_argument(
+        "--image",
+        type=positive_int,
+        metavar="PIXELS",
+        help=f"short side of the picture at scale 1 (default: {size})",
+    )
+    group.add_argument(
+        "--scales",
+        type=positive_float,
+        nargs="+",
+        default=[1.0],
+        metavar="S",
+        help="scales whose maps are averaged (default: 1.0)",
+    )
+    group.add_argument(
+        "--hflip", action="store_true", help="also average with the mirrored picture"
+    )
     if pamr:
-        group.add_argument("--pamr", action="store_true", help="refine the maps along the picture's edges (PAMR)")
+        group.add_argument(
+            "--pamr", action="store_true", help="refine the maps along the picture's edges (PAMR)"
+        )
     return parser
 
 
@@ -89,8 +132,14 @@ def load_model(args: argparse.Namespace) -> Backbone:
     """The backbone that `model_options` describe; says once when --gpus asks for a GPU and there is none."""
     from core.backbones import load_backbone
 
-    return load_backbone(args.arch, weights=args.weights, lora=args.lora, head=args.head, dtype=args.dtype,
-                         device=choose_device(args.device, args.gpus))
+    return load_backbone(
+        args.arch,
+        weights=args.weights,
+        lora=args.lora,
+        head=args.head,
+        dtype=args.dtype,
+        device=choose_device(args.device, args.gpus),
+    )
 
 
 def choose_device(device: str | None, gpus: str | None) -> str | None:

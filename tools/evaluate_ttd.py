@@ -27,14 +27,31 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(parents=[model_options()], description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default="../world", metavar="FOLDER", help="scored on (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        parents=[model_options()],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--root", default="../world", metavar="FOLDER", help="scored on (default: %(default)s)"
+    )
     parser.add_argument("--dev", metavar="FOLDER", help="another set, to choose thresholds on")
-    parser.add_argument("--image", type=positive_int, metavar="PIXELS",
-                        help="short side of the pictures (default: the model's own size)")
-    parser.add_argument("--bg", type=float, default=0.4, help="where soft masks are cut (default: %(default)s)")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures of each set")
+    parser.add_argument(
+        "--image",
+        type=positive_int,
+        metavar="PIXELS",
+        help="short side of the pictures (default: the model's own size)",
+    )
+    parser.add_argument(
+        "--bg",
+        type=float,
+        default=0.4,
+        dest="background_threshold",
+        help="where soft masks are cut (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--limit", type=positive_int, metavar="N", help="only the first N pictures of each set"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     return parser
 
@@ -46,17 +63,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     items = load_heldout(args.root, args.limit)
     dev = load_heldout(args.dev, args.limit) if args.dev else []
-    parts = {"all pictures": items,
-             "pictures with a noun-colour pair unseen in training": unseen_items(args.root, items)}
-    models = {name: [measure_set(model, part, args, name) for part in (items, dev) if part]
-              for name, model in load_models(args)}
+    parts = {
+        "all pictures": items,
+        "pictures with a noun-colour pair unseen in training": unseen_items(args.root, items),
+    }
+    models = {
+        name: [measure_set(model, part, args, name) for part in (items, dev) if part]
+        for name, model in load_models(args)
+    }
     sections = [section(models, part, name, args) for name, part in parts.items() if part]
     print("\n\n".join(text for text, _ in sections))
     if args.json:
         from tools.evaluation import write
 
-        write(args.json, json.dumps({"arch": args.arch, "lora": args.lora, "root": args.root, "dev": args.dev,
-                                     "sets": [content for _, content in sections]}, indent=1) + "\n")
+        write(
+            args.json,
+            json.dumps(
+                {
+                    "arch": args.arch,
+                    "lora": args.lora,
+                    "root": args.root,
+                    "dev": args.dev,
+                    "sets": [content for _, content in sections],
+                },
+                indent=1,
+            )
+            + "\n",
+        )
     return 0
 
 
@@ -68,40 +101,68 @@ def load_models(args: argparse.Namespace) -> Iterator[tuple[str, Backbone]]:
         yield "after", load_model(args)
 
 
-def measure_set(backbone: Backbone, items: list[Item], args: argparse.Namespace, name: str) -> Measured:
+def measure_set(
+    backbone: Backbone, items: list[Item], args: argparse.Namespace, name: str
+) -> Measured:
     """What a model makes of a set, with a bar on the terminal."""
     from tqdm import tqdm
 
     from core.evaluation.heldout import measure
 
-    with tqdm(total=len(items), desc=name, unit="picture", file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(
+        total=len(items), desc=name, unit="picture", file=sys.stderr, disable=None, leave=False
+    ) as bar:
         return measure(backbone, items, image_size=args.image, progress=bar.update)
 
 
-def section(models: dict[str, list[Measured]], items: list[Item], name: str,
-            args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def section(
+    models: dict[str, list[Measured]], items: list[Item], name: str, args: argparse.Namespace
+) -> tuple[str, dict[str, Any]]:
     """The tables of some of the pictures as text, and their content for JSON."""
     from core.evaluation.heldout import Cuts, baselines
     from core.evaluation.heldout_report import to_json, trivial_json
 
-    trivial, fixed = baselines(items), Cuts(caption=args.bg, word=args.bg)
-    own = {model: measured[0].part([item.id for item in items]) for model, measured in models.items()}
+    trivial, fixed = (
+        baselines(items),
+        Cuts(caption=args.background_threshold, word=args.background_threshold),
+    )
+    own = {
+        model: measured[0].part([item.id for item in items]) for model, measured in models.items()
+    }
     tables = {"fixed": {model: one.at(fixed) for model, one in own.items()}}
     if args.dev:
-        tables["chosen"] = {model: one.at(models[model][1].best_cuts()) for model, one in own.items()}
+        tables["chosen"] = {
+            model: one.at(models[model][1].best_cuts()) for model, one in own.items()
+        }
     head = f"{args.root}: {name} ({len(items)}), {args.arch}{f' and {args.lora}' if args.lora else ''}, percent"
-    text = "\n\n".join([head, *(block(kind, scores, trivial, args.dev) for kind, scores in tables.items())])
-    content = {kind: {model: to_json(score) for model, score in scores.items()} for kind, scores in tables.items()}
-    return text, {"name": name, "pictures": len(items), **content, "without_a_model": trivial_json(trivial)}
+    text = "\n\n".join(
+        [head, *(block(kind, scores, trivial, args.dev) for kind, scores in tables.items())]
+    )
+    content = {
+        kind: {model: to_json(score) for model, score in scores.items()}
+        for kind, scores in tables.items()
+    }
+    return text, {
+        "name": name,
+        "pictures": len(items),
+        **content,
+        "without_a_model": trivial_json(trivial),
+    }
 
 
 def block(kind: str, scores: dict[str, HeldOut], trivial: Baselines, dev: str | None) -> str:
     """One table with a line on how it was cut."""
     from core.evaluation.heldout_report import cuts_line, lines_of, table
 
-    title = "usual thresholds" if kind == "fixed" else f"best single thresholds of {dev}, chosen for each model"
+    title = (
+        "usual thresholds"
+        if kind == "fixed"
+        else f"best single thresholds of {dev}, chosen for each model"
+    )
     cuts = dict.fromkeys(cuts_line(score) for score in scores.values())
-    return "\n".join([f"-- {title}", table(lines_of(list(scores.values()), trivial), list(scores)), *cuts])
+    return "\n".join(
+        [f"-- {title}", table(lines_of(list(scores.values()), trivial), list(scores)), *cuts]
+    )
 
 
 if __name__ == "__main__":

@@ -22,21 +22,39 @@ if TYPE_CHECKING:
 def evaluation_options(pred: str) -> argparse.ArgumentParser:
     """Parent parser with what both evaluators of masks take; `pred` says where predictions usually are."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME")
+    parser.add_argument(
+        "--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME"
+    )
     parser.add_argument("--tag", metavar="NAME", help="name to print (default: the folder's)")
-    parser.add_argument("--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)")
+    parser.add_argument(
+        "--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows as CSV")
-    parser.add_argument("--gallery", type=positive_int, metavar="N",
-                        help="draw the N best and the N worst pictures beside FOLDER: FOLDER.gallery.png")
-    parser.add_argument("--allow-missing", action="store_true",
-                        help="leave out what is missing, extra or wrong; otherwise that is an error")
-    parser.add_argument("--workers", type=positive_int, default=min(8, os.cpu_count() or 1), metavar="N",
-                        help="threads that read masks (default: %(default)s)")
+    parser.add_argument(
+        "--gallery",
+        type=positive_int,
+        metavar="N",
+        help="draw the N best and the N worst pictures beside FOLDER: FOLDER.gallery.png",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="leave out what is missing, extra or wrong; otherwise that is an error",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="threads that read masks (default: %(default)s)",
+    )
     return parser
 
 
-def save_gallery(folder: Path, rows: Sequence[Row], names: Mapping[int, str], palette: np.ndarray) -> None:
+def save_gallery(
+    folder: Path, rows: Sequence[Row], names: Mapping[int, str], palette: np.ndarray
+) -> None:
     """Draw rows of core.plots.gallery and store them beside the folder, not in it: there every PNG is a prediction."""
     from core.plots.gallery import draw_gallery
 
@@ -65,7 +83,9 @@ def save_picture(path: Path, picture: Image.Image) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
     except (OSError, ValueError) as error:
-        raise TTDError(f"{path}: cannot be written ({error}); name a file that ends in .png") from None
+        raise TTDError(
+            f"{path}: cannot be written ({error}); name a file that ends in .png"
+        ) from None
 
 
 def write(path: Path, text: str) -> None:

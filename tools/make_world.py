@@ -20,24 +20,51 @@ from cli import run
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, help="folder of the world; made when missing")
-    target.add_argument("--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder")
-    target.add_argument("--sheet", type=Path, help="only write 16 pictures side by side as this PNG")
-    parser.add_argument("--train", type=int, default=40000, help="training pairs (default 40000; 0 for none)")
-    parser.add_argument(
-        "--val", type=int, default=500, help="evaluation pictures with true tags and masks (default 500)"
+    target.add_argument(
+        "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another world (default 0)")
-    parser.add_argument("--size", type=int, default=96, help="side of the pictures in pixels (default 96)")
-    parser.add_argument("--noise", type=float, default=0.0, metavar="SHARE",
-                        help="chance that what a training caption names after the main thing is absent (default 0)")
-    parser.add_argument("--shards", action="store_true", help="also pack the training pairs in webdataset tars")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: the machine's cores)"
+    target.add_argument(
+        "--sheet", type=Path, help="only write 16 pictures side by side as this PNG"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace another world found at --out")
+    parser.add_argument(
+        "--train", type=int, default=40000, help="training pairs (default 40000; 0 for none)"
+    )
+    parser.add_argument(
+        "--val",
+        type=int,
+        default=500,
+        help="evaluation pictures with true tags and masks (default 500)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed, another world (default 0)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=96, help="side of the pictures in pixels (default 96)"
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="chance that what a training caption names after the main thing is absent (default 0)",
+    )
+    parser.add_argument(
+        "--shards", action="store_true", help="also pack the training pairs in webdataset tars"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes (default: the machine's cores)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace another world found at --out"
+    )
     return parser
 
 
@@ -67,7 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards, args.noise)
     start = time.perf_counter()
     with tqdm(total=args.train + args.val, unit="picture", disable=None, file=sys.stderr) as bar:
-        world = make_world(args.out, config, workers=args.workers, overwrite=args.overwrite, progress=bar.update)
+        world = make_world(
+            args.out, config, workers=args.workers, overwrite=args.overwrite, progress=bar.update
+        )
     rate = (args.train + args.val) / (time.perf_counter() - start)
     print(_table(world))
     print(f"{args.train + args.val} pictures in {args.out}, {rate:.0f} pictures/s")

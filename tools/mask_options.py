@@ -11,44 +11,105 @@ from tools.cli import model_options, positive_float, positive_int
 if TYPE_CHECKING:
     from core.masks.protocol import MaskProtocol
 
-PROTOCOLS = ("ttd", "tcl", "sclip", "naclip", "clearclip")  # core.masks.protocol has them; importing it costs --help
+PROTOCOLS = (
+    "ttd",
+    "tcl",
+    "sclip",
+    "naclip",
+    "clearclip",
+)  # core.masks.protocol has them; importing it costs --help
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
     """Parent parser with all options of making masks; `out` is where results go by default."""
     parser = argparse.ArgumentParser(add_help=False, parents=[model_options(many_gpus=True)])
     data = parser.add_argument_group("data")
-    data.add_argument("--root", default="..", metavar="FOLDER", help="parent folder of the sets (default: ..)")
+    data.add_argument(
+        "--root", default="..", metavar="FOLDER", help="parent folder of the sets (default: ..)"
+    )
     data.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
-    data.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help="default: ./%(default)s")
-    data.add_argument("--overwrite", action="store_true", help="replace masks made with other settings")
-    data.add_argument("--save-scores", action="store_true", help="also keep soft maps, for tools/sweep_bg.py")
-    data.add_argument("--rle", action="store_true", help="also write rle.json, COCO's run-length form of all masks")
-    data.add_argument("--batch", type=positive_int, default=8, metavar="N",
-                      help="windows in one forward pass (default: %(default)s)")
-    data.add_argument("--workers", type=positive_int, metavar="N",
-                      help="processes that share the work (default: one, or one per GPU); torchrun does it as well")
-    _protocol_options(parser.add_argument_group("protocol (what is left out is the protocol's own)"))
+    data.add_argument(
+        "--out", type=Path, default=Path(out), metavar="FOLDER", help="default: ./%(default)s"
+    )
+    data.add_argument(
+        "--overwrite", action="store_true", help="replace masks made with other settings"
+    )
+    data.add_argument(
+        "--save-scores", action="store_true", help="also keep soft maps, for tools/sweep_bg.py"
+    )
+    data.add_argument(
+        "--rle",
+        action="store_true",
+        help="also write rle.json, COCO's run-length form of all masks",
+    )
+    data.add_argument(
+        "--batch",
+        type=positive_int,
+        default=8,
+        metavar="N",
+        help="windows in one forward pass (default: %(default)s)",
+    )
+    data.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="processes that share the work (default: one, or one per GPU); torchrun does it as well",
+    )
+    _protocol_options(
+        parser.add_argument_group("protocol (what is left out is the protocol's own)")
+    )
     return parser
 
 
 def _protocol_options(group: argparse._ArgumentGroup) -> None:
     switch = argparse.BooleanOptionalAction
-    group.add_argument("--protocol", choices=PROTOCOLS, default="ttd", help="constants of a paper (default: ttd)")
-    group.add_argument("--image", type=positive_int, metavar="PIXELS",
-                       help="short side at scale 1, and the windows' side (ttd: twice the model's own size)")
-    group.add_argument("--scales", type=positive_float, nargs="+", metavar="S", help="scales that are averaged")
-    group.add_argument("--hflip", action=switch, default=None, help="also average with the mirrored windows")
-    group.add_argument("--pamr", action=switch, default=None, help="refine along the picture's edges (PAMR)")
-    group.add_argument("--crf", action="store_true", default=None, help="refine by a dense CRF (needs pydensecrf2)")
-    group.add_argument("--bg", type=float, metavar="T", help="background threshold (default: the set's own)")
-    group.add_argument("--bg-rule", choices=("threshold", "none"), dest="rule",
-                       help="whether pixels below --bg belong to no class (default: the set's own)")
-    group.add_argument("--templates", metavar="NAME", help="prompts: OpenAI, custom, maskclip, simple, identity")
-    group.add_argument("--s", type=positive_int, metavar="N", help="stride of the windows is their side / N")
-    group.add_argument("--window", type=positive_int, metavar="PIXELS", help="windows of another side than --image")
+    group.add_argument(
+        "--protocol", choices=PROTOCOLS, default="ttd", help="constants of a paper (default: ttd)"
+    )
+    group.add_argument(
+        "--image",
+        type=positive_int,
+        metavar="PIXELS",
+        help="short side at scale 1, and the windows' side (ttd: twice the model's own size)",
+    )
+    group.add_argument(
+        "--scales", type=positive_float, nargs="+", metavar="S", help="scales that are averaged"
+    )
+    group.add_argument(
+        "--hflip", action=switch, default=None, help="also average with the mirrored windows"
+    )
+    group.add_argument(
+        "--pamr", action=switch, default=None, help="refine along the picture's edges (PAMR)"
+    )
+    group.add_argument(
+        "--crf", action="store_true", default=None, help="refine by a dense CRF (needs pydensecrf2)"
+    )
+    group.add_argument(
+        "--bg",
+        type=float,
+        metavar="T",
+        dest="background_threshold",
+        help="background threshold (default: the set's own)",
+    )
+    group.add_argument(
+        "--bg-rule",
+        choices=("threshold", "none"),
+        dest="rule",
+        help="whether pixels below --bg belong to no class (default: the set's own)",
+    )
+    group.add_argument(
+        "--templates", metavar="NAME", help="prompts: OpenAI, custom, maskclip, simple, identity"
+    )
+    group.add_argument(
+        "--s", type=positive_int, metavar="N", help="stride of the windows is their side / N"
+    )
+    group.add_argument(
+        "--window", type=positive_int, metavar="PIXELS", help="windows of another side than --image"
+    )
     group.add_argument("--pamr-at", choices=("picture", "window"), help="where PAMR acts")
-    group.add_argument("--kp-weight", type=float, metavar="W", help="share of TCL's knowledge prior")
+    group.add_argument(
+        "--kp-weight", type=float, metavar="W", help="share of TCL's knowledge prior"
+    )
 
 
 def make_protocol(args: argparse.Namespace) -> MaskProtocol:
@@ -56,7 +117,20 @@ def make_protocol(args: argparse.Namespace) -> MaskProtocol:
     from core.masks.protocol import protocol
     from core.text.prompts import resolve_templates
 
-    names = ("image", "hflip", "pamr", "crf", "bg", "rule", "templates", "s", "window", "pamr_at", "kp_weight", "head")
+    names = (
+        "image",
+        "hflip",
+        "pamr",
+        "crf",
+        "background_threshold",
+        "rule",
+        "templates",
+        "s",
+        "window",
+        "pamr_at",
+        "kp_weight",
+        "head",
+    )
     given = {name: getattr(args, name) for name in names}
     chosen = protocol(args.protocol, scales=tuple(args.scales) if args.scales else None, **given)
     resolve_templates(chosen.templates)

@@ -43,7 +43,7 @@ class Task:
     name: str
     description: str
     rule: str
-    bg: float
+    background_threshold: float
     jobs: list[Job]
     make: Callable[[Backbone, MaskProtocol, int], Any]
     categories: dict[int, int]
@@ -83,8 +83,12 @@ def plan(args: argparse.Namespace) -> list[Shard]:
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", rank))
-        names = [os.environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")]
-        if os.environ.get("LOCAL_WORLD_SIZE") == str(world):  # one machine: its torchrun names the run uniquely
+        names = [
+            os.environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
+        ]
+        if os.environ.get("LOCAL_WORLD_SIZE") == str(
+            world
+        ):  # one machine: its torchrun names the run uniquely
             names.append(str(os.getppid()))
         return [Shard(rank, world, gpus[local % len(gpus)], "torchrun " + " ".join(names))]
     count = max(len(gpus), args.workers or 1)
@@ -99,7 +103,9 @@ def _gpus(args: argparse.Namespace) -> list[str | None]:
         return [args.device]
     numbers = [part for text in args.gpus or [] for part in text.split(",") if part]
     if not all(number.isdecimal() for number in numbers):
-        raise TTDError(f"--gpus {' '.join(args.gpus)}: not GPU numbers; use --gpus 0 1, or --device cpu")
+        raise TTDError(
+            f"--gpus {' '.join(args.gpus)}: not GPU numbers; use --gpus 0 1, or --device cpu"
+        )
     if not numbers and "RANK" not in os.environ:
         return [None]
     import torch
@@ -115,8 +121,12 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task], shard: Shard,
-              report: Report) -> None:
+def run_shard(
+    args: argparse.Namespace,
+    setup: Callable[[argparse.Namespace], Task],
+    shard: Shard,
+    report: Report,
+) -> None:
     """Load everything and make the masks of one shard. Raises TTDError, also when memory or disk are full."""
     task = setup(args)
     options = argparse.Namespace(**{**vars(args), "device": shard.device, "gpus": None})
@@ -128,13 +138,24 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
         torch.set_num_threads(shard.threads)
     backbone = load_model(options)
     backbone.pamr = PAMR(pictures=len(task.jobs))
-    used = args.protocol.resolve(backbone.arch, backbone.image_size, task.rule, task.bg)
+    used = args.protocol.resolve(
+        backbone.arch, backbone.image_size, task.rule, task.background_threshold
+    )
     folder = open_folder(args, task, backbone, used, shard.token)
     try:
         mine = task.jobs[shard.rank :: shard.world]
         todo = [job for job in mine if not folder.has(job.id, args.save_scores)]
-        report("begin", {"description": task.description, "path": str(folder.path), "all": len(mine),
-                         "kept": len(mine) - len(todo), "settings": used.as_dict(), "device": str(backbone.device)})
+        report(
+            "begin",
+            {
+                "description": task.description,
+                "path": str(folder.path),
+                "all": len(mine),
+                "kept": len(mine) - len(todo),
+                "settings": used.as_dict(),
+                "device": str(backbone.device),
+            },
+        )
         for item in task.skipped[shard.rank :: shard.world]:
             folder.skip(item.id, item.reason)
             report("step", {"skipped": 1})
@@ -146,8 +167,15 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
     report("end", None)
 
 
-def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence[Job], used: MaskProtocol,
-                folder: MaskFolder, report: Report) -> None:
+def _make_masks(
+    args: argparse.Namespace,
+    maker: Any,
+    task: Task,
+    todo: Sequence[Job],
+    used: MaskProtocol,
+    folder: MaskFolder,
+    report: Report,
+) -> None:
     from core.masks.pipeline import read_ahead
     from core.masks.writer import MaskWriter
 
@@ -163,27 +191,60 @@ def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence
             report("step", {"made": 1})
 
 
-def open_folder(args: argparse.Namespace, task: Task, backbone: Backbone, used: MaskProtocol,
-                token: str) -> MaskFolder:
+def open_folder(
+    args: argparse.Namespace, task: Task, backbone: Backbone, used: MaskProtocol, token: str
+) -> MaskFolder:
     """The result's folder, ours and locked, with its protocol.json."""
     from core.masks.protocol import folder_name
     from core.masks.results import MaskFolder
     from core.utils.provenance import now, versions, weight_stamps
 
-    extras = {"weights": Path(args.weights).stem if args.weights else None,
-              "dtype": None if args.dtype == "float32" else args.dtype, **task.extras, "limit": args.limit}
+    extras = {
+        "weights": Path(args.weights).stem if args.weights else None,
+        "dtype": None if args.dtype == "float32" else args.dtype,
+        **task.extras,
+        "limit": args.limit,
+    }
     name = folder_name(args.arch, task.name, used, args.lora is not None, task.rule, extras)
-    identity = {**used.as_dict(), "arch": args.arch, "head": backbone.head, "checksum": backbone.checksum,
-                "dtype": args.dtype, "device": backbone.device.type, "batch": args.batch, "data": task.name,
-                "pamr_kernel": backbone.pamr.kernel(backbone.device) if used.pamr else None, **task.identity}
-    model = {"arch": backbone.arch, "head": backbone.head, "checksum": backbone.checksum, "patch": backbone.patch,
-             "stride": backbone.stride, "mask_scale": backbone.mask_scale, "mask_bias": backbone.mask_bias}
-    arguments = {key: value if isinstance(value, (int, float, list, type(None))) else str(value)
-                 for key, value in vars(args).items() if key != "protocol"}
-    meta = {"name": name, "identity": identity, "protocol": used.as_dict(), "model": model, "arguments": arguments,
-            "input": task.description, "pictures": len(task.jobs), "versions": versions(),
-            "weight_files": weight_stamps(args.arch, args.weights, args.lora),
-            "command": shlex.join(sys.argv), "started_at": now()}
+    identity = {
+        **used.as_dict(),
+        "arch": args.arch,
+        "head": backbone.head,
+        "checksum": backbone.checksum,
+        "dtype": args.dtype,
+        "device": backbone.device.type,
+        "batch": args.batch,
+        "data": task.name,
+        "pamr_kernel": backbone.pamr.kernel(backbone.device) if used.pamr else None,
+        **task.identity,
+    }
+    model = {
+        "arch": backbone.arch,
+        "head": backbone.head,
+        "checksum": backbone.checksum,
+        "patch": backbone.patch,
+        "stride": backbone.stride,
+        "mask_scale": backbone.mask_scale,
+        "mask_bias": backbone.mask_bias,
+    }
+    arguments = {
+        key: value if isinstance(value, (int, float, list, type(None))) else str(value)
+        for key, value in vars(args).items()
+        if key != "protocol"
+    }
+    meta = {
+        "name": name,
+        "identity": identity,
+        "protocol": used.as_dict(),
+        "model": model,
+        "arguments": arguments,
+        "input": task.description,
+        "pictures": len(task.jobs),
+        "versions": versions(),
+        "weight_files": weight_stamps(args.arch, args.weights, args.lora),
+        "command": shlex.join(sys.argv),
+        "started_at": now(),
+    }
     return MaskFolder(args.out / name, meta, token, args.overwrite)
 
 
@@ -200,7 +261,9 @@ class Progress:
 
     def __init__(self, shards: Sequence[Shard]):
         self._quiet, self._bar, self._path = shards[0].rank > 0, None, ""
-        self._of = f" by the first of {shards[0].world} processes" if shards[0].world > len(shards) else ""
+        self._of = (
+            f" by the first of {shards[0].world} processes" if shards[0].world > len(shards) else ""
+        )
         self._counts = {"made": 0, "kept": 0, "skipped": 0}
         self._start = time.perf_counter()
 
@@ -220,13 +283,25 @@ class Progress:
             self._path, self._start = value["path"], time.perf_counter()
             if not self._quiet:
                 print(value["description"])
-                settings = {key: item for key, item in value["settings"].items() if item is not None}
-                print("protocol " + ", ".join(f"{key} {item}" for key, item in settings.items()).removeprefix("name ")
-                      + f", {value['device']}", flush=True)
-            self._bar = tqdm(total=0, unit="picture", disable=True if self._quiet else None, smoothing=0.1)
+                settings = {
+                    key: item for key, item in value["settings"].items() if item is not None
+                }
+                print(
+                    "protocol "
+                    + ", ".join(f"{key} {item}" for key, item in settings.items()).removeprefix(
+                        "name "
+                    )
+                    + f", {value['device']}",
+                    flush=True,
+                )
+            self._bar = tqdm(
+                total=0, unit="picture", disable=True if self._quiet else None, smoothing=0.1
+            )
         self._bar.total += value["all"]
         self._bar.n += value["kept"]
-        self._bar.initial = getattr(self._bar, "initial", 0) + value["kept"]  # a bar that is not shown has none
+        self._bar.initial = (
+            getattr(self._bar, "initial", 0) + value["kept"]
+        )  # a bar that is not shown has none
         self._counts["kept"] += value["kept"]
         self._bar.refresh()
 
@@ -244,15 +319,22 @@ class Progress:
         return 2 if counts["skipped"] else 0
 
 
-def _run_processes(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task], shards: list[Shard],
-                   progress: Progress) -> None:
+def _run_processes(
+    args: argparse.Namespace,
+    setup: Callable[[argparse.Namespace], Task],
+    shards: list[Shard],
+    progress: Progress,
+) -> None:
     """One process per shard; the first that fails ends all. Raises TTDError with what it said."""
     import multiprocessing
     import queue
 
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
-    workers = [context.Process(target=_child, args=(args, setup, shard, events), daemon=True) for shard in shards]
+    workers = [
+        context.Process(target=_child, args=(args, setup, shard, events), daemon=True)
+        for shard in shards
+    ]
     for worker in workers:
         worker.start()
     running = len(workers)
@@ -261,9 +343,13 @@ def _run_processes(args: argparse.Namespace, setup: Callable[[argparse.Namespace
             try:
                 event, value = events.get(timeout=0.5)
             except queue.Empty:
-                if dead := [worker.exitcode for worker in workers if worker.exitcode not in (None, 0)]:
-                    raise TTDError(f"a process ended with exit code {dead[0]}, out of memory perhaps; the same command "
-                                   "goes on where it stopped") from None
+                if dead := [
+                    worker.exitcode for worker in workers if worker.exitcode not in (None, 0)
+                ]:
+                    raise TTDError(
+                        f"a process ended with exit code {dead[0]}, out of memory perhaps; the same command "
+                        "goes on where it stopped"
+                    ) from None
                 continue
             if event == "error":
                 raise TTDError(value)
@@ -275,7 +361,9 @@ def _run_processes(args: argparse.Namespace, setup: Callable[[argparse.Namespace
             worker.terminate()
 
 
-def _child(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task], shard: Shard, events: Any) -> None:
+def _child(
+    args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task], shard: Shard, events: Any
+) -> None:
     """A shard in a process of its own, which ends when its parent does, so that the lock is not held for nothing."""
     import multiprocessing
 

@@ -25,15 +25,33 @@ TOLERANCE = 1e-5  # of embeddings of unit length
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="tiny", metavar="NAME", help="the base model (default: %(default)s)")
-    parser.add_argument("--weights", metavar="FILE", help="weights to load instead of those the name stands for")
-    parser.add_argument("--head", metavar="HEAD", help="the dense head that the adapter was trained with, if it is "
-                                                       "not the model's default")
-    parser.add_argument("--lora", required=True, metavar="FILE",
-                        help="adapter: file, PEFT folder or hf-hub:ORG/NAME")
-    parser.add_argument("--out", required=True, type=Path, metavar="PATH",
-                        help="a new folder, or a file that ends in .safetensors, .pt or .pth")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--arch", default="tiny", metavar="NAME", help="the base model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="weights to load instead of those the name stands for"
+    )
+    parser.add_argument(
+        "--head",
+        metavar="HEAD",
+        help="the dense head that the adapter was trained with, if it is not the model's default",
+    )
+    parser.add_argument(
+        "--lora",
+        required=True,
+        metavar="FILE",
+        help="adapter: file, PEFT folder or hf-hub:ORG/NAME",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a new folder, or a file that ends in .safetensors, .pt or .pth",
+    )
     return parser
 
 
@@ -43,9 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_file = args.out.suffix in (".safetensors", ".pt", ".pth")
     check_out(args, one_file)
     from core.backbones import load_backbone
-    from core.backbones.lora.merge import largest_difference, merge, read_source, write_file, write_folder
+    from core.backbones.lora.merge import (
+        largest_difference,
+        merge,
+        read_source,
+        write_file,
+        write_folder,
+    )
 
-    adapted = load_backbone(args.arch, weights=args.weights, lora=args.lora, head=args.head, device="cpu")
+    adapted = load_backbone(
+        args.arch, weights=args.weights, lora=args.lora, head=args.head, device="cpu"
+    )
     source = read_source(args.arch, args.weights)
     state = merge(adapted, source)
     if one_file:
@@ -56,10 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         merged = load_backbone(f"local-dir:{args.out}", device="cpu")
     difference = largest_difference(adapted, merged)
     if not difference <= TOLERANCE:
-        raise TTDError(f"{args.out} was written, but loaded again it differs from the adapted model by "
-                       f"{difference:.1e}: do not use it" + "; try a folder as --out" * one_file)
+        raise TTDError(
+            f"{args.out} was written, but loaded again it differs from the adapted model by "
+            f"{difference:.1e}: do not use it" + "; try a folder as --out" * one_file
+        )
     how = f"--arch {args.arch} --weights {args.out}" if one_file else f"--arch local-dir:{args.out}"
-    print(f"{args.out}: loads with {how}; largest difference from the adapted model {difference:.1e}")
+    print(
+        f"{args.out}: loads with {how}; largest difference from the adapted model {difference:.1e}"
+    )
     return 0
 
 
@@ -67,11 +97,16 @@ def check_out(args: argparse.Namespace, one_file: bool) -> None:
     """TTDError when --out is what is read, or is there as something else than what will be written."""
     read = [args.weights, args.lora, args.arch.removeprefix("local-dir:")]
     read += [ROOT / "weights" / "tiny"] * (args.arch == "tiny")
-    if any(path and Path(path).expanduser().resolve() == args.out.expanduser().resolve() for path in read):
+    if any(
+        path and Path(path).expanduser().resolve() == args.out.expanduser().resolve()
+        for path in read
+    ):
         raise TTDError(f"--out {args.out} is what is merged: name another place")
     if args.out.exists() and args.out.is_dir() == one_file:
-        raise TTDError(f"--out {args.out} is a {'folder' if one_file else 'file'}: name a new folder, or a file that "
-                       "ends in .safetensors, .pt or .pth")
+        raise TTDError(
+            f"--out {args.out} is a {'folder' if one_file else 'file'}: name a new folder, or a file that "
+            "ends in .safetensors, .pt or .pth"
+        )
 
 
 if __name__ == "__main__":

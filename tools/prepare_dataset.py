@@ -23,22 +23,51 @@ CAPTION_SETS = ("CC3M", "CC12M")
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, "
-                                                     "PascalContext, CC3M or CC12M")
-    parser.add_argument("--source", type=Path, required=True, metavar="FOLDER", help="the unpacked official release")
-    parser.add_argument("--root", type=Path, default=Path(".."), metavar="FOLDER",
-                        help="where the set is made, as ROOT/SET (default: %(default)s)")
-    parser.add_argument("--split", metavar="NAME", help="part of the release (default: val; train for CC3M and CC12M)")
-    parser.add_argument("--to", metavar="NAME", help="folder under ROOT/SET (default: validation for val, else the "
-                                                     "split's name)")
-    parser.add_argument("--objects", choices=("instances", "stuff"),
-                        help="COCO2014: from the instances json or from COCO-Stuff's pixel maps (default: the json if "
-                             "there)")
-    parser.add_argument("--link", action="store_true", help="hard links to the release's pictures instead of copies")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="VOC2012, COCO2014, ADE2016, Cityscapes, COCO-Stuff, PascalContext, CC3M or CC12M",
+    )
+    parser.add_argument(
+        "--source", type=Path, required=True, metavar="FOLDER", help="the unpacked official release"
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path(".."),
+        metavar="FOLDER",
+        help="where the set is made, as ROOT/SET (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="part of the release (default: val; train for CC3M and CC12M)",
+    )
+    parser.add_argument(
+        "--to",
+        metavar="NAME",
+        help="folder under ROOT/SET (default: validation for val, else the split's name)",
+    )
+    parser.add_argument(
+        "--objects",
+        choices=("instances", "stuff"),
+        help="COCO2014: from the instances json or from COCO-Stuff's pixel maps (default: the json if "
+        "there)",
+    )
+    parser.add_argument(
+        "--link", action="store_true", help="hard links to the release's pictures instead of copies"
+    )
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
-    parser.add_argument("--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N",
-                        help="threads (default: the machine's cores)")
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="threads (default: the machine's cores)",
+    )
     return parser
 
 
@@ -51,11 +80,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     captions = args.name in CAPTION_SETS
     split = args.split or ("train" if captions else "val")
-    plan = make_plan(args.name, args.source, args.root, split=split, objects=args.objects, to=args.to)
+    plan = make_plan(
+        args.name, args.source, args.root, split=split, objects=args.objects, to=args.to
+    )
     print(plan.about)
     with tqdm(total=plan.count, unit="picture", disable=None, file=sys.stderr) as bar:
-        report = run_plan(plan, workers=args.workers, link=args.link, overwrite=args.overwrite, progress=bar.update)
-    print(f"{plan.out}: {report.made} made, {report.kept} there already, {len(report.failed)} left out")
+        report = run_plan(
+            plan,
+            workers=args.workers,
+            link=args.link,
+            overwrite=args.overwrite,
+            progress=bar.update,
+        )
+    print(
+        f"{plan.out}: {report.made} made, {report.kept} there already, {len(report.failed)} left out"
+    )
     for reason in report.failed[:SHOWN]:
         say(reason)
     if len(report.failed) > SHOWN:

@@ -23,17 +23,45 @@ from core.errors import TTDError
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--data", metavar="SETS", help="as given to score_captions.py: cc3m, cc3m+cc12m, or a path")
-    which.add_argument("--scores", type=Path, metavar="FILE", help="this score file, whatever it is called")
-    parser.add_argument("--root", default="../", metavar="FOLDER", help="parent of the sets (default: %(default)s)")
-    parser.add_argument("--domain", default="train", metavar="NAME", help="train or validation (default: %(default)s)")
-    parser.add_argument("--arch", default="tiny", metavar="NAME", help="the model that scored (default: %(default)s)")
-    parser.add_argument("--drop", type=float, default=0.2, metavar="SHARE",
-                        help="the share to drop, from 0 to below 1 (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("results_pairs"), metavar="FOLDER",
-                        help="where the scores are (default: ./%(default)s)")
+    which.add_argument(
+        "--data", metavar="SETS", help="as given to score_captions.py: cc3m, cc3m+cc12m, or a path"
+    )
+    which.add_argument(
+        "--scores", type=Path, metavar="FILE", help="this score file, whatever it is called"
+    )
+    parser.add_argument(
+        "--root", default="../", metavar="FOLDER", help="parent of the sets (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--domain",
+        default="train",
+        metavar="NAME",
+        help="train or validation (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--arch",
+        default="tiny",
+        metavar="NAME",
+        help="the model that scored (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drop",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="the share to drop, from 0 to below 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results_pairs"),
+        metavar="FOLDER",
+        help="where the scores are (default: ./%(default)s)",
+    )
     return parser
 
 
@@ -47,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for scores in [args.scores] if args.scores else score_files(args):
         out = scores.with_name(f"{scores.name.removesuffix('.jsonl')}@drop={args.drop:g}.txt")
         done, values = prune(scores, out, args.drop)
-        print(f"{out}: {done.kept} of {done.scored} pairs kept, {done.dropped} dropped below {done.threshold:.4f}, "
-              f"{done.skipped} skipped before")
+        print(
+            f"{out}: {done.kept} of {done.scored} pairs kept, {done.dropped} dropped below {done.threshold:.4f}, "
+            f"{done.skipped} skipped before"
+        )
         print(histogram(values, done.threshold))
     return 0
 

@@ -39,21 +39,53 @@ KEY = "pair"  # what the result calls its scorer
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(
-        parents=[model_options(), view_options("the model's own size", pamr=False)], description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        parents=[model_options(), view_options("the model's own size", pamr=False)],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", required=True, metavar="SETS",
-                      help="cc3m, cc3m+cc12m, or a folder, JSONL list or shards")
-    data.add_argument("--root", default="../", metavar="FOLDER", help="parent of the sets (default: %(default)s)")
-    data.add_argument("--domain", default="train", metavar="NAME",
-                      help="train or validation: the folder inside the set (default: %(default)s)")
-    data.add_argument("--limit", type=positive_int, metavar="N", help="only the first N records of each set")
-    data.add_argument("--out", type=Path, default=Path("results_pairs"), metavar="FOLDER",
-                      help="where the scores go (default: ./%(default)s)")
-    data.add_argument("--overwrite", action="store_true", help="replace scores made with other settings")
-    data.add_argument("--batch", type=positive_int, default=64, metavar="N", help="records at a time (default: 64)")
-    data.add_argument("--workers", type=positive_int, default=min(4, os.cpu_count() or 1), metavar="N",
-                      help="threads that read pictures ahead (default: %(default)s)")
+    data.add_argument(
+        "--data",
+        required=True,
+        metavar="SETS",
+        help="cc3m, cc3m+cc12m, or a folder, JSONL list or shards",
+    )
+    data.add_argument(
+        "--root", default="../", metavar="FOLDER", help="parent of the sets (default: %(default)s)"
+    )
+    data.add_argument(
+        "--domain",
+        default="train",
+        metavar="NAME",
+        help="train or validation: the folder inside the set (default: %(default)s)",
+    )
+    data.add_argument(
+        "--limit", type=positive_int, metavar="N", help="only the first N records of each set"
+    )
+    data.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results_pairs"),
+        metavar="FOLDER",
+        help="where the scores go (default: ./%(default)s)",
+    )
+    data.add_argument(
+        "--overwrite", action="store_true", help="replace scores made with other settings"
+    )
+    data.add_argument(
+        "--batch",
+        type=positive_int,
+        default=64,
+        metavar="N",
+        help="records at a time (default: 64)",
+    )
+    data.add_argument(
+        "--workers",
+        type=positive_int,
+        default=min(4, os.cpu_count() or 1),
+        metavar="N",
+        help="threads that read pictures ahead (default: %(default)s)",
+    )
     return parser
 
 
@@ -81,7 +113,12 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
     if is_finished(paths, identity, args.overwrite):
         print(f"nothing to do, complete already: {paths.lines}")
         return
-    meta = {"identity": identity, "input": records.description, "versions": versions(), "started_at": now()}
+    meta = {
+        "identity": identity,
+        "input": records.description,
+        "versions": versions(),
+        "started_at": now(),
+    }
     with closing(TagWriter({KEY: paths}, meta, args.batch, args.overwrite)) as writer:
         start, first = time.perf_counter(), writer.done
         for batch, lines in batches(args, backbone, records, writer):
@@ -89,13 +126,16 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
         seconds, counts = time.perf_counter() - start, writer.counts[KEY]
         writer.finish(finished_at=now(), seconds=round(seconds, 2))
     rate = f" ({(counts['captions'] + counts['skipped'] - first) / seconds:.1f} pairs/s)"
-    print(f"{paths.lines}: {counts['captions']} pairs scored in {seconds:.1f} s{rate}, {counts['skipped']} skipped")
+    print(
+        f"{paths.lines}: {counts['captions']} pairs scored in {seconds:.1f} s{rate}, {counts['skipped']} skipped"
+    )
     if counts["skipped"]:
         say(f"{counts['skipped']} records could not be used: see {paths.skipped}")
 
 
-def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
-            writer: TagWriter) -> Iterator[tuple[Batch, list[str]]]:
+def batches(
+    args: argparse.Namespace, backbone: Backbone, records: RecordSet, writer: TagWriter
+) -> Iterator[tuple[Batch, list[str]]]:
     """Every batch that is still missing, with its lines, under a progress bar."""
     from tqdm import tqdm
 
@@ -108,10 +148,16 @@ def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
     if writer.done:
         print(f"going on after {writer.done} of {'' if records.exact else 'about '}{count} records")
     items = records.iterate(writer.done, args.limit)
-    with tqdm(total=count, initial=writer.done, unit="pair", file=sys.stderr, disable=None, smoothing=0.1) as bar:
+    with tqdm(
+        total=count, initial=writer.done, unit="pair", file=sys.stderr, disable=None, smoothing=0.1
+    ) as bar:
         for batch in load_batches(items, views, args.batch, args.workers):
-            with memory_errors("not enough memory; use a smaller --batch or --image, or fewer --scales"):
-                scores = score_pairs(backbone, batch.pictures, [r.text for r in batch.records], args.hflip)
+            with memory_errors(
+                "not enough memory; use a smaller --batch or --image, or fewer --scales"
+            ):
+                scores = score_pairs(
+                    backbone, batch.pictures, [r.text for r in batch.records], args.hflip
+                )
             yield batch, score_lines(batch.records, scores)
             bar.update(len(batch.records) + len(batch.skipped))
 
@@ -121,8 +167,11 @@ def result_paths(args: argparse.Namespace, backbone: Backbone, place: str) -> Re
     from core.tags.pair_scores import pair_label
     from core.tags.results import ResultPaths, result_name
 
-    unusual = {"weights": Path(args.weights).stem if args.weights else None, "limit": args.limit,
-               "dtype": None if args.dtype == "float32" else args.dtype}
+    unusual = {
+        "weights": Path(args.weights).stem if args.weights else None,
+        "limit": args.limit,
+        "dtype": None if args.dtype == "float32" else args.dtype,
+    }
     extras = {key: value for key, value in unusual.items() if value is not None}
     size = args.image or backbone.image_size
     name = result_name(args.arch, size, args.scales, "", args.lora is not None, extras)
@@ -130,14 +179,25 @@ def result_paths(args: argparse.Namespace, backbone: Backbone, place: str) -> Re
     return ResultPaths.of(args.out, f"{pair_label(place)}@" + name.replace("]@", f"]{flip}", 1))
 
 
-def settings(args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet) -> dict[str, object]:
+def settings(
+    args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet
+) -> dict[str, object]:
     """All that decides what is in a score file."""
     names = ("arch", "dtype", "scales", "hflip", "batch", "limit")
-    paths = {name: os.path.normpath(value) if value else None
-             for name, value in (("weights", args.weights), ("lora", args.lora), ("data", place))}
-    return {name: getattr(args, name) for name in names} | paths | {
-        "records": records.count, "image": args.image or backbone.image_size, "device": backbone.device.type,
-        "checksum": backbone.checksum}
+    paths = {
+        name: os.path.normpath(value) if value else None
+        for name, value in (("weights", args.weights), ("lora", args.lora), ("data", place))
+    }
+    return (
+        {name: getattr(args, name) for name in names}
+        | paths
+        | {
+            "records": records.count,
+            "image": args.image or backbone.image_size,
+            "device": backbone.device.type,
+            "checksum": backbone.checksum,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -29,17 +29,41 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "ttd_tiny.yaml", metavar="YAML",
-                        help="the recipe (default: configs/ttd_tiny.yaml)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=ROOT / "configs" / "ttd_tiny.yaml",
+        metavar="YAML",
+        help="the recipe (default: configs/ttd_tiny.yaml)",
+    )
     parser.add_argument("--arch", metavar="NAME", help="another model than the recipe's")
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER",
-                        help="where ttd.png goes, and the story's own folder (default: %(default)s)")
-    parser.add_argument("--train", type=positive_int, default=2000, metavar="N",
-                        help="training pairs (default: %(default)s)")
-    parser.add_argument("--held-out", type=positive_int, default=120, metavar="N",
-                        help="pictures to score on (default: %(default)s)")
-    parser.add_argument("--steps", type=positive_int, metavar="N", help="of training (default: the recipe's)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out"),
+        metavar="FOLDER",
+        help="where ttd.png goes, and the story's own folder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--train",
+        type=positive_int,
+        default=2000,
+        metavar="N",
+        help="training pairs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=positive_int,
+        default=120,
+        metavar="N",
+        help="pictures to score on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=positive_int, metavar="N", help="of training (default: the recipe's)"
+    )
     parser.add_argument("--seed", type=int, default=11, help="of the world (default: %(default)s)")
     return parser
 
@@ -48,9 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tell it."""
     args = get_args_parser().parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a story is read while it happens, through a pipe too
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # a story is read while it happens, through a pipe too
     start = time.perf_counter()
-    print("Text-tag self-distillation: a CLIP learns, from captions alone, to find all that a caption names.\n")
+    print(
+        "Text-tag self-distillation: a CLIP learns, from captions alone, to find all that a caption names.\n"
+    )
     world = make_world(args)
     config = recipe(args, world)
 
@@ -62,11 +90,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     items = load_heldout(world)
     before = score("2/5  scores before", load_backbone(config.arch, device=config.device), items)
     adapter = train(config)
-    after = score("4/5  scores after", load_backbone(config.arch, lora=adapter, device=config.device), items)
-    print(f"5/5  on {len(items)} pictures that the training never saw, percent:\n\n{results(before, after)}\n")
+    after = score(
+        "4/5  scores after", load_backbone(config.arch, lora=adapter, device=config.device), items
+    )
+    print(
+        f"5/5  on {len(items)} pictures that the training never saw, percent:\n\n{results(before, after)}\n"
+    )
     picture(config, adapter, before, after, args.out / "ttd.png")
-    print(f"adapter: {adapter} ({adapter.stat().st_size / 2**20:.1f} MB); python demo.py --arch {config.arch} --lora "
-          f"{adapter} uses it\n{(time.perf_counter() - start) / 60:.1f} minutes in all")
+    print(
+        f"adapter: {adapter} ({adapter.stat().st_size / 2**20:.1f} MB); python demo.py --arch {config.arch} --lora "
+        f"{adapter} uses it\n{(time.perf_counter() - start) / 60:.1f} minutes in all"
+    )
     return 0
 
 
@@ -76,8 +110,12 @@ def make_world(args: argparse.Namespace) -> Path:
     from tqdm import tqdm
 
     folder = args.out / "story" / "world"
-    print(f"1/5  a world of {args.train} training pairs and {args.held_out} held-out pictures in {folder}")
-    with tqdm(total=args.train + args.held_out, unit="picture", file=sys.stderr, leave=False, disable=None) as bar:
+    print(
+        f"1/5  a world of {args.train} training pairs and {args.held_out} held-out pictures in {folder}"
+    )
+    with tqdm(
+        total=args.train + args.held_out, unit="picture", file=sys.stderr, leave=False, disable=None
+    ) as bar:
         make_story_world(folder, args.train, args.held_out, args.seed, progress=bar.update)
     return folder
 
@@ -87,8 +125,14 @@ def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
     from core.ttd.config import load_config
     from core.utils.config import merge, read_yaml
 
-    own = {"data": str(world / "cc3m" / "train"), "root": str(world), "out": str(args.out / "story" / "run"),
-           "eval_root": None, "keep": "last", "tag": "TTD"}
+    own = {
+        "data": str(world / "cc3m" / "train"),
+        "root": str(world),
+        "out": str(args.out / "story" / "run"),
+        "eval_root": None,
+        "keep": "last",
+        "tag": "TTD",
+    }
     own |= {key: value for key, value in (("steps", args.steps), ("arch", args.arch)) if value}
     return load_config(merge(read_yaml(args.config), own), str(args.config))
 
@@ -102,8 +146,10 @@ def score(title: str, backbone: Backbone, items: list[Item]) -> Measured:
     with tqdm(total=len(items), unit="picture", file=sys.stderr, leave=False, disable=None) as bar:
         measured = measure(backbone, items, progress=bar.update)
     scores = measured.at()
-    print(f"{title}: pixel F1 {100 * scores.pixel_f1:.1f}, Caption IoU {100 * scores.caption_iou:.1f}, word-map IoU "
-          f"{100 * scores.word_map_iou:.1f}")
+    print(
+        f"{title}: pixel F1 {100 * scores.pixel_f1:.1f}, Caption IoU {100 * scores.caption_iou:.1f}, word-map IoU "
+        f"{100 * scores.word_map_iou:.1f}"
+    )
     return measured
 
 
@@ -116,10 +162,18 @@ def train(config: TTDConfig) -> Path:
     from core.training.trainer import Trainer
 
     print(f"3/5  {config.steps} steps of {config.batch} pairs")
-    backbone = load_backbone(config.arch, weights=config.weights, head=config.head, device=config.device)
-    with closing(Trainer(config, backbone, open_pairs(config.data, config.root, refresh=True),
-                         overwrite=True)) as trainer, \
-            tqdm(total=config.steps, unit="step", file=sys.stderr, disable=None) as bar:
+    backbone = load_backbone(
+        config.arch, weights=config.weights, head=config.head, device=config.device
+    )
+    with (
+        closing(
+            Trainer(
+                config, backbone, open_pairs(config.data, config.root, refresh=True), overwrite=True
+            )
+        ) as trainer,
+        tqdm(total=config.steps, unit="step", file=sys.stderr, disable=None) as bar,
+    ):
+
         def progress(step: int, values: dict[str, float]) -> None:
             bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
             bar.update(step - bar.n)
@@ -132,10 +186,15 @@ def results(before: Measured, after: Measured) -> str:
     from core.evaluation.heldout import baselines
     from core.evaluation.heldout_report import lines_of, table
 
-    return table(lines_of([before.at(), after.at()], baselines(before.items), minmax=False), ("before", "after"))
+    return table(
+        lines_of([before.at(), after.at()], baselines(before.items), minmax=False),
+        ("before", "after"),
+    )
 
 
-def picture(config: TTDConfig, adapter: Path, before: Measured, after: Measured, path: Path) -> None:
+def picture(
+    config: TTDConfig, adapter: Path, before: Measured, after: Measured, path: Path
+) -> None:
     """Draw one held-out picture before and after, and say which."""
     from PIL import Image
     from story_parts import LEGEND, RULE, choose_picture, columns_of, look
@@ -145,12 +204,17 @@ def picture(config: TTDConfig, adapter: Path, before: Measured, after: Measured,
     from core.plots.before_after import draw_before_after
 
     item = choose_picture(before, after)
-    looks = [look(load_backbone(config.arch, lora=lora, device=config.device), item) for lora in (None, adapter)]
+    looks = [
+        look(load_backbone(config.arch, lora=lora, device=config.device), item)
+        for lora in (None, adapter)
+    ]
     panel = draw_before_after(item.image, item.text, columns_of(item, looks), legend=LEGEND)
     try:
         Image.fromarray(panel).save(path)
     except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror or error}); name another --out") from None
+        raise TTDError(
+            f"{path}: cannot be written ({error.strerror or error}); name another --out"
+        ) from None
     print(f"picture: {path}: {item.id}, {RULE}")
 
 

@@ -19,11 +19,15 @@ from core.tags.selection import select
 TRAIN, HELD_OUT, SEED = 2000, 120, 11  # no other world of the documentation has this seed
 WORDS = 5  # true words in the picture, at most
 COVERED = 0.9  # a caption that names more of the picture than this shows little
-RULE = ("the picture with the best maps after training, of those that gained and whose caption names a thing that is "
-        "not there, two things that are, and not the whole picture")
-LEGEND = ("Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, with the truth.",
-          "kept / rejected: whether the model takes the word to be in the picture. It was trained on captions alone: "
-          "no truth, no masks.")
+RULE = (
+    "the picture with the best maps after training, of those that gained and whose caption names a thing that is "
+    "not there, two things that are, and not the whole picture"
+)
+LEGEND = (
+    "Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, with the truth.",
+    "kept / rejected: whether the model takes the word to be in the picture. It was trained on captions alone: "
+    "no truth, no masks.",
+)
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,38 @@ class Look:
     norms: np.ndarray
 
 
-def make_story_world(folder: Path, train: int = TRAIN, held_out: int = HELD_OUT, seed: int = SEED, workers: int = 2,
-                     progress=lambda done: None) -> None:
+def make_story_world(
+    folder: Path,
+    train: int = TRAIN,
+    held_out: int = HELD_OUT,
+    seed: int = SEED,
+    workers: int = 2,
+    progress=lambda done: None,
+) -> None:
     """Make the story's world under `folder`, unless it is there. TTDError when it cannot be written."""
     import yaml
 
     from core.world.writer import WorldConfig, make_world
 
     config, mark = WorldConfig(train=train, val=held_out, seed=seed), folder / "world.yaml"
-    made = yaml.safe_load(mark.read_text(encoding="utf-8")).get("made_with", {}) if mark.is_file() else {}
+    made = (
+        yaml.safe_load(mark.read_text(encoding="utf-8")).get("made_with", {})
+        if mark.is_file()
+        else {}
+    )
     if (made.get("train"), made.get("val"), made.get("seed")) != (train, held_out, seed):
         make_world(folder, config, workers=workers, overwrite=True, progress=progress)
 
 
 def choose_picture(before: Measured, after: Measured) -> Item:
     """`RULE`, by the mean of Caption IoU and mean word-map IoU. Of all where none is such."""
-    best = np.where(after.item_iou() > before.item_iou(), after.item_iou(), -9)  # NaN is not above anything
-    fit = [absent_word(item) is not None and len(item.tags) > 1 and item.masks.any(0).mean() < COVERED
-           for item in before.items]
+    best = np.where(
+        after.item_iou() > before.item_iou(), after.item_iou(), -9
+    )  # NaN is not above anything
+    fit = [
+        absent_word(item) is not None and len(item.tags) > 1 and item.masks.any(0).mean() < COVERED
+        for item in before.items
+    ]
     return before.items[int((best + 99 * (np.array(fit) & (best >= 0))).argmax())]
 
 
@@ -62,7 +80,9 @@ def absent_word(item: Item) -> int | None:
     """The first content word of the caption that is not in the picture and stands for a thing of the world."""
     from core.world.objects import NOUNS
 
-    found = [k for k, word in enumerate(item.words) if word.casefold() in NOUNS and not item.truth[k]]
+    found = [
+        k for k, word in enumerate(item.words) if word.casefold() in NOUNS and not item.truth[k]
+    ]
     return found[0] if found else None
 
 
@@ -79,20 +99,32 @@ def look(backbone: Backbone, item: Item) -> Look:
 def columns_of(item: Item, looks: Sequence[Look], bg: float = Cuts().word) -> list[Column]:
     """The picture's columns: the caption, its true words (as they stand in it), and one word that is not there."""
     truth = item.masks.any(0)
-    columns = [Column("whole caption", "all that it names", tuple(_cell(one.caption, truth, bg, None)
-                                                                  for one in looks), truth)]
+    columns = [
+        Column(
+            "whole caption",
+            "all that it names",
+            tuple(_cell(one.caption, truth, bg, None) for one in looks),
+            truth,
+        )
+    ]
     places = {word.casefold(): k for k, word in reversed(list(enumerate(item.words)))}
-    shown = sorted(range(len(item.tags)), key=lambda k: places.get(item.tags[k].casefold(), 0))[:WORDS]
+    shown = sorted(range(len(item.tags)), key=lambda k: places.get(item.tags[k].casefold(), 0))[
+        :WORDS
+    ]
     for k in shown:
         word = places.get(item.tags[k].casefold())
-        cells = tuple(_cell(one.tags[k], item.masks[k], bg, None if word is None else bool(one.kept[word]))
-                      for one in looks)
+        cells = tuple(
+            _cell(one.tags[k], item.masks[k], bg, None if word is None else bool(one.kept[word]))
+            for one in looks
+        )
         columns.append(Column(item.tags[k], "in the picture", cells, item.masks[k]))
     rejected = absent_word(item)
     if rejected is None:
         rejected = next((k for k in range(len(item.words)) if not item.truth[k]), None)
     if rejected is not None:
-        cells = tuple(_cell(one.words[rejected], None, bg, bool(one.kept[rejected])) for one in looks)
+        cells = tuple(
+            _cell(one.words[rejected], None, bg, bool(one.kept[rejected])) for one in looks
+        )
         columns.append(Column(item.words[rejected], "named, but not there", cells, None))
     return columns
 

@@ -41,21 +41,40 @@ class Swept:
     iou: np.ndarray
     fpr: np.ndarray
     fnr: np.ndarray
-    bg: float | None
+    background_threshold: float | None
 
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pred", required=True, nargs="+", metavar="FOLDER", help="results with scores/")
-    parser.add_argument("--labels", nargs="+", metavar="NAME", help="a name for each (default: the folders')")
-    parser.add_argument("--data", metavar="NAME", help="set or YAML file (default: the one in the folder's name)")
-    parser.add_argument("--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pred", required=True, nargs="+", metavar="FOLDER", help="results with scores/"
+    )
+    parser.add_argument(
+        "--labels", nargs="+", metavar="NAME", help="a name for each (default: the folders')"
+    )
+    parser.add_argument(
+        "--data", metavar="NAME", help="set or YAML file (default: the one in the folder's name)"
+    )
+    parser.add_argument(
+        "--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="default: FOLDER.sweep.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values")
-    parser.add_argument("--allow-missing", action="store_true",
-                        help="leave out pictures without scores; otherwise they are an error")
-    parser.add_argument("--workers", type=positive_int, default=2, metavar="N", help="threads (default: %(default)s)")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="leave out pictures without scores; otherwise they are an error",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=2,
+        metavar="N",
+        help="threads (default: %(default)s)",
+    )
     return parser
 
 
@@ -63,14 +82,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Sweep every result, print what is best, draw and write."""
     args = get_args_parser().parse_args(argv)
     if args.labels and len(args.labels) != len(args.pred):
-        raise TTDError(f"--labels: {len(args.labels)} names for {len(args.pred)} results; give one for each")
+        raise TTDError(
+            f"--labels: {len(args.labels)} names for {len(args.pred)} results; give one for each"
+        )
     labels = args.labels or args.pred
-    swept = [sweep(Path(folder), label, args) for folder, label in zip(args.pred, labels, strict=True)]
+    swept = [
+        sweep(Path(folder), label, args) for folder, label in zip(args.pred, labels, strict=True)
+    ]
     if len({one.score for one in swept}) > 1:
-        raise TTDError("masks of captions and label maps have different scores: sweep them one after the other")
+        raise TTDError(
+            "masks of captions and label maps have different scores: sweep them one after the other"
+        )
     for one in swept:
         print(describe(one))
-    plot = args.plot or Path(args.pred[0]).resolve().with_name(f"{Path(args.pred[0]).resolve().name}.sweep.png")
+    plot = args.plot or Path(args.pred[0]).resolve().with_name(
+        f"{Path(args.pred[0]).resolve().name}.sweep.png"
+    )
     store(args, swept, plot)
     print(plot)
     return 0
@@ -83,15 +110,19 @@ def sweep(folder: Path, label: str, args: argparse.Namespace) -> Swept:
     folder = find_folder(folder, "results")
     used = read_protocol(folder).get("protocol", {})
     if used.get("crf"):
-        raise TTDError(f"{folder}: made with the CRF, which sees the threshold; run it once for each threshold instead")
+        raise TTDError(
+            f"{folder}: made with the CRF, which sees the threshold; run it once for each threshold instead"
+        )
     label = folder.resolve().name if label == str(folder) else label
     data, captions = args.data or data_of(folder), is_caption_result(folder)
     if data is None and not captions:
         raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
     values, problems = (caption_means if captions else label_means)(folder, data, args)
     report_left_out(problems.line())
-    bg = used.get("bg") if used.get("rule") != "none" else None  # a result without a threshold was not made at one
-    return Swept(label, "caption IoU" if captions else "mIoU", *values, bg)
+    background_threshold = (
+        used.get("bg") if used.get("rule") != "none" else None
+    )  # a result without a threshold was not made at one
+    return Swept(label, "caption IoU" if captions else "mIoU", *values, background_threshold)
 
 
 def is_caption_result(folder: Path) -> bool:
@@ -101,7 +132,9 @@ def is_caption_result(folder: Path) -> bool:
     return "tags" in read_protocol(folder).get("identity", {})
 
 
-def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[tuple[np.ndarray, ...], Problems]:
+def label_means(
+    folder: Path, data: str, args: argparse.Namespace
+) -> tuple[tuple[np.ndarray, ...], Problems]:
     """mIoU, mFPR, mFNR [S] over the classes that occur at a threshold, and what was left out."""
     import numpy as np
     from tqdm import tqdm
@@ -112,13 +145,21 @@ def label_means(folder: Path, data: str, args: argparse.Namespace) -> tuple[tupl
 
     dataset = open_dataset(data, args.root)
     with tqdm(total=len(dataset.items()), unit="picture", disable=None, leave=False) as bar:
-        found, problems = sweep_labels(dataset, folder, THRESHOLDS, allow_missing=args.allow_missing,
-                                       workers=args.workers, progress=bar.update)
+        found, problems = sweep_labels(
+            dataset,
+            folder,
+            THRESHOLDS,
+            allow_missing=args.allow_missing,
+            workers=args.workers,
+            progress=bar.update,
+        )
     rows = zip(found.iou, found.fpr, found.fnr, strict=True)
     return tuple(np.array([SegScores(*row).means for row in rows]).T), problems
 
 
-def caption_means(folder: Path, data: str | None, args: argparse.Namespace) -> tuple[tuple[np.ndarray, ...], Problems]:
+def caption_means(
+    folder: Path, data: str | None, args: argparse.Namespace
+) -> tuple[tuple[np.ndarray, ...], Problems]:
     """Mean IoU, FPR, FNR [S] over captions, and what was left out."""
     import numpy as np
 
@@ -127,10 +168,13 @@ def caption_means(folder: Path, data: str | None, args: argparse.Namespace) -> t
     from core.metrics.segmentation import scores_from_counts
 
     captions = open_caption_set(data if data in CAPTION_NAMES else "CC3M", args.root)
-    counts, problems = sweep_captions(captions, folder, THRESHOLDS, allow_missing=args.allow_missing,
-                                      workers=args.workers)
+    counts, problems = sweep_captions(
+        captions, folder, THRESHOLDS, allow_missing=args.allow_missing, workers=args.workers
+    )
     found = scores_from_counts(counts)
-    return tuple(np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr)), problems
+    return tuple(
+        np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr)
+    ), problems
 
 
 def describe(one: Swept) -> str:
@@ -138,7 +182,11 @@ def describe(one: Swept) -> str:
     import numpy as np
 
     best = int(np.nanargmax(one.iou))
-    own = "" if one.bg is None else f"{100 * np.interp(one.bg, THRESHOLDS, one.iou):.1f}% at bg {one.bg:.2f}; "
+    own = (
+        ""
+        if one.background_threshold is None
+        else f"{100 * np.interp(one.background_threshold, THRESHOLDS, one.iou):.1f}% at bg {one.background_threshold:.2f}; "
+    )
     return f"{one.label} | {one.score}: {own}best {100 * one.iou[best]:.1f}% at bg {THRESHOLDS[best]:.2f}"
 
 
@@ -149,9 +197,20 @@ def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
     lines = [Line(describe(one), one.iou) for one in swept]
     if len(swept) == 1:
         lines += [Line("mFPR", swept[0].fpr, dashed=True), Line("mFNR", swept[0].fnr, dashed=True)]
-    marks = {one.bg: f"--bg {one.bg:.2f}" for one in swept if one.bg is not None}
-    values = {one.label: {"bg": one.bg, "iou": one.iou.tolist(), "fpr": one.fpr.tolist(), "fnr": one.fnr.tolist()}
-              for one in swept}
+    marks = {
+        one.background_threshold: f"--bg {one.background_threshold:.2f}"
+        for one in swept
+        if one.background_threshold is not None
+    }
+    values = {
+        one.label: {
+            "bg": one.background_threshold,
+            "iou": one.iou.tolist(),
+            "fpr": one.fpr.tolist(),
+            "fnr": one.fnr.tolist(),
+        }
+        for one in swept
+    }
     if args.json:
         write(args.json, json.dumps({"thresholds": THRESHOLDS, "results": values}, indent=1) + "\n")
     save_picture(plot, draw_sweep(THRESHOLDS, lines, swept[0].score, marks))

@@ -1,4 +1,4 @@
-"""Make the table of docs/tags.md: scorers x normalisations x cuts on one set, thresholds chosen on another.
+"""Make the table of docs/tags.md: scorers x normalizations x cuts on one set, thresholds chosen on another.
 
     python tools/tag_table.py --root ../world --dev ../world_dev                     # print it, with the tiny model
     python tools/tag_table.py --root ../world --dev ../world_dev --update docs/tags.md
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 MARKS = ("<!-- table: tools/tag_table.py -->", "<!-- end of table -->")
 NORMS = ("minmax", "softmax", "none")
-CHOSEN = ("chosen on dev", "best there is")  # thresholds by the truth of the dev set; of the set itself, out of reach
+CHOSEN = (
+    "chosen on dev",
+    "best there is",
+)  # thresholds by the truth of the dev set; of the set itself, out of reach
 CUTS = ("0.5", "Otsu", *CHOSEN)
 
 
@@ -45,11 +48,21 @@ class ScoredSet:
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        parents=[model_options(), view_options("the model's own size", pamr=False)], description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        parents=[model_options(), view_options("the model's own size", pamr=False)],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--root", required=True, metavar="PATH", help="the set that is reported")
-    parser.add_argument("--dev", required=True, metavar="PATH", help="the set that thresholds are chosen on")
-    parser.add_argument("--batch", type=positive_int, default=32, metavar="N", help="captions at a time (default: 32)")
+    parser.add_argument(
+        "--dev", required=True, metavar="PATH", help="the set that thresholds are chosen on"
+    )
+    parser.add_argument(
+        "--batch",
+        type=positive_int,
+        default=32,
+        metavar="N",
+        help="captions at a time (default: 32)",
+    )
     parser.add_argument("--update", type=Path, metavar="FILE", help="put the table into this file")
     return parser
 
@@ -58,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score both sets, print the table or put it into a file."""
     args = get_args_parser().parse_args(argv)
     backbone = load_model(args)
-    text = f"{table(backbone, *(score_set(backbone, root, args) for root in (args.root, args.dev)))}\n"
+    text = (
+        f"{table(backbone, *(score_set(backbone, root, args) for root in (args.root, args.dev)))}\n"
+    )
     if args.update:
         update(args.update, MARKS, text)
     else:
@@ -81,14 +96,25 @@ def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> Scored
     protocol = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     records = list(load_truth(root)[1].values())
     scored = []
-    for batch in load_batches(tqdm(records, desc=root, unit="caption", disable=None), protocol, args.batch):
+    for batch in load_batches(
+        tqdm(records, desc=root, unit="caption", disable=None), protocol, args.batch
+    ):
         if batch.skipped:
             raise TTDError(f"{root}: {batch.skipped[0].id}: {batch.skipped[0].reason}")
-        scored += score_prepared(backbone, batch.pictures, [record.text for record in batch.records],
-                                 scales=protocol.scales, hflip=protocol.hflip)
+        scored += score_prepared(
+            backbone,
+            batch.pictures,
+            [record.text for record in batch.records],
+            scales=protocol.scales,
+            hflip=protocol.hflip,
+        )
     words = [[word.text for word in one.words] for one in scored]
     truth = [truth_of(row, record.tags) for row, record in zip(words, records, strict=True)]
-    return ScoredSet(scored, np.concatenate(truth), np.array([is_stopword(word) for row in words for word in row]))
+    return ScoredSet(
+        scored,
+        np.concatenate(truth),
+        np.array([is_stopword(word) for row in words for word in row]),
+    )
 
 
 def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
@@ -96,24 +122,38 @@ def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
     from core.metrics.tags import average_precision, tag_scores
     from core.tags.scoring import SCORERS
 
-    lines = ["| scorer | normalisation | cut | P / R / Acc | F1 | with `--stopwords`: cut | P / R / Acc | F1 | mAP |",
-             "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| scorer | normalization | cut | P / R / Acc | F1 | with `--stopwords`: cut | P / R / Acc | F1 | mAP |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for scorer in SCORERS:
         for norm in NORMS:
             area = average_precision(norms_of(backbone, reported, scorer, norm), reported.truth)
             for cut in CUTS:
-                cells = [cell for stop in (False, True)
-                         for cell in cells_of(backbone, reported, dev, scorer, norm, cut, stop)]
+                cells = [
+                    cell
+                    for stop in (False, True)
+                    for cell in cells_of(backbone, reported, dev, scorer, norm, cut, stop)
+                ]
                 lines.append(f"| {scorer} | {norm} | {' | '.join(cells)} | {100 * area:.1f} |")
     everything = tag_scores(reported.truth | True, reported.truth)
     content = tag_scores(~reported.stop, reported.truth)
-    lines.append(f"| all words, all content words | | | {three(everything)} | {100 * everything.f1:.1f} | | "
-                 f"{three(content)} | {100 * content.f1:.1f} | |")
+    lines.append(
+        f"| all words, all content words | | | {three(everything)} | {100 * everything.f1:.1f} | | "
+        f"{three(content)} | {100 * content.f1:.1f} | |"
+    )
     return "\n".join(lines)
 
 
-def cells_of(backbone: Backbone, reported: ScoredSet, dev: ScoredSet, scorer: str, norm: str, cut: str,
-             stop: bool) -> list[str]:
+def cells_of(
+    backbone: Backbone,
+    reported: ScoredSet,
+    dev: ScoredSet,
+    scorer: str,
+    norm: str,
+    cut: str,
+    stop: bool,
+) -> list[str]:
     """Cells of one way to cut: its threshold, P / R / Acc, F1."""
     from core.metrics.tags import best_threshold, tag_scores
 
@@ -121,7 +161,9 @@ def cells_of(backbone: Backbone, reported: ScoredSet, dev: ScoredSet, scorer: st
     if cut in CHOSEN:
         source = dev if cut == "chosen on dev" else reported
         allowed = ~source.stop | (not stop)
-        threshold, _ = best_threshold(norms_of(backbone, source, scorer, norm), source.truth, allowed)
+        threshold, _ = best_threshold(
+            norms_of(backbone, source, scorer, norm), source.truth, allowed
+        )
         label = f"{threshold:.3f} ({cut})"
     selected, _ = cut_set(backbone, reported, scorer, protocol_of(norm, threshold, stop))
     scores = tag_scores(selected, reported.truth)
@@ -132,22 +174,28 @@ def protocol_of(norm: str, threshold: float | None, stop: bool) -> TagProtocol:
     """A protocol that only cuts."""
     from core.tags.protocol import TagProtocol
 
-    return TagProtocol(1, normalize=norm, threshold=threshold, stopwords="shipped" if stop else None)
+    return TagProtocol(
+        1, normalize=norm, threshold=threshold, stopwords="shipped" if stop else None
+    )
 
 
 def norms_of(backbone: Backbone, data: ScoredSet, scorer: str, norm: str) -> np.ndarray:
-    """Normalised scores of all words, [W]."""
+    """Normalized scores of all words, [W]."""
     return cut_set(backbone, data, scorer, protocol_of(norm, None, False))[1]
 
 
-def cut_set(backbone: Backbone, data: ScoredSet, scorer: str, protocol: TagProtocol) -> tuple[np.ndarray, np.ndarray]:
-    """Selection and normalised scores of all words, [W] each, as produce_tags_from_text.py makes them."""
+def cut_set(
+    backbone: Backbone, data: ScoredSet, scorer: str, protocol: TagProtocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Selection and normalized scores of all words, [W] each, as produce_tags_from_text.py makes them."""
     import numpy as np
 
     from core.tags.pipeline import cut
 
     selected, norms = cut(data.scored, scorer, protocol, backbone.logit_scale)
-    return np.array([x for row in selected for x in row]), np.array([x for row in norms for x in row])
+    return np.array([x for row in selected for x in row]), np.array(
+        [x for row in norms for x in row]
+    )
 
 
 def three(scores: TagScores) -> str:

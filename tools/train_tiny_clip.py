@@ -17,14 +17,28 @@ from cli import run
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, help="YAML of settings, such as configs/tiny_clip.yaml")
-    parser.add_argument("--eval-only", type=Path, metavar="DIR", help="evaluate this model's folder, train nothing")
-    parser.add_argument("--fit-only", type=Path, metavar="DIR", help="fit and record the mask mapping of this model")
-    parser.add_argument("--world", type=Path, default=Path("../world"), help="evaluated on (default ../world)")
-    parser.add_argument("--dev", type=Path, default=Path("../world_dev"), help="fitted on (default ../world_dev)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config", type=Path, help="YAML of settings, such as configs/tiny_clip.yaml"
+    )
+    parser.add_argument(
+        "--eval-only", type=Path, metavar="DIR", help="evaluate this model's folder, train nothing"
+    )
+    parser.add_argument(
+        "--fit-only", type=Path, metavar="DIR", help="fit and record the mask mapping of this model"
+    )
+    parser.add_argument(
+        "--world", type=Path, default=Path("../world"), help="evaluated on (default ../world)"
+    )
+    parser.add_argument(
+        "--dev", type=Path, default=Path("../world_dev"), help="fitted on (default ../world_dev)"
+    )
     parser.add_argument("--head", help="dense head of the evaluation (default: the model's own)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the evaluation (default 2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="CPU threads of the evaluation (default 2)"
+    )
     return parser
 
 
@@ -39,11 +53,16 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
     items = load_heldout(world)
     backbone = load_backbone(f"local-dir:{folder}", head=head)
     measured = measure(backbone, items, scorers=SCORERS)
-    for name, part in (("all", items), ("with a noun-colour pair unseen in training", unseen_items(world, items))):
+    for name, part in (
+        ("all", items),
+        ("with a noun-colour pair unseen in training", unseen_items(world, items)),
+    ):
         if part:
             own = measured.part([item.id for item in part])
             print(f"{folder} ({backbone.head}) on {world}: {len(part)} pictures, {name}")
-            print(f"{scorer_table(own)}\n{table(lines_of([own.at()], baselines(part)))}\n({cuts_line(own.at())})\n")
+            print(
+                f"{scorer_table(own)}\n{table(lines_of([own.at()], baselines(part)))}\n({cuts_line(own.at())})\n"
+            )
 
 
 def fit_folder(folder: Path, dev: Path) -> None:
@@ -55,13 +74,13 @@ def fit_folder(folder: Path, dev: Path) -> None:
 
     items = load_heldout(dev)
     fitted = fit_mask_mapping(load_backbone(f"local-dir:{folder}"), items)
-    note = (
-        f"{len(items)} pictures of the world of make_world.py --seed 1: slope by logistic fit, bias by best IoU at 0.4"
-    )
+    note = f"{len(items)} pictures of the world of make_world.py --seed 1: slope by logistic fit, bias by best IoU at 0.4"
     config = read_config(folder)
     config["ttd"] = {**config.get("ttd", {}), **fitted, "fitted_on": note}
     write_config(folder, config)
-    print(f"soft mask: sigmoid({fitted['mask_scale']} (S - {fitted['mask_bias']})), fitted on {dev}")
+    print(
+        f"soft mask: sigmoid({fitted['mask_scale']} (S - {fitted['mask_bias']})), fitted on {dev}"
+    )
 
 
 def train(path: Path) -> Path:

@@ -11,9 +11,15 @@ if TYPE_CHECKING:
     from .base import Backbone
 
 
-def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | Path | None = None,
-                  head: str | None = None, device: str | torch.device | None = None,
-                  dtype: str | torch.dtype | None = None) -> Backbone:
+def load_backbone(
+    arch: str,
+    *,
+    weights: str | Path | None = None,
+    lora: str | Path | None = None,
+    head: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Backbone:
     """Load a model by name, ready for inference: eval mode, base parameters frozen.
 
     Args:
@@ -34,7 +40,9 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
     from .tcl_loading import load_tcl
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
-    backbone, default = (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
+    backbone, default = (
+        (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
+    )
     backbone.arch = arch
     backbone.head = check_head(head or default, backbone.visual.readout.heads, arch)
     backbone.eval().requires_grad_(False)

@@ -20,7 +20,7 @@ EPS = 1e-6  # smallest norm a vector is divided by, as in TCL
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How this model's pictures are normalised: per-channel mean and std on [0,1], and its own side in pixels."""
+    """How this model's pictures are normalized: per-channel mean and std on [0,1], and its own side in pixels."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -41,8 +41,16 @@ class Backbone(nn.Module):
     head: str
     stride: int
 
-    def __init__(self, visual: VisionTower, text: TextTower, tokenizer: Callable[[list[str]], Tensor],
-                 preprocess: Preprocess, *, logit_scale: float, mask: tuple[float, float] = CLIP_MASK):
+    def __init__(
+        self,
+        visual: VisionTower,
+        text: TextTower,
+        tokenizer: Callable[[list[str]], Tensor],
+        preprocess: Preprocess,
+        *,
+        logit_scale: float,
+        mask: tuple[float, float] = CLIP_MASK,
+    ):
         """mask: (a, b) of the soft mask; the other arguments are the attributes."""
         super().__init__()
         self.visual, self.text = visual, text
@@ -97,56 +105,66 @@ class Backbone(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """[B,3,H,W] float in [0,1], RGB -> the same shape, minus the model's mean, over its std, in its dtype."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise TTDError(f"normalize wants float images [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}")
-        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1)
-                     for values in (self._preprocess.mean, self._preprocess.std))
+            raise TTDError(
+                f"normalize wants float images [B,3,H,W] in [0,1], got {images.dtype} {tuple(images.shape)}"
+            )
+        mean, std = (
+            torch.tensor(values, device=self.device).view(3, 1, 1)
+            for values in (self._preprocess.mean, self._preprocess.std)
+        )
         return ((images.to(self.device) - mean) / std).to(self.dtype)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Strings -> token ids [N,L] on the model's device; long texts are truncated to the model's context."""
         if isinstance(texts, str):
-            raise TTDError("encode_text and tokenize want a list of strings, got one string: put it into a list")
+            raise TTDError(
+                "encode_text and tokenize want a list of strings, got one string: put it into a list"
+            )
         return self._tokenizer(list(texts)).to(self.device)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids [N,L] -> text embeddings [N,D], not normalised."""
+        """Token ids [N,L] -> text embeddings [N,D], not normalized."""
         return self.text(tokens.to(self.device))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Raw strings (no template) -> text embeddings [N,D], not normalised."""
+        """Raw strings (no template) -> text embeddings [N,D], not normalized."""
         return self.encode_tokens(self.tokenize(texts))
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Normalised images [B,3,H,W] -> pooled image embeddings [B,D], not normalised."""
+        """Normalized images [B,3,H,W] -> pooled image embeddings [B,D], not normalized."""
         return self.visual.pooled(self.pad(images)[0])
 
     @abstractmethod
     def encode_pixels(self, images: Tensor) -> Tensor:
-        """Normalised images [B,3,H,W] -> pixel embeddings [B,D,h,w], not normalised; see `pad` for h, w."""
+        """Normalized images [B,3,H,W] -> pixel embeddings [B,D,h,w], not normalized; see `pad` for h, w."""
 
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`encode_pixels` and `encode_image` of the same images; subclasses run the blocks they share only once."""
         return self.encode_pixels(images), self.encode_image(images)
 
     @abstractmethod
-    def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
+    def masks(
+        self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0
+    ) -> Tensor:
         """Soft masks [B,N,H,W] in [0,1] at the images' size.
 
         Args:
-            images: normalised [B,3,H,W], any H and W.
+            images: normalized [B,3,H,W], any H and W.
             text_embeddings: [N,D], any length.
             pamr: refine with PAMR (TCL: on the map's grid, before KP; others: at the images' size).
             kp_weight: share of TCL's "knowledge prior" branch in [0,1]; TTDError for backbones that have none.
         """
 
     def pad(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Zero-pad normalised images [B,3,H,W], centred, to multiples of the patch: [B,3,H',W'] and (top, left).
+        """Zero-pad normalized images [B,3,H,W], centred, to multiples of the patch: [B,3,H',W'] and (top, left).
 
         `encode_pixels` and `encode_image` pad by themselves; pixel embeddings cover the padded picture:
         h = H'/stride, w = W'/stride.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
-            raise TTDError(f"images must be [B,3,H,W] with no empty side, got {tuple(images.shape)}")
+            raise TTDError(
+                f"images must be [B,3,H,W] with no empty side, got {tuple(images.shape)}"
+            )
         return pad_to_multiple(images.to(self.device, self.dtype), self.patch)
 
     def similarity(self, pixels: Tensor, text: Tensor) -> Tensor:
@@ -155,11 +173,15 @@ class Backbone(nn.Module):
         `text` may also be [B,N,D]: N texts of its own for each picture. TTDError when the two have different D.
         """
         if pixels.ndim != 4 or text.ndim not in (2, 3) or text.shape[-1] != pixels.shape[1]:
-            raise TTDError(f"pixel embeddings {list(pixels.shape)} and text embeddings {list(text.shape)} do not go "
-                           "together: [B,D,h,w] and [N,D] of one model are due")
+            raise TTDError(
+                f"pixel embeddings {list(pixels.shape)} and text embeddings {list(text.shape)} do not go "
+                "together: [B,D,h,w] and [N,D] of one model are due"
+            )
         text = F.normalize(at_least_float32(text), dim=-1, eps=EPS)
         pixels = F.normalize(at_least_float32(pixels), dim=1, eps=EPS)
-        return torch.einsum("bdhw,nd->bnhw" if text.ndim == 2 else "bdhw,bnd->bnhw", pixels, text.to(pixels))
+        return torch.einsum(
+            "bdhw,nd->bnhw" if text.ndim == 2 else "bdhw,bnd->bnhw", pixels, text.to(pixels)
+        )
 
     def soft_mask(self, similarity: Tensor) -> Tensor:
         """`sigmoid(a (S - b))`: cosines of any shape -> [0,1]."""

@@ -28,7 +28,12 @@ from .weights import (
     shorten,
 )
 
-VOCABULARIES = (".json", ".txt", ".gz", ".model")  # files of a model's folder that its tokenizer may be made of
+VOCABULARIES = (
+    ".json",
+    ".txt",
+    ".gz",
+    ".model",
+)  # files of a model's folder that its tokenizer may be made of
 
 
 def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]:
@@ -39,8 +44,14 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     model, name = load_openclip_model(arch, weights)
     own = _own_settings(name)
     mask = float(own.get("mask_scale", CLIP_MASK[0])), float(own.get("mask_bias", CLIP_MASK[1]))
-    backbone = CLIPBackbone(openclip.vision_tower(model, arch), openclip.text_tower(model, arch), Tokenizer(name),
-                            openclip.preprocess(model), logit_scale=float(model.logit_scale.detach().exp()), mask=mask)
+    backbone = CLIPBackbone(
+        openclip.vision_tower(model, arch),
+        openclip.text_tower(model, arch),
+        Tokenizer(name),
+        openclip.preprocess(model),
+        logit_scale=float(model.logit_scale.detach().exp()),
+        mask=mask,
+    )
     return backbone, own.get("head") or backbone.visual.readout.default_head
 
 
@@ -75,8 +86,11 @@ class Tokenizer:
         if self._name.startswith("local-dir:"):
             folder = Path(self._name.removeprefix("local-dir:"))
             parts[0] = "local-dir"  # the same files elsewhere are the same tokenizer
-            parts += [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-                      for path in sorted(folder.iterdir()) if path.suffix in VOCABULARIES and path.is_file()]
+            parts += [
+                f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+                for path in sorted(folder.iterdir())
+                if path.suffix in VOCABULARIES and path.is_file()
+            ]
         return "; ".join(parts)
 
 
@@ -88,11 +102,15 @@ def _make_tokenizer(name: str) -> Callable[[list[str]], Tensor]:
     try:
         with hub():
             if name.startswith("local-dir:") and own.is_file():  # a vocabulary smaller than CLIP's
-                return open_clip.SimpleTokenizer(bpe_path=str(own), context_length=_context_length(folder))
+                return open_clip.SimpleTokenizer(
+                    bpe_path=str(own), context_length=_context_length(folder)
+                )
             return open_clip.get_tokenizer(name)
     except Exception as error:
-        raise TTDError(f"the tokenizer of {name} could not be loaded ({shorten(error)}): it needs files from the "
-                       f"Hugging Face Hub once, {OFFLINE_HINT}") from None
+        raise TTDError(
+            f"the tokenizer of {name} could not be loaded ({shorten(error)}): it needs files from the "
+            f"Hugging Face Hub once, {OFFLINE_HINT}"
+        ) from None
 
 
 def _builtin(arch: str, weights: str | Path | None) -> tuple[nn.Module, str]:
@@ -101,16 +119,22 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[nn.Module, str]:
     name, _, source = arch.partition(":")
     if name not in open_clip.list_models():
         similar = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.0)
-        raise TTDError(f"unknown arch {arch!r}: use CLIP, TCL, tiny, MODEL:PRETRAINED or MODEL:/path/to/checkpoint "
-                       f"(MODEL from open_clip, such as {', '.join(similar)}), hf-hub:ORG/NAME or local-dir:/path")
+        raise TTDError(
+            f"unknown arch {arch!r}: use CLIP, TCL, tiny, MODEL:PRETRAINED or MODEL:/path/to/checkpoint "
+            f"(MODEL from open_clip, such as {', '.join(similar)}), hf-hub:ORG/NAME or local-dir:/path"
+        )
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = open_clip.get_pretrained_cfg(name, source) if source in tags and weights is None else {}
     if not (tag or weights or "/" in source or Path(source or "/").expanduser().is_file()):
-        raise TTDError(f"{arch}: say which weights, as {name}:TAG with TAG one of {', '.join(tags) or '(none known)'}, "
-                       f"or {name}:/path/to/checkpoint")
+        raise TTDError(
+            f"{arch}: say which weights, as {name}:TAG with TAG one of {', '.join(tags) or '(none known)'}, "
+            f"or {name}:/path/to/checkpoint"
+        )
     model = _skeleton(name, quick_gelu=tag.get("quick_gelu", False))
     openclip.check_served(model, arch)
-    return _fill(model, _download(name, source, tag) if tag else existing_file(weights or source)), name
+    return _fill(
+        model, _download(name, source, tag) if tag else existing_file(weights or source)
+    ), name
 
 
 def _skeleton(name: str, quick_gelu: bool = False) -> nn.Module:
@@ -120,8 +144,12 @@ def _skeleton(name: str, quick_gelu: bool = False) -> nn.Module:
     preprocess = _preprocess_of(name)
     with hub():
         # The tag decides the activation: open_clip only warns where a model's name does not fit its weights.
-        return open_clip.create_model(name, force_quick_gelu=quick_gelu, force_preprocess_cfg=preprocess,
-                                      pretrained_text=False)
+        return open_clip.create_model(
+            name,
+            force_quick_gelu=quick_gelu,
+            force_preprocess_cfg=preprocess,
+            pretrained_text=False,
+        )
 
 
 def _download(name: str, tag: str, config: dict) -> Path:
@@ -133,9 +161,11 @@ def _download(name: str, tag: str, config: dict) -> Path:
         with hub():
             return Path(download_pretrained(config))
     except Exception as error:
-        raise TTDError(f"weights {name}:{tag} are not cached and could not be downloaded ({shorten(error)}): get them "
-                       f"from {config.get('hf_hub') or config.get('url')}, use {name}:/path/to/checkpoint, "
-                       f"{OFFLINE_HINT}") from None
+        raise TTDError(
+            f"weights {name}:{tag} are not cached and could not be downloaded ({shorten(error)}): get them "
+            f"from {config.get('hf_hub') or config.get('url')}, use {name}:/path/to/checkpoint, "
+            f"{OFFLINE_HINT}"
+        ) from None
 
 
 def _fill(model: nn.Module, path: Path) -> nn.Module:
@@ -166,7 +196,10 @@ def _preprocess_of(name: str) -> dict:
     """Mean and std that all of a built-in model's pretrained tags agree on (SigLIP's differ from CLIP's), else none."""
     import open_clip
 
-    configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    configs = [
+        open_clip.get_pretrained_cfg(name, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    ]
     known = {(tuple(c["mean"]), tuple(c["std"])) for c in configs if c.get("mean") and c.get("std")}
     return dict(zip(("mean", "std"), known.pop(), strict=True)) if len(known) == 1 else {}
 
@@ -176,8 +209,10 @@ def _from_folder(folder: Path, weights: str | Path | None) -> tuple[nn.Module, s
 
     config = folder / "open_clip_config.json"
     if not config.is_file():
-        raise TTDError(f"{folder} has no open_clip_config.json: local-dir: wants a folder with open_clip's config and "
-                       f"weights, {OFFLINE_HINT}")
+        raise TTDError(
+            f"{folder} has no open_clip_config.json: local-dir: wants a folder with open_clip's config and "
+            f"weights, {OFFLINE_HINT}"
+        )
     name = f"local-dir:{folder}"
     path = existing_file(weights) if weights else _weights_in(folder)
     with reading(config), quiet():
@@ -191,8 +226,10 @@ def _weights_in(folder: Path) -> Path:
 
     found = _find_checkpoint_in_dir(folder)
     if not found:
-        raise TTDError(f"no weights in {folder}: expected open_clip_model.safetensors (or open_clip_pytorch_model.bin) "
-                       f"beside open_clip_config.json, {OFFLINE_HINT}")
+        raise TTDError(
+            f"no weights in {folder}: expected open_clip_model.safetensors (or open_clip_pytorch_model.bin) "
+            f"beside open_clip_config.json, {OFFLINE_HINT}"
+        )
     return Path(found)
 
 
@@ -201,17 +238,25 @@ def _from_hub(arch: str, weights: str | Path | None) -> nn.Module:
 
     try:
         with hub():
-            model = open_clip.create_model(arch, load_weights=weights is None, require_pretrained=weights is None)
+            model = open_clip.create_model(
+                arch, load_weights=weights is None, require_pretrained=weights is None
+            )
     except Exception as error:
-        raise TTDError(f"{arch} could not be loaded from the Hugging Face Hub or its cache ({shorten(error)}): check "
-                       f"the name and the network, {OFFLINE_HINT}") from None
+        raise TTDError(
+            f"{arch} could not be loaded from the Hugging Face Hub or its cache ({shorten(error)}): check "
+            f"the name and the network, {OFFLINE_HINT}"
+        ) from None
     openclip.check_served(model, arch)
     return model if weights is None else _fill(model, existing_file(weights))
 
 
 def _own_settings(name: str) -> dict:
     """What a local folder's config says under "ttd": `mask_scale` a, `mask_bias` b, `head`; else nothing."""
-    return _config(Path(name.removeprefix("local-dir:"))).get("ttd", {}) if name.startswith("local-dir:") else {}
+    return (
+        _config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
+        if name.startswith("local-dir:")
+        else {}
+    )
 
 
 def _context_length(folder: Path) -> int:

@@ -1,7 +1,7 @@
 """The two 3x3 convolutions of TCL's decoder with fewer multiplications, as products of matrices on [B,h,w,C] memory.
 
-    conv_doubled    after nearest-neighbour doubling: 1/4 of the work, everywhere
-    conv_same       any 3x3: 4/9 of the work by Winograd's minimal filtering, on CPUs in float32
+conv_doubled    after nearest-neighbour doubling: 1/4 of the work, everywhere
+conv_same       any 3x3: 4/9 of the work by Winograd's minimal filtering, on CPUs in float32
 """
 
 import torch
@@ -9,7 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TILES = 512  # 2x2 values of a strip: enough for products of matrices at full speed, 2 x 25 MB at TCL's width
-TILE = ((0, 2, -1), (1, 2, 1), (2, 1, -1), (1, 3, -1))  # each of the four: one value of the tile +- another
+TILE = (
+    (0, 2, -1),
+    (1, 2, 1),
+    (2, 1, -1),
+    (1, 3, -1),
+)  # each of the four: one value of the tile +- another
 
 
 def conv_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -23,12 +28,16 @@ def conv_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     Three products for two values instead of six; nine for four instead of 36 on both sides. The same up to rounding.
     """
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, h+2, w+2, C)
-    taps = [_taps(part) for part in _taps(conv.weight)]  # [row][column]: sum, first, minus last, each (D, C)
+    taps = [
+        _taps(part) for part in _taps(conv.weight)
+    ]  # [row][column]: sum, first, minus last, each (D, C)
     # Products of rows and columns that are cells or steps; taps that meet the same of them share one.
     products = {}
     for down, rows in ((0, padded[:, 1:-1]), (1, padded[:, :-1] - padded[:, 1:])):
         for across, seen in ((0, rows[:, :, 1:-1]), (1, rows[:, :, :-1] - rows[:, :, 1:])):
-            pairs = [(i, j) for i in ((1, 2) if down else (0,)) for j in ((1, 2) if across else (0,))]
+            pairs = [
+                (i, j) for i in ((1, 2) if down else (0,)) for j in ((1, 2) if across else (0,))
+            ]
             product = seen @ torch.cat([taps[i][j] for i, j in pairs]).T
             products |= dict(zip(pairs, product.chunk(len(pairs), -1), strict=True))
     height, width = x.shape[-2:]
@@ -36,8 +45,13 @@ def conv_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     for row in (0, 1):  # an odd row takes the sum, and the last tap on the next step
         for column in (0, 1):
             pairs = [(i, j) for i in (0, 1 + row) for j in (0, 1 + column)]
-            parts = [products[i, j][:, row * (i > 0) :][:, :height, column * (j > 0) :][:, :, :width] for i, j in pairs]
-            out[:, row::2, column::2] = sum(parts[1:], parts[0] if conv.bias is None else parts[0] + conv.bias)
+            parts = [
+                products[i, j][:, row * (i > 0) :][:, :height, column * (j > 0) :][:, :, :width]
+                for i, j in pairs
+            ]
+            out[:, row::2, column::2] = sum(
+                parts[1:], parts[0] if conv.bias is None else parts[0] + conv.bias
+            )
     return out.permute(0, 3, 1, 2)
 
 
@@ -58,7 +72,9 @@ def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
     if x.device.type != "cpu" or x.dtype != torch.float32 or recorded:
         return conv(x)
     height, width = x.shape[-2:]
-    maps = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + width % 2, 1, 1 + height % 2))  # even sides, and one more around
+    maps = F.pad(
+        x.permute(0, 2, 3, 1), (0, 0, 1, 1 + width % 2, 1, 1 + height % 2)
+    )  # even sides, and one more around
     out = x.new_empty(len(x), height + height % 2, width + width % 2, len(conv.weight))
     _filter_(out, maps, _filters(conv.weight))
     out = out[:, :height, :width].permute(0, 3, 1, 2)
@@ -72,7 +88,9 @@ def _filter_(out: Tensor, padded: Tensor, filters: Tensor) -> None:
     """
     height, width = out.shape[1:3]
     rows = 2 * max(1, min(height // 2, TILES // (width // 2)))  # of pixels
-    spread, products = (out.new_empty(16, rows * width // 4, side) for side in (padded.shape[-1], out.shape[-1]))
+    spread, products = (
+        out.new_empty(16, rows * width // 4, side) for side in (padded.shape[-1], out.shape[-1])
+    )
     for one, target in zip(padded, out, strict=True):
         for y in range(0, height, rows):
             strip = target[y : y + rows]
@@ -94,10 +112,16 @@ def _spread_(out: Tensor, padded: Tensor) -> None:
     height, width, channels = padded.shape[0] - 2, padded.shape[1] - 2, padded.shape[2]
     tiles = out.view(4, 4, height // 2, width // 2, channels)
     for i, (row, other, sign) in enumerate(TILE):
-        rows = torch.add(padded[row : row + height : 2], padded[other : other + height : 2], alpha=sign)
+        rows = torch.add(
+            padded[row : row + height : 2], padded[other : other + height : 2], alpha=sign
+        )
         for j, (column, second, also) in enumerate(TILE):
-            torch.add(rows[:, column : column + width : 2], rows[:, second : second + width : 2], alpha=also,
-                      out=tiles[i, j])
+            torch.add(
+                rows[:, column : column + width : 2],
+                rows[:, second : second + width : 2],
+                alpha=also,
+                out=tiles[i, j],
+            )
 
 
 def _collect_(out: Tensor, products: Tensor) -> None:

@@ -4,7 +4,12 @@ import torch
 
 from ..errors import TTDError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -15,8 +20,12 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise TTDError(f"unknown device {device!r}: use cpu, cuda, cuda:N or mps") from None
-    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
-        raise TTDError(f"device {device} is not there: {torch.cuda.device_count()} CUDA devices seen; use --device cpu")
+    if chosen.type == "cuda" and (
+        not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()
+    ):
+        raise TTDError(
+            f"device {device} is not there: {torch.cuda.device_count()} CUDA devices seen; use --device cpu"
+        )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise TTDError("device mps is not there: use --device cpu")
     return chosen

@@ -66,9 +66,14 @@ def gaussian_window(grid: Grid, prefix: int, sigma: float) -> Tensor:
     Returns: [prefix+h*w, prefix+h*w], values in [0, 1], peak 1 on the diagonal of the patches.
     """
     h, w = grid
-    rows, columns = (torch.exp(-(torch.arange(n)[:, None] - torch.arange(n)) ** 2 / (2 * sigma**2)) for n in (h, w))
+    rows, columns = (
+        torch.exp(-((torch.arange(n)[:, None] - torch.arange(n)) ** 2) / (2 * sigma**2))
+        for n in (h, w)
+    )
     window = torch.zeros(prefix + h * w, prefix + h * w)
-    window[prefix:, prefix:] = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(h * w, h * w)
+    window[prefix:, prefix:] = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(
+        h * w, h * w
+    )
     return window
 
 
@@ -86,5 +91,7 @@ HEADS: dict[str, DenseHead] = {
 def check_head(name: str, served: tuple[str, ...], where: str) -> str:
     """`name` when `where` serves it; TTDError listing the served heads otherwise."""
     if name not in served:
-        raise TTDError(f"dense head {name!r} is not available for {where}: choose one of {', '.join(served)}")
+        raise TTDError(
+            f"dense head {name!r} is not available for {where}: choose one of {', '.join(served)}"
+        )
     return name

@@ -24,13 +24,19 @@ class Attention(nn.Module):
         """[B,L,C] -> [B,heads,L,C/heads]"""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         """softmax(q kᵀ / sqrt(head_dim) + mask) v, heads concatenated, before `out_proj`.
 
         Args: q, k, v [B,heads,L,head_dim]; mask broadcastable to [B,heads,L,L], additive, or boolean (True = seen).
         Returns: [B,L,C].
         """
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(2)
+        return (
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+            .transpose(1, 2)
+            .flatten(2)
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """[B,L,C] -> [B,L,C]"""
@@ -41,8 +47,15 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: `x + ls_1(attn(ln_1 x))`, then `x + ls_2(mlp(ln_2 x))`."""
 
-    def __init__(self, ln_1: nn.Module, attn: Attention, ln_2: nn.Module, mlp: nn.Module,
-                 ls_1: nn.Module | None = None, ls_2: nn.Module | None = None):
+    def __init__(
+        self,
+        ln_1: nn.Module,
+        attn: Attention,
+        ln_2: nn.Module,
+        mlp: nn.Module,
+        ls_1: nn.Module | None = None,
+        ls_2: nn.Module | None = None,
+    ):
         super().__init__()
         self.ln_1, self.attn, self.ln_2, self.mlp = ln_1, attn, ln_2, mlp
         self.ls_1, self.ls_2 = ls_1 or nn.Identity(), ls_2 or nn.Identity()
@@ -66,7 +79,9 @@ def resize_positions(table: Tensor, grid: tuple[int, int], prefix: int) -> Tenso
     if grid == (side, side):
         return table
     square = table[prefix:].T.reshape(1, -1, side, side)
-    resized = F.interpolate(at_least_float32(square), size=grid, mode="bicubic", align_corners=False).to(table.dtype)
+    resized = F.interpolate(
+        at_least_float32(square), size=grid, mode="bicubic", align_corners=False
+    ).to(table.dtype)
     return torch.cat([table[:prefix], resized.flatten(2)[0].T])
 
 

@@ -69,8 +69,15 @@ class Masker(nn.Module):
 class TCLBackbone(Backbone):
     """`encode_pixels` = the masker's embedding at stride 4; its cosine is the similarity map (no Sim2Mask, no KP)."""
 
-    def __init__(self, visual: VisionTower, text: TextTower, masker: Masker,
-                 tokenizer: Callable[[list[str]], Tensor], preprocess: Preprocess, mask: tuple[float, float]):
+    def __init__(
+        self,
+        visual: VisionTower,
+        text: TextTower,
+        masker: Masker,
+        tokenizer: Callable[[list[str]], Tensor],
+        preprocess: Preprocess,
+        mask: tuple[float, float],
+    ):
         """mask: (a, b) with `a (S - b)` equal to the checkpoint's learned Sim2Mask logits `w S + b`."""
         super().__init__(visual, text, tokenizer, preprocess, logit_scale=LOGIT_SCALE, mask=mask)
         self.masker = masker
@@ -80,7 +87,7 @@ class TCLBackbone(Backbone):
         return self.visual.before_block(images, len(self.visual.blocks) - len(self.masker.blocks))
 
     def encode_pixels(self, images: Tensor) -> Tensor:
-        """Normalised [B,3,H,W] -> [B,D,4*ceil(H/patch),4*ceil(W/patch)], not normalised."""
+        """Normalized [B,3,H,W] -> [B,D,4*ceil(H/patch),4*ceil(W/patch)], not normalized."""
         return self.masker(*self._tap(self.pad(images)[0]))
 
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,13 +98,17 @@ class TCLBackbone(Backbone):
             x = block(x)
         return pixels, self.visual.readout.pooled(x, self.visual.prefix)
 
-    def masks(self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0) -> Tensor:
+    def masks(
+        self, images: Tensor, text_embeddings: Tensor, *, pamr: bool = False, kp_weight: float = 0.0
+    ) -> Tensor:
         """See `Backbone.masks`; TCL's inference graph: soft mask, PAMR on its grid, KP mixing, resize, crop."""
         padded, (top, left) = self.pad(images)
         tap, grid = self._tap(padded)
         soft = self.soft_mask(self.similarity(self.masker(tap, grid), text_embeddings))
         if pamr:
-            small = F.interpolate(padded.to(soft), size=soft.shape[-2:], mode="bilinear", align_corners=True)
+            small = F.interpolate(
+                padded.to(soft), size=soft.shape[-2:], mode="bilinear", align_corners=True
+            )
             soft = self.pamr(small, soft)
         if kp_weight:
             prior = resize_maps(self._knowledge_prior(tap, grid, text_embeddings), soft.shape[-2:])
@@ -105,9 +116,13 @@ class TCLBackbone(Backbone):
         soft = resize_maps(soft, padded.shape[-2:])
         return soft[..., top : top + images.shape[-2], left : left + images.shape[-1]]
 
-    def _knowledge_prior(self, tap: Tensor, grid: tuple[int, int], text_embeddings: Tensor) -> Tensor:
+    def _knowledge_prior(
+        self, tap: Tensor, grid: tuple[int, int], text_embeddings: Tensor
+    ) -> Tensor:
         """The frozen CLIP's own value-path map at the patch stride, [B,N,h,w] in [0,1]."""
         for block in self.visual.blocks[len(self.visual.blocks) - len(self.masker.blocks) : -1]:
             tap = block(tap)
-        frozen = to_map(self.visual.readout.dense(self.visual.last_block(tap, grid, "maskclip")), grid)
+        frozen = to_map(
+            self.visual.readout.dense(self.visual.last_block(tap, grid, "maskclip")), grid
+        )
         return torch.sigmoid(KP_SCALE * (self.similarity(frozen, text_embeddings) - KP_BIAS))

@@ -13,7 +13,14 @@ from .clip_loading import Tokenizer, state_dict_of_openai_clip
 from .heads import check_head
 from .layers import Block
 from .tcl import IMAGENET_MEAN, IMAGENET_STD, Masker, TCLBackbone
-from .weights import OFFLINE_HINT, OPENAI_MODEL, WEIGHTS, check_tensors, existing_file, read_checkpoint
+from .weights import (
+    OFFLINE_HINT,
+    OPENAI_MODEL,
+    WEIGHTS,
+    check_tensors,
+    existing_file,
+    read_checkpoint,
+)
 
 HEAD_WIDTH = 64  # CLIP's attention heads are always 64 wide
 
@@ -23,8 +30,10 @@ def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
     check_head(head or "maskclip", ("maskclip",), "TCL, whose masker was trained on it")
     path = Path(weights).expanduser() if weights else WEIGHTS / "tcl.pth"
     if not weights and not path.is_file():
-        raise TTDError(f"TCL's weights tcl.pth are missing: looked for {path}. Get tcl.pth from the v1.0.0 release of "
-                       f"github.com/kakaobrain/tcl and put it there, or pass --weights, {OFFLINE_HINT}")
+        raise TTDError(
+            f"TCL's weights tcl.pth are missing: looked for {path}. Get tcl.pth from the v1.0.0 release of "
+            f"github.com/kakaobrain/tcl and put it there, or pass --weights, {OFFLINE_HINT}"
+        )
     content = read_checkpoint(existing_file(path))
     return build_tcl(content.get("model", content), path)
 
@@ -36,25 +45,37 @@ def build_tcl(state: dict[str, Tensor], path: str | Path) -> TCLBackbone:
     Errors: TTDError listing all missing and unknown names, or all tensors whose shapes do not fit.
     """
     check_tensors(state, path)
-    state = {key: value.to(torch.float32) for key, value in state.items()
-             if not key.startswith("pamr.") and key not in names.LOSSES}
+    state = {
+        key: value.to(torch.float32)
+        for key, value in state.items()
+        if not key.startswith("pamr.") and key not in names.LOSSES
+    }
     state = _with_frozen_clip(state, path)
     sizes = names.sizes_of(state, path)
     names.check_shapes(state, names.layout(sizes), path)
     model = _clip(state, sizes)
     side = round((sizes.positions - 1) ** 0.5) * sizes.patch
-    return TCLBackbone(openclip.vision_tower(model, "TCL"), openclip.text_tower(model, "TCL"), _masker(state, sizes),
-                       Tokenizer(OPENAI_MODEL), Preprocess(IMAGENET_MEAN, IMAGENET_STD, side),
-                       mask=_mask_mapping(state, path))
+    return TCLBackbone(
+        openclip.vision_tower(model, "TCL"),
+        openclip.text_tower(model, "TCL"),
+        _masker(state, sizes),
+        Tokenizer(OPENAI_MODEL),
+        Preprocess(IMAGENET_MEAN, IMAGENET_STD, side),
+        mask=_mask_mapping(state, path),
+    )
 
 
 def _with_frozen_clip(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
     """`state` with the frozen towers filled in where it lacks them, its names checked."""
     wanted = names.layout(_assumed_sizes(state))
     lacking = [key for key in wanted if key.startswith("clip_") and key not in state]
-    names.check_names({*state, *lacking}, wanted, path)  # before OpenAI's weights are looked for: a wrong file is wrong
+    names.check_names(
+        {*state, *lacking}, wanted, path
+    )  # before OpenAI's weights are looked for: a wrong file is wrong
     if lacking:  # tcl.pth as released holds the masker alone
-        frozen = {names.from_openai(key): value for key, value in state_dict_of_openai_clip().items()}
+        frozen = {
+            names.from_openai(key): value for key, value in state_dict_of_openai_clip().items()
+        }
         state = {**{key: value for key, value in frozen.items() if key in wanted}, **state}
         names.check_names(state, wanted, path)
     return state
@@ -63,38 +84,82 @@ def _with_frozen_clip(state: dict[str, Tensor], path: str | Path) -> dict[str, T
 def _assumed_sizes(state: dict[str, Tensor]) -> names.Sizes:
     """Numbers of blocks and stages as the names in `state` have them, else the released model's; no shapes yet."""
     return names.Sizes(
-        width=0, hidden=0, patch=0, positions=0, dim=0, text_width=0, text_hidden=0, context=0, vocabulary=0,
+        width=0,
+        hidden=0,
+        patch=0,
+        positions=0,
+        dim=0,
+        text_width=0,
+        text_hidden=0,
+        context=0,
+        vocabulary=0,
         layers=max(names.indices(state, names.VISUAL + names.BLOCKS), default=11) + 1,
         text_layers=max(names.indices(state, names.TEXT + names.BLOCKS), default=11) + 1,
-        tail=names.indices(state, names.TAIL) or (11,), stages=names.indices(state, names.NET) or (0, 1))
+        tail=names.indices(state, names.TAIL) or (11,),
+        stages=names.indices(state, names.NET) or (0, 1),
+    )
 
 
 def _clip(state: dict[str, Tensor], s: names.Sizes) -> nn.Module:
-    frozen = {names.to_openai(key): value for key, value in state.items() if key.startswith("clip_")}
+    frozen = {
+        names.to_openai(key): value for key, value in state.items() if key.startswith("clip_")
+    }
     grid = round((s.positions - 1) ** 0.5)
     return openclip.build_openai_clip(
-        frozen, s.dim,
-        {"image_size": grid * s.patch, "layers": s.layers, "width": s.width, "head_width": HEAD_WIDTH,
-         "patch_size": s.patch, "mlp_ratio": s.hidden / s.width},
-        {"context_length": s.context, "vocab_size": s.vocabulary, "width": s.text_width,
-         "heads": s.text_width // HEAD_WIDTH, "layers": s.text_layers, "mlp_ratio": s.text_hidden / s.text_width})
+        frozen,
+        s.dim,
+        {
+            "image_size": grid * s.patch,
+            "layers": s.layers,
+            "width": s.width,
+            "head_width": HEAD_WIDTH,
+            "patch_size": s.patch,
+            "mlp_ratio": s.hidden / s.width,
+        },
+        {
+            "context_length": s.context,
+            "vocab_size": s.vocabulary,
+            "width": s.text_width,
+            "heads": s.text_width // HEAD_WIDTH,
+            "layers": s.text_layers,
+            "mlp_ratio": s.text_hidden / s.text_width,
+        },
+    )
 
 
 def _masker(state: dict[str, Tensor], s: names.Sizes) -> Masker:
-    masker = Masker([_tail_block(state, f"{names.TAIL}{i}.", s) for i in s.tail], len(s.stages), s.width, s.dim)
-    own = {f"stages.{key.removeprefix(names.NET).replace('gate.gate', 'gate')}": value
-           for key, value in state.items() if key.startswith(names.NET)}
-    own |= {key.removeprefix(names.IMAGE_PROJ): value for key, value in state.items()
-            if key.startswith(names.IMAGE_PROJ)}
-    masker.load_state_dict({**{f"blocks.{k}": v for k, v in masker.blocks.state_dict().items()}, **own})
+    masker = Masker(
+        [_tail_block(state, f"{names.TAIL}{i}.", s) for i in s.tail], len(s.stages), s.width, s.dim
+    )
+    own = {
+        f"stages.{key.removeprefix(names.NET).replace('gate.gate', 'gate')}": value
+        for key, value in state.items()
+        if key.startswith(names.NET)
+    }
+    own |= {
+        key.removeprefix(names.IMAGE_PROJ): value
+        for key, value in state.items()
+        if key.startswith(names.IMAGE_PROJ)
+    }
+    masker.load_state_dict(
+        {**{f"blocks.{k}": v for k, v in masker.blocks.state_dict().items()}, **own}
+    )
     return masker
 
 
 def _tail_block(state: dict[str, Tensor], prefix: str, s: names.Sizes) -> Block:
-    part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    packed = {key.removeprefix("attn."): value for key, value in part.items() if key.startswith("attn.")}
-    block = Block(nn.LayerNorm(s.width), openclip.attention(packed, s.width // HEAD_WIDTH), nn.LayerNorm(s.width),
-                  openclip.quick_gelu_mlp(s.width, s.hidden))
+    part = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+    packed = {
+        key.removeprefix("attn."): value for key, value in part.items() if key.startswith("attn.")
+    }
+    block = Block(
+        nn.LayerNorm(s.width),
+        openclip.attention(packed, s.width // HEAD_WIDTH),
+        nn.LayerNorm(s.width),
+        openclip.quick_gelu_mlp(s.width, s.hidden),
+    )
     rest = {key: value for key, value in part.items() if not key.startswith("attn.")}
     block.load_state_dict({**{f"attn.{k}": v for k, v in block.attn.state_dict().items()}, **rest})
     return block
@@ -104,5 +169,7 @@ def _mask_mapping(state: dict[str, Tensor], path: str | Path) -> tuple[float, fl
     """(a, b) with `a (S - b) = w S + b'`, w and b' the learned numbers of the checkpoint."""
     w, offset = float(state[names.SIM2MASK + "w"]), float(state[names.SIM2MASK + "b"])
     if w == 0:
-        raise TTDError(f"{path}: masker.sim2mask.w is 0, so every mask would be the same: the file is damaged")
+        raise TTDError(
+            f"{path}: masker.sim2mask.w is 0, so every mask would be the same: the file is damaged"
+        )
     return w, -offset / w

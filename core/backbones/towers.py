@@ -14,9 +14,16 @@ class TokenReadout(nn.Module):
 
     heads = tuple(HEADS)
 
-    def __init__(self, ln_post: nn.Module, proj: nn.Parameter | None, pool: str, norm_after_pool: bool):
+    def __init__(
+        self, ln_post: nn.Module, proj: nn.Parameter | None, pool: str, norm_after_pool: bool
+    ):
         super().__init__()
-        self.ln_post, self.proj, self.pool, self.norm_after_pool = ln_post, proj, pool, norm_after_pool
+        self.ln_post, self.proj, self.pool, self.norm_after_pool = (
+            ln_post,
+            proj,
+            pool,
+            norm_after_pool,
+        )
         self.default_head = "maskclip" if pool == "tok" else "vanilla"
 
     def project(self, x: Tensor) -> Tensor:
@@ -34,7 +41,9 @@ class TokenReadout(nn.Module):
             return self.project(x[:, 0])
         if self.norm_after_pool:
             return self.project(x[:, prefix:].mean(1))
-        return self.project(x[:, prefix:]).mean(1)  # the projection is linear: it commutes with the mean
+        return self.project(x[:, prefix:]).mean(
+            1
+        )  # the projection is linear: it commutes with the mean
 
 
 class MapReadout(nn.Module):
@@ -61,10 +70,21 @@ class MapReadout(nn.Module):
 class VisionTower(nn.Module):
     """A ViT that gives the pooled image feature and, through a dense head, one feature per patch. Any grid size."""
 
-    def __init__(self, conv: nn.Conv2d, class_embedding: nn.Parameter | None, positional_embedding: nn.Parameter,
-                 ln_pre: nn.Module, blocks: list[Block], readout: TokenReadout | MapReadout):
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        class_embedding: nn.Parameter | None,
+        positional_embedding: nn.Parameter,
+        ln_pre: nn.Module,
+        blocks: list[Block],
+        readout: TokenReadout | MapReadout,
+    ):
         super().__init__()
-        self.conv, self.class_embedding, self.positional_embedding = conv, class_embedding, positional_embedding
+        self.conv, self.class_embedding, self.positional_embedding = (
+            conv,
+            class_embedding,
+            positional_embedding,
+        )
         self.ln_pre, self.blocks, self.readout = ln_pre, nn.ModuleList(blocks), readout
         self.patch = conv.kernel_size[0]
         self.prefix = 0 if class_embedding is None else 1
@@ -87,15 +107,15 @@ class VisionTower(nn.Module):
 
     def last_block(self, x: Tensor, grid: tuple[int, int], head: str) -> Tensor:
         """The last block with a dense head: tokens [B,prefix+h*w,C] -> patch tokens [B,h*w,C], before the readout."""
-        return HEADS[head](self.blocks[-1], x, grid, self.prefix)[:, self.prefix:]
+        return HEADS[head](self.blocks[-1], x, grid, self.prefix)[:, self.prefix :]
 
     def dense(self, images: Tensor, head: str) -> Tensor:
-        """[B,3,H,W] -> [B,D,h,w], not normalised."""
+        """[B,3,H,W] -> [B,D,h,w], not normalized."""
         x, grid = self.before_block(images, len(self.blocks) - 1)
         return to_map(self.readout.dense(self.last_block(x, grid, head)), grid)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """[B,3,H,W] -> [B,D], not normalised."""
+        """[B,3,H,W] -> [B,D], not normalized."""
         x, _ = self.before_block(images, len(self.blocks))
         return self.readout.pooled(x, self.prefix)
 
@@ -103,9 +123,19 @@ class VisionTower(nn.Module):
 class TextTower(nn.Module):
     """CLIP's text transformer; batches are cut to their longest prompt where that cannot change the answer."""
 
-    def __init__(self, token_embedding: nn.Embedding, positional_embedding: nn.Parameter, blocks: list[Block],
-                 ln_final: nn.Module, projection: nn.Module, *, pool: str, causal: bool,
-                 eos_id: int | None = None, pad_id: int | None = None):
+    def __init__(
+        self,
+        token_embedding: nn.Embedding,
+        positional_embedding: nn.Parameter,
+        blocks: list[Block],
+        ln_final: nn.Module,
+        projection: nn.Module,
+        *,
+        pool: str,
+        causal: bool,
+        eos_id: int | None = None,
+        pad_id: int | None = None,
+    ):
         super().__init__()
         self.token_embedding, self.positional_embedding = token_embedding, positional_embedding
         self.blocks, self.ln_final, self.projection = nn.ModuleList(blocks), ln_final, projection
@@ -117,14 +147,24 @@ class TextTower(nn.Module):
             return tokens.new_zeros(tokens.shape[0])
         if self.pool == "last":
             return tokens.new_full((tokens.shape[0],), tokens.shape[1] - 1)
-        return tokens.argmax(-1) if self.pool == "argmax" else (tokens == self.eos_id).int().argmax(-1)
+        return (
+            tokens.argmax(-1) if self.pool == "argmax" else (tokens == self.eos_id).int().argmax(-1)
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids [N,L] -> [N,D], not normalised. TTDError for ids outside the vocabulary."""
-        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.token_embedding.num_embeddings:
-            raise TTDError(f"token ids go up to {int(tokens.max())} but this model's vocabulary has "
-                           f"{self.token_embedding.num_embeddings} entries: its weights and tokenizer do not belong "
-                           "together")
+        """Token ids [N,L] -> [N,D], not normalized. TTDError for ids outside the vocabulary."""
+        if (
+            tokens.numel()
+            and not 0
+            <= int(tokens.min())
+            <= int(tokens.max())
+            < self.token_embedding.num_embeddings
+        ):
+            raise TTDError(
+                f"token ids go up to {int(tokens.max())} but this model's vocabulary has "
+                f"{self.token_embedding.num_embeddings} entries: its weights and tokenizer do not belong "
+                "together"
+            )
         ends = self.end_positions(tokens)
         if self.causal and self.pool in ("argmax", "eos") and tokens.numel():
             # Later tokens are invisible to the end token of a causal tower: cutting them is exact (1e-6).
@@ -133,7 +173,9 @@ class TextTower(nn.Module):
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x, mask, causal=self.causal)
-        x = x[torch.arange(len(x), device=x.device), ends]  # the norm is per token: pool first, it is cheaper
+        x = x[
+            torch.arange(len(x), device=x.device), ends
+        ]  # the norm is per token: pool first, it is cheaper
         return self.projection(self.ln_final(x))
 
 
@@ -157,7 +199,7 @@ def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 def pad_to_multiple(images: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
     """Zero-pad [B,3,H,W] centred so that H and W become multiples; the smaller half goes top/left.
 
-    Returns: padded images and (top, left). Zeros are the mean colour, since images are normalised. Source: TCL.
+    Returns: padded images and (top, left). Zeros are the mean colour, since images are normalized. Source: TCL.
     """
     height, width = images.shape[-2:]
     down, across = -height % multiple, -width % multiple

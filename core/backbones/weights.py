@@ -37,7 +37,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
-        raise TTDError(f"{path} holds a {type(content).__name__}, not a dict of tensors: re-save the state dict")
+        raise TTDError(
+            f"{path} holds a {type(content).__name__}, not a dict of tensors: re-save the state dict"
+        )
     return content
 
 
@@ -57,19 +59,25 @@ def reading(path: str | Path) -> Iterator[None]:
     except TTDError:
         raise
     except pickle.UnpicklingError:
-        raise TTDError(f"{path} holds pickled objects beside its tensors (a training checkpoint with its config?); "
-                       "that is code, so it is not loaded. Where you trust the file, re-save its weights alone: "
-                       "torch.save({'model': torch.load(path, weights_only=False)['model']}, new_path)") from None
+        raise TTDError(
+            f"{path} holds pickled objects beside its tensors (a training checkpoint with its config?); "
+            "that is code, so it is not loaded. Where you trust the file, re-save its weights alone: "
+            "torch.save({'model': torch.load(path, weights_only=False)['model']}, new_path)"
+        ) from None
     except RuntimeError as error:
         if "Error(s) in loading state_dict" in str(error):
-            raise TTDError(f"the weights in {path} do not fit the model: {shorten(error)}") from None
+            raise TTDError(
+                f"the weights in {path} do not fit the model: {shorten(error)}"
+            ) from None
         raise _unreadable(path, error) from None
     except Exception as error:  # damaged files raise whatever their format's reader meets first
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: str | Path, error: Exception) -> TTDError:
-    return TTDError(f"{path} is not a readable weight file, was its download cut short? ({shorten(error)})")
+    return TTDError(
+        f"{path} is not a readable weight file, was its download cut short? ({shorten(error)})"
+    )
 
 
 def is_torchscript(path: Path) -> bool:
@@ -92,15 +100,20 @@ def openai_clip_file() -> Path:
     for path in (OPENAI_FILE, Path("~/.cache/clip/ViT-B-16.pt").expanduser()):
         if path.is_file():
             return path
-    for fetch, source in ((download_pretrained, config), (download_pretrained_from_url, config["url"])):
+    for fetch, source in (
+        (download_pretrained, config),
+        (download_pretrained_from_url, config["url"]),
+    ):
         try:
             with hub():
                 return Path(fetch(source))
         except Exception as error:
             reason = shorten(error)
-    raise TTDError(f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {OPENAI_FILE}, then in open_clip's "
-                   f"cache (~/.cache/clip and Hugging Face's), then tried to download them ({reason}). Get "
-                   f"{config['url']} and put it into {WEIGHTS}, {OFFLINE_HINT}")
+    raise TTDError(
+        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {OPENAI_FILE}, then in open_clip's "
+        f"cache (~/.cache/clip and Hugging Face's), then tried to download them ({reason}). Get "
+        f"{config['url']} and put it into {WEIGHTS}, {OFFLINE_HINT}"
+    )
 
 
 @contextlib.contextmanager
@@ -150,9 +163,13 @@ def shorten(error: Exception, limit: int = 400) -> str:
 def check_tensors(state: Any, path: str | Path) -> None:
     """TTDError unless `state` is a dict of tensors by name, and not empty."""
     if not isinstance(state, dict):
-        raise TTDError(f"{path} holds a {type(state).__name__} where a dict of tensors is due: re-save the state dict")
+        raise TTDError(
+            f"{path} holds a {type(state).__name__} where a dict of tensors is due: re-save the state dict"
+        )
     strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if strange or not state:
         reason = ", ".join(strange[:5]) or "it is empty"
-        raise TTDError(f"{path} holds no flat mapping from names to tensors ({reason}): re-save the model's "
-                       "state_dict() alone")
+        raise TTDError(
+            f"{path} holds no flat mapping from names to tensors ({reason}): re-save the model's "
+            "state_dict() alone"
+        )

@@ -25,8 +25,10 @@ def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
         raise TTDError(f"{dataset.masks or dataset.images}: no mask for {item.id}")
     labels = read_index(item.mask)
     if unknown := _unknown(labels, (*dataset.label_values, *ignored_values(dataset))):
-        raise TTDError(f"{item.mask}: label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}; "
-                       f"{_hint(dataset)}")
+        raise TTDError(
+            f"{item.mask}: label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}; "
+            f"{_hint(dataset)}"
+        )
     table = np.arange(256, dtype=np.uint8)
     table[list(ignored_values(dataset))] = IGNORED
     return np.take(table, labels)
@@ -38,7 +40,9 @@ def wrong_labels(dataset: Dataset, labels: np.ndarray) -> str:
     A value that the truth ignores means that no label was predicted.
     """
     unknown = _unknown(labels, (*dataset.label_values, *ignored_values(dataset), IGNORED))
-    return f"label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
+    return (
+        f"label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
+    )
 
 
 def ignored_values(dataset: Dataset) -> tuple[int, ...]:
@@ -67,18 +71,24 @@ def check(dataset: Dataset, limit: int | None = None) -> list[str]:
             continue
         seen.append(np.unique(truth[truth != IGNORED]))
         if (size := _picture_size(item.image)) not in (None, truth.shape[::-1]):
-            lines.append(f"{item.mask}: {truth.shape[1]}x{truth.shape[0]}, but its picture has {size[0]}x{size[1]}")
+            lines.append(
+                f"{item.mask}: {truth.shape[1]}x{truth.shape[0]}, but its picture has {size[0]}x{size[1]}"
+            )
     return lines + _instances(dataset, seen)
 
 
 def _unknown(labels: np.ndarray, allowed: tuple[int, ...]) -> list[int]:
     """Values of labels uint8 [H, W] that are not allowed."""
-    return sorted(set(labels.tobytes().translate(None, bytes(allowed))))  # five times faster than counting all of them
+    return sorted(
+        set(labels.tobytes().translate(None, bytes(allowed)))
+    )  # five times faster than counting all of them
 
 
 def _hint(dataset: Dataset) -> str:
     if dataset.name in NAMES:
-        return f"raw masks of the release? convert them with tools/prepare_dataset.py {dataset.name}"
+        return (
+            f"raw masks of the release? convert them with tools/prepare_dataset.py {dataset.name}"
+        )
     return "check classes, background and ignore in the YAML"
 
 
@@ -97,6 +107,14 @@ def _instances(dataset: Dataset, seen: list[np.ndarray]) -> list[str]:
     numbered = [values[values > 0] for values in seen if values.any()]
     runs = [np.array_equal(values, np.arange(1, len(values) + 1)) for values in numbered]
     several = any(len(values) > 1 for values in numbered)
-    if dataset.first_label == 1 and len(dataset.classes) > 4 and len(runs) >= 8 and all(runs) and several:
-        return [f"{dataset.masks}: labels count up from 1 in every mask: this looks like instance masks, not classes"]
+    if (
+        dataset.first_label == 1
+        and len(dataset.classes) > 4
+        and len(runs) >= 8
+        and all(runs)
+        and several
+    ):
+        return [
+            f"{dataset.masks}: labels count up from 1 in every mask: this looks like instance masks, not classes"
+        ]
     return []

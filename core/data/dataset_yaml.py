@@ -11,9 +11,29 @@ import yaml
 from ..errors import TTDError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
-NAMES = ("VOC2012", "COCO2014", "ADE2016", "Cityscapes", "COCO-Stuff", "PascalContext", "VOC20", "Context59", "World")
+NAMES = (
+    "VOC2012",
+    "COCO2014",
+    "ADE2016",
+    "Cityscapes",
+    "COCO-Stuff",
+    "PascalContext",
+    "VOC20",
+    "Context59",
+    "World",
+)
 USER_KEYS = ("name", "images", "masks", "classes", "background", "ignore", "bg", "palette")
-SHIPPED_KEYS = ("name", "folder", "expected", "classes", "background", "ignore", "bg", "palette", "raw")
+SHIPPED_KEYS = (
+    "name",
+    "folder",
+    "expected",
+    "classes",
+    "background",
+    "ignore",
+    "bg",
+    "palette",
+    "raw",
+)
 # What tools/make_world.py notes in world.yaml about how the world was made. Allowed where `made_with` is, and nowhere
 # else, so that a misspelt key of a user's set stays an error.
 GENERATOR_KEYS = ("made_with", "colours", "scenes", "measured", "unseen_pairs", "unseen_ids")
@@ -22,7 +42,9 @@ GENERATOR_KEYS = ("made_with", "colours", "scenes", "measured", "unseen_pairs", 
 def load_shipped(name: str) -> dict[str, Any]:
     """configs/datasets/NAME.yaml, its keys checked. TTDError that lists the names for any other name."""
     if name not in NAMES:
-        raise TTDError(f"{name}: no such set; there are {', '.join(NAMES)}, or name a YAML file of your own")
+        raise TTDError(
+            f"{name}: no such set; there are {', '.join(NAMES)}, or name a YAML file of your own"
+        )
     return _load(CONFIGS / f"{name}.yaml", SHIPPED_KEYS)
 
 
@@ -33,14 +55,19 @@ def load_user(path: Path) -> dict[str, Any]:
         if not content.get(key):
             raise TTDError(f"{path}: no '{key}'; a set has {', '.join(USER_KEYS)}")
     for key in ("name", "images", "masks"):
-        if not isinstance(content.get(key, ""), str) and not (key == "masks" and content[key] is None):
+        if not isinstance(content.get(key, ""), str) and not (
+            key == "masks" and content[key] is None
+        ):
             raise TTDError(f"{path}: {key}: {content[key]!r} is no text")
     return content
 
 
 def _load(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(
+            path.read_text(encoding="utf-8-sig"),
+            Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
+        )
     except OSError as error:
         raise TTDError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -67,21 +94,36 @@ def parse_labels(content: dict[str, Any], where: str | Path) -> dict[str, Any]:
     ignore, zero_ignored = _ignore(content.get("ignore", 255), where)
     first = int(background or zero_ignored)
     if background and zero_ignored:
-        raise TTDError(f"{where}: label 0 is the background and ignored; set background: false, or ignore: {ignore}")
+        raise TTDError(
+            f"{where}: label 0 is the background and ignored; set background: false, or ignore: {ignore}"
+        )
     if not classes or first + len(classes) > 255:
-        raise TTDError(f"{where}: {len(classes)} classes; 1 to 254 can be told apart in 8-bit masks")
+        raise TTDError(
+            f"{where}: {len(classes)} classes; 1 to 254 can be told apart in 8-bit masks"
+        )
     if first <= ignore < first + len(classes):
-        raise TTDError(f"{where}: ignore: {ignore} is the label of '{classes[ignore - first]}'; use 255")
-    return {"classes": classes, "background": background, "first_label": first, "ignore": ignore,
-            "zero_ignored": zero_ignored}
+        raise TTDError(
+            f"{where}: ignore: {ignore} is the label of '{classes[ignore - first]}'; use 255"
+        )
+    return {
+        "classes": classes,
+        "background": background,
+        "first_label": first,
+        "ignore": ignore,
+        "zero_ignored": zero_ignored,
+    }
 
 
-def parse_bg(content: dict[str, Any], where: str | Path) -> float:
+def parse_background_threshold(content: dict[str, Any], where: str | Path) -> float:
     """The default background threshold in [0, 1], 0.40 where none is given."""
-    bg = content.get("bg", 0.4)
-    if isinstance(bg, bool) or not isinstance(bg, int | float) or not 0 <= bg <= 1:
-        raise TTDError(f"{where}: bg: {bg!r} is no number from 0 to 1")
-    return float(bg)
+    background_threshold = content.get("bg", 0.4)
+    if (
+        isinstance(background_threshold, bool)
+        or not isinstance(background_threshold, int | float)
+        or not 0 <= background_threshold <= 1
+    ):
+        raise TTDError(f"{where}: bg: {background_threshold!r} is no number from 0 to 1")
+    return float(background_threshold)
 
 
 def parse_palette(content: dict[str, Any], first_label: int, where: str | Path) -> np.ndarray:
@@ -93,7 +135,12 @@ def parse_palette(content: dict[str, Any], first_label: int, where: str | Path) 
         colours = np.array(given, dtype=np.int64).reshape(-1, 3)
     except (ValueError, TypeError):
         colours = np.full((1, 3), -1)
-    if colours.size == 0 or colours.min() < 0 or colours.max() > 255 or len(colours) + first_label > 255:
+    if (
+        colours.size == 0
+        or colours.min() < 0
+        or colours.max() > 255
+        or len(colours) + first_label > 255
+    ):
         raise TTDError(f"{where}: palette is no list of [red, green, blue] from 0 to 255")
     palette[first_label : first_label + len(colours)] = colours
     return palette
@@ -106,15 +153,21 @@ def voc_palette() -> np.ndarray:
     for channel in range(3):
         for bit in range(8):
             if 3 * bit + channel < 8:
-                palette[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+                palette[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                    np.uint8
+                )
     return palette
 
 
 def _classes(value: Any, where: str | Path) -> tuple[str, ...]:
     """Names as they stand; numbers that YAML made of names are refused, since 'on' or 07 would change silently."""
-    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise TTDError(f"{where}: classes must be a list of names; put those in quotes that YAML takes for numbers or "
-                       "switches (\"1\", \"on\")")
+    if not isinstance(value, list) or not all(
+        isinstance(name, str) and name.strip() for name in value
+    ):
+        raise TTDError(
+            f"{where}: classes must be a list of names; put those in quotes that YAML takes for numbers or "
+            'switches ("1", "on")'
+        )
     if any(not part.strip() for name in value for part in name.split("|")):
         raise TTDError(f"{where}: a class has an empty synonym; write person|human|man")
     if repeated := sorted({name for name in value if value.count(name) > 1}):
@@ -127,13 +180,18 @@ def _background(value: Any, where: str | Path) -> bool:
         return bool(value)
     if value == 0 and isinstance(value, int):
         return True
-    raise TTDError(f"{where}: background: {value!r}; give 0 or true (label 0 is the background), or false")
+    raise TTDError(
+        f"{where}: background: {value!r}; give 0 or true (label 0 is the background), or false"
+    )
 
 
 def _ignore(value: Any, where: str | Path) -> tuple[int, bool]:
     """(ignored label value, whether 0 is ignored as well)."""
     values = value if isinstance(value, list) else [255 if value is None else value]
-    whole = all(isinstance(label, int) and not isinstance(label, bool) and 0 <= label <= 255 for label in values)
+    whole = all(
+        isinstance(label, int) and not isinstance(label, bool) and 0 <= label <= 255
+        for label in values
+    )
     others = [label for label in values if label != 0] if whole else [0, 0]
     if not whole or len(others) > 1 or not values:
         raise TTDError(f"{where}: ignore: {value!r}; give one value from 1 to 255, or [0, 255]")

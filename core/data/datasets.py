@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import TTDError
-from .dataset_yaml import NAMES, load_shipped, load_user, parse_bg, parse_labels, parse_palette, voc_palette
+from .dataset_yaml import (
+    NAMES,
+    load_shipped,
+    load_user,
+    parse_background_threshold,
+    parse_labels,
+    parse_palette,
+    voc_palette,
+)
 from .mask_files import read_foreground
 from .records import Record, RecordSet, open_records
 
@@ -50,7 +58,7 @@ class Dataset:
     first_label: int
     background: bool
     rule: str
-    bg: float
+    background_threshold: float
     ignore: int = 255
     zero_ignored: bool = False
     palette: np.ndarray = field(default_factory=voc_palette, repr=False, compare=False)
@@ -59,7 +67,9 @@ class Dataset:
     @property
     def label_values(self) -> tuple[int, ...]:
         """The label values that are scored, background first where it is a class."""
-        return (0,) * self.background + tuple(range(self.first_label, self.first_label + len(self.classes)))
+        return (0,) * self.background + tuple(
+            range(self.first_label, self.first_label + len(self.classes))
+        )
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -69,8 +79,10 @@ class Dataset:
     def items(self) -> list[Item]:
         """All pictures, sorted by id, with their masks where there are any."""
         masks = self._masks
-        return [Item(key, self.images / name, self.masks / masks[key] if key in masks else None)
-                for key, name in self._pictures.items()]
+        return [
+            Item(key, self.images / name, self.masks / masks[key] if key in masks else None)
+            for key, name in self._pictures.items()
+        ]
 
     def describe(self) -> str:
         """What was found and what is missing, in one line."""
@@ -78,9 +90,11 @@ class Dataset:
         line = f"{self.name}: {len(pictures)} pictures in {self.images}, "
         if self.masks is None:
             return line + f"no masks, {len(self.classes)} classes"
-        line += (f"{len(masks)} masks, {len(self.classes)} classes{' and background' * self.background}; "
-                 f"{_some(pictures - masks, 'pictures without a mask')}, "
-                 f"{_some(masks - pictures, 'masks without a picture')}")
+        line += (
+            f"{len(masks)} masks, {len(self.classes)} classes{' and background' * self.background}; "
+            f"{_some(pictures - masks, 'pictures without a mask')}, "
+            f"{_some(masks - pictures, 'masks without a picture')}"
+        )
         if self.expected is not None and len(pictures) != self.expected:
             line += f"; the official set has {self.expected} pictures"
         return line
@@ -112,8 +126,13 @@ def open_dataset(name: str, root: str | Path = "..") -> Dataset:
                 return _from_yaml(place)
     folder = root / content["folder"] / "validation"
     if not (folder / "image").is_dir():
-        mend = "make it with tools/make_world.py" if name == "World" else (
-            f"make it with tools/prepare_dataset.py {name}, or name the folder that holds it with --root")
+        mend = (
+            "make it with tools/make_world.py"
+            if name == "World"
+            else (
+                f"make it with tools/prepare_dataset.py {name}, or name the folder that holds it with --root"
+            )
+        )
         raise TTDError(f"{folder / 'image'}: no such folder, so {name} is not there; {mend}")
     masks = folder / "mask"
     return _dataset(content, name, folder / "image", masks if masks.is_dir() else None, name)
@@ -125,14 +144,29 @@ def _from_yaml(path: Path) -> Dataset:
     for folder in (images, path.parent / masks if masks else images):
         if not folder.is_dir():
             raise TTDError(f"{path}: {folder} is no folder; paths are relative to the YAML file")
-    return _dataset(content, content.get("name") or path.stem, images, path.parent / masks if masks else None, path)
+    return _dataset(
+        content,
+        content.get("name") or path.stem,
+        images,
+        path.parent / masks if masks else None,
+        path,
+    )
 
 
-def _dataset(content: dict[str, Any], name: str, images: Path, masks: Path | None, where: str | Path) -> Dataset:
+def _dataset(
+    content: dict[str, Any], name: str, images: Path, masks: Path | None, where: str | Path
+) -> Dataset:
     labels = parse_labels(content, where)
-    dataset = Dataset(name, images, masks, bg=parse_bg(content, where), expected=content.get("expected"),
-                      rule="threshold" if labels["background"] else "none",
-                      palette=parse_palette(content, labels["first_label"], where), **labels)
+    dataset = Dataset(
+        name,
+        images,
+        masks,
+        background_threshold=parse_background_threshold(content, where),
+        expected=content.get("expected"),
+        rule="threshold" if labels["background"] else "none",
+        palette=parse_palette(content, labels["first_label"], where),
+        **labels,
+    )
     if not dataset._pictures:
         raise TTDError(f"{images}: no pictures in this folder ({', '.join(SUFFIXES)})")
     return dataset
@@ -160,11 +194,18 @@ class CaptionSet:
         Raises TTDError when a mask is missing, sizes differ, or the caption has no true tag.
         """
         if not record.tags:
-            raise TTDError(f"{record.id}: no true tags, so no foreground; see json_refined/{record.id}.json")
+            raise TTDError(
+                f"{record.id}: no true tags, so no foreground; see json_refined/{record.id}.json"
+            )
         masks = [self.tag_mask(record, tag) for tag in record.tags]
         if len({mask.shape for mask in masks}) > 1:
-            sizes = ", ".join(f"{tag} {m.shape[1]}x{m.shape[0]}" for tag, m in zip(record.tags, masks, strict=True))
-            raise TTDError(f"{self.root / MASKS_OF_TAGS / record.id}: masks of several sizes ({sizes})")
+            sizes = ", ".join(
+                f"{tag} {m.shape[1]}x{m.shape[0]}"
+                for tag, m in zip(record.tags, masks, strict=True)
+            )
+            raise TTDError(
+                f"{self.root / MASKS_OF_TAGS / record.id}: masks of several sizes ({sizes})"
+            )
         return np.logical_or.reduce(masks)
 
 
@@ -176,10 +217,14 @@ def open_caption_set(name: str = "CC3M", root: str | Path = "..") -> CaptionSet:
     root = Path(root).expanduser()
     if name not in CAPTION_NAMES:
         raise TTDError(f"{name}: no caption set of this name; there are {', '.join(CAPTION_NAMES)}")
-    places = [root / "world" / "cc3m_for_evaluation"] * (name == "World") + [root / "cc3m_for_evaluation"]
+    places = [root / "world" / "cc3m_for_evaluation"] * (name == "World") + [
+        root / "cc3m_for_evaluation"
+    ]
     place = next((place for place in places if place.is_dir()), None)
     if place is None:
-        raise TTDError(f"{places[-1]}: no such folder, so {name} is not there; --root is the folder that holds it")
+        raise TTDError(
+            f"{places[-1]}: no such folder, so {name} is not there; --root is the folder that holds it"
+        )
     if not (place / MASKS_OF_TAGS).is_dir():
         raise TTDError(f"{place}: no {MASKS_OF_TAGS} in it, so there is no truth to compare with")
     return CaptionSet(name, place, open_records(place))
@@ -190,7 +235,9 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
-        raise TTDError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+        raise TTDError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from None
     files: dict[str, str] = {}
     for name in names:
         stem, ending = os.path.splitext(name)
@@ -205,4 +252,12 @@ def _some(ids: set[str], what: str, shown: int = 3) -> str:
     return f"{len(ids) or 'no'} {what}{named}"
 
 
-__all__ = ["CAPTION_NAMES", "NAMES", "CaptionSet", "Dataset", "Item", "open_caption_set", "open_dataset"]
+__all__ = [
+    "CAPTION_NAMES",
+    "NAMES",
+    "CaptionSet",
+    "Dataset",
+    "Item",
+    "open_caption_set",
+    "open_dataset",
+]

@@ -34,7 +34,9 @@ class Item:
     masks: np.ndarray
 
 
-def make_item(name: str, image: np.ndarray, text: str, tags: Sequence[str], masks: np.ndarray) -> Item:
+def make_item(
+    name: str, image: np.ndarray, text: str, tags: Sequence[str], masks: np.ndarray
+) -> Item:
     """An `Item` from a picture uint8 [H, W, 3], a caption, its T true tags and their masks bool [T, H, W].
 
     Raises TTDError for a caption without words and for masks of another number or size.
@@ -43,8 +45,10 @@ def make_item(name: str, image: np.ndarray, text: str, tags: Sequence[str], mask
     if not words:
         raise TTDError(f"{name}: the caption {text!r} has no words, so there is nothing to score")
     if masks.shape != (len(tags), *image.shape[:2]):
-        raise TTDError(f"{name}: masks of {masks.shape} for {len(tags)} tags on a picture of {image.shape[:2]} pixels: "
-                       "one mask of the picture's size per tag is due")
+        raise TTDError(
+            f"{name}: masks of {masks.shape} for {len(tags)} tags on a picture of {image.shape[:2]} pixels: "
+            "one mask of the picture's size per tag is due"
+        )
     stop = np.array([is_stopword(word) for word in words], dtype=bool)
     return Item(name, image, text, words, truth_of(words, tags), stop, tuple(tags), masks)
 
@@ -60,14 +64,20 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     records = (record for record in captions.records.iterate() if isinstance(record, Record))
     items = [_load(captions, record) for record in islice(records, limit)]
     if not items:
-        raise TTDError(f"{captions.root}: no captions to score a model on; tools/make_world.py --out FOLDER makes some")
+        raise TTDError(
+            f"{captions.root}: no captions to score a model on; tools/make_world.py --out FOLDER makes some"
+        )
     return items
 
 
 def unseen_items(root: str | Path, items: Sequence[Item]) -> list[Item]:
     """Those of a world's items that show a noun-colour pair which no training picture has; none for other sets."""
     path = Path(root).expanduser() / "world.yaml"
-    unseen = yaml.safe_load(path.read_text(encoding="utf-8")).get("unseen_ids", {}) if path.is_file() else {}
+    unseen = (
+        yaml.safe_load(path.read_text(encoding="utf-8")).get("unseen_ids", {})
+        if path.is_file()
+        else {}
+    )
     return [item for item in items if item.id in unseen]
 
 
@@ -80,11 +90,15 @@ def _open(root: Path) -> CaptionSet:
 def _load(captions: CaptionSet, record: Record) -> Item:
     image = read_record(record)
     if record.tags is None:
-        raise TTDError(f"{captions.root}: {record.id} has no true tags; wanted json_refined/{record.id}.json with "
-                       '{"text": caption, "tags": [word, ...]}')
+        raise TTDError(
+            f"{captions.root}: {record.id} has no true tags; wanted json_refined/{record.id}.json with "
+            '{"text": caption, "tags": [word, ...]}'
+        )
     masks = [captions.tag_mask(record, tag) for tag in record.tags]
     if any(mask.shape != image.shape[:2] for mask in masks):
-        raise TTDError(f"{captions.root / MASKS_OF_TAGS / record.id}: a mask has another size than the picture "
-                       f"({image.shape[1]}x{image.shape[0]})")
+        raise TTDError(
+            f"{captions.root / MASKS_OF_TAGS / record.id}: a mask has another size than the picture "
+            f"({image.shape[1]}x{image.shape[0]})"
+        )
     stacked = np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), bool)
     return make_item(record.id, image, record.text, record.tags, stacked)

@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".jp2",
+    }
     | {".ppm", ".pgm", ".pbm", ".tga", ".ico"}
 )
 MAX_ASPECT = 4  # see `resize_short_side`
@@ -59,7 +72,9 @@ def resized_tensor(pixels: np.ndarray, size: int) -> torch.Tensor:
 
     planes = [torch.from_numpy(np.ascontiguousarray(pixels[..., c])) for c in range(3)]
     # One plane at a time: a float copy of a whole 20-megapixel picture takes 240 MB.
-    return torch.cat([resize_short_side(plane[None, None].float() / 255, size)[0] for plane in planes])
+    return torch.cat(
+        [resize_short_side(plane[None, None].float() / 255, size)[0] for plane in planes]
+    )
 
 
 def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
@@ -73,12 +88,20 @@ def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
                 return np.array(_to_rgb(_upright(image)))
         except Image.DecompressionBombError:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-            raise TTDError(f"{name}: more than {limit} million pixels; make the picture smaller first") from None
+            raise TTDError(
+                f"{name}: more than {limit} million pixels; make the picture smaller first"
+            ) from None
         except UnidentifiedImageError:
-            raise TTDError(f"{name}: not a picture, or damaged, or of a format unknown here; {CONVERT_HINT}") from None
+            raise TTDError(
+                f"{name}: not a picture, or damaged, or of a format unknown here; {CONVERT_HINT}"
+            ) from None
         except MemoryError:
-            raise TTDError(f"{name}: not enough memory to decode it; make the picture smaller first") from None
-        except Exception as error:  # decoders raise nearly any type on damaged bytes; all of them mean the same
+            raise TTDError(
+                f"{name}: not enough memory to decode it; make the picture smaller first"
+            ) from None
+        except (
+            Exception
+        ) as error:  # decoders raise nearly any type on damaged bytes; all of them mean the same
             raise TTDError(_damaged(name, error)) from None
 
 
@@ -95,7 +118,9 @@ def _check_file(path: Path) -> None:
             if not file.read(1):
                 raise TTDError(f"{path}: the file is empty; download or copy it again")
     except PermissionError:
-        raise TTDError(f"{path}: no permission to read it; change its permissions (chmod +r)") from None
+        raise TTDError(
+            f"{path}: no permission to read it; change its permissions (chmod +r)"
+        ) from None
     except (OSError, ValueError) as error:  # a name too long, a NUL byte, a broken disk
         reason = getattr(error, "strerror", None) or error
         raise TTDError(f"{path!s:.200}: cannot be read ({reason}); check the path") from None
@@ -161,7 +186,11 @@ def list_images(inputs: Sequence[str | Path]) -> list[Listed]:
             missing.append(str(item) or "'' (an empty name)")
             continue
         for path in paths:
-            listed.extend(_read_jsonl(path) if path.suffix.lower() in (".jsonl", ".ndjson") else [Listed(path)])
+            listed.extend(
+                _read_jsonl(path)
+                if path.suffix.lower() in (".jsonl", ".ndjson")
+                else [Listed(path)]
+            )
     if missing:
         raise TTDError(f"no such file, folder or pattern: {_shorten(missing)}; check the path")
     return listed
@@ -180,34 +209,52 @@ def _expand(item: str | Path) -> list[Path]:
     if not glob.has_magic(str(path)):
         return []
     found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    return [match for match in found if match.is_file() and match.suffix.lower() in SUFFIXES | {".jsonl"}]
+    return [
+        match
+        for match in found
+        if match.is_file() and match.suffix.lower() in SUFFIXES | {".jsonl"}
+    ]
 
 
 def _folder(folder: Path) -> list[Path]:
     """The pictures directly in `folder`, sorted by name, without hidden files."""
     try:
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        files = sorted(
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        )
     except PermissionError:
-        raise TTDError(f"{folder}: no permission to list this folder; change its permissions (chmod +rx)") from None
+        raise TTDError(
+            f"{folder}: no permission to list this folder; change its permissions (chmod +rx)"
+        ) from None
     if not files:
-        raise TTDError(f"{folder}: no pictures directly in this folder; for subfolders use a pattern: '{folder}/**/*'")
+        raise TTDError(
+            f"{folder}: no pictures directly in this folder; for subfolders use a pattern: '{folder}/**/*'"
+        )
     return files
 
 
 def _read_jsonl(path: Path) -> list[Listed]:
     """All lines of a JSONL list; errors name file:line."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would also cut at U+2028
+        lines = path.read_text(encoding="utf-8-sig").split(
+            "\n"
+        )  # splitlines() would also cut at U+2028
     except UnicodeDecodeError:
         raise TTDError(f"{path}: not UTF-8 text; save the list as UTF-8") from None
     except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise TTDError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from None
     listed = list(_parse_lines(path, lines))
     if not listed:
         raise TTDError(f'{path}: no lines; each must be {{"image": path, "text": caption}}')
     absent = [str(item.path) for item in listed if not item.path.exists()]
     if len(absent) == len(listed):
-        raise TTDError(f"{path}: none of its pictures is there: {_shorten(absent)}; put them in {path.parent}/images")
+        raise TTDError(
+            f"{path}: none of its pictures is there: {_shorten(absent)}; put them in {path.parent}/images"
+        )
     return listed
 
 
@@ -221,12 +268,26 @@ def _parse_lines(path: Path, lines: Sequence[str]) -> Iterator[Listed]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise TTDError(f"{where}: not JSON ({error}); write one object a line") from None
-        if not isinstance(record, dict) or not isinstance(record.get("image"), str) or not record["image"]:
-            raise TTDError(f'{where}: no "image" with a path; a line is {{"image": path, "text": caption}}')
-        texts = record["captions"] if "captions" in record else [record["text"]] if "text" in record else []
+        if (
+            not isinstance(record, dict)
+            or not isinstance(record.get("image"), str)
+            or not record["image"]
+        ):
+            raise TTDError(
+                f'{where}: no "image" with a path; a line is {{"image": path, "text": caption}}'
+            )
+        texts = (
+            record["captions"]
+            if "captions" in record
+            else [record["text"]]
+            if "text" in record
+            else []
+        )
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise TTDError(f'{where}: "text" must be a string and "captions" a list of strings')
-        yield Listed(_beside(path.parent, record["image"]), tuple(text for text in texts if text.strip()))
+        yield Listed(
+            _beside(path.parent, record["image"]), tuple(text for text in texts if text.strip())
+        )
 
 
 def _beside(folder: Path, name: str) -> Path:
@@ -241,7 +302,9 @@ def _shorten(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + rest
 
 
-def target_size(height: int, width: int, size: int, max_aspect: float = MAX_ASPECT) -> tuple[int, int]:
+def target_size(
+    height: int, width: int, size: int, max_aspect: float = MAX_ASPECT
+) -> tuple[int, int]:
     """(H, W) with the short side `size` and the aspect kept, sides >= 1.
 
     The long side is at most `max_aspect * size`: a more elongated picture is squeezed to that, because a 5000 x 1
@@ -253,7 +316,9 @@ def target_size(height: int, width: int, size: int, max_aspect: float = MAX_ASPE
     return (size, long) if height <= width else (long, size)
 
 
-def resize_short_side(images: torch.Tensor, size: int, max_aspect: float = MAX_ASPECT) -> torch.Tensor:
+def resize_short_side(
+    images: torch.Tensor, size: int, max_aspect: float = MAX_ASPECT
+) -> torch.Tensor:
     """Resize images [B, C, H, W] (float) to `target_size`, bilinear with antialiasing; range and dtype are kept."""
     import torch.nn.functional as F  # late: listing and reading pictures needs no torch
 

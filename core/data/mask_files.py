@@ -21,13 +21,21 @@ def read_index(path: Path) -> np.ndarray:
     if values.ndim == 3:
         colours = _colours(image, values)
         if (colours != colours[..., :1]).any():
-            raise TTDError(f"{path}: colour-coded ({image.mode}); wanted one label value a pixel, as in the release's "
-                           "palette or grey masks (colours are not unique in these sets)")
+            raise TTDError(
+                f"{path}: colour-coded ({image.mode}); wanted one label value a pixel, as in the release's "
+                "palette or grey masks (colours are not unique in these sets)"
+            )
         values = colours[..., 0]
     if values.dtype.kind == "f":
         raise TTDError(f"{path}: a floating-point picture; wanted 8-bit label values")
-    if values.dtype not in (np.uint8, np.bool_) and values.size and (values.min() < 0 or values.max() > 255):
-        raise TTDError(f"{path}: values up to {values.max()}: looks like instance ids; wanted 8-bit label values")
+    if (
+        values.dtype not in (np.uint8, np.bool_)
+        and values.size
+        and (values.min() < 0 or values.max() > 255)
+    ):
+        raise TTDError(
+            f"{path}: values up to {values.max()}: looks like instance ids; wanted 8-bit label values"
+        )
     return np.ascontiguousarray(values, dtype=np.uint8)
 
 
@@ -60,7 +68,10 @@ def _decoded(path: Path) -> Image.Image:
         except FileNotFoundError:
             raise TTDError(f"{path}: no such file") from None
         except Exception as error:  # decoders raise nearly any type on damaged bytes
-            reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:100] or type(error).__name__
+            reason = (
+                " ".join(str(getattr(error, "strerror", None) or error).split())[:100]
+                or type(error).__name__
+            )
             raise TTDError(f"{path}: cannot be read as a mask ({reason})") from None
 
 

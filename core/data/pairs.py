@@ -35,9 +35,13 @@ class PairIndex:
 
     def __init__(self, stem: Path):
         """Open what `open_index` stored under `stem`."""
-        self._table = np.load(stem.with_suffix(".npy"), mmap_mode="r")  # (n + 1, 2): begin of a line, hash of its id
+        self._table = np.load(
+            stem.with_suffix(".npy"), mmap_mode="r"
+        )  # (n + 1, 2): begin of a line, hash of its id
         lines = stem.with_suffix(".lines")
-        self._lines = np.memmap(lines, np.uint8, "r") if lines.stat().st_size else np.zeros(0, np.uint8)
+        self._lines = (
+            np.memmap(lines, np.uint8, "r") if lines.stat().st_size else np.zeros(0, np.uint8)
+        )
         about = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         self.digest: str = about["digest"]
         self.description: str = about["description"]
@@ -49,8 +53,13 @@ class PairIndex:
     def __getitem__(self, number: int) -> Record:
         begin, end = (int(at) for at in self._table[number : number + 2, 0])
         name, shown, text, image = json.loads(self._lines[begin:end].tobytes())
-        return Record(number, name, Path(image) if isinstance(image, str) else Packed(Path(image[0]), *image[1:]),
-                      shown, text)
+        return Record(
+            number,
+            name,
+            Path(image) if isinstance(image, str) else Packed(Path(image[0]), *image[1:]),
+            shown,
+            text,
+        )
 
     @property
     def hashes(self) -> np.ndarray:
@@ -61,13 +70,20 @@ class PairIndex:
 class Pairs:
     """The pairs of several inputs as one sequence, what is pruned left out. `digest` changes with ids and captions."""
 
-    def __init__(self, parts: Sequence[PairIndex], pruned: Sequence[str | Path | None] = (), limit: int | None = None):
+    def __init__(
+        self,
+        parts: Sequence[PairIndex],
+        pruned: Sequence[str | Path | None] = (),
+        limit: int | None = None,
+    ):
         """pruned: lists of ids to keep: none, one for all inputs, or one per input. limit: the first so many only.
 
         TTDError: as many lists as neither 1 nor the inputs, lists that cannot be read, nothing left.
         """
         if len(pruned) not in (0, 1, len(parts)):
-            raise TTDError(f"{len(pruned)} pruned lists for {len(parts)} sets: give one for all, or one for each")
+            raise TTDError(
+                f"{len(pruned)} pruned lists for {len(parts)} sets: give one for all, or one for each"
+            )
         self._parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
         lists = list(pruned) * (len(parts) if len(pruned) == 1 else 1)
@@ -75,9 +91,14 @@ class Pairs:
         self._count = int(self._starts[-1]) if self._kept is None else len(self._kept)
         self._count = min(self._count, limit or self._count)
         if not self._count:
-            raise TTDError("no usable pair of a picture and a caption in " + "; ".join(p.description for p in parts)
-                           + (", or the pruned list is of another set" if lists else ""))
-        kept = b"" if self._kept is None else np.ascontiguousarray(self._kept[: self._count]).tobytes()
+            raise TTDError(
+                "no usable pair of a picture and a caption in "
+                + "; ".join(p.description for p in parts)
+                + (", or the pruned list is of another set" if lists else "")
+            )
+        kept = (
+            b"" if self._kept is None else np.ascontiguousarray(self._kept[: self._count]).tobytes()
+        )
         own = json.dumps([[part.digest for part in parts], self._count]).encode()
         self.digest = hashlib.sha256(own + kept).hexdigest()[:32]
 
@@ -101,8 +122,14 @@ class Pairs:
         return [item for part in self._parts for item in part.skipped]
 
 
-def open_pairs(data: str, root: str | Path = "../", pruned: Sequence[str] = (), limit: int | None = None,
-               refresh: bool = False, progress: Callable[[int], None] = lambda done: None) -> Pairs:
+def open_pairs(
+    data: str,
+    root: str | Path = "../",
+    pruned: Sequence[str] = (),
+    limit: int | None = None,
+    refresh: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Pairs:
     """The pairs of `data` = "NAME+NAME": each is ROOT/NAME/train, or a folder, JSONL, tar or pattern of tars.
 
     pruned, limit: see `Pairs`; `refresh` makes the index anew. TTDError for what is not there or holds no pair.
@@ -116,7 +143,11 @@ def find_pairs(data: str, root: str | Path, domain: str = "train") -> list[str]:
 
     TTDError when no part is named, and for one that is not there.
     """
-    parts = [data] if data and Path(data).expanduser().exists() else [part for part in data.split("+") if part]
+    parts = (
+        [data]
+        if data and Path(data).expanduser().exists()
+        else [part for part in data.split("+") if part]
+    )
     if not parts:
         raise TTDError("no data named: --data cc3m+cc12m, a folder, a JSONL or shards")
     return [_find_part(part, Path(root).expanduser(), domain) for part in parts]
@@ -128,11 +159,15 @@ def _find_part(name: str, root: Path, domain: str) -> str:
             return str(place)
     if Path(name).expanduser().exists() or any(char in name for char in "*?{["):
         return name
-    raise TTDError(f"no pairs called {name}: neither {root / name / domain} nor {name} is there; pass --root FOLDER, "
-                   "the parent of the sets, or a folder, a JSONL or shards as --data")
+    raise TTDError(
+        f"no pairs called {name}: neither {root / name / domain} nor {name} is there; pass --root FOLDER, "
+        "the parent of the sets, or a folder, a JSONL or shards as --data"
+    )
 
 
-def open_index(place: str, refresh: bool = False, progress: Callable[[int], None] = lambda done: None) -> PairIndex:
+def open_index(
+    place: str, refresh: bool = False, progress: Callable[[int], None] = lambda done: None
+) -> PairIndex:
     """The index of one input of core/data/records.py, from the cache ($TTD_CACHE, else ~/.cache/ttd) or made now.
 
     A changed list, shard or folder is noticed by size and time; a caption edited in place is not: `refresh`.
@@ -142,16 +177,22 @@ def open_index(place: str, refresh: bool = False, progress: Callable[[int], None
     key = json.dumps([FORMAT, _stamps(place), records.description])
     cache = cache_folder()
     if cache is None:
-        raise TTDError("there is no home directory for the index of the pairs: set TTD_CACHE to a folder")
+        raise TTDError(
+            "there is no home directory for the index of the pairs: set TTD_CACHE to a folder"
+        )
     folder = cache / "pairs"
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
-    if refresh or not all(stem.with_suffix(ending).is_file() for ending in (".npy", ".lines", ".json")):
+    if refresh or not all(
+        stem.with_suffix(ending).is_file() for ending in (".npy", ".lines", ".json")
+    ):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _store(_walk(records, Path(place).expanduser()), records.description, stem, progress)
         except OSError as error:
-            raise TTDError(f"{folder}: the index of the pairs cannot be written ({error.strerror}); make room, or set "
-                           "TTD_CACHE to another folder") from None
+            raise TTDError(
+                f"{folder}: the index of the pairs cannot be written ({error.strerror}); make room, or set "
+                "TTD_CACHE to another folder"
+            ) from None
     return PairIndex(stem)
 
 
@@ -160,10 +201,13 @@ def read_pruned(path: str | Path) -> np.ndarray:
     try:
         with Path(path).expanduser().open(encoding="utf-8-sig", newline="\n") as lines:
             ids = (line.rstrip("\r\n") for line in lines)
-            hashes = array("Q", (hash_id(name) for name in ids if name and not name.startswith(LIST_HEADER)))
+            hashes = array(
+                "Q", (hash_id(name) for name in ids if name and not name.startswith(LIST_HEADER))
+            )
     except OSError as error:
-        raise TTDError(f"{path}: pruned list cannot be read ({error.strerror}); make it with tools/prune_pairs.py"
-                       ) from None
+        raise TTDError(
+            f"{path}: pruned list cannot be read ({error.strerror}); make it with tools/prune_pairs.py"
+        ) from None
     except UnicodeDecodeError:
         raise TTDError(f"{path}: not a pruned list, which is text with one id a line") from None
     if not hashes:
@@ -173,10 +217,14 @@ def read_pruned(path: str | Path) -> np.ndarray:
 
 def hash_id(name: str) -> int:
     """64 bits of an id: among 15 million, two alike have a chance of 1 in 160,000."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )
 
 
-def _keep(parts: Sequence[PairIndex], starts: np.ndarray, lists: Sequence[str | Path | None]) -> np.ndarray:
+def _keep(
+    parts: Sequence[PairIndex], starts: np.ndarray, lists: Sequence[str | Path | None]
+) -> np.ndarray:
     """Numbers of the pairs, over all parts, that the lists keep."""
     known: dict[str, np.ndarray] = {str(name): read_pruned(name) for name in lists if name}
     kept = []
@@ -189,9 +237,15 @@ def _keep(parts: Sequence[PairIndex], starts: np.ndarray, lists: Sequence[str | 
 def _stamps(place: str) -> list:
     """Path, size and time of everything that tells whether an input has changed."""
     path = Path(place).expanduser()
-    found = [path] if path.exists() else [Path(hit) for part in expand_braces(str(path)) for hit in glob.glob(part)]
+    found = (
+        [path]
+        if path.exists()
+        else [Path(hit) for part in expand_braces(str(path)) for hit in glob.glob(part)]
+    )
     if path.is_dir():
-        found += [entry for entry in path.iterdir() if entry.is_dir() or entry.suffix.lower() == ".tar"]
+        found += [
+            entry for entry in path.iterdir() if entry.is_dir() or entry.suffix.lower() == ".tar"
+        ]
     stats = [(str(one.resolve()), one.stat()) for one in sorted(found)]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
@@ -209,15 +263,23 @@ def _walk(records: RecordSet, place: Path) -> Iterator[Item]:
         yield from chunk
 
 
-def _store(items: Iterable[Item], description: str, stem: Path, progress: Callable[[int], None]) -> None:
+def _store(
+    items: Iterable[Item], description: str, stem: Path, progress: Callable[[int], None]
+) -> None:
     """Write the three files; the table last, so that its being there means that all are."""
     mark = uuid.uuid4().hex[:8]
-    parts = {ending: stem.with_name(f"{stem.name}.{mark}{ending}") for ending in (".lines", ".json", ".npy")}
+    parts = {
+        ending: stem.with_name(f"{stem.name}.{mark}{ending}")
+        for ending in (".lines", ".json", ".npy")
+    }
     starts, hashes, skipped, digest = array("Q", [0]), array("Q"), [], hashlib.sha256()
     with parts[".lines"].open("wb") as file:
         for number, item in enumerate(items):
-            item = item if isinstance(item, Skipped) or split_words(item.text) else \
-                Skipped(item.index, item.id, "no words in the caption")
+            item = (
+                item
+                if isinstance(item, Skipped) or split_words(item.text)
+                else Skipped(item.index, item.id, "no words in the caption")
+            )
             if isinstance(item, Skipped):
                 skipped.append(asdict(item))
                 continue
@@ -226,7 +288,13 @@ def _store(items: Iterable[Item], description: str, stem: Path, progress: Callab
             hashes.append(hash_id(item.id))
             if number % 1000 == 999:
                 progress(number + 1)
-    table = np.stack([np.frombuffer(starts, np.uint64), np.append(np.frombuffer(hashes, np.uint64), np.uint64(0))], 1)
+    table = np.stack(
+        [
+            np.frombuffer(starts, np.uint64),
+            np.append(np.frombuffer(hashes, np.uint64), np.uint64(0)),
+        ],
+        1,
+    )
     about = {"description": description, "digest": digest.hexdigest(), "skipped": skipped}
     parts[".json"].write_text(json.dumps(about), encoding="utf-8")
     with parts[".npy"].open("wb") as file:
@@ -238,5 +306,9 @@ def _store(items: Iterable[Item], description: str, stem: Path, progress: Callab
 def _line(record: Record) -> bytes:
     where = record.image
     packed = isinstance(where, Packed)
-    image = [os.path.abspath(where.tar), where.offset, where.size] if packed else os.path.abspath(where)
-    return json.dumps([record.id, record.name, record.text, image]).encode()  # ASCII: file names need not be UTF-8
+    image = (
+        [os.path.abspath(where.tar), where.offset, where.size] if packed else os.path.abspath(where)
+    )
+    return json.dumps(
+        [record.id, record.name, record.text, image]
+    ).encode()  # ASCII: file names need not be UTF-8

@@ -23,8 +23,10 @@ from .images import decode_image, read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEXTS = (".txt", ".json")
-FORMS = ("image/ID.jpg + json_refined/ID.json, image/ID.jpg + json/ID.json, pictures beside .txt or .json files, "
-         "*.jsonl, or webdataset *.tar")
+FORMS = (
+    "image/ID.jpg + json_refined/ID.json, image/ID.jpg + json/ID.json, pictures beside .txt or .json files, "
+    "*.jsonl, or webdataset *.tar"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def expand_braces(pattern: str) -> list[str]:
     if not match:
         return [pattern]
     low, high, names = match.groups()
-    values = names.split(",") if names else [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
+    values = (
+        names.split(",") if names else [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
+    )
     before, after = pattern[: match.start()], pattern[match.end() :]
     return [rest for value in values for rest in expand_braces(before + value + after)]
 
@@ -137,8 +141,16 @@ def _folder(root: Path) -> RecordSet:
 
 def _two_folders(root: Path, texts: str, kind: str) -> RecordSet:
     """ROOT/image/ID.jpg and ROOT/json/ID.json (training) or ROOT/json_refined/ID.json (with true tags)."""
-    images = {Path(name).stem: f"image/{name}" for name in _names(root / "image") if name.lower().endswith(SUFFIXES)}
-    captions = [(Path(name).stem, f"{texts}/{name}") for name in _names(root / texts) if name.endswith(".json")]
+    images = {
+        Path(name).stem: f"image/{name}"
+        for name in _names(root / "image")
+        if name.lower().endswith(SUFFIXES)
+    }
+    captions = [
+        (Path(name).stem, f"{texts}/{name}")
+        for name in _names(root / texts)
+        if name.endswith(".json")
+    ]
     return _of_captions(root, kind, captions, images)
 
 
@@ -148,24 +160,53 @@ def _pairs(root: Path, names: Sequence[str]) -> RecordSet | None:
         below = [name for name in names if (root / name).is_dir()]
         names = [f"{folder}/{name}" for folder in below for name in _names(root / folder)]
     images = {os.path.splitext(name)[0]: name for name in names if name.lower().endswith(SUFFIXES)}
-    texts = {os.path.splitext(name)[0]: name for ending in (".json", ".txt") for name in names if name.endswith(ending)}
-    captions = [(stem, name) for stem, name in sorted(texts.items()) if stem in images or name.endswith(".txt")]
-    return _of_captions(root, "pictures with captions", captions, images) if captions and images else None
+    texts = {
+        os.path.splitext(name)[0]: name
+        for ending in (".json", ".txt")
+        for name in names
+        if name.endswith(ending)
+    }
+    captions = [
+        (stem, name)
+        for stem, name in sorted(texts.items())
+        if stem in images or name.endswith(".txt")
+    ]
+    return (
+        _of_captions(root, "pictures with captions", captions, images)
+        if captions and images
+        else None
+    )
 
 
-def _of_captions(root: Path, kind: str, captions: list[tuple[str, str]], images: dict[str, str]) -> RecordSet:
+def _of_captions(
+    root: Path, kind: str, captions: list[tuple[str, str]], images: dict[str, str]
+) -> RecordSet:
     """One record per caption file (id, name); `images` are the pictures by id. Names are relative to root."""
-    missing, unused = sum(stem not in images for stem, _ in captions), len(images.keys() - dict(captions).keys())
+    missing, unused = (
+        sum(stem not in images for stem, _ in captions),
+        len(images.keys() - dict(captions).keys()),
+    )
 
     def walk(start: int) -> Iterator[Item]:
         for index, (stem, name) in enumerate(captions[start:], start):
             if stem in images:
-                yield _checked(index, stem, root / images[stem], images[stem], lambda at=root / name: _caption(at))
+                yield _checked(
+                    index,
+                    stem,
+                    root / images[stem],
+                    images[stem],
+                    lambda at=root / name: _caption(at),
+                )
             else:
                 yield Skipped(index, stem, "no picture with this name")
 
-    return RecordSet(f"{root}: {kind}, {len(captions)} captions; {_lacking(missing, 'captions without a picture')}, "
-                     f"{_lacking(unused, 'pictures without a caption')}", len(captions), True, walk)
+    return RecordSet(
+        f"{root}: {kind}, {len(captions)} captions; {_lacking(missing, 'captions without a picture')}, "
+        f"{_lacking(unused, 'pictures without a caption')}",
+        len(captions),
+        True,
+        walk,
+    )
 
 
 def _caption(path: Path) -> dict:
@@ -185,17 +226,27 @@ def _jsonl(path: Path) -> RecordSet:
     several captions of a picture get #0, #1, ... behind it.
     """
     try:
-        pictures = {(item.name, item.image.is_file()) for item in _walk_jsonl(path) if isinstance(item, Record)}
+        pictures = {
+            (item.name, item.image.is_file())
+            for item in _walk_jsonl(path)
+            if isinstance(item, Record)
+        }
         count = sum(1 for _ in _walk_jsonl(path))
     except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise TTDError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from None
     except UnicodeDecodeError:
         raise TTDError(f"{path}: not UTF-8 text; save the list as UTF-8") from None
     if not count:
         raise TTDError(f'{path}: no lines; each must be {{"image": path, "text": caption}}')
     missing = sum(not there for _, there in pictures)
-    return RecordSet(f"{path}: {count} captions of {len(pictures)} pictures; {_lacking(missing, 'missing pictures')}",
-                     count, True, lambda start: itertools.islice(_walk_jsonl(path), start, None))
+    return RecordSet(
+        f"{path}: {count} captions of {len(pictures)} pictures; {_lacking(missing, 'missing pictures')}",
+        count,
+        True,
+        lambda start: itertools.islice(_walk_jsonl(path), start, None),
+    )
 
 
 def _walk_jsonl(path: Path) -> Iterator[Item]:
@@ -206,14 +257,24 @@ def _walk_jsonl(path: Path) -> Iterator[Item]:
                 continue
             try:
                 row = json.loads(line)
-                name, captions = row["image"], row["captions"] if "captions" in row else [row["text"]]
+                name, captions = (
+                    row["image"],
+                    row["captions"] if "captions" in row else [row["text"]],
+                )
                 if not isinstance(captions, list):
                     raise TypeError('"captions" is no list')
                 image = _beside(path.parent, name)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                yield Skipped(next(number), f"{path.name}:{at}", f"not a line with image and text ({_reason(error)})")
+                yield Skipped(
+                    next(number),
+                    f"{path.name}:{at}",
+                    f"not a line with image and text ({_reason(error)})",
+                )
                 continue
-            own = str(row.get("id") or os.path.splitext(Path(name).name if Path(name).is_absolute() else name)[0])
+            own = str(
+                row.get("id")
+                or os.path.splitext(Path(name).name if Path(name).is_absolute() else name)[0]
+            )
             for k, text in enumerate(captions):
                 stem = f"{own}#{k}" if len(captions) > 1 else own
                 content = {"text": text, "tags": row.get("tags")}
@@ -239,7 +300,9 @@ def _shards(tars: list[Path], root: Path) -> RecordSet:
         return itertools.islice(items, start, None)
 
     about = f"{count} pairs" if exact else f"about {count} pairs ({first} in the first)"
-    return RecordSet(f"{root}: {len(tars)} webdataset shard{'s' * (len(tars) > 1)}, {about}", count, exact, walk)
+    return RecordSet(
+        f"{root}: {len(tars)} webdataset shard{'s' * (len(tars) > 1)}, {about}", count, exact, walk
+    )
 
 
 def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]:
@@ -248,7 +311,9 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
     problems: list[Exception] = []
     try:
         with tarfile.open(path, "r:") as tar:
-            for key, members in itertools.groupby(_files(tar, problems), lambda member: _key(member.name)):
+            for key, members in itertools.groupby(
+                _files(tar, problems), lambda member: _key(member.name)
+            ):
                 parts = {os.path.splitext(member.name)[1].lower(): member for member in members}
                 tar.members.clear()  # tarfile remembers every file it has seen
                 image = next((parts[ending] for ending in SUFFIXES if ending in parts), None)
@@ -258,9 +323,15 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
                     yield Skipped(next(number), key, reason)
                     continue
                 packed = Packed(path, image.offset_data, image.size)
-                yield _checked(next(number), key, packed, f"{shard}/{image.name}",
-                               lambda member=text, tar=tar: _content(tar.extractfile(member).read(),
-                                                                     Path(member.name).suffix))
+                yield _checked(
+                    next(number),
+                    key,
+                    packed,
+                    f"{shard}/{image.name}",
+                    lambda member=text, tar=tar: _content(
+                        tar.extractfile(member).read(), Path(member.name).suffix
+                    ),
+                )
     except (tarfile.TarError, OSError, EOFError) as error:
         problems.append(error)
     if problems:
@@ -281,7 +352,9 @@ def _key(name: str) -> str:
     return os.path.join(folder, base.split(".")[0])
 
 
-def _checked(index: int, name: str, image: Path | Packed, shown: str, load: Callable[[], dict]) -> Item:
+def _checked(
+    index: int, name: str, image: Path | Packed, shown: str, load: Callable[[], dict]
+) -> Item:
     """A Record from what `load` returns, or a Skipped with what is wrong with it."""
     try:
         content = load()
@@ -291,9 +364,13 @@ def _checked(index: int, name: str, image: Path | Packed, shown: str, load: Call
     except OSError as error:
         return Skipped(index, name, f"caption cannot be read ({error.strerror})")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return Skipped(index, name, f'bad caption file, wanted {{"text": caption}} ({_reason(error)})')
+        return Skipped(
+            index, name, f'bad caption file, wanted {{"text": caption}} ({_reason(error)})'
+        )
     if not isinstance(text, str) or not (tags is None or _strings(tags)):
-        return Skipped(index, name, 'bad caption file: "text" must be a string, "tags" a list of strings')
+        return Skipped(
+            index, name, 'bad caption file: "text" must be a string, "tags" a list of strings'
+        )
     if not text.strip():
         return Skipped(index, name, "empty caption")
     return Record(index, name, image, shown, text, None if tags is None else tuple(tags))
@@ -318,4 +395,6 @@ def _names(folder: Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
-        raise TTDError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+        raise TTDError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from None

@@ -14,7 +14,9 @@ def encode(mask: np.ndarray) -> dict[str, list[int]]:
     """bool [H, W] -> {"size": [H, W], "counts": [background, foreground, background, ...]}, column by column."""
     height, width = mask.shape
     flat = np.asarray(mask, bool).T.ravel()  # [W * H]
-    changes = np.flatnonzero(np.diff(flat, prepend=False))  # where a run ends; starts with background
+    changes = np.flatnonzero(
+        np.diff(flat, prepend=False)
+    )  # where a run ends; starts with background
     counts = np.diff(changes, prepend=0, append=flat.size)
     return {"size": [height, width], "counts": counts.tolist() if flat.size else []}
 
@@ -27,7 +29,9 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
     try:
         height, width = rle["size"]
         counts = rle["counts"]
-        runs = _unpacked(counts) if isinstance(counts, str | bytes) else np.asarray(counts, np.int64)
+        runs = (
+            _unpacked(counts) if isinstance(counts, str | bytes) else np.asarray(counts, np.int64)
+        )
         sound = runs.ndim == 1 and (runs >= 0).all() and runs.sum() == height * width
     except (KeyError, TypeError, ValueError) as error:
         raise TTDError(f"not a run-length mask ({error})") from None
@@ -67,15 +71,21 @@ def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
 def _fill(mask: np.ndarray, points: np.ndarray) -> None:
     """Add one polygon [P, 2] to mask [H, W]: an edge flips every pixel right of where it crosses a row's centres."""
     height, width = mask.shape
-    bounds = np.clip(np.ceil(np.stack([points.min(0), points.max(0)]) - 0.5), 0, (width, height)).astype(np.int64)
+    bounds = np.clip(
+        np.ceil(np.stack([points.min(0), points.max(0)]) - 0.5), 0, (width, height)
+    ).astype(np.int64)
     (left, top), (right, bottom) = bounds  # only this box of the mask can be inside
     edges = np.stack([points, np.roll(points, -1, axis=0)])  # [2, P, xy]
-    low, high = np.clip(np.ceil(np.sort(edges[..., 1], axis=0) - 0.5), top, bottom).astype(np.int64)  # rows, [P] each
+    low, high = np.clip(np.ceil(np.sort(edges[..., 1], axis=0) - 0.5), top, bottom).astype(
+        np.int64
+    )  # rows, [P] each
     crossed = high - low
     edge = np.repeat(np.arange(len(points)), crossed)  # one entry for each row that an edge crosses
     rows = np.arange(len(edge)) - np.repeat(crossed.cumsum() - crossed, crossed) + low[edge]
     (x0, y0), (x1, y1) = edges[0, edge].T, edges[1, edge].T
-    columns = np.clip(np.ceil(x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0) - 0.5), left, right).astype(np.int64)
+    columns = np.clip(
+        np.ceil(x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0) - 0.5), left, right
+    ).astype(np.int64)
     wide = right - left + 1
     flips = np.bincount((rows - top) * wide + columns - left, minlength=(bottom - top) * wide)
     mask[top:bottom, left:right] |= flips.reshape(-1, wide)[:, :-1].cumsum(1) % 2 == 1

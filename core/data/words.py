@@ -63,8 +63,10 @@ def _nltk_stopwords() -> frozenset[str]:
 
         return frozenset(corpus.words("english"))
     except (ImportError, LookupError):
-        raise TTDError("NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', or use the "
-                       "list that ships (--stopwords alone)") from None
+        raise TTDError(
+            "NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', or use the "
+            "list that ships (--stopwords alone)"
+        ) from None
 
 
 def is_stopword(word: str, source: str = "shipped") -> bool:

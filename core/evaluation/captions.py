@@ -21,7 +21,15 @@ from ..metrics.segmentation import (
     scores_from_counts,
     threshold_counts,
 )
-from .predictions import Problems, check_kind, in_threads, list_predictions, match, refuse, saved_scores
+from .predictions import (
+    Problems,
+    check_kind,
+    in_threads,
+    list_predictions,
+    match,
+    refuse,
+    saved_scores,
+)
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 WHOLE = 0.99  # a caption whose truth covers this share of the picture says little: everything scores high there
@@ -58,8 +66,14 @@ class CaptionEvaluation:
         return int((true >= WHOLE * self.counts.sum(1)).sum())
 
 
-def evaluate_captions(captions: CaptionSet, folder: Path, *, allow_missing: bool = False, workers: int = 4,
-                      progress: Callable[[int], None] = lambda done: None) -> CaptionEvaluation:
+def evaluate_captions(
+    captions: CaptionSet,
+    folder: Path,
+    *,
+    allow_missing: bool = False,
+    workers: int = 4,
+    progress: Callable[[int], None] = lambda done: None,
+) -> CaptionEvaluation:
     """Score FOLDER/ID.png (0, and 1 or 255 = foreground) for every caption with true tags.
 
     Errors as `seg_evaluation.evaluate` has them.
@@ -83,8 +97,14 @@ def evaluate_captions(captions: CaptionSet, folder: Path, *, allow_missing: bool
     return CaptionEvaluation(tuple(counts), np.stack(list(counts.values())), problems)
 
 
-def sweep(captions: CaptionSet, folder: Path, thresholds: Sequence[float] = THRESHOLDS, *, allow_missing: bool = False,
-          workers: int = 4) -> tuple[np.ndarray, Problems]:
+def sweep(
+    captions: CaptionSet,
+    folder: Path,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    allow_missing: bool = False,
+    workers: int = 4,
+) -> tuple[np.ndarray, Problems]:
     """TP, FP, FN int64 [B, S, 3] of FOLDER/scores/ID.npz cut at every threshold, and what was left out.
 
     A caption's map is the maximum of its saved ones. Raises TTDError when maps are missing (unless `allow_missing`) or
@@ -95,14 +115,19 @@ def sweep(captions: CaptionSet, folder: Path, thresholds: Sequence[float] = THRE
 
     def work(names: list[str]) -> list[np.ndarray]:
         maps = [load_scores(found[name])[0].max(axis=0, initial=0) for name in names]
-        return [_cut(found[name], scores, captions.truth_mask(records[name]), thresholds)
-                for name, scores in zip(names, maps, strict=True)]
+        return [
+            _cut(found[name], scores, captions.truth_mask(records[name]), thresholds)
+            for name, scores in zip(names, maps, strict=True)
+        ]
 
-    return np.stack([counts for _, part in in_threads(work, list(found), workers) for counts in part]), problems
+    return np.stack(
+        [counts for _, part in in_threads(work, list(found), workers) for counts in part]
+    ), problems
 
 
-def best_elsewhere(tuning: np.ndarray, counts: np.ndarray,
-                   thresholds: Sequence[float] = THRESHOLDS) -> tuple[float, SegScores]:
+def best_elsewhere(
+    tuning: np.ndarray, counts: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+) -> tuple[float, SegScores]:
     """The threshold that is best on a separate split, int64 [captions, S, 3], and the scores of `counts` there."""
     best = best_threshold(tuning, thresholds)
     return best, scores_from_counts(counts[:, list(thresholds).index(best)])
@@ -117,7 +142,9 @@ def _records(captions: CaptionSet) -> tuple[dict[str, Record], list[str]]:
     return tagged, [record.id for record in records if not record.tags]
 
 
-def _score(captions: CaptionSet, pairs: list[tuple[Record, Path]]) -> tuple[dict[str, np.ndarray], Problems]:
+def _score(
+    captions: CaptionSet, pairs: list[tuple[Record, Path]]
+) -> tuple[dict[str, np.ndarray], Problems]:
     scored, problems = {}, Problems()
     for record, path in pairs:
         truth = captions.truth_mask(record)
@@ -137,7 +164,9 @@ def _score(captions: CaptionSet, pairs: list[tuple[Record, Path]]) -> tuple[dict
     return scored, problems
 
 
-def _cut(path: Path, scores: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def _cut(
+    path: Path, scores: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]
+) -> np.ndarray:
     if scores.shape != truth.shape:
         raise TTDError(f"{path}: a map of {scores.shape}, but the truth has {truth.shape}")
     return threshold_counts(scores, truth, thresholds)

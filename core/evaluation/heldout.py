@@ -20,22 +20,40 @@ from torch import Tensor
 from ..backbones.base import Backbone
 from ..data.heldout import Item, load_heldout
 from ..errors import TTDError
-from ..metrics.segmentation import best_threshold, caption_baselines, scores_from_counts, threshold_counts
+from ..metrics.segmentation import (
+    best_threshold,
+    caption_baselines,
+    scores_from_counts,
+    threshold_counts,
+)
 from ..metrics.tags import TagScores, average_precision, tag_scores
 from ..metrics.tags import best_threshold as best_tag_threshold
 from ..tags.selection import minmax, select
 from .captions import THRESHOLDS
 from .heldout_maps import ItemMaps, heldout_maps
 
-__all__ = ["Baselines", "Cuts", "HeldOut", "Item", "Measured", "baselines", "best_cuts", "evaluate_heldout",
-           "load_heldout", "measure"]
+__all__ = [
+    "Baselines",
+    "Cuts",
+    "HeldOut",
+    "Item",
+    "Measured",
+    "baselines",
+    "best_cuts",
+    "evaluate_heldout",
+    "load_heldout",
+    "measure",
+]
 
-MAPS = ("soft", "minmax")  # how a map of cosines becomes one in [0, 1]: the model's soft mask, or its own range
+MAPS = (
+    "soft",
+    "minmax",
+)  # how a map of cosines becomes one in [0, 1]: the model's soft mask, or its own range
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where scores and maps are cut: `tag` in the normalised scores (None: Otsu), the others multiples of 0.01.
+    """Where scores and maps are cut: `tag` in the normalized scores (None: Otsu), the others multiples of 0.01.
 
     caption, word: through the soft mask; caption_minmax, word_minmax: of min-max maps, as the trials had it.
     """
@@ -51,7 +69,7 @@ class Cuts:
 class HeldOut:
     """Scores at some `cuts`, fractions in [0, 1]; NaN where nothing could be scored.
 
-    tags: stop words allowed; content: stop words rejected; average_precision: all words pooled by normalised score.
+    tags: stop words allowed; content: stop words rejected; average_precision: all words pooled by normalized score.
     caption_iou: mean over `captions`, word_map_iou: mean over (caption, tag) `pairs`, both through the soft mask;
     caption_iou_pooled: of all pixels together; *_minmax: of min-max maps.
     """
@@ -77,12 +95,20 @@ class HeldOut:
 
     def numbers(self) -> dict[str, float]:
         """The scores by name, flat, for logs and tables."""
-        return {"pixel_f1": self.tags.f1, "precision": self.tags.precision, "recall": self.tags.recall,
-                "pixel_f1_stopwords": self.content.f1, "precision_stopwords": self.content.precision,
-                "recall_stopwords": self.content.recall, "average_precision": self.average_precision,
-                "caption_iou": self.caption_iou, "caption_iou_pooled": self.caption_iou_pooled,
-                "word_map_iou": self.word_map_iou, "caption_iou_minmax": self.caption_iou_minmax,
-                "word_map_iou_minmax": self.word_map_iou_minmax}
+        return {
+            "pixel_f1": self.tags.f1,
+            "precision": self.tags.precision,
+            "recall": self.tags.recall,
+            "pixel_f1_stopwords": self.content.f1,
+            "precision_stopwords": self.content.precision,
+            "recall_stopwords": self.content.recall,
+            "average_precision": self.average_precision,
+            "caption_iou": self.caption_iou,
+            "caption_iou_pooled": self.caption_iou_pooled,
+            "word_map_iou": self.word_map_iou,
+            "caption_iou_minmax": self.caption_iou_minmax,
+            "word_map_iou_minmax": self.word_map_iou_minmax,
+        }
 
 
 @dataclass(frozen=True)
@@ -116,39 +142,66 @@ class Measured:
         keep = np.array([item.id in set(ids) for item in self.items], bool)
         moved = np.cumsum(keep) - 1
         captions, words = keep[self.caption_item], keep[self.word_item]
-        return Measured(tuple(item for item, kept in zip(self.items, keep, strict=True) if kept),
-                        {name: [row for row, kept in zip(rows, keep, strict=True) if kept]
-                         for name, rows in self.scores.items()},
-                        {kind: counts[captions] for kind, counts in self.captions.items()},
-                        {kind: counts[words] for kind, counts in self.words.items()},
-                        moved[self.caption_item[captions]], moved[self.word_item[words]])
+        return Measured(
+            tuple(item for item, kept in zip(self.items, keep, strict=True) if kept),
+            {
+                name: [row for row, kept in zip(rows, keep, strict=True) if kept]
+                for name, rows in self.scores.items()
+            },
+            {kind: counts[captions] for kind, counts in self.captions.items()},
+            {kind: counts[words] for kind, counts in self.words.items()},
+            moved[self.caption_item[captions]],
+            moved[self.word_item[words]],
+        )
 
-    def tags(self, scorer: str = "pixel", threshold: float | None = None, stopwords: bool = False) -> TagScores:
+    def tags(
+        self, scorer: str = "pixel", threshold: float | None = None, stopwords: bool = False
+    ) -> TagScores:
         """P, R, F1, accuracy over all words; threshold None is Otsu's; `stopwords` rejects function words."""
-        return tag_scores(np.concatenate([select(scores, torch.from_numpy(item.stop) if stopwords else None,
-                                                 threshold=threshold)[0].numpy()
-                                          for item, scores in zip(self.items, self.scores[scorer], strict=True)]),
-                          _truth(self.items))
+        return tag_scores(
+            np.concatenate(
+                [
+                    select(
+                        scores,
+                        torch.from_numpy(item.stop) if stopwords else None,
+                        threshold=threshold,
+                    )[0].numpy()
+                    for item, scores in zip(self.items, self.scores[scorer], strict=True)
+                ]
+            ),
+            _truth(self.items),
+        )
 
     def at(self, cuts: Cuts | None = None) -> HeldOut:
         """The scores at some cuts (the default ones when None)."""
         cuts = cuts or Cuts()
         captions, words = self.captions, self.words
-        return HeldOut(cuts, len(self.items), sum(len(item.words) for item in self.items), len(self.caption_item),
-                       len(self.word_item), self.tags(threshold=cuts.tag),
-                       self.tags(threshold=cuts.tag, stopwords=True),
-                       average_precision(self._norms(), _truth(self.items)),
-                       _mean_iou(_at(captions["soft"], cuts.caption)),
-                       float(scores_from_counts(_at(captions["soft"], cuts.caption).sum(0)).iou),
-                       _mean_iou(_at(words["soft"], cuts.word)),
-                       _mean_iou(_at(captions["minmax"], cuts.caption_minmax)),
-                       _mean_iou(_at(words["minmax"], cuts.word_minmax)))
+        return HeldOut(
+            cuts,
+            len(self.items),
+            sum(len(item.words) for item in self.items),
+            len(self.caption_item),
+            len(self.word_item),
+            self.tags(threshold=cuts.tag),
+            self.tags(threshold=cuts.tag, stopwords=True),
+            average_precision(self._norms(), _truth(self.items)),
+            _mean_iou(_at(captions["soft"], cuts.caption)),
+            float(scores_from_counts(_at(captions["soft"], cuts.caption).sum(0)).iou),
+            _mean_iou(_at(words["soft"], cuts.word)),
+            _mean_iou(_at(captions["minmax"], cuts.caption_minmax)),
+            _mean_iou(_at(words["minmax"], cuts.word_minmax)),
+        )
 
     def best_cuts(self) -> Cuts:
         """The single thresholds that are best here, to be used on another split. TTDError without any true tag."""
-        return Cuts(best_tag_threshold(self._norms(), _truth(self.items))[0],
-                    *(best_threshold(counts[kind], THRESHOLDS) for kind in MAPS for counts in
-                      (self.captions, self.words)))
+        return Cuts(
+            best_tag_threshold(self._norms(), _truth(self.items))[0],
+            *(
+                best_threshold(counts[kind], THRESHOLDS)
+                for kind in MAPS
+                for counts in (self.captions, self.words)
+            ),
+        )
 
     def item_iou(self, cuts: Cuts | None = None) -> np.ndarray:
         """How good the maps of each item are: mean of its Caption IoU and its mean word-map IoU; [B], NaN untagged."""
@@ -163,10 +216,17 @@ class Measured:
         return np.concatenate([minmax(scores).numpy() for scores in self.scores["pixel"]])
 
 
-def evaluate_heldout(backbone: Backbone, items: Sequence[Item], bg: float = 0.4, cuts: Cuts | None = None,
-                     image_size: int | None = None) -> HeldOut:
+def evaluate_heldout(
+    backbone: Backbone,
+    items: Sequence[Item],
+    background_threshold: float = 0.4,
+    cuts: Cuts | None = None,
+    image_size: int | None = None,
+) -> HeldOut:
     """Score a model; `cuts` (of `best_cuts` on another split) replaces the defaults with soft masks cut at `bg`."""
-    return measure(backbone, items, image_size=image_size).at(cuts or replace(Cuts(), caption=bg, word=bg))
+    return measure(backbone, items, image_size=image_size).at(
+        cuts or replace(Cuts(), caption=background_threshold, word=background_threshold)
+    )
 
 
 def best_cuts(backbone: Backbone, dev_items: Sequence[Item], image_size: int | None = None) -> Cuts:
@@ -179,13 +239,21 @@ def baselines(items: Sequence[Item], seed: int = 0) -> Baselines:
     stop, truth = np.concatenate([item.stop for item in items]), _truth(items)
     pairs = [mask for item in items for mask in item.masks]
     unions = [item.masks.any(0) for item in items if len(item.masks)]
-    iou = [{name: _mean_iou(counts) for name, counts in caption_baselines(_areas(masks), seed).items()}
-           for masks in (unions, pairs)]
+    iou = [
+        {name: _mean_iou(counts) for name, counts in caption_baselines(_areas(masks), seed).items()}
+        for masks in (unions, pairs)
+    ]
     return Baselines(tag_scores(np.ones_like(truth), truth), tag_scores(~stop, truth), *iou)
 
 
-def measure(backbone: Backbone, items: Sequence[Item], *, image_size: int | None = None,
-            scorers: Sequence[str] = ("pixel",), progress: Callable[[int], None] = lambda done: None) -> Measured:
+def measure(
+    backbone: Backbone,
+    items: Sequence[Item],
+    *,
+    image_size: int | None = None,
+    scorers: Sequence[str] = ("pixel",),
+    progress: Callable[[int], None] = lambda done: None,
+) -> Measured:
     """Look at every item once and count at every threshold; `progress` hears of every picture.
 
     image_size, scorers, errors: as in `heldout_maps`.
@@ -196,24 +264,41 @@ def measure(backbone: Backbone, items: Sequence[Item], *, image_size: int | None
         captions[row], words[row] = _counts(backbone, seen, items[row])
         progress(1)
     rows = range(len(items))
-    owners = [np.repeat(np.arange(len(items)), [len(part[row]["soft"]) for row in rows]) for part in (captions, words)]
-    counts = [{kind: np.concatenate([part[row][kind] for row in rows]) for kind in MAPS} for part in (captions, words)]
-    return Measured(tuple(items), {name: [scores[row][name] for row in rows] for name in scorers}, *counts, *owners)
+    owners = [
+        np.repeat(np.arange(len(items)), [len(part[row]["soft"]) for row in rows])
+        for part in (captions, words)
+    ]
+    counts = [
+        {kind: np.concatenate([part[row][kind] for row in rows]) for kind in MAPS}
+        for part in (captions, words)
+    ]
+    return Measured(
+        tuple(items),
+        {name: [scores[row][name] for row in rows] for name in scorers},
+        *counts,
+        *owners,
+    )
 
 
 @torch.no_grad()
-def _counts(backbone: Backbone, seen: ItemMaps, item: Item) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _counts(
+    backbone: Backbone, seen: ItemMaps, item: Item
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """TP, FP, FN int64 at the S thresholds by kind of map: of the caption [1, S, 3], and of its T true tags [T, S, 3].
 
     A caption without true tags has no foreground to compare with: [0, S, 3].
     """
     size, truth = item.image.shape[:2], [*item.masks, item.masks.any(0)]
     maps = torch.cat([seen.tags, seen.caption[None]])  # [T+1, h, w]
-    soft = seen.grid.resize(backbone.soft_mask(maps), size)  # as in core.maps.sliding: the soft mask is resized
+    soft = seen.grid.resize(
+        backbone.soft_mask(maps), size
+    )  # as in core.maps.sliding: the soft mask is resized
     flat = minmax(seen.grid.resize(maps, size).flatten(1)).view(-1, *size)
     captions, words = {}, {}
     for kind, values in zip(MAPS, (soft.cpu().numpy(), flat.cpu().numpy()), strict=True):
-        counts = np.stack([threshold_counts(*pair, THRESHOLDS) for pair in zip(values, truth, strict=True)])
+        counts = np.stack(
+            [threshold_counts(*pair, THRESHOLDS) for pair in zip(values, truth, strict=True)]
+        )
         captions[kind], words[kind] = counts[-1:] if item.tags else counts[:0], counts[:-1]
     return captions, words
 
@@ -237,4 +322,6 @@ def _truth(items: Sequence[Item]) -> np.ndarray:
 
 def _areas(masks: Sequence[np.ndarray]) -> np.ndarray:
     """Foreground and background pixels of masks [H, W] -> int64 [N, 2]."""
-    return np.array([[mask.sum(), mask.size - mask.sum()] for mask in masks], np.int64).reshape(-1, 2)
+    return np.array([[mask.sum(), mask.size - mask.sum()] for mask in masks], np.int64).reshape(
+        -1, 2
+    )

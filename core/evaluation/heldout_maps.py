@@ -40,8 +40,12 @@ class ItemMaps:
 
 
 @torch.no_grad()
-def heldout_maps(backbone: Backbone, items: Sequence[Item], image_size: int | None = None,
-                 scorers: Sequence[str] = ("pixel",)) -> Iterator[tuple[int, ItemMaps]]:
+def heldout_maps(
+    backbone: Backbone,
+    items: Sequence[Item],
+    image_size: int | None = None,
+    scorers: Sequence[str] = ("pixel",),
+) -> Iterator[tuple[int, ItemMaps]]:
     """(row of the item, what the model sees in it) for all items, those whose pictures have one size together.
 
     image_size: short side of the pictures (None: the model's own); scorers: any of core.tags.scoring.SCORERS.
@@ -51,10 +55,16 @@ def heldout_maps(backbone: Backbone, items: Sequence[Item], image_size: int | No
         raise TTDError("no pictures to score the model on: give at least one")
     check_settings(scorers, (1.0,))
     size = image_size or backbone.image_size
-    texts = list(dict.fromkeys(text for item in items for text in (*item.words, *item.tags, item.text)))
+    texts = list(
+        dict.fromkeys(text for item in items for text in (*item.words, *item.tags, item.text))
+    )
     embedded = dict(zip(texts, encode_texts(backbone, texts), strict=True))  # text -> [D]
     for rows in _batches(items, size):
-        yield from zip(rows, _maps(backbone, [items[row] for row in rows], embedded, scorers, size), strict=True)
+        yield from zip(
+            rows,
+            _maps(backbone, [items[row] for row in rows], embedded, scorers, size),
+            strict=True,
+        )
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[list[int]]:
@@ -67,18 +77,30 @@ def _batches(items: Sequence[Item], size: int) -> Iterator[list[int]]:
         yield from (rows[start : start + step] for start in range(0, len(rows), step))
 
 
-def _maps(backbone: Backbone, items: Sequence[Item], embedded: dict[str, Tensor], scorers: Sequence[str],
-          size: int) -> Iterator[ItemMaps]:
+def _maps(
+    backbone: Backbone,
+    items: Sequence[Item],
+    embedded: dict[str, Tensor],
+    scorers: Sequence[str],
+    size: int,
+) -> Iterator[ItemMaps]:
     """B items whose pictures have one size."""
     images = torch.stack([resized_tensor(item.image, size) for item in items])  # [B, 3, H, W]
     views, pooled = encode_views(backbone, images, hflip=False, pooled="image" in scorers)
     grid = finest_grid(views)
-    rows = [torch.stack([embedded[text] for text in (*item.words, *item.tags, item.text)]) for item in items]
-    maps = average_maps(backbone, views, pad_sequence(rows, batch_first=True))  # [B, K+T+1 of the longest, h, w]
+    rows = [
+        torch.stack([embedded[text] for text in (*item.words, *item.tags, item.text)])
+        for item in items
+    ]
+    maps = average_maps(
+        backbone, views, pad_sequence(rows, batch_first=True)
+    )  # [B, K+T+1 of the longest, h, w]
     peaks = peak_cells(maps, grid)[0]
     for i, (item, texts) in enumerate(zip(items, rows, strict=True)):
         words, tags, _ = maps[i, : len(texts)].split([len(item.words), len(item.tags), 1])
         own = texts[: len(item.words)]
         scores = {"pixel": peaks[i, : len(own)], "text": own @ texts[-1]}
         scores |= {} if pooled is None else {"image": own @ pooled[i]}
-        yield ItemMaps(words, tags, maps[i, len(texts) - 1], grid, {name: scores[name] for name in scorers})
+        yield ItemMaps(
+            words, tags, maps[i, len(texts) - 1], grid, {name: scores[name] for name in scorers}
+        )

@@ -22,13 +22,21 @@ class Line:
 def lines_of(scores: Sequence[HeldOut], trivial: Baselines, minmax: bool = True) -> list[Line]:
     """A line per score, of models that were cut alike; `minmax` adds those of min-max maps."""
     words = {"all content words": trivial.all_content_words.f1, "all words": trivial.all_words.f1}
-    rows = [("pixel F1", "pixel_f1", words), ("pixel F1, stop words rejected", "pixel_f1_stopwords", words),
-            ("Caption IoU", "caption_iou", trivial.caption_iou),
-            ("word-map IoU", "word_map_iou", trivial.word_map_iou)]
+    rows = [
+        ("pixel F1", "pixel_f1", words),
+        ("pixel F1, stop words rejected", "pixel_f1_stopwords", words),
+        ("Caption IoU", "caption_iou", trivial.caption_iou),
+        ("word-map IoU", "word_map_iou", trivial.word_map_iou),
+    ]
     if minmax:
-        rows += [("Caption IoU, min-max maps", "caption_iou_minmax", trivial.caption_iou),
-                 ("word-map IoU, min-max maps", "word_map_iou_minmax", trivial.word_map_iou)]
-    return [Line(name, tuple(one.numbers()[key] for one in scores), beside) for name, key, beside in rows]
+        rows += [
+            ("Caption IoU, min-max maps", "caption_iou_minmax", trivial.caption_iou),
+            ("word-map IoU, min-max maps", "word_map_iou_minmax", trivial.word_map_iou),
+        ]
+    return [
+        Line(name, tuple(one.numbers()[key] for one in scores), beside)
+        for name, key, beside in rows
+    ]
 
 
 def table(lines: Sequence[Line], names: Sequence[str] = ("score",)) -> str:
@@ -54,19 +62,31 @@ def cuts_line(scores: HeldOut) -> str:
     """Where the scores were cut, in one line."""
     cuts = scores.cuts
     tag = "Otsu's threshold" if cuts.tag is None else f"scores >= {cuts.tag:.3f}"
-    return (f"words: {tag}; captions: soft mask > {cuts.caption:.2f}, min-max > {cuts.caption_minmax:.2f}; "
-            f"words' maps: soft mask > {cuts.word:.2f}, min-max > {cuts.word_minmax:.2f}")
+    return (
+        f"words: {tag}; captions: soft mask > {cuts.caption:.2f}, min-max > {cuts.caption_minmax:.2f}; "
+        f"words' maps: soft mask > {cuts.word:.2f}, min-max > {cuts.word_minmax:.2f}"
+    )
 
 
 def scorer_table(measured: Measured) -> str:
     """P, R, F1 and accuracy in percent: every scorer, Otsu's cut and 0.5, stop words allowed and rejected."""
-    rows = {f"{scorer}, {name}{', stop words rejected' * rejected}": measured.tags(scorer, threshold, rejected)
-            for scorer in measured.scores for name, threshold in (("Otsu", None), ("0.5", 0.5))
-            for rejected in (False, True)}
+    rows = {
+        f"{scorer}, {name}{', stop words rejected' * rejected}": measured.tags(
+            scorer, threshold, rejected
+        )
+        for scorer in measured.scores
+        for name, threshold in (("Otsu", None), ("0.5", 0.5))
+        for rejected in (False, True)
+    }
     width = max(map(len, rows))
     lines = [f"{'':{width}}       P       R      F1     Acc"]
-    return "\n".join(lines + [f"{name:{width}}{''.join(percent(value) for value in row)}"
-                              for name, row in rows.items()])
+    return "\n".join(
+        lines
+        + [
+            f"{name:{width}}{''.join(percent(value) for value in row)}"
+            for name, row in rows.items()
+        ]
+    )
 
 
 def to_json(scores: HeldOut) -> dict[str, Any]:
@@ -77,5 +97,7 @@ def to_json(scores: HeldOut) -> dict[str, Any]:
 
 def trivial_json(trivial: Baselines) -> dict[str, Any]:
     """The baselines as plain values (fractions)."""
-    return {name: value._asdict() if isinstance(value, TagScores) else value
-            for name, value in ((key, getattr(trivial, key)) for key in Baselines.__dataclass_fields__)}
+    return {
+        name: value._asdict() if isinstance(value, TagScores) else value
+        for name, value in ((key, getattr(trivial, key)) for key in Baselines.__dataclass_fields__)
+    }

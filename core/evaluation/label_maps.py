@@ -12,7 +12,13 @@ from ..data.dataset_checks import read_truth, wrong_labels
 from ..data.datasets import Dataset, Item
 from ..data.mask_files import read_index
 from ..errors import TTDError
-from ..metrics.segmentation import SegScores, confusion_matrix, joint_histogram, label_baselines, scores_of
+from ..metrics.segmentation import (
+    SegScores,
+    confusion_matrix,
+    joint_histogram,
+    label_baselines,
+    scores_of,
+)
 from .predictions import Problems, check_kind, in_threads, list_predictions, match, refuse
 
 
@@ -33,12 +39,22 @@ class Evaluation:
     @property
     def baselines(self) -> dict[str, SegScores]:
         """What needs no model, on the same pixels."""
-        return label_baselines(self.confusion.sum(1), self.dataset.label_values, self.dataset.label_names,
-                               self.dataset.background)
+        return label_baselines(
+            self.confusion.sum(1),
+            self.dataset.label_values,
+            self.dataset.label_names,
+            self.dataset.background,
+        )
 
 
-def evaluate(dataset: Dataset, folder: Path, *, allow_missing: bool = False, workers: int = 4,
-             progress: Callable[[int], None] = lambda done: None) -> Evaluation:
+def evaluate(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    allow_missing: bool = False,
+    workers: int = 4,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
     """Score FOLDER/ID.png against the masks of the set, read by `workers` threads.
 
     Predictions that are missing, extra, unreadable, of another size or with unknown labels are left out and listed

@@ -39,8 +39,11 @@ class Problems:
 
     def line(self) -> str:
         """`2 missing (a, b), 1 wrong-sized (c: 10x10 for 20x20)`; "" for none."""
-        return ", ".join(f"{len(names)} {kind} ({', '.join(sorted(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
-                         for kind, names in self.found.items() if names)
+        return ", ".join(
+            f"{len(names)} {kind} ({', '.join(sorted(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
+            for kind, names in self.found.items()
+            if names
+        )
 
 
 def find_folder(path: str | Path, usual: str) -> Path:
@@ -50,16 +53,22 @@ def find_folder(path: str | Path, usual: str) -> Path:
         return folder
     places = [place for place in dict.fromkeys((folder.parent, Path(usual))) if place.is_dir()]
     for place in places:
-        if names := sorted(entry.name for entry in place.iterdir() if entry.is_dir() and "@" in entry.name):
+        if names := sorted(
+            entry.name for entry in place.iterdir() if entry.is_dir() and "@" in entry.name
+        ):
             more = f" and {len(names) - 12} more" if len(names) > 12 else ""
             raise TTDError(f"{folder}: no such folder; {place}/ has {', '.join(names[:12])}{more}")
-    raise TTDError(f"{folder}: no such folder, and none in {usual}/ either; make one with produce_masks_from_"
-                   f"{'text' if usual.endswith('caption') else 'tags'}.py")
+    raise TTDError(
+        f"{folder}: no such folder, and none in {usual}/ either; make one with produce_masks_from_"
+        f"{'text' if usual.endswith('caption') else 'tags'}.py"
+    )
 
 
 def list_predictions(folder: Path) -> dict[str, Path]:
     """ID.png by id. TTDError when there is none."""
-    found = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
+    found = {
+        path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")
+    }
     if not found:
         raise TTDError(f"{folder}: no ID.png in it, so nothing to score")
     return found
@@ -90,10 +99,14 @@ def check_kind(folder: Path, captions: bool) -> None:
     if captions and "classes" in keys:
         raise TTDError(f"{folder}: label maps of classes; score them with evaluate_segmentation.py")
     if not captions and "tags" in keys:
-        raise TTDError(f"{folder}: masks of captions; score them with evaluate_segmentation_for_text.py")
+        raise TTDError(
+            f"{folder}: masks of captions; score them with evaluate_segmentation_for_text.py"
+        )
 
 
-def match(expected: Sequence[str], found: dict[str, Path], unscored: Iterable[str] = ()) -> tuple[list[str], Problems]:
+def match(
+    expected: Sequence[str], found: dict[str, Path], unscored: Iterable[str] = ()
+) -> tuple[list[str], Problems]:
     """Ids that have a prediction, in the order expected, and what is missing or extra.
 
     unscored: ids whose predictions are neither scored nor extra. Raises TTDError when nothing matches at all.
@@ -106,18 +119,25 @@ def match(expected: Sequence[str], found: dict[str, Path], unscored: Iterable[st
         problems.add("extra", name)
     common = [name for name in expected if name in found]
     if not common:
-        raise TTDError(f"none of the {len(found)} masks ({', '.join(list(found)[:SHOWN])}, ...) is of the "
-                       f"{len(expected)} pictures of the set ({', '.join(expected[:SHOWN])}, ...); see --data, --root")
+        raise TTDError(
+            f"none of the {len(found)} masks ({', '.join(list(found)[:SHOWN])}, ...) is of the "
+            f"{len(expected)} pictures of the set ({', '.join(expected[:SHOWN])}, ...); see --data, --root"
+        )
     return common, problems
 
 
-def saved_scores(folder: Path, expected: Sequence[str], allow_missing: bool,
-                 unscored: Iterable[str] = ()) -> tuple[dict[str, Path], Problems]:
+def saved_scores(
+    folder: Path, expected: Sequence[str], allow_missing: bool, unscored: Iterable[str] = ()
+) -> tuple[dict[str, Path], Problems]:
     """FOLDER/scores/ID.npz of the ids expected, in their order, and what is missing or extra (see `match`).
 
     Raises TTDError when there are none, and for missing or extra ones unless `allow_missing`.
     """
-    found = {path.stem: path for path in sorted((folder / "scores").glob("*.npz")) if not path.name.startswith(".")}
+    found = {
+        path.stem: path
+        for path in sorted((folder / "scores").glob("*.npz"))
+        if not path.name.startswith(".")
+    }
     if not found:
         raise TTDError(f"{folder}: no saved scores in it; make the masks with --save-scores")
     common, problems = match(expected, found, unscored)
@@ -131,7 +151,9 @@ def refuse(problems: Problems, where: Path, allowed: bool) -> None:
         raise TTDError(f"{where}: {line}. Add --allow-missing to score the others")
 
 
-def in_threads(work: Callable[[list[str]], Part], names: Sequence[str], workers: int) -> Iterator[tuple[int, Part]]:
+def in_threads(
+    work: Callable[[list[str]], Part], names: Sequence[str], workers: int
+) -> Iterator[tuple[int, Part]]:
     """work(chunk) for chunks of names, in threads and in order: yields (length of the chunk, result).
 
     Decoding leaves the interpreter free, so threads suffice; a chunk returns sums, so memory stays flat.

@@ -33,18 +33,38 @@ def means_table(rows: Mapping[str, Sequence[float]], name: str) -> str:
     """A line per row: IoU in percent, FPR and FNR as fractions."""
     width = max(map(len, rows))
     lines = [f"{'':{width}} {name:>7}    mFPR    mFNR"]
-    return "\n".join(lines + [f"{row:{width}} {100 * iou:6.1f}%   {fpr:.3f}   {fnr:.3f}"
-                              for row, (iou, fpr, fnr) in rows.items()])
+    return "\n".join(
+        lines
+        + [
+            f"{row:{width}} {100 * iou:6.1f}%   {fpr:.3f}   {fnr:.3f}"
+            for row, (iou, fpr, fnr) in rows.items()
+        ]
+    )
 
 
-def class_rows(scores: SegScores, names: Sequence[str], values: Sequence[int],
-               confusion: np.ndarray) -> list[dict[str, Any]]:
+def class_rows(
+    scores: SegScores, names: Sequence[str], values: Sequence[int], confusion: np.ndarray
+) -> list[dict[str, Any]]:
     """A row per label: name, scores (None where it does not occur) and its pixels in truth and prediction."""
     true, predicted = confusion.sum(1), confusion[:, :-1].sum(0)
-    shares = [[None if np.isnan(value) else float(value) for value in getattr(scores, key)] for key in COLUMNS]
-    return [{"label": int(value), "name": name, "iou": iou, "fpr": fpr, "fnr": fnr, "true_pixels": int(pixels),
-             "predicted_pixels": int(found)}
-            for value, name, iou, fpr, fnr, pixels, found in zip(values, names, *shares, true, predicted, strict=True)]
+    shares = [
+        [None if np.isnan(value) else float(value) for value in getattr(scores, key)]
+        for key in COLUMNS
+    ]
+    return [
+        {
+            "label": int(value),
+            "name": name,
+            "iou": iou,
+            "fpr": fpr,
+            "fnr": fnr,
+            "true_pixels": int(pixels),
+            "predicted_pixels": int(found),
+        }
+        for value, name, iou, fpr, fnr, pixels, found in zip(
+            values, names, *shares, true, predicted, strict=True
+        )
+    ]
 
 
 def class_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -54,7 +74,9 @@ def class_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         iou = "-" if row["iou"] is None else f"{100 * row['iou']:.1f}%"
         others = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("fpr", "fnr")]
-        lines.append(f"{row['name']:{width}} {iou:>7} {others[0]:>7} {others[1]:>7} {row['true_pixels']:>13}")
+        lines.append(
+            f"{row['name']:{width}} {iou:>7} {others[0]:>7} {others[1]:>7} {row['true_pixels']:>13}"
+        )
     return "\n".join(lines)
 
 

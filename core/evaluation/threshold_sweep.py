@@ -25,8 +25,15 @@ from .predictions import Problems, in_threads, saved_scores
 WIDTH, HEIGHT, LEFT, TOP, BELOW, LINE = 1200, 760, 110, 50, 110, 46  # in pixels, before halving
 
 
-def sweep_labels(dataset: Dataset, folder: Path, thresholds: Sequence[float], *, allow_missing: bool = False,
-                 workers: int = 4, progress: Callable[[int], None] = lambda done: None) -> tuple[SegScores, Problems]:
+def sweep_labels(
+    dataset: Dataset,
+    folder: Path,
+    thresholds: Sequence[float],
+    *,
+    allow_missing: bool = False,
+    workers: int = 4,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[SegScores, Problems]:
     """Scores per threshold and label, fields [S, L], from FOLDER/scores/ID.npz, and what was left out.
 
     Pixels at or below a threshold are background where the set has one, else nothing (a false negative).
@@ -38,8 +45,15 @@ def sweep_labels(dataset: Dataset, folder: Path, thresholds: Sequence[float], *,
     found, problems = saved_scores(folder, with_mask, allow_missing, items)
 
     def work(names: list[str]) -> np.ndarray:
-        return sum(label_counts(*_winners(found[name], dataset), _truth(dataset, items[name], found[name]),
-                                len(dataset.label_values), thresholds) for name in names)
+        return sum(
+            label_counts(
+                *_winners(found[name], dataset),
+                _truth(dataset, items[name], found[name]),
+                len(dataset.label_values),
+                thresholds,
+            )
+            for name in names
+        )
 
     total = 0
     for count, part in in_threads(work, list(found), workers):
@@ -48,8 +62,13 @@ def sweep_labels(dataset: Dataset, folder: Path, thresholds: Sequence[float], *,
     return scores_from_counts(counts_at_thresholds(total, dataset.background)), problems
 
 
-def label_counts(values: np.ndarray, winners: np.ndarray, truth: np.ndarray, labels: int,
-                 thresholds: Sequence[float]) -> np.ndarray:
+def label_counts(
+    values: np.ndarray,
+    winners: np.ndarray,
+    truth: np.ndarray,
+    labels: int,
+    thresholds: Sequence[float],
+) -> np.ndarray:
     """Pixels by number of thresholds below their value, true label and winner: int64 [S + 1, L, L + 1].
 
     values float [H, W] of the winners int [H, W]; winners and truth are label numbers below L, L = not scored (truth)
@@ -83,7 +102,9 @@ def _winners(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     if not len(classes):
         return np.zeros(maps.shape[1:], np.float32), np.full(maps.shape[1:], nobody)
     if classes.max() >= len(dataset.classes):
-        raise TTDError(f"{path}: scores of class {classes.max()}, but {dataset.name} has {len(dataset.classes)}")
+        raise TTDError(
+            f"{path}: scores of class {classes.max()}, but {dataset.name} has {len(dataset.classes)}"
+        )
     return maps.max(0), classes.astype(np.int64)[maps.argmax(0)] + int(dataset.background)
 
 
@@ -108,14 +129,17 @@ class Line:
     dashed: bool = False
 
 
-def draw_sweep(thresholds: Sequence[float], lines: Sequence[Line], score: str,
-               marks: Mapping[float, str] = {}) -> Image.Image:
+def draw_sweep(
+    thresholds: Sequence[float], lines: Sequence[Line], score: str, marks: Mapping[float, str] = {}
+) -> Image.Image:
     """The picture, RGB: thresholds to the right, values upwards, a legend below, `marks` as vertical lines.
 
     Every undashed line has its maximum marked. Drawn at twice the size and halved, so that lines are smooth.
     """
     font, small = find_font("score", 30), find_font("score", 26)
-    width = max(LEFT + WIDTH + 60, LEFT + 110 + int(max(font.getlength(line.label) for line in lines)))
+    width = max(
+        LEFT + WIDTH + 60, LEFT + 110 + int(max(font.getlength(line.label) for line in lines))
+    )
     image = Image.new("RGB", (width, TOP + HEIGHT + BELOW + LINE * len(lines) + 20), "white")
     draw = ImageDraw.Draw(image)
     top = max(0.1, float(np.ceil(10 * max(np.nanmax(line.values) for line in lines)) / 10))
@@ -125,24 +149,54 @@ def draw_sweep(thresholds: Sequence[float], lines: Sequence[Line], score: str,
 
     for tick in np.linspace(0, 1, 11):
         draw.line([at(tick, 0), at(tick, top)], fill="#dddddd", width=2)
-        draw.text((at(tick, 0)[0], TOP + HEIGHT + 10), f"{tick:.1f}", fill="black", font=small, anchor="ma")
+        draw.text(
+            (at(tick, 0)[0], TOP + HEIGHT + 10),
+            f"{tick:.1f}",
+            fill="black",
+            font=small,
+            anchor="ma",
+        )
         draw.line([at(0, tick * top), at(1, tick * top)], fill="#dddddd", width=2)
-        draw.text((LEFT - 12, at(0, tick * top)[1]), f"{100 * tick * top:.0f}", fill="black", font=small, anchor="rm")
+        draw.text(
+            (LEFT - 12, at(0, tick * top)[1]),
+            f"{100 * tick * top:.0f}",
+            fill="black",
+            font=small,
+            anchor="rm",
+        )
     for threshold, name in marks.items():
         draw.line([at(threshold, 0), at(threshold, top)], fill="#888888", width=3)
         draw.text((at(threshold, top)[0] + 8, TOP + 6), name, fill="#555555", font=small)
     draw.rectangle([at(0, top), at(1, 0)], outline="black", width=2)
-    draw.text((LEFT + WIDTH / 2, TOP + HEIGHT + 50), "background threshold", fill="black", font=font, anchor="ma")
+    draw.text(
+        (LEFT + WIDTH / 2, TOP + HEIGHT + 50),
+        "background threshold",
+        fill="black",
+        font=font,
+        anchor="ma",
+    )
     draw.text((LEFT, TOP - 10), f"{score}, in percent", fill="black", font=small, anchor="lb")
     for number, line in enumerate(lines):
         colour, y = COLOURS[number % len(COLOURS)], TOP + HEIGHT + BELOW + LINE * number
-        _draw_line(draw, [at(t, v) for t, v in zip(thresholds, line.values.tolist(), strict=True)], line, colour)
-        _draw_line(draw, [(LEFT + 10 * i, y + 20) for i in range(6)], Line("", np.zeros(6), line.dashed), colour)
+        _draw_line(
+            draw,
+            [at(t, v) for t, v in zip(thresholds, line.values.tolist(), strict=True)],
+            line,
+            colour,
+        )
+        _draw_line(
+            draw,
+            [(LEFT + 10 * i, y + 20) for i in range(6)],
+            Line("", np.zeros(6), line.dashed),
+            colour,
+        )
         draw.text((LEFT + 70, y), line.label, fill="black", font=find_font(line.label, 30) or font)
     return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
 
 
-def _draw_line(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], line: Line, colour: str) -> None:
+def _draw_line(
+    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], line: Line, colour: str
+) -> None:
     """A line through points, its highest one marked unless it is dashed."""
     if line.dashed:
         for start in range(0, len(points) - 1, 2):

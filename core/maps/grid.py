@@ -29,7 +29,9 @@ class Axis(NamedTuple):
 
     def centres(self) -> Tensor:
         """Centre of every cell in the picture, [cells]; below 0 or above 1 where a cell is mostly padding."""
-        return ((torch.arange(self.cells, dtype=torch.float64) + 0.5) * self.stride - self.pad) / self.length
+        return (
+            (torch.arange(self.cells, dtype=torch.float64) + 0.5) * self.stride - self.pad
+        ) / self.length
 
     def inside(self) -> Tensor:
         """bool [cells]: the cell shows at least one pixel of the picture; the others are padding and never count."""

@@ -24,7 +24,9 @@ from ..masks.protocol import MaskProtocol
 from .windows import Side, bilinear, coverage, window_spans
 
 WINDOWS = 8  # windows in one forward pass, mirrored ones counted
-MASK_VALUES = 2**26  # soft masks of windows in memory at a time where a backbone makes them at full size (268 MB)
+MASK_VALUES = (
+    2**26
+)  # soft masks of windows in memory at a time where a backbone makes them at full size (268 MB)
 LONG_SIDE = 2048  # mmsegmentation's bound on the long side, for `opencv` resizing
 
 
@@ -91,8 +93,9 @@ class Merged:
 
 
 @torch.no_grad()
-def merge_views(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol,
-                batch: int = WINDOWS) -> Merged:
+def merge_views(
+    backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int = WINDOWS
+) -> Merged:
     """Encode all views of a picture and average their maps for text embeddings [N, D].
 
     used: resolved protocol, the one `picture` was prepared with; batch: windows per forward pass, which changes
@@ -101,8 +104,18 @@ def merge_views(backbone: Backbone, picture: Picture, text: Tensor, used: MaskPr
     if used.by_window:
         return _merge_masks(backbone, picture, text, used, batch)
     sides = [_sides(backbone, picture, scaled, used) for scaled in picture.scaled]
-    cells = [torch.empty(len(text), used.hflip + 1, len(rows.spans), rows.cells, len(cols.spans), cols.cells,
-                         device=backbone.device) for rows, cols in sides]
+    cells = [
+        torch.empty(
+            len(text),
+            used.hflip + 1,
+            len(rows.spans),
+            rows.cells,
+            len(cols.spans),
+            cols.cells,
+            device=backbone.device,
+        )
+        for rows, cols in sides
+    ]
     for places, crops in _batches(backbone, picture, sides, used.hflip, batch):
         maps = backbone.similarity(backbone.encode_pixels(crops), text)
         if used.mapping == "sigmoid":
@@ -112,24 +125,33 @@ def merge_views(backbone: Backbone, picture: Picture, text: Tensor, used: MaskPr
     return Merged([_layer(*pair) for pair in zip(cells, sides, strict=True)], picture.size)
 
 
-def _sides(backbone: Backbone, picture: Picture, scaled: Tensor, used: MaskProtocol) -> tuple[Side, Side]:
+def _sides(
+    backbone: Backbone, picture: Picture, scaled: Tensor, used: MaskProtocol
+) -> tuple[Side, Side]:
     """Rows and columns of one scale."""
-    return tuple(Side.of(length, final, used.side, used.step, backbone.patch, backbone.stride)
-                 for length, final in zip(scaled.shape[-2:], picture.size, strict=True))
+    return tuple(
+        Side.of(length, final, used.side, used.step, backbone.patch, backbone.stride)
+        for length, final in zip(scaled.shape[-2:], picture.size, strict=True)
+    )
 
 
 Place = tuple[int, int, int, int]  # scale, mirrored, row and column of the window
 
 
-def _batches(backbone: Backbone, picture: Picture, sides: list[tuple[Side, Side]], hflip: bool,
-             batch: int) -> Iterator[tuple[list[Place], Tensor]]:
-    """All windows, mirrored ones too, as normalised batches [b, 3, h, w]; windows of one size share batches."""
+def _batches(
+    backbone: Backbone, picture: Picture, sides: list[tuple[Side, Side]], hflip: bool, batch: int
+) -> Iterator[tuple[list[Place], Tensor]]:
+    """All windows, mirrored ones too, as normalized batches [b, 3, h, w]; windows of one size share batches."""
     scaled = [backbone.normalize(one[None])[0] for one in picture.scaled]
     by_size: dict[tuple[int, int], list[Place]] = {}
     for layer, (rows, cols) in enumerate(sides):
         size = (rows.spans[0][1] - rows.spans[0][0], cols.spans[0][1] - cols.spans[0][0])
-        by_size.setdefault(size, []).extend((layer, mirrored, i, j) for mirrored in range(hflip + 1)
-                                            for i in range(len(rows.spans)) for j in range(len(cols.spans)))
+        by_size.setdefault(size, []).extend(
+            (layer, mirrored, i, j)
+            for mirrored in range(hflip + 1)
+            for i in range(len(rows.spans))
+            for j in range(len(cols.spans))
+        )
     for places in by_size.values():
         for start in range(0, len(places), batch):
             some = places[start : start + batch]
@@ -157,31 +179,49 @@ def _layer(cells: Tensor, sides: tuple[Side, Side]) -> Layer:
     return Layer(cells, rows.matrix.to(cells), matrix.to(cells))
 
 
-def _merge_masks(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int) -> Merged:
+def _merge_masks(
+    backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int
+) -> Merged:
     """`Backbone.masks` of every window, averaged where windows overlap: maps of each scaled picture's size."""
     layers = []
     for scaled in picture.scaled:
         image = backbone.normalize(scaled[None])[0]
         size = image.shape[-2:]
         rows, cols = (window_spans(length, used.side, used.step) for length in size)
-        places = [(flip, *row, *col) for row in rows for col in cols for flip in range(used.hflip + 1)]
+        places = [
+            (flip, *row, *col) for row in rows for col in cols for flip in range(used.hflip + 1)
+        ]
         values = len(text) * min(used.side, size[0]) * min(used.side, size[1])
         step = max(1, min(batch, MASK_VALUES // values))
         canvas = torch.zeros(len(text), *size, device=backbone.device)
         for start in range(0, len(places), step):
             _add_masks(canvas, backbone, image, places[start : start + step], text, used)
         count = coverage(rows, size[0])[:, None] * coverage(cols, size[1]) * (used.hflip + 1)
-        layers.append(Layer(canvas.div_(count.float().to(canvas.device)),
-                            *(bilinear(*lengths).float().to(canvas.device)
-                              for lengths in zip(picture.size, size, strict=True))))
+        layers.append(
+            Layer(
+                canvas.div_(count.float().to(canvas.device)),
+                *(
+                    bilinear(*lengths).float().to(canvas.device)
+                    for lengths in zip(picture.size, size, strict=True)
+                ),
+            )
+        )
     return Merged(layers, picture.size)
 
 
-def _add_masks(canvas: Tensor, backbone: Backbone, image: Tensor, places: list[tuple[int, ...]], text: Tensor,
-               used: MaskProtocol) -> None:
+def _add_masks(
+    canvas: Tensor,
+    backbone: Backbone,
+    image: Tensor,
+    places: list[tuple[int, ...]],
+    text: Tensor,
+    used: MaskProtocol,
+) -> None:
     """Add the masks of windows (mirrored, top, bottom, left, right) of image [3, h, w] to canvas [N, h, w]."""
     crops = [image[:, top:bottom, left:right] for _, top, bottom, left, right in places]
-    crops = torch.stack([crop.flip(-1) if p[0] else crop for crop, p in zip(crops, places, strict=True)])
+    crops = torch.stack(
+        [crop.flip(-1) if p[0] else crop for crop, p in zip(crops, places, strict=True)]
+    )
     pamr = used.pamr and used.pamr_at == "window"
     masks = backbone.masks(crops, text, pamr=pamr, kp_weight=used.kp_weight)
     for (mirrored, top, bottom, left, right), one in zip(places, masks, strict=True):

@@ -23,10 +23,16 @@ class View:
 
     def first(self, count: int) -> View:
         """The same view of the first `count` pictures."""
-        return self if count == len(self.pixels) else View(self.pixels[:count], self.grid, self.mirrored)
+        return (
+            self
+            if count == len(self.pixels)
+            else View(self.pixels[:count], self.grid, self.mirrored)
+        )
 
 
-def encode_views(backbone: Backbone, images: Tensor, hflip: bool, pooled: bool) -> tuple[list[View], Tensor | None]:
+def encode_views(
+    backbone: Backbone, images: Tensor, hflip: bool, pooled: bool
+) -> tuple[list[View], Tensor | None]:
     """Encode pictures [B, 3, H, W] in [0, 1] of one scale, and mirrored too with `hflip`, in one batch.
 
     Returns the views, and with `pooled` the pooled embeddings [B, D] float32: each of unit length, then averaged over
@@ -75,4 +81,6 @@ def cells_to_pixels(cells: Tensor, grid: Grid, heights: Tensor, widths: Tensor) 
     cells = cells.cpu()
     y = (grid.rows.centres()[cells // grid.cols.cells] * heights).long()
     x = (grid.cols.centres()[cells % grid.cols.cells] * widths).long()
-    return torch.stack([x.clamp(min=0).minimum(widths - 1), y.clamp(min=0).minimum(heights - 1)], -1)
+    return torch.stack(
+        [x.clamp(min=0).minimum(widths - 1), y.clamp(min=0).minimum(heights - 1)], -1
+    )

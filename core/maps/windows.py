@@ -36,7 +36,9 @@ def bilinear(out: int, cells: int) -> Tensor:
 
     Each row sums to 1; equal to torch's `interpolate` along one side.
     """
-    at = ((torch.arange(out, dtype=torch.float64) + 0.5) * cells / out - 0.5).clamp(0, cells - 1)[:, None]
+    at = ((torch.arange(out, dtype=torch.float64) + 0.5) * cells / out - 0.5).clamp(0, cells - 1)[
+        :, None
+    ]
     return (1 - (at - torch.arange(cells)).abs()).clamp(min=0)
 
 
@@ -64,7 +66,9 @@ class Side:
         size = spans[0][1] - spans[0][0]
         padding = -size % patch
         cells = (size + padding) // stride
-        read = bilinear(size + padding, cells)[padding // 2 : padding // 2 + size]  # window's pixels from its cells
+        read = bilinear(size + padding, cells)[
+            padding // 2 : padding // 2 + size
+        ]  # window's pixels from its cells
         resize = bilinear(final, length)
         matrix = resize @ _side_by_side(spans, read, length)
         # With uneven padding a mirrored window's cells lie one pixel off those of the window.

@@ -22,20 +22,27 @@ def write_rle(folder: MaskFolder, names: Sequence[str], categories: Mapping[int,
     """
     path = folder.path / "rle.json"
     separator = "[\n"
-    with write_errors(path, "make room and run the same command again"), \
-            atomic(path) as part, part.open("w", encoding="utf-8") as file:
+    with (
+        write_errors(path, "make room and run the same command again"),
+        atomic(path) as part,
+        part.open("w", encoding="utf-8") as file,
+    ):
         for entry in _entries(folder, names, categories):
             file.write(separator + json.dumps(entry, ensure_ascii=False))
             separator = ",\n"
         file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def _entries(folder: MaskFolder, names: Sequence[str],
-             categories: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+def _entries(
+    folder: MaskFolder, names: Sequence[str], categories: Mapping[int, int]
+) -> Iterator[dict[str, Any]]:
     """One entry per image and category in it, in the order of `names` and pixel values."""
     for name in names:
         mask = np.asarray(Image.open(folder.mask(name)))
         for value in np.unique(mask).tolist():
             if value in categories:
-                yield {"image_id": name, "category_id": categories[value],
-                       "segmentation": encode(mask == value)}
+                yield {
+                    "image_id": name,
+                    "category_id": categories[value],
+                    "segmentation": encode(mask == value),
+                }

@@ -22,7 +22,9 @@ from .protocol import MaskProtocol
 STRIP_PIXELS = 2**22  # of the picture at a time: PAMR holds 48 weights for each (805 MB)
 CHUNK_VALUES = 2**24  # values of maps at the picture's size in memory at a time (67 MB)
 MARGIN = 1e-5  # more than rounding moves a map
-SCORE_FLOOR = 0.01  # saved maps leave out classes that nowhere exceed this: lower thresholds are of no use
+SCORE_FLOOR = (
+    0.01  # saved maps leave out classes that nowhere exceed this: lower thresholds are of no use
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,15 @@ class Scores:
 
 
 @torch.no_grad()
-def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool = True, scores: bool = False,
-           pamr: PAMR | None = None) -> tuple[np.ndarray, Scores | None]:
+def decide(
+    merged: Merged,
+    picture: Picture,
+    used: MaskProtocol,
+    *,
+    prune: bool = True,
+    scores: bool = False,
+    pamr: PAMR | None = None,
+) -> tuple[np.ndarray, Scores | None]:
     """Index of the winning class at every pixel, int16 [H, W], -1 for none; and the soft maps, with `scores`.
 
     used: resolved protocol. prune=False keeps every class to the end, for checking that pruning changes nothing.
@@ -58,7 +67,7 @@ def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool 
     if prune and used.mapping == "sigmoid" and not used.crf:
         floor = float(merged.lowest.max())  # some class is at least this everywhere
         if used.rule == "threshold":
-            floor = max(floor, used.bg)
+            floor = max(floor, used.background_threshold)
         floor = min(floor, SCORE_FLOOR) if scores else floor
     classes = (merged.highest > floor - MARGIN).nonzero()[:, 0].tolist()
     strips = strips_of(merged.size, used)
@@ -68,12 +77,18 @@ def decide(merged: Merged, picture: Picture, used: MaskProtocol, *, prune: bool 
         exact = floor - MARGIN if len(strips) == 1 or not scores else None
         chunks = _chunks(merged, picture, pamr if refines(used) else None, classes, strip, exact)
         chunks = list(chunks) if scores or used.crf else chunks
-        index, total = _crf_labels(chunks, picture, used) if used.crf else _best_class(chunks, strip, merged, used)
+        index, total = (
+            _crf_labels(chunks, picture, used)
+            if used.crf
+            else _best_class(chunks, strip, merged, used)
+        )
         indices.append(index.to(torch.int16).cpu().numpy())
         if scores:
             kept.append(_scores(chunks, total, used, (strip.stop - strip.start, merged.size[1])))
     whole = np.concatenate(indices)
-    return whole, Scores(np.concatenate([s.maps for s in kept], 1), kept[0].classes) if scores else None
+    return whole, Scores(
+        np.concatenate([s.maps for s in kept], 1), kept[0].classes
+    ) if scores else None
 
 
 @dataclass(frozen=True)
@@ -97,8 +112,10 @@ def strips_of(size: tuple[int, int], used: MaskProtocol) -> list[Strip]:
     pamr = PAMR()
     halo = pamr.num_iter * max(pamr.dilations) if refines(used) else 0
     rows = max(64, STRIP_PIXELS // width - 2 * halo)
-    return [Strip(y, min(y + rows, height), max(0, y - halo), min(height, y + rows + halo))
-            for y in range(0, height, rows)]
+    return [
+        Strip(y, min(y + rows, height), max(0, y - halo), min(height, y + rows + halo))
+        for y in range(0, height, rows)
+    ]
 
 
 def refines(used: MaskProtocol) -> bool:
@@ -109,8 +126,14 @@ def refines(used: MaskProtocol) -> bool:
 Chunk = tuple[list[int], Tensor]  # class indices, ascending, and their maps [n, R, W] of a strip
 
 
-def _chunks(merged: Merged, picture: Picture, pamr: PAMR | None, classes: list[int], strip: Strip,
-            floor: float | None) -> Iterator[Chunk]:
+def _chunks(
+    merged: Merged,
+    picture: Picture,
+    pamr: PAMR | None,
+    classes: list[int],
+    strip: Strip,
+    floor: float | None,
+) -> Iterator[Chunk]:
     """Maps of a strip, refined with `pamr`, some classes at a time; without those that nowhere exceed `floor` in it."""
     rows = slice(strip.first, strip.last)
     weights = None
@@ -123,7 +146,9 @@ def _chunks(merged: Merged, picture: Picture, pamr: PAMR | None, classes: list[i
         yield some, maps[:, strip.start - strip.first : strip.stop - strip.first]
 
 
-def _full_chunks(merged: Merged, classes: list[int], rows: slice, floor: float | None) -> Iterator[Chunk]:
+def _full_chunks(
+    merged: Merged, classes: list[int], rows: slice, floor: float | None
+) -> Iterator[Chunk]:
     """Maps of these rows above `floor`, as many classes at a time as CHUNK_VALUES allows: PAMR likes them together."""
     step = max(1, CHUNK_VALUES // ((rows.stop - rows.start) * merged.size[1]))
     kept: list[Chunk] = []
@@ -148,12 +173,18 @@ def _joined(chunks: list[Chunk]) -> Chunk:
     return [name for names, _ in chunks for name in names], torch.cat([maps for _, maps in chunks])
 
 
-def _best_class(chunks: Iterable[Chunk], strip: Strip, merged: Merged, used: MaskProtocol) -> tuple[Tensor, Tensor]:
+def _best_class(
+    chunks: Iterable[Chunk], strip: Strip, merged: Merged, used: MaskProtocol
+) -> tuple[Tensor, Tensor]:
     """Index of the best class at every pixel, the first of equals, -1 where the background wins: int64 [R, W].
 
     Also the logarithm of the sum of the softmax [R, W], for protocols that have one.
     """
-    size, device, soft = (strip.stop - strip.start, merged.size[1]), merged.highest.device, used.mapping == "softmax"
+    size, device, soft = (
+        (strip.stop - strip.start, merged.size[1]),
+        merged.highest.device,
+        used.mapping == "softmax",
+    )
     best = torch.full(size, -torch.inf, device=device)
     index = torch.full(size, -1, device=device)
     total = torch.full(size, -torch.inf, device=device)
@@ -166,7 +197,9 @@ def _best_class(chunks: Iterable[Chunk], strip: Strip, merged: Merged, used: Mas
         if soft:
             total = torch.logaddexp(total, maps.logsumexp(0))
     if used.rule == "threshold":
-        index = torch.where(((best - total).exp() if soft else best) > used.bg, index, -1)
+        index = torch.where(
+            ((best - total).exp() if soft else best) > used.background_threshold, index, -1
+        )
     return index, total
 
 
@@ -177,14 +210,16 @@ def _crf_labels(chunks: list[Chunk], picture: Picture, used: MaskProtocol) -> tu
     classes = [number for some, _ in chunks for number in some]
     maps = torch.cat([maps for _, maps in chunks])
     if used.rule == "threshold":
-        maps = torch.cat([torch.full_like(maps[:1], used.bg), maps])
+        maps = torch.cat([torch.full_like(maps[:1], used.background_threshold), maps])
         classes = [-1, *classes]
     if len(maps) == 1:  # nothing to compete with
         return torch.full(picture.size, classes[0]), None
     return torch.tensor(classes)[dense_crf(picture.pixels, maps).argmax(0).cpu()], None
 
 
-def _scores(chunks: list[Chunk], total: Tensor | None, used: MaskProtocol, size: tuple[int, int]) -> Scores:
+def _scores(
+    chunks: list[Chunk], total: Tensor | None, used: MaskProtocol, size: tuple[int, int]
+) -> Scores:
     """The maps of a strip as they are saved; with a softmax, its probabilities."""
     maps = torch.cat([maps for _, maps in chunks]) if chunks else torch.zeros(0, *size)
     if used.mapping == "softmax":

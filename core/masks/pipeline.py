@@ -43,15 +43,21 @@ class Job:
 class MasksFromTags:
     """Label maps over the classes of a set: `Dataset.classes`, prompted once."""
 
-    def __init__(self, backbone: Backbone, dataset: Dataset, used: MaskProtocol, batch: int = WINDOWS):
+    def __init__(
+        self, backbone: Backbone, dataset: Dataset, used: MaskProtocol, batch: int = WINDOWS
+    ):
         """used: resolved protocol. Raises TTDError when the classes do not fit into 8-bit labels."""
         if dataset.first_label + len(dataset.classes) > dataset.ignore:
-            raise TTDError(f"{dataset.name}: {len(dataset.classes)} classes do not fit into 8-bit labels")
+            raise TTDError(
+                f"{dataset.name}: {len(dataset.classes)} classes do not fit into 8-bit labels"
+            )
         self._backbone, self._used, self._batch = backbone, used, batch
         self._labels = Labels(dataset.first_label, 0 if dataset.background else 255)
         self._text = embed_classes(backbone, dataset.classes, used.templates)
 
-    def make(self, job: Job, picture: Picture, scores: bool = False) -> tuple[np.ndarray, Scores | None]:
+    def make(
+        self, job: Job, picture: Picture, scores: bool = False
+    ) -> tuple[np.ndarray, Scores | None]:
         """Label map uint8 [H, W] of a picture, and its soft maps with `scores`."""
         merged = merge_views(self._backbone, picture, self._text, self._used, self._batch)
         index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
@@ -61,13 +67,23 @@ class MasksFromTags:
 class MasksFromText:
     """Foreground of a caption, 0 or 255: its own map above the threshold, or the union of its kept words' maps."""
 
-    def __init__(self, backbone: Backbone, used: MaskProtocol, tags: TagProtocol | None = None, batch: int = WINDOWS):
+    def __init__(
+        self,
+        backbone: Backbone,
+        used: MaskProtocol,
+        tags: TagProtocol | None = None,
+        batch: int = WINDOWS,
+    ):
         """used: resolved protocol; tags: how words are kept, None for the caption's own map."""
         self._backbone, self._used, self._tags, self._batch = backbone, used, tags, batch
 
-    def make(self, job: Job, picture: Picture, scores: bool = False) -> tuple[np.ndarray, Scores | None]:
+    def make(
+        self, job: Job, picture: Picture, scores: bool = False
+    ) -> tuple[np.ndarray, Scores | None]:
         """Foreground uint8 [H, W] of a caption's picture; with `scores` the soft map of the caption or of each word."""
-        texts = [job.caption] if self._tags is None else self._kept_words(job.caption, picture.pixels)
+        texts = (
+            [job.caption] if self._tags is None else self._kept_words(job.caption, picture.pixels)
+        )
         if not texts:
             nothing = Scores(np.zeros((0, *picture.size), np.float16), np.zeros(0, np.int16))
             return np.zeros(picture.size, np.uint8), nothing if scores else None
@@ -79,8 +95,15 @@ class MasksFromText:
     def _kept_words(self, caption: str, pixels: np.ndarray) -> list[str]:
         """The distinct words that pixel-tag scoring keeps, as they stand."""
         tags = self._tags
-        scored = score_batch(self._backbone, [pixels], [caption], ["pixel"], image_size=tags.image_size,
-                             scales=tags.scales, hflip=tags.hflip)
+        scored = score_batch(
+            self._backbone,
+            [pixels],
+            [caption],
+            ["pixel"],
+            image_size=tags.image_size,
+            scales=tags.scales,
+            hflip=tags.hflip,
+        )
         if not scored[0].words:
             return []
         selected, _ = cut(scored, "pixel", tags, self._backbone.logit_scale)
@@ -90,7 +113,9 @@ class MasksFromText:
 
 def jobs_of_dataset(dataset: Dataset, limit: int | None = None) -> list[Job]:
     """The pictures of a set, by id."""
-    return [Job(item.id, lambda path=item.image: read_image(path)) for item in dataset.items()[:limit]]
+    return [
+        Job(item.id, lambda path=item.image: read_image(path)) for item in dataset.items()[:limit]
+    ]
 
 
 def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], list[Skipped]]:
@@ -105,12 +130,16 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
             continue
         name = item.id.replace("/", "_")
         if name in jobs:
-            raise TTDError(f"{item.id}: two masks would be called {name}.png; give the pictures names of their own")
+            raise TTDError(
+                f"{item.id}: two masks would be called {name}.png; give the pictures names of their own"
+            )
         jobs[name] = Job(name, lambda item=item: read_record(item), item.text)
     return list(jobs.values()), skipped
 
 
-def read_ahead(jobs: Sequence[Job], used: MaskProtocol, threads: int = 1) -> Iterator[tuple[Job, Picture | TTDError]]:
+def read_ahead(
+    jobs: Sequence[Job], used: MaskProtocol, threads: int = 1
+) -> Iterator[tuple[Job, Picture | TTDError]]:
     """Every job with its picture, or with what is wrong with it, in order; read in `threads` threads, a few early."""
     pictures = prefetch(partial(_read, used=used), jobs, AHEAD, threads)
     yield from zip(jobs, pictures, strict=True)

@@ -65,8 +65,9 @@ class MaskFolder:
         _join(self._lock, token, self.path)
         stored = (read_json(self.path / META) or {}).get("identity", {})
         if differing := differences(stored, _plain(meta["identity"])):
-            raise TTDError(f"{self.path}: a shard of this run has other settings "
-                           f"({'; '.join(differing)})")
+            raise TTDError(
+                f"{self.path}: a shard of this run has other settings ({'; '.join(differing)})"
+            )
 
     def mask(self, name: str) -> Path:
         """Where the mask of that id is or will be."""
@@ -127,7 +128,9 @@ def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except FileNotFoundError:
         raise TTDError(f"{path}: no saved scores; make the masks with --save-scores") from None
     except Exception:  # a damaged archive raises a dozen kinds of error
-        raise TTDError(f"{path}: damaged; delete it and make the masks again with --save-scores") from None
+        raise TTDError(
+            f"{path}: damaged; delete it and make the masks again with --save-scores"
+        ) from None
 
 
 def _plain(value: object) -> object:
@@ -138,7 +141,9 @@ def _plain(value: object) -> object:
 def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
     """Check what is there against `meta`, or empty the folder with `overwrite`; write protocol.json."""
     stored = read_json(path / META)
-    same = stored is not None and not differences(stored.get("identity", {}), _plain(meta["identity"]))
+    same = stored is not None and not differences(
+        stored.get("identity", {}), _plain(meta["identity"])
+    )
     ours = same and stored.get("run") == token  # a fellow shard came and went before us
     if overwrite and not ours:
         _empty(path)
@@ -156,10 +161,14 @@ def _refuse(path: Path, stored: dict | None, meta: Mapping) -> None:
     if not any(path.glob("*.png")):
         return
     if stored is None:
-        raise TTDError(f"{path}: masks are there without {META}, so what made them is not known; move them away, "
-                       "choose another --out or add --overwrite")
+        raise TTDError(
+            f"{path}: masks are there without {META}, so what made them is not known; move them away, "
+            "choose another --out or add --overwrite"
+        )
     differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))
-    raise TTDError(f"{path} was made with other settings ({differing}): choose another --out or add --overwrite")
+    raise TTDError(
+        f"{path} was made with other settings ({differing}): choose another --out or add --overwrite"
+    )
 
 
 def _empty(path: Path) -> None:
@@ -189,5 +198,6 @@ def _join(lock: IO[str], token: str, path: Path) -> None:
         time.sleep(0.05)  # somebody is preparing the folder, which is quick
     lock.seek(0)
     if not shared or lock.read() != token:
-        raise TTDError(f"{path}: another run is writing this result; wait for it, or choose another --out")
-
+        raise TTDError(
+            f"{path}: another run is writing this result; wait for it, or choose another --out"
+        )

@@ -36,7 +36,9 @@ def joint_histogram(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     Raises TTDError for different sizes.
     """
     if truth.shape != prediction.shape:
-        raise TTDError(f"truth of {truth.shape} and prediction of {prediction.shape} differ in size")
+        raise TTDError(
+            f"truth of {truth.shape} and prediction of {prediction.shape} differ in size"
+        )
     pairs = truth.astype(np.uint16).ravel()
     pairs <<= 8
     pairs |= prediction.ravel()
@@ -71,13 +73,19 @@ def scores_from_counts(counts: np.ndarray) -> SegScores:
 def foreground_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """TP, FP, FN and TN of two masks bool [H, W] -> int64 [4]. Raises TTDError for different sizes."""
     if truth.shape != prediction.shape:
-        raise TTDError(f"truth of {truth.shape} and prediction of {prediction.shape} differ in size")
+        raise TTDError(
+            f"truth of {truth.shape} and prediction of {prediction.shape} differ in size"
+        )
     hits = np.count_nonzero(truth & prediction)
     true, predicted = np.count_nonzero(truth), np.count_nonzero(prediction)
-    return np.array([hits, predicted - hits, true - hits, truth.size - true - predicted + hits], np.int64)
+    return np.array(
+        [hits, predicted - hits, true - hits, truth.size - true - predicted + hits], np.int64
+    )
 
 
-def threshold_counts(scores: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def threshold_counts(
+    scores: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]
+) -> np.ndarray:
     """TP, FP, FN of `scores > threshold` against truth bool, both [H, W] -> int64 [S, 3] for S ascending thresholds.
 
     One pass over the pixels however many thresholds. A score equal to a threshold is background, as arg-max with the
@@ -86,10 +94,14 @@ def threshold_counts(scores: np.ndarray, truth: np.ndarray, thresholds: Sequence
     cuts = np.asarray(thresholds, np.float32)
     if (np.diff(cuts) <= 0).any():
         raise TTDError("thresholds must ascend")
-    above = np.searchsorted(cuts, scores.astype(np.float32).ravel(), side="left")  # number of thresholds below a score
+    above = np.searchsorted(
+        cuts, scores.astype(np.float32).ravel(), side="left"
+    )  # number of thresholds below a score
     bins = np.bincount(above * 2 + truth.ravel(), minlength=2 * (len(cuts) + 1)).reshape(-1, 2)
     kept = bins[::-1].cumsum(0)[::-1][1:]  # [S, 2]: pixels over threshold s, false and true
-    return np.stack([kept[:, 1], kept[:, 0], np.count_nonzero(truth) - kept[:, 1]], axis=-1).astype(np.int64)
+    return np.stack([kept[:, 1], kept[:, 0], np.count_nonzero(truth) - kept[:, 1]], axis=-1).astype(
+        np.int64
+    )
 
 
 def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> float:
@@ -101,8 +113,9 @@ def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> float:
     return float(thresholds[int(np.nanmean(iou[there], axis=0).argmax())])
 
 
-def label_baselines(truth: np.ndarray, labels: Sequence[int], names: Sequence[str], background: bool,
-                    seed: int = 0) -> dict[str, SegScores]:
+def label_baselines(
+    truth: np.ndarray, labels: Sequence[int], names: Sequence[str], background: bool, seed: int = 0
+) -> dict[str, SegScores]:
     """What needs no model, from the pixels of each label int64 [L]: constants and a random map.
 
     all-foreground is the commonest class everywhere; all-background is label 0 everywhere, or nothing at all where
@@ -114,9 +127,11 @@ def label_baselines(truth: np.ndarray, labels: Sequence[int], names: Sequence[st
     rng = np.random.default_rng(seed)
     count = len(labels)
     noise = np.stack([rng.multinomial(pixels, np.full(count, 1 / count)) for pixels in truth])
-    return {f"all foreground ({names[commonest]})": scores_of(_constant(truth, commonest)),
-            "all background": scores_of(_constant(truth, 0 if background else count)),
-            "random map": scores_of(np.concatenate([noise, np.zeros((count, 1), np.int64)], axis=1))}
+    return {
+        f"all foreground ({names[commonest]})": scores_of(_constant(truth, commonest)),
+        "all background": scores_of(_constant(truth, 0 if background else count)),
+        "random map": scores_of(np.concatenate([noise, np.zeros((count, 1), np.int64)], axis=1)),
+    }
 
 
 def caption_baselines(truth: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
@@ -125,8 +140,11 @@ def caption_baselines(truth: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]
     none = np.zeros_like(true)
     rng = np.random.default_rng(seed)
     hits, alarms = rng.binomial(true, 0.5), rng.binomial(rest, 0.5)
-    return {"all foreground": np.stack([true, rest, none], 1), "all background": np.stack([none, none, true], 1),
-            "random map": np.stack([hits, alarms, true - hits], 1)}
+    return {
+        "all foreground": np.stack([true, rest, none], 1),
+        "all background": np.stack([none, none, true], 1),
+        "random map": np.stack([hits, alarms, true - hits], 1),
+    }
 
 
 def _constant(truth: np.ndarray, column: int) -> np.ndarray:

@@ -33,16 +33,24 @@ def tag_scores(selected: np.ndarray, truth: np.ndarray) -> TagScores:
     selected, truth = _flat(selected, truth, bool)
     hits = int((selected & truth).sum())
     precision, recall = _ratio(hits, int(selected.sum())), _ratio(hits, int(truth.sum()))
-    return TagScores(precision, recall, _ratio(2 * precision * recall, precision + recall),
-                     _ratio(int((selected == truth).sum()), len(truth)))
+    return TagScores(
+        precision,
+        recall,
+        _ratio(2 * precision * recall, precision + recall),
+        _ratio(int((selected == truth).sum()), len(truth)),
+    )
 
 
-def precision_recall_curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def precision_recall_curve(
+    scores: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and threshold (kept when >=) at every distinct score [W], from the highest down: [N] each."""
     scores, truth = _flat(scores, truth, float)
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal scores are kept or cut together
+    ends = np.flatnonzero(
+        np.append(ranked[1:] != ranked[:-1], True)
+    )  # equal scores are kept or cut together
     hits = np.cumsum(truth[order])[ends]
     return hits / (ends + 1), hits / max(1, int(truth.sum())), ranked[ends]
 
@@ -53,7 +61,9 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sum(np.diff(recall, prepend=0) * precision))
 
 
-def best_threshold(scores: np.ndarray, truth: np.ndarray, allowed: np.ndarray | None = None) -> tuple[float, TagScores]:
+def best_threshold(
+    scores: np.ndarray, truth: np.ndarray, allowed: np.ndarray | None = None
+) -> tuple[float, TagScores]:
     """The threshold (kept when >=) with the highest F1 there can be, and what it gives; the highest of equals.
 
     Words that are not `allowed` [W] (function words, where a run rejects them) are never selected.
@@ -80,5 +90,7 @@ def _flat(values: np.ndarray, truth: np.ndarray, kind: type) -> tuple[np.ndarray
     """Both as arrays [W]; TTDError unless they have one entry per word each, and at least one."""
     values, truth = np.asarray(values, dtype=kind).ravel(), np.asarray(truth, dtype=bool).ravel()
     if len(values) != len(truth) or not len(truth):
-        raise TTDError(f"{len(values)} words scored, {len(truth)} with a truth: one of each per word, at least one")
+        raise TTDError(
+            f"{len(values)} words scored, {len(truth)} with a truth: one of each per word, at least one"
+        )
     return values, truth

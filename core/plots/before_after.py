@@ -45,8 +45,13 @@ class Column:
     truth: np.ndarray | None
 
 
-def draw_before_after(photo: np.ndarray, caption: str, columns: Sequence[Column], rows: Sequence[str] = ("before",
-                      "after"), legend: Sequence[str] = ()) -> np.ndarray:
+def draw_before_after(
+    photo: np.ndarray,
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[str] = ("before", "after"),
+    legend: Sequence[str] = (),
+) -> np.ndarray:
     """Draw it: the photo uint8 [H, W, 3] over its caption, a row of maps per name in `rows`, the truth, the legend.
 
     Maps may have any size; they and the photo are drawn as squares of theirs, aspect kept. Returns uint8 [PH, PW, 3].
@@ -62,17 +67,28 @@ def draw_before_after(photo: np.ndarray, caption: str, columns: Sequence[Column]
     draw = ImageDraw.Draw(sheet)
     _photo(sheet, draw, photo, caption, top)
     for k, name in enumerate((*rows, "truth")):
-        _write(draw, (left - GAP - 4, top + k * (TILE + GAP) + TILE // 2), name, HEADING, DARK, "rm")
+        _write(
+            draw, (left - GAP - 4, top + k * (TILE + GAP) + TILE // 2), name, HEADING, DARK, "rm"
+        )
     for k, column in enumerate(columns):
         _column(sheet, draw, column, (left + k * (TILE + GAP), top))
     _legend(sheet, draw, legend, bottom + GAP)
     return np.asarray(sheet)
 
 
-def _photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: np.ndarray, caption: str, top: int) -> None:
+def _photo(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: np.ndarray, caption: str, top: int
+) -> None:
     """The photo, and the caption below it, with the key of the colours."""
     _write(draw, (MARGIN, top - HEAD + 6), "picture and caption", HEADING, DARK, "la")
-    _write(draw, (MARGIN, top - HEAD + 34), "training sees pairs like this one, and no more", NOTE, GREY, "la")
+    _write(
+        draw,
+        (MARGIN, top - HEAD + 34),
+        "training sees pairs like this one, and no more",
+        NOTE,
+        GREY,
+        "la",
+    )
     sheet.paste(_square(Image.fromarray(photo), PHOTO), (MARGIN, top))
     y = top + PHOTO + GAP + 4
     for line in textwrap.wrap(f"“{caption}”", width=34)[:4]:
@@ -86,7 +102,9 @@ def _photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: np.ndarray, cap
     _write(draw, (MARGIN + BAR[0], key_top + BAR[1] + 4), "here", NOTE, GREY, "ra")
 
 
-def _column(sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corner: tuple[int, int]) -> None:
+def _column(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corner: tuple[int, int]
+) -> None:
     """Heading, maps and truth of one word, from `corner` (x, y) of its first map down."""
     x, y = corner
     _write(draw, (x, y - HEAD + 6), column.title, HEADING, DARK, "la", TILE)
@@ -97,7 +115,9 @@ def _column(sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corne
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=GREY)
         if cell.note:
             colour = {None: DARK, True: GOOD, False: BAD}[cell.good]
-            box = draw.textbbox((x + 8, y + 6), cell.note, font=drawable(cell.note, NOTE)[1], anchor="la")
+            box = draw.textbbox(
+                (x + 8, y + 6), cell.note, font=drawable(cell.note, NOTE)[1], anchor="la"
+            )
             draw.rectangle((box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4), fill=colour)
             _write(draw, (x + 8, y + 6), cell.note, NOTE, (255, 255, 255), "la")
         y += TILE + GAP
@@ -105,17 +125,34 @@ def _column(sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corne
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=ABSENT, outline=GREY)
         _write(draw, (x + TILE // 2, y + TILE // 2), "not in the picture", NOTE, GREY, "mm")
         return
-    sheet.paste(_square(Image.fromarray(heat_colours(column.truth.astype(np.float32))), TILE), (x, y))
+    sheet.paste(
+        _square(Image.fromarray(heat_colours(column.truth.astype(np.float32))), TILE), (x, y)
+    )
     draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=GREY)
 
 
 def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, lines: Sequence[str], top: int) -> None:
     for k, line in enumerate(lines):
-        _write(draw, (MARGIN, top + k * (LEGEND + 8)), line, LEGEND, GREY, "la", sheet.width - 2 * MARGIN)
+        _write(
+            draw,
+            (MARGIN, top + k * (LEGEND + 8)),
+            line,
+            LEGEND,
+            GREY,
+            "la",
+            sheet.width - 2 * MARGIN,
+        )
 
 
-def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int],
-           anchor: str, room: int | None = None) -> None:
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    colour: tuple[int, int, int],
+    anchor: str,
+    room: int | None = None,
+) -> None:
     """Text in a font that can draw it (left out where there is none), made smaller until it fits into `room`."""
     found = drawable(text, size)
     while found and room and size > 9 and found[1].getlength(found[0]) > room:
@@ -128,15 +165,22 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: i
 def _enlarged(values: np.ndarray) -> np.ndarray:
     """Map [H, W] -> floats whose longer side is TILE, bilinear: interpolated as values, not as colours."""
     height, width = values.shape
-    size = (max(1, round(width * TILE / max(height, width))), max(1, round(height * TILE / max(height, width))))
-    return np.asarray(Image.fromarray(np.asarray(values, np.float32)).resize(size, Image.Resampling.BILINEAR))
+    size = (
+        max(1, round(width * TILE / max(height, width))),
+        max(1, round(height * TILE / max(height, width))),
+    )
+    return np.asarray(
+        Image.fromarray(np.asarray(values, np.float32)).resize(size, Image.Resampling.BILINEAR)
+    )
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
     """The image at the largest size that fits into a square of `side`, in its middle."""
     factor = side / max(image.size)
-    small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))),
-                         Image.Resampling.BICUBIC if max(image.size) < side else Image.Resampling.BOX)
+    small = image.resize(
+        (max(1, round(image.width * factor)), max(1, round(image.height * factor))),
+        Image.Resampling.BICUBIC if max(image.size) < side else Image.Resampling.BOX,
+    )
     sheet = Image.new("RGB", (side, side), ABSENT)
     sheet.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     return sheet

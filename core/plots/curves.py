@@ -10,7 +10,16 @@ from PIL import Image, ImageDraw
 
 from .fonts import find_font
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#444444")  # safe for all eyes
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#882255",
+    "#444444",
+)  # safe for all eyes
 SIDE, LEFT, TOP, BOTTOM = 900, 110, 40, 100  # of the plot and around it, in pixels, before halving
 LINE = 46  # of the legend
 
@@ -83,7 +92,9 @@ def _steps(draw: ImageDraw.ImageDraw, curve: Curve, colour: str) -> None:
     draw.line(path, fill=colour, width=4, joint="curve")
 
 
-def _mark(draw: ImageDraw.ImageDraw, centre: tuple[float, float], colour: str, round_: bool) -> None:
+def _mark(
+    draw: ImageDraw.ImageDraw, centre: tuple[float, float], colour: str, round_: bool
+) -> None:
     (x, y), r = centre, 11
     shape = draw.ellipse if round_ else draw.rectangle
     shape([x - r, y - r, x + r, y + r], fill=colour, outline="white", width=3)

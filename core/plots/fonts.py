@@ -11,12 +11,35 @@ from pathlib import Path
 from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont
-FOLDERS = ("~/.fonts", "~/.local/share/fonts", "/usr/share/fonts", "/usr/local/share/fonts",  # Linux
-           "~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts",  # macOS
-           r"%WINDIR%\Fonts", r"%LOCALAPPDATA%\Microsoft\Windows\Fonts")
+FOLDERS = (
+    "~/.fonts",
+    "~/.local/share/fonts",
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",  # Linux
+    "~/Library/Fonts",
+    "/Library/Fonts",
+    "/System/Library/Fonts",  # macOS
+    r"%WINDIR%\Fonts",
+    r"%LOCALAPPDATA%\Microsoft\Windows\Fonts",
+)
 # Plain upright faces that cover many scripts come first; any other font is still tried after them.
-PREFERRED = ("dejavusans.", "notosans-regular", "notosanscjk-regular", "notosans", "arialunicode", "applesdgothic",
-             "malgun.", "pingfang", "hiragino", "msyh.", "meiryo", "segoeui.", "seguiemj", "notoemoji", "arial.")
+PREFERRED = (
+    "dejavusans.",
+    "notosans-regular",
+    "notosanscjk-regular",
+    "notosans",
+    "arialunicode",
+    "applesdgothic",
+    "malgun.",
+    "pingfang",
+    "hiragino",
+    "msyh.",
+    "meiryo",
+    "segoeui.",
+    "seguiemj",
+    "notoemoji",
+    "arial.",
+)
 NUMBERS = ": -0123456789."
 MAX_FONTS = 500  # tried at most, for one tag
 VARIATION_SELECTORS = "\ufe0e\ufe0f"  # "draw the character before me as text / as emoji"
@@ -29,7 +52,9 @@ def drawable(text: str, size: int) -> tuple[str, Font] | None:
     Characters without a look of their own (line breaks, control and formatting characters) are left out; where no
     font has all letters, accents are dropped. None when nothing is left or no font can draw it.
     """
-    plain = "".join(c for c in " ".join(text.split()) if c.isprintable() and c not in VARIATION_SELECTORS)
+    plain = "".join(
+        c for c in " ".join(text.split()) if c.isprintable() and c not in VARIATION_SELECTORS
+    )
     bare = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
     for candidate in (plain, bare) if plain else ():
         if font := find_font(candidate, size):
@@ -78,11 +103,18 @@ def _look(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
 def _installed() -> tuple[str, ...]:
     """All font files of the usual folders, preferred names first, then by path."""
     folders = [Path(os.path.expandvars(os.path.expanduser(folder))) for folder in FOLDERS]
-    files = [str(path) for folder in folders if folder.is_dir() for path in folder.rglob("*")
-             if path.suffix.lower() in (".ttf", ".otf", ".ttc")]
+    files = [
+        str(path)
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (".ttf", ".otf", ".ttc")
+    ]
 
     def rank(path: str) -> tuple[int, str]:
         name = Path(path).name.lower().replace(" ", "")
-        return next((i for i, start in enumerate(PREFERRED) if name.startswith(start)), len(PREFERRED)), path
+        return next(
+            (i for i, start in enumerate(PREFERRED) if name.startswith(start)), len(PREFERRED)
+        ), path
 
     return tuple(sorted(files, key=rank))

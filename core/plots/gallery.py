@@ -16,7 +16,9 @@ LEGEND, LETTERS = 320, 44  # its width in pixels, and in letters of a note
 NARROWEST = 200  # column: room for a title
 GAP = 10
 TITLE, LINE, TEXT = 30, 20, 15  # heights of a heading and of a line, size of its letters
-COLOUR_SHARE = 0.75  # of a label in its map; the rest is the picture in grey, so that outlines can be compared
+COLOUR_SHARE = (
+    0.75  # of a label in its map; the rest is the picture in grey, so that outlines can be compared
+)
 COMMON = 9  # labels in a legend
 
 
@@ -33,7 +35,10 @@ class Row:
 
 def best_and_worst(scores: Mapping[str, float], count: int) -> list[str]:
     """Ids of the `count` best and the `count` worst scores, best first, none twice; equal ones by id; no NaN."""
-    ranked = sorted((name for name, score in scores.items() if score == score), key=lambda name: (-scores[name], name))
+    ranked = sorted(
+        (name for name, score in scores.items() if score == score),
+        key=lambda name: (-scores[name], name),
+    )
     return ranked if len(ranked) <= 2 * count else ranked[:count] + ranked[len(ranked) - count :]
 
 
@@ -50,18 +55,26 @@ def draw_gallery(rows: Sequence[Row], names: Mapping[int, str], palette: np.ndar
     return sheet
 
 
-def _draw_row(sheet: Image.Image, y: int, column: int, row: Row, lines: Sequence[Line], palette: np.ndarray) -> None:
+def _draw_row(
+    sheet: Image.Image, y: int, column: int, row: Row, lines: Sequence[Line], palette: np.ndarray
+) -> None:
     """A row from `y` down, its pictures `column` pixels apart."""
     draw = ImageDraw.Draw(sheet)
     maps = (row.image, _coloured(row, row.truth, palette), _coloured(row, row.prediction, palette))
-    for index, (heading, pixels) in enumerate(zip((row.title, "truth", "prediction"), maps, strict=True)):
+    for index, (heading, pixels) in enumerate(
+        zip((row.title, "truth", "prediction"), maps, strict=True)
+    ):
         x = GAP + index * column
         _write(draw, (x, y), heading, column - GAP)
         sheet.paste(_fitted(pixels), (x, y + TITLE))
     x, y = GAP + 3 * column, y + TITLE
     for label, text in lines:
         if label is not None:
-            draw.rectangle((x, y + 2, x + LINE - 6, y + LINE - 4), fill=tuple(palette[label].tolist()), outline="grey")
+            draw.rectangle(
+                (x, y + 2, x + LINE - 6, y + LINE - 4),
+                fill=tuple(palette[label].tolist()),
+                outline="grey",
+            )
         indent = 0 if label is None else LINE
         _write(draw, (x + indent, y), text, LEGEND - indent)
         y += LINE
@@ -74,10 +87,19 @@ def _legend(row: Row, names: Mapping[int, str]) -> list[Line]:
     """Labels of the row, commonest first, with their share of true and predicted pixels; then the notes."""
     true = np.bincount(row.truth.ravel(), minlength=256) / row.truth.size
     predicted = np.bincount(row.prediction.ravel(), minlength=256) / row.prediction.size
-    order = [int(label) for label in np.argsort(-np.maximum(true, predicted), kind="stable")
-             if true[label] + predicted[label] > 0]
-    lines: list[Line] = [(label, f"{names.get(label, 'not scored')}: {_percent(true[label])} true, "
-                                 f"{_percent(predicted[label])} predicted") for label in order[:COMMON]]
+    order = [
+        int(label)
+        for label in np.argsort(-np.maximum(true, predicted), kind="stable")
+        if true[label] + predicted[label] > 0
+    ]
+    lines: list[Line] = [
+        (
+            label,
+            f"{names.get(label, 'not scored')}: {_percent(true[label])} true, "
+            f"{_percent(predicted[label])} predicted",
+        )
+        for label in order[:COMMON]
+    ]
     return lines + [(None, line) for note in row.notes for line in textwrap.wrap(note, LETTERS)]
 
 
@@ -99,7 +121,9 @@ def _fitted(pixels: np.ndarray) -> Image.Image:
     """The picture at the largest size that fits into `CELL`; small ones grow by nearest neighbour, as masks do."""
     size = _fitted_size(pixels)
     grows = size[0] > pixels.shape[1]
-    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.BOX)
+    return Image.fromarray(pixels).resize(
+        size, Image.Resampling.NEAREST if grows else Image.Resampling.BOX
+    )
 
 
 def _fitted_size(pixels: np.ndarray) -> tuple[int, int]:

@@ -20,8 +20,14 @@ MIN_THICKNESS = 24  # a 5000 x 1 picture is drawn this thick, or nobody would se
 MAX_PIXELS = 48_000_000  # of the whole panel: with many tags, tiles are reduced to stay below
 PANEL_ASPECT = 2.2  # width / height that the arrangement in rows and columns aims at
 GAP = 6  # pixels between tiles
-GAP_COLOUR, MAT_COLOUR = (255, 255, 255), (225, 225, 225)  # between tiles; around a thin picture in its tile
-LABEL_ON, LABEL_OFF = (20, 20, 20), (120, 120, 120)  # label boxes: chosen tags, tags that were not chosen
+GAP_COLOUR, MAT_COLOUR = (
+    (255, 255, 255),
+    (225, 225, 225),
+)  # between tiles; around a thin picture in its tile
+LABEL_ON, LABEL_OFF = (
+    (20, 20, 20),
+    (120, 120, 120),
+)  # label boxes: chosen tags, tags that were not chosen
 OVERLAY = 0.6  # share of the heat colours in an overlay
 
 
@@ -49,7 +55,10 @@ def plan(height: int, width: int, tags: int) -> Layout:
     count, long = tags + 1, max(height, width)
     affordable = math.sqrt(MAX_PIXELS / count * long / min(height, width))
     factor = max(MIN_SIDE, min(long, MAX_SIDE, affordable)) / long
-    picture = (max(MIN_THICKNESS, round(height * factor)), max(MIN_THICKNESS, round(width * factor)))
+    picture = (
+        max(MIN_THICKNESS, round(height * factor)),
+        max(MIN_THICKNESS, round(width * factor)),
+    )
     tile = (max(MIN_TILE[0], picture[0]), max(MIN_TILE[1], picture[1]))
     columns = _columns(count, tile)
     return Layout(picture, tile, columns, math.ceil(count / columns))
@@ -79,8 +88,15 @@ def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.round(OVERLAY * heat + (1 - OVERLAY) * grey).astype(np.uint8)
 
 
-def draw_panel(image: np.ndarray, maps: np.ndarray, tags: Sequence[str], scores: Sequence[float], *,
-               selected: Sequence[bool] | None = None, overlay: bool = False) -> np.ndarray:
+def draw_panel(
+    image: np.ndarray,
+    maps: np.ndarray,
+    tags: Sequence[str],
+    scores: Sequence[float],
+    *,
+    selected: Sequence[bool] | None = None,
+    overlay: bool = False,
+) -> np.ndarray:
     """Draw the panel.
 
     Args:
@@ -94,7 +110,9 @@ def draw_panel(image: np.ndarray, maps: np.ndarray, tags: Sequence[str], scores:
     """
     selected = [True] * len(tags) if selected is None else selected
     if not len(maps) == len(tags) == len(scores) == len(selected):
-        raise TTDError(f"{len(maps)} maps, {len(tags)} tags, {len(scores)} scores: one of each per tag is needed")
+        raise TTDError(
+            f"{len(maps)} maps, {len(tags)} tags, {len(scores)} scores: one of each per tag is needed"
+        )
     layout = plan(*image.shape[:2], len(tags))
     picture = _resized(image, layout.picture)
     panel = Image.new("RGB", layout.size[::-1], GAP_COLOUR)
@@ -102,7 +120,15 @@ def draw_panel(image: np.ndarray, maps: np.ndarray, tags: Sequence[str], scores:
     for index, (tag, score, chosen) in enumerate(zip(tags, scores, selected, strict=True), start=1):
         heat = heat_colours(_resized_map(maps[index - 1], layout.picture))
         corner = _place(panel, layout, index, blend(picture, heat) if overlay else heat)
-        _label(panel, corner, layout.tile, index, tag, f"{score:.2f}", LABEL_ON if chosen else LABEL_OFF)
+        _label(
+            panel,
+            corner,
+            layout.tile,
+            index,
+            tag,
+            f"{score:.2f}",
+            LABEL_ON if chosen else LABEL_OFF,
+        )
     return np.asarray(panel)
 
 
@@ -111,12 +137,22 @@ def _place(panel: Image.Image, layout: Layout, index: int, content: np.ndarray) 
     (height, width), row, column = layout.tile, index // layout.columns, index % layout.columns
     x, y = GAP + column * (width + GAP), GAP + row * (height + GAP)
     panel.paste(MAT_COLOUR, (x, y, x + width, y + height))
-    panel.paste(Image.fromarray(content), (x + (width - content.shape[1]) // 2, y + (height - content.shape[0]) // 2))
+    panel.paste(
+        Image.fromarray(content),
+        (x + (width - content.shape[1]) // 2, y + (height - content.shape[0]) // 2),
+    )
     return x, y
 
 
-def _label(panel: Image.Image, corner: tuple[int, int], tile: tuple[int, int], number: int, tag: str, score: str,
-           colour: tuple[int, int, int]) -> None:
+def _label(
+    panel: Image.Image,
+    corner: tuple[int, int],
+    tile: tuple[int, int],
+    number: int,
+    tag: str,
+    score: str,
+    colour: tuple[int, int, int],
+) -> None:
     """Write `tag: score` on a box in the tile's corner, shortened with an ellipsis to the tile's width.
 
     A tag that no font can draw, not even without its accents, is written as `#number`, its row in the demo's table.
@@ -129,15 +165,26 @@ def _label(panel: Image.Image, corner: tuple[int, int], tile: tuple[int, int], n
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font, anchor="ls")
     ascent, descent = max(-top, round(0.75 * size)), max(bottom, round(0.25 * size))
     x, y = corner
-    draw.rectangle((x, y, x + right - min(left, 0) + 2 * padding, y + ascent + descent + 2 * padding), fill=colour)
-    draw.text((x + padding - min(left, 0), y + padding + ascent), text, font=font, fill="white", anchor="ls")
+    draw.rectangle(
+        (x, y, x + right - min(left, 0) + 2 * padding, y + ascent + descent + 2 * padding),
+        fill=colour,
+    )
+    draw.text(
+        (x + padding - min(left, 0), y + padding + ascent),
+        text,
+        font=font,
+        fill="white",
+        anchor="ls",
+    )
 
 
 def _shorten(tag: str, ending: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """`tag + ending`, with the tag cut and an ellipsis put where it is wider than `room` pixels."""
     if len(tag) < 2 or font.getlength(tag + ending) <= room:
         return tag + ending
-    shorter = [tag[:keep].rstrip() + "..." + ending for keep in range(min(len(tag) - 1, 500), 0, -1)]  # ever narrower
+    shorter = [
+        tag[:keep].rstrip() + "..." + ending for keep in range(min(len(tag) - 1, 500), 0, -1)
+    ]  # ever narrower
     first = bisect.bisect_left(shorter, -room, key=lambda text: -font.getlength(text))
     return shorter[min(first, len(shorter) - 1)]
 
@@ -146,12 +193,19 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W, 3] -> [h, w, 3]: bilinear when it grows, mean of the covered pixels when it shrinks."""
     if image.shape[:2] == size:
         return image
-    method = Image.Resampling.BILINEAR if size[0] * size[1] >= image.shape[0] * image.shape[1] else Image.Resampling.BOX
+    method = (
+        Image.Resampling.BILINEAR
+        if size[0] * size[1] >= image.shape[0] * image.shape[1]
+        else Image.Resampling.BOX
+    )
     return np.asarray(Image.fromarray(image).resize(size[::-1], method))
 
 
 def _resized_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """[h, w] floats -> [H, W], bilinear."""
     values = np.asarray(values, dtype=np.float32)
-    return values if values.shape == size else np.asarray(
-        Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+    return (
+        values
+        if values.shape == size
+        else np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+    )

@@ -42,7 +42,9 @@ class CRFSettings:
     gaussian_sxy: float = 1.0  # pixels: smooths regardless of colour
     gaussian_compat: float = 3.0  # 0 switches the term off
     bilateral_sxy: float = 67.0  # pixels
-    bilateral_srgb: float = 3.0  # grey levels of 0..255: how alike two pixels must be to pull at each other
+    bilateral_srgb: float = (
+        3.0  # grey levels of 0..255: how alike two pixels must be to pull at each other
+    )
     bilateral_compat: float = 4.0  # 0 switches the term off
 
 
@@ -60,7 +62,9 @@ def dense_crf(image: np.ndarray, probabilities: Maps, settings: CRFSettings = DE
     maps = _as_array(probabilities)
     _check(image, maps)
     if len(maps) < 2:
-        raise TTDError("dense_crf got one label, which nothing competes with: use refine_soft_masks for single masks")
+        raise TTDError(
+            "dense_crf got one label, which nothing competes with: use refine_soft_masks for single masks"
+        )
     return _like(_mean_field(library, image, maps, settings), probabilities)
 
 
@@ -74,13 +78,17 @@ def refine_soft_masks(image: np.ndarray, masks: Maps, settings: CRFSettings = DE
     maps = _as_array(masks)
     _check(image, maps)
     if maps.size and maps.max() > 1 + 1e-4:
-        raise TTDError(f"soft masks reach {maps.max():.3g}: refine_soft_masks needs values in [0,1]")
+        raise TTDError(
+            f"soft masks reach {maps.max():.3g}: refine_soft_masks needs values in [0,1]"
+        )
     pairs = (np.stack([mask, 1 - mask]) for mask in np.clip(maps, 0, 1))
     refined = [_mean_field(library, image, pair, settings)[0] for pair in pairs]
     return _like(np.stack(refined) if refined else maps, masks)
 
 
-def _mean_field(library: ModuleType, image: np.ndarray, maps: np.ndarray, settings: CRFSettings) -> np.ndarray:
+def _mean_field(
+    library: ModuleType, image: np.ndarray, maps: np.ndarray, settings: CRFSettings
+) -> np.ndarray:
     """uint8 [H,W,3], float [N,H,W] -> marginals [N,H,W] float32."""
     labels, height, width = maps.shape
     total = maps.sum(axis=0)
@@ -124,10 +132,19 @@ def _like(result: np.ndarray, given: Maps) -> Maps:
 
 
 def _check(image: np.ndarray, maps: np.ndarray) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        found = f"{getattr(image, 'dtype', type(image).__name__)} {list(getattr(image, 'shape', []))}"
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+    ):
+        found = (
+            f"{getattr(image, 'dtype', type(image).__name__)} {list(getattr(image, 'shape', []))}"
+        )
         raise TTDError(f"the CRF's image is {found}: pass the RGB picture as a uint8 array [H,W,3]")
     if maps.ndim != 3 or maps.shape[1:] != image.shape[:2] or 0 in image.shape:
-        raise TTDError(f"the CRF got maps {list(maps.shape)} for an image {list(image.shape)}: pass [N,H,W], H W alike")
+        raise TTDError(
+            f"the CRF got maps {list(maps.shape)} for an image {list(image.shape)}: pass [N,H,W], H W alike"
+        )
     if not np.isfinite(maps).all() or (maps < 0).any():
         raise TTDError("the CRF's maps hold negative or non-finite values: pass probabilities >= 0")

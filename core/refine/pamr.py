@@ -45,7 +45,9 @@ COMPILED = {"cpu": ("native", 32), "cuda": ("fused", 200)}
 
 def neighbour_offsets(dilations: Sequence[int]) -> list[Offset]:
     """(dy, dx) of the 8 neighbours at each dilation: 8 * len(dilations) pairs, the order of `weights`' second axis."""
-    return [(dy * d, dx * d) for d in dilations for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    return [
+        (dy * d, dx * d) for d in dilations for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx
+    ]
 
 
 class PAMR(torch.nn.Module):
@@ -57,10 +59,14 @@ class PAMR(torch.nn.Module):
     pictures: of the whole job, for the choice of the path: one that must be compiled first is for many.
     """
 
-    def __init__(self, num_iter: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24), pictures: int = 1) -> None:
+    def __init__(
+        self, num_iter: int = 10, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24), pictures: int = 1
+    ) -> None:
         super().__init__()
         if num_iter < 0 or not dilations or min(dilations) < 1:
-            raise TTDError(f"PAMR: num_iter {num_iter}, dilations {tuple(dilations)}; pass num_iter >= 0, all >= 1")
+            raise TTDError(
+                f"PAMR: num_iter {num_iter}, dilations {tuple(dilations)}; pass num_iter >= 0, all >= 1"
+            )
         self.num_iter = num_iter
         self.dilations = tuple(dilations)
         self.pictures = pictures
@@ -75,11 +81,13 @@ class PAMR(torch.nn.Module):
         kernel = self.kernel(device)
         if kernel != "plain":
             return kernel
-        return "gathered" if device.type == "cpu" and classes >= pamr_gather.MIN_CLASSES else "shifted"
+        return (
+            "gathered" if device.type == "cpu" and classes >= pamr_gather.MIN_CLASSES else "shifted"
+        )
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Refine `mask` [B,N,h,w] by `image` [B,C,H,W] (any value range, usually normalised) -> [B,N,H,W] float32.
+        """Refine `mask` [B,N,h,w] by `image` [B,C,H,W] (any value range, usually normalized) -> [B,N,H,W] float32.
 
         A mask of another size is first resized to the image's (bilinear, align_corners=True). Any H, W >= 1, any C >= 1
         and N >= 0. Raises TTDError when the shapes do not fit. Same as `refine(weights(image, N), mask)`.
@@ -102,13 +110,21 @@ class PAMR(torch.nn.Module):
         if kernels := _kernels(way):
             return kernels.weights(image.float(), offsets, len(self.dilations))
         batch, channels, height, width = image.shape
-        out = torch.empty(batch, len(offsets), height, width, device=image.device, memory_format=_order(way))
+        out = torch.empty(
+            batch, len(offsets), height, width, device=image.device, memory_format=_order(way)
+        )
         pad = max(self.dilations)
         padded = _pad_replicate(image.float(), pad)  # [B,C,H+2p,W+2p]
-        for pictures, _, rows in _blocks(batch, 1, height, width, image.device, values=2 * channels):
+        for pictures, _, rows in _blocks(
+            batch, 1, height, width, image.device, values=2 * channels
+        ):
             target = out[pictures, :, rows]
             # In channels-last order writing one neighbour at a time would touch every line 48 times: a planar block.
-            block = torch.empty_like(target, memory_format=torch.contiguous_format) if way == "gathered" else target
+            block = (
+                torch.empty_like(target, memory_format=torch.contiguous_format)
+                if way == "gathered"
+                else target
+            )
             _affinity_(block, padded[pictures], rows, pad, offsets, len(self.dilations))
             if block is not target:
                 target.copy_(block)
@@ -123,7 +139,9 @@ class PAMR(torch.nn.Module):
         _check_pair(weights, mask)
         offsets = neighbour_offsets(self.dilations)
         if weights.shape[1] != len(offsets):
-            raise TTDError(f"PAMR weights of {weights.shape[1]} neighbours, not {len(offsets)}: use PAMR.weights")
+            raise TTDError(
+                f"PAMR weights of {weights.shape[1]} neighbours, not {len(offsets)}: use PAMR.weights"
+            )
         mask = _resize(mask.float(), weights.shape[-2:])
         if self.num_iter == 0 or mask.numel() == 0:
             return mask.clone()
@@ -158,13 +176,24 @@ def _works(way: str, device: torch.device) -> bool:
     image, mask = (torch.rand(2, n, 30, 37, generator=generator).to(device) for n in (3, 5))
     plain = PAMR(num_iter=2)
     try:
-        alpha = _kernels(way).weights(image, neighbour_offsets(plain.dilations), len(plain.dilations))
-        found = _kernels(way).refine(alpha, mask, plain.num_iter, neighbour_offsets(plain.dilations))
-        problem = "" if torch.allclose(found, plain(image, mask), atol=1e-4, rtol=0) else "its result is wrong"
+        alpha = _kernels(way).weights(
+            image, neighbour_offsets(plain.dilations), len(plain.dilations)
+        )
+        found = _kernels(way).refine(
+            alpha, mask, plain.num_iter, neighbour_offsets(plain.dilations)
+        )
+        problem = (
+            ""
+            if torch.allclose(found, plain(image, mask), atol=1e-4, rtol=0)
+            else "its result is wrong"
+        )
     except Exception as error:
         problem = " ".join(str(error).split())[:200] or type(error).__name__
     if problem:
-        warnings.warn(f"PAMR's {way} kernel does not work here ({problem}); the plain path serves", stacklevel=3)
+        warnings.warn(
+            f"PAMR's {way} kernel does not work here ({problem}); the plain path serves",
+            stacklevel=3,
+        )
     return not problem
 
 
@@ -174,7 +203,12 @@ def _order(way: str) -> torch.memory_format:
 
 
 def _affinity_(
-    out: torch.Tensor, padded: torch.Tensor, rows: slice, pad: int, offsets: list[Offset], n_dilations: int
+    out: torch.Tensor,
+    padded: torch.Tensor,
+    rows: slice,
+    pad: int,
+    offsets: list[Offset],
+    n_dilations: int,
 ) -> None:
     """Write softmax_j mean_c(-|x_i - x_j| / (1e-8 + 0.1 sigma)) of the given rows into `out` [B,K,R,W].
 
@@ -191,7 +225,9 @@ def _affinity_(
         squares.addcmul_(difference, difference)
     taps = len(offsets) + n_dilations
     variance = squares.addcmul_(total, total, value=-1 / taps).clamp_(min=0).div_(taps - 1)
-    scale = variance.sqrt_().mul_(0.1).add_(1e-8).mul_(centre.shape[1]).reciprocal_()  # 1 / (C (1e-8 + 0.1 sigma))
+    scale = (
+        variance.sqrt_().mul_(0.1).add_(1e-8).mul_(centre.shape[1]).reciprocal_()
+    )  # 1 / (C (1e-8 + 0.1 sigma))
     for k, offset in enumerate(offsets):
         torch.sub(_shifted(padded, rows, pad, offset), centre, out=difference)
         torch.sum(difference.abs_().mul_(scale), dim=1, out=out[:, k])
@@ -214,12 +250,19 @@ def _refine_shifted(
 
 
 def _propagate_(
-    following: torch.Tensor, current: torch.Tensor, weights: torch.Tensor, pad: int, offsets: list[Offset]
+    following: torch.Tensor,
+    current: torch.Tensor,
+    weights: torch.Tensor,
+    pad: int,
+    offsets: list[Offset],
 ) -> None:
     """One iteration: the interior of `following` [B,N,H+2p,W+2p] becomes sum_j weights_j * `current` shifted by j."""
     batch, classes = current.shape[:2]
     for pictures, some, rows in _blocks(batch, classes, *weights.shape[-2:], current.device):
-        source, alpha = current[pictures, some], weights[pictures, :, rows]  # [b,n,H+2p,W+2p], [b,K,R,W]
+        source, alpha = (
+            current[pictures, some],
+            weights[pictures, :, rows],
+        )  # [b,n,H+2p,W+2p], [b,K,R,W]
         out = _shifted(following[pictures, some], rows, pad, (0, 0))  # [b,n,R,W], a view
         torch.mul(alpha[:, 0, None], _shifted(source, rows, pad, offsets[0]), out=out)
         for k, offset in enumerate(offsets[1:], start=1):
@@ -275,13 +318,19 @@ def _resize(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 def _check_maps(maps: torch.Tensor, name: str, wanted: str) -> None:
     if maps.ndim != 4 or 0 in maps.shape[-2:]:
-        raise TTDError(f"{name} has the shape {list(maps.shape)}: pass {wanted} with at least one pixel")
+        raise TTDError(
+            f"{name} has the shape {list(maps.shape)}: pass {wanted} with at least one pixel"
+        )
 
 
 def _check_pair(image: torch.Tensor, mask: torch.Tensor) -> None:
     _check_maps(image, "PAMR's image", "[B,C,H,W]")
     _check_maps(mask, "PAMR's mask", "[B,N,h,w]")
     if image.shape[0] != mask.shape[0]:
-        raise TTDError(f"PAMR got {image.shape[0]} images, masks for {mask.shape[0]}: pass one set of masks per image")
+        raise TTDError(
+            f"PAMR got {image.shape[0]} images, masks for {mask.shape[0]}: pass one set of masks per image"
+        )
     if image.device != mask.device:
-        raise TTDError(f"PAMR's image is on {image.device} and its mask on {mask.device}: move one of them")
+        raise TTDError(
+            f"PAMR's image is on {image.device} and its mask on {mask.device}: move one of them"
+        )

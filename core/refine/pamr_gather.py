@@ -16,7 +16,9 @@ from torch import Tensor
 Offset = tuple[int, int]
 
 MIN_CLASSES = 4  # below, shifted multiply-adds are as fast
-BLOCK_CLASSES = 16  # at most side by side: a third slower with 8, little faster with 32 and twice the memory
+BLOCK_CLASSES = (
+    16  # at most side by side: a third slower with 8, little faster with 32 and twice the memory
+)
 BLOCK_PIXELS = 2**12  # of one call; its indices and weights are 2 x 0.8 MB, its result less
 
 
@@ -31,7 +33,9 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, pad: int, offsets: list[O
     index = _indices((height, width), pad, offsets, mask.device)
     blocks = class_blocks(mask.shape[1])
     most = max(block.stop - block.start for block in blocks)
-    spare = mask.new_empty((height + 2 * pad) * (width + 2 * pad) * most)  # once: freed pieces are not reused well
+    spare = mask.new_empty(
+        (height + 2 * pad) * (width + 2 * pad) * most
+    )  # once: freed pieces are not reused well
     for b in range(len(mask)):
         for some in blocks:
             size = (height + 2 * pad, width + 2 * pad, some.stop - some.start)
@@ -51,7 +55,9 @@ def class_blocks(classes: int) -> list[slice]:
     return [slice(i * classes // blocks, (i + 1) * classes // blocks) for i in range(blocks)]
 
 
-def _indices(size: tuple[int, int], pad: int, offsets: list[Offset], device: torch.device) -> Tensor:
+def _indices(
+    size: tuple[int, int], pad: int, offsets: list[Offset], device: torch.device
+) -> Tensor:
     """Where the neighbours of a block's pixels lie, counted from the block's first row of the padded map: [R*W,K].
 
     The same for every block of rows, as all pixels have their neighbours at the same distances in a padded map.
@@ -75,7 +81,9 @@ def _step_(inside: Tensor, padded: Tensor, near: Tensor, index: Tensor, pad: int
     for y in range(0, height, rows):
         weights = near[y : y + rows].reshape(-1, neighbours)
         table = padded[y:].view(-1, padded.shape[-1])
-        summed = F.embedding_bag(index[: len(weights)], table, mode="sum", per_sample_weights=weights)
+        summed = F.embedding_bag(
+            index[: len(weights)], table, mode="sum", per_sample_weights=weights
+        )
         waiting.append((y, summed.view(-1, width, padded.shape[-1])))
         while waiting and waiting[0][0] + pad <= y:
             start, done = waiting.popleft()

@@ -32,10 +32,20 @@ from ..utils.cache import cache_folder
 Offset = tuple[int, int]
 
 SOURCE = Path(__file__).with_name("pamr.c")
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-std=gnu11", "-shared", "-fPIC")
+FLAGS = (
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-std=gnu11",
+    "-shared",
+    "-fPIC",
+)
 COMPILERS = ("cc", "gcc", "clang")
 WIDE = 32  # rows are padded to a multiple of this many values: two vectors of 512 bits
-BLOCK_CLASSES = 16  # refined at a time: bounds the memory, and 49 rows of them stay in a cache of 2 MB
+BLOCK_CLASSES = (
+    16  # refined at a time: bounds the memory, and 49 rows of them stay in a cache of 2 MB
+)
 COMPILE_SECONDS = 60
 
 
@@ -49,14 +59,28 @@ def library() -> ctypes.CDLL | None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         tuned = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
         # Code made for one processor stops another with an illegal instruction: homes are shared between machines.
-        key = repr((SOURCE.read_bytes(), command, compiler, os.stat(compiler).st_mtime, FLAGS, tuned, _processor()))
+        key = repr(
+            (
+                SOURCE.read_bytes(),
+                command,
+                compiler,
+                os.stat(compiler).st_mtime,
+                FLAGS,
+                tuned,
+                _processor(),
+            )
+        )
         path = folder / f"pamr-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             made = path.with_suffix(f".{uuid.uuid4().hex}")
             try:
-                subprocess.run([*command, *FLAGS, tuned, str(SOURCE), "-o", str(made), "-lm"], check=True,
-                               capture_output=True, timeout=COMPILE_SECONDS)
+                subprocess.run(
+                    [*command, *FLAGS, tuned, str(SOURCE), "-o", str(made), "-lm"],
+                    check=True,
+                    capture_output=True,
+                    timeout=COMPILE_SECONDS,
+                )
                 made.replace(path)
             finally:
                 made.unlink(missing_ok=True)
@@ -70,7 +94,11 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()} {platform.version()}"
-    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model", "CPU part"))}))
+    return "\n".join(
+        sorted(
+            {line for line in lines if line.startswith(("flags", "Features", "model", "CPU part"))}
+        )
+    )
 
 
 def weights(image: Tensor, offsets: Sequence[Offset], dilations: int) -> Tensor:
@@ -84,8 +112,22 @@ def weights(image: Tensor, offsets: Sequence[Offset], dilations: int) -> Tensor:
 
     def rows(thread: int, first: int, last: int) -> None:
         """Weights of these rows."""
-        library().weights(_at(padded), _at(near), _at(spare[thread]), _long(first), _long(last), channels, height, pad,
-                          padded.shape[-1], wide, len(offsets), dy, dx, len(offsets) + dilations)
+        library().weights(
+            _at(padded),
+            _at(near),
+            _at(spare[thread]),
+            _long(first),
+            _long(last),
+            channels,
+            height,
+            pad,
+            padded.shape[-1],
+            wide,
+            len(offsets),
+            dy,
+            dx,
+            len(offsets) + dilations,
+        )
 
     with _Threads(batch * height) as threads:
         threads(rows)
@@ -113,10 +155,30 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: Sequence[Offset]
             following = spare[1][: current.numel()].view_as(current)
             for _ in range(num_iter):
 
-                def rows(thread: int, first: int, last: int, source: Tensor = current, to: Tensor = following) -> None:
+                def rows(
+                    thread: int,
+                    first: int,
+                    last: int,
+                    source: Tensor = current,
+                    to: Tensor = following,
+                ) -> None:
                     """One iteration of these rows."""
-                    library().refine(_at(near), _at(source), _at(to), _at(offset[thread]), _long(first), _long(last),
-                                     source.shape[1], height, width, pad, source.shape[-1], wide, len(offsets), *steps)
+                    library().refine(
+                        _at(near),
+                        _at(source),
+                        _at(to),
+                        _at(offset[thread]),
+                        _long(first),
+                        _long(last),
+                        source.shape[1],
+                        height,
+                        width,
+                        pad,
+                        source.shape[-1],
+                        wide,
+                        len(offsets),
+                        *steps,
+                    )
 
                 threads(rows)
                 current, following = following, current
@@ -140,7 +202,10 @@ class _Threads:
             self._pool.shutdown()
 
     def __call__(self, work: Callable[[int, int, int], None]) -> None:
-        waiting = [self._pool.submit(work, i, self._bounds[i], self._bounds[i + 1]) for i in range(1, self._parts)]
+        waiting = [
+            self._pool.submit(work, i, self._bounds[i], self._bounds[i + 1])
+            for i in range(1, self._parts)
+        ]
         work(0, 0, self._bounds[1])
         for future in waiting:
             future.result()
@@ -150,7 +215,11 @@ def _near(alpha: Tensor, wide: int) -> Tensor:
     """The weights as the kernel reads them; a copy when they are in another order."""
     batch, neighbours, height, width = alpha.shape
     own = (height * neighbours * wide, wide, neighbours * wide, 1)
-    if alpha.stride() == own and alpha.dtype == torch.float32 and alpha.storage_offset() % wide == 0:
+    if (
+        alpha.stride() == own
+        and alpha.dtype == torch.float32
+        and alpha.storage_offset() % wide == 0
+    ):
         return alpha
     near = torch.zeros(batch, height, neighbours, wide)
     near[..., :width] = alpha.permute(0, 2, 1, 3)
@@ -163,7 +232,9 @@ def _padded(maps: Tensor, pad: int, spare: Tensor | None = None) -> Tensor:
     maps = maps.contiguous()
     shape = (batch, channels, height, _wide(width) + 2 * pad)
     padded = torch.empty(shape) if spare is None else spare[: math.prod(shape)].view(shape)
-    library().pad_rows(_at(maps), _at(padded), _long(batch * channels * height), width, pad, padded.shape[-1])
+    library().pad_rows(
+        _at(maps), _at(padded), _long(batch * channels * height), width, pad, padded.shape[-1]
+    )
     return padded
 
 
@@ -176,7 +247,9 @@ def _wide(width: int) -> int:
 
 
 def _steps(offsets: Sequence[Offset]) -> tuple[ctypes.Array, ctypes.Array]:
-    return tuple((ctypes.c_int * len(offsets))(*(offset[axis] for offset in offsets)) for axis in (0, 1))
+    return tuple(
+        (ctypes.c_int * len(offsets))(*(offset[axis] for offset in offsets)) for axis in (0, 1)
+    )
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

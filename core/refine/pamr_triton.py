@@ -42,7 +42,9 @@ def _distance(picture, here, around, inside, scale, c, size):
 
 
 @triton.jit
-def _deviation(picture, y, x, here, inside, offsets, c, height, width, K: tl.constexpr, TAPS: tl.constexpr):
+def _deviation(
+    picture, y, x, here, inside, offsets, c, height, width, K: tl.constexpr, TAPS: tl.constexpr
+):
     """1 / (1e-8 + 0.1 sigma) of channel c over all taps, by differences from the centre."""
     size = height * width
     centre = tl.load(picture + c * size + here, mask=inside, other=0.0)
@@ -58,8 +60,19 @@ def _deviation(picture, y, x, here, inside, offsets, c, height, width, K: tl.con
 
 
 @triton.jit
-def _weights_kernel(out, image, scales, offsets, height, width, C: tl.constexpr, K: tl.constexpr, TAPS: tl.constexpr,
-                    TY: tl.constexpr, TX: tl.constexpr):
+def _weights_kernel(
+    out,
+    image,
+    scales,
+    offsets,
+    height,
+    width,
+    C: tl.constexpr,
+    K: tl.constexpr,
+    TAPS: tl.constexpr,
+    TY: tl.constexpr,
+    TX: tl.constexpr,
+):
     """out [B,K,H,W] <- softmax_k mean_c(-distance), image [B,C,H,W]; scales [B,C,H,W] is scratch.
 
     The distances are summed with a running minimum, then computed again for the result: cheaper than storing them.
@@ -95,8 +108,19 @@ def _weights_kernel(out, image, scales, offsets, height, width, C: tl.constexpr,
 
 
 @triton.jit
-def _step_kernel(out, maps, alpha, offsets, classes, height, width, K: tl.constexpr, N: tl.constexpr,
-                 TY: tl.constexpr, TX: tl.constexpr):
+def _step_kernel(
+    out,
+    maps,
+    alpha,
+    offsets,
+    classes,
+    height,
+    width,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    TY: tl.constexpr,
+    TX: tl.constexpr,
+):
     """out [B,classes,H,W] <- sum_k alpha_k [B,K,H,W] * maps [B,classes,H,W] shifted by k, for N classes of a tile."""
     size = height * width
     y, x, inside = _tile(tl.program_id(1), height, width, TY, TX)
@@ -109,7 +133,9 @@ def _step_kernel(out, maps, alpha, offsets, classes, height, width, K: tl.conste
     for k in range(K):
         weight = tl.load(weights + k * size + here, mask=inside, other=0.0)
         around = _neighbour(y, x, offsets, k, height, width)
-        total += weight[None, :] * tl.load(maps + planes[:, None] + around[None, :], mask=some, other=0.0)
+        total += weight[None, :] * tl.load(
+            maps + planes[:, None] + around[None, :], mask=some, other=0.0
+        )
     tl.store(out + planes[:, None] + here[None, :], total, mask=some)
 
 
@@ -119,10 +145,23 @@ def weights(image: Tensor, offsets: list[tuple[int, int]], dilations: int) -> Te
     batch, channels, height, width = image.shape
     out = image.new_empty(batch, len(offsets), height, width)
     grid = (_tiles(height, width), batch)
-    with torch.cuda.device_of(image):  # Triton launches on the current device, wherever the tensors are
-        _weights_kernel[grid](out, image, torch.empty_like(image), _on_device(offsets, image), height, width,
-                              C=channels, K=len(offsets), TAPS=len(offsets) + dilations, TY=TILE[0], TX=TILE[1],
-                              num_warps=8)
+    with torch.cuda.device_of(
+        image
+    ):  # Triton launches on the current device, wherever the tensors are
+        _weights_kernel[grid](
+            out,
+            image,
+            torch.empty_like(image),
+            _on_device(offsets, image),
+            height,
+            width,
+            C=channels,
+            K=len(offsets),
+            TAPS=len(offsets) + dilations,
+            TY=TILE[0],
+            TX=TILE[1],
+            num_warps=8,
+        )
     return out
 
 
@@ -132,13 +171,29 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: list[tuple[int, 
     batch, classes, height, width = mask.shape
     spare = [torch.empty_like(current), torch.empty_like(current)][: min(num_iter, 2)]
     block = min(CLASSES, triton.next_power_of_2(classes))
-    grid = (triton.cdiv(classes, block), _tiles(height, width), batch)  # class blocks next to each other share weights
+    grid = (
+        triton.cdiv(classes, block),
+        _tiles(height, width),
+        batch,
+    )  # class blocks next to each other share weights
     where = _on_device(offsets, mask)
     for i in range(num_iter):
         following = spare[i % len(spare)]
         with torch.cuda.device_of(mask):
-            _step_kernel[grid](following, current, alpha, where, classes, height, width, K=len(offsets), N=block,
-                               TY=TILE[0], TX=TILE[1], num_warps=8)
+            _step_kernel[grid](
+                following,
+                current,
+                alpha,
+                where,
+                classes,
+                height,
+                width,
+                K=len(offsets),
+                N=block,
+                TY=TILE[0],
+                TX=TILE[1],
+                num_warps=8,
+            )
         current = following
     return current
 

@@ -53,8 +53,9 @@ def pair_label(source: str) -> str:
 
 
 @torch.no_grad()
-def score_pairs(backbone: Backbone, pictures: Sequence[Prepared], captions: Sequence[str],
-                hflip: bool = False) -> Tensor:
+def score_pairs(
+    backbone: Backbone, pictures: Sequence[Prepared], captions: Sequence[str], hflip: bool = False
+) -> Tensor:
     """Cosine of each caption with its picture's pooled embedding, averaged over scales and flip: [B] float32, CPU.
 
     pictures: B of `core.tags.scoring.prepare`, all with the same scales; captions: B strings, encoded as they stand.
@@ -65,7 +66,11 @@ def score_pairs(backbone: Backbone, pictures: Sequence[Prepared], captions: Sequ
         found = _pooled(backbone, [pictures[row] for row in rows], hflip)
         vectors = vectors if vectors.shape[1] else torch.zeros(len(pictures), found.shape[1])
         vectors[rows] = found
-    return (vectors * encode_texts(backbone, captions).cpu()).sum(1) if len(pictures) else torch.zeros(0)
+    return (
+        (vectors * encode_texts(backbone, captions).cpu()).sum(1)
+        if len(pictures)
+        else torch.zeros(0)
+    )
 
 
 def _pooled(backbone: Backbone, pictures: Sequence[Prepared], hflip: bool) -> Tensor:
@@ -91,21 +96,30 @@ def _same_shapes(pictures: Sequence[Prepared]) -> Iterator[list[int]]:
 
 def score_lines(records: Sequence[Record], scores: Tensor) -> list[str]:
     """Lines of a score file, scores [B] with 6 decimals."""
-    return [f'{{"index": {record.index}, "id": {json.dumps(record.id)}, "score": {score:.6f}}}\n'
-            for record, score in zip(records, scores.tolist(), strict=True)]
+    return [
+        f'{{"index": {record.index}, "id": {json.dumps(record.id)}, "score": {score:.6f}}}\n'
+        for record, score in zip(records, scores.tolist(), strict=True)
+    ]
 
 
 def find_scores(folder: Path, label: str, arch: str) -> Path:
     """The one finished score file of a data set and arch in `folder`. TTDError: none, unfinished, or several."""
     start = f"{label}@{arch}_".translate({ord(c): "_" for c in '/\\:*?"<>|'})
-    found = sorted(path for path in folder.glob("*.jsonl")
-                   if path.name.startswith(start) and not path.name.endswith(".skipped.jsonl"))
+    found = sorted(
+        path
+        for path in folder.glob("*.jsonl")
+        if path.name.startswith(start) and not path.name.endswith(".skipped.jsonl")
+    )
     if not found:
-        raise TTDError(f"{folder} has no scores {start}*.jsonl: make them with tools/score_captions.py, or pass "
-                       "--scores")
+        raise TTDError(
+            f"{folder} has no scores {start}*.jsonl: make them with tools/score_captions.py, or pass "
+            "--scores"
+        )
     if len(found) > 1:
-        raise TTDError(f"{folder} has several scores of {label} by {arch}: pass --scores with one of "
-                       f"{', '.join(path.name for path in found)}")
+        raise TTDError(
+            f"{folder} has several scores of {label} by {arch}: pass --scores with one of "
+            f"{', '.join(path.name for path in found)}"
+        )
     return found[0]
 
 
@@ -113,18 +127,24 @@ def read_scores(path: Path) -> Iterator[tuple[str, float]]:
     """(id, score) of every line of a finished score file. TTDError: missing, unfinished, damaged."""
     meta = read_json(path.with_name(path.name.removesuffix(".jsonl") + ".meta.json"))
     if not path.is_file() or not meta:
-        raise TTDError(f"{path}: no scores here, or their .meta.json is missing: make them with "
-                       "tools/score_captions.py")
+        raise TTDError(
+            f"{path}: no scores here, or their .meta.json is missing: make them with "
+            "tools/score_captions.py"
+        )
     if not meta.get("finished") or meta.get("bytes") != path.stat().st_size:
-        raise TTDError(f"{path}: these scores are not complete; the same tools/score_captions.py command goes on where "
-                       "it stopped")
+        raise TTDError(
+            f"{path}: these scores are not complete; the same tools/score_captions.py command goes on where "
+            "it stopped"
+        )
     with path.open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
                 yield row["id"], float(row["score"])
             except (ValueError, KeyError, TypeError):
-                raise TTDError(f"{path}:{number}: not a line of scores; make them again with --overwrite") from None
+                raise TTDError(
+                    f"{path}:{number}: not a line of scores; make them again with --overwrite"
+                ) from None
 
 
 def worst(scores: np.ndarray, drop: float) -> np.ndarray:
@@ -133,10 +153,14 @@ def worst(scores: np.ndarray, drop: float) -> np.ndarray:
     Of equal scores the later ones are dropped first. TTDError: another share, scores that are no numbers.
     """
     if not 0 <= drop < 1:
-        raise TTDError(f"a share of {drop} cannot be dropped: give a number from 0 to below 1, such as 0.2")
+        raise TTDError(
+            f"a share of {drop} cannot be dropped: give a number from 0 to below 1, such as 0.2"
+        )
     if not np.isfinite(scores).all():
-        raise TTDError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are no numbers: the model or its "
-                       "adapter is damaged")
+        raise TTDError(
+            f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are no numbers: the model or its "
+            "adapter is damaged"
+        )
     count = int(round(drop * len(scores), 6))
     flags = np.zeros(len(scores), bool)
     flags[np.lexsort((-np.arange(len(scores)), scores))[:count]] = True
@@ -153,25 +177,39 @@ def prune(scores: Path, out: Path, drop: float) -> tuple[Pruning, np.ndarray]:
         raise TTDError(f"{scores}: no pair was scored, so there is nothing to keep")
     flags = worst(values, drop)
     meta = read_json(scores.with_name(scores.name.removesuffix(".jsonl") + ".meta.json")) or {}
-    done = Pruning(len(values), int(flags.sum()), int(meta.get("counts", {}).get("skipped", 0)),
-                   float(values[~flags].min()))
+    done = Pruning(
+        len(values),
+        int(flags.sum()),
+        int(meta.get("counts", {}).get("skipped", 0)),
+        float(values[~flags].min()),
+    )
     made = meta.get("identity", {})
-    header = (f"{HEADER}: data={made.get('data')} arch={made.get('arch')} drop={drop:g} scored={done.scored} "
-              f"kept={done.kept} dropped={done.dropped} skipped={done.skipped} threshold={done.threshold:.6f}\n")
-    _write_list(out, header, (name for (name, _), bad in zip(read_scores(scores), flags, strict=True) if not bad))
+    header = (
+        f"{HEADER}: data={made.get('data')} arch={made.get('arch')} drop={drop:g} scored={done.scored} "
+        f"kept={done.kept} dropped={done.dropped} skipped={done.skipped} threshold={done.threshold:.6f}\n"
+    )
+    _write_list(
+        out,
+        header,
+        (name for (name, _), bad in zip(read_scores(scores), flags, strict=True) if not bad),
+    )
     return done, values
 
 
 def _write_list(out: Path, header: str, names: Iterator[str]) -> None:
     with write_errors(out, "make room, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(out) as part, \
-                part.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as file:
+        with (
+            atomic(out) as part,
+            part.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as file,
+        ):
             file.write(header)
             for name in names:
                 if "\n" in name or "\r" in name:
-                    raise TTDError(f"the id {name!r} has a line break, so no list can name it: "
-                                   "rename its files")
+                    raise TTDError(
+                        f"the id {name!r} has a line break, so no list can name it: "
+                        "rename its files"
+                    )
                 file.write(name + "\n")
 
 

@@ -33,7 +33,9 @@ class Batch:
     skipped: list[Skipped]
 
 
-def load_batches(items: Iterable[Item], protocol: TagProtocol, batch: int, workers: int = 2) -> Iterator[Batch]:
+def load_batches(
+    items: Iterable[Item], protocol: TagProtocol, batch: int, workers: int = 2
+) -> Iterator[Batch]:
     """Group items by `batch`, in order, and read their pictures in `workers` threads, `AHEAD` batches early."""
     items = iter(items)
     chunks = iter(lambda: list(islice(items, batch)), [])
@@ -41,14 +43,21 @@ def load_batches(items: Iterable[Item], protocol: TagProtocol, batch: int, worke
         yield _collect(pending)
 
 
-def _start(pool: ThreadPoolExecutor, chunk: list[Item], protocol: TagProtocol) -> list[tuple[Item, Future | None]]:
+def _start(
+    pool: ThreadPoolExecutor, chunk: list[Item], protocol: TagProtocol
+) -> list[tuple[Item, Future | None]]:
     """Ask for the picture of every item that has words; captions of the same picture share it."""
     asked: dict[object, Future] = {}
     for item in chunk:
         if isinstance(item, Record) and item.image not in asked and split_words(item.text):
             asked[item.image] = pool.submit(_read, item, protocol)
-    return [(item, asked.get(item.image) if isinstance(item, Record) and split_words(item.text) else None)
-            for item in chunk]
+    return [
+        (
+            item,
+            asked.get(item.image) if isinstance(item, Record) and split_words(item.text) else None,
+        )
+        for item in chunk
+    ]
 
 
 def _read(record: Record, protocol: TagProtocol) -> Prepared:
@@ -75,27 +84,45 @@ def tag_batch(backbone: Backbone, batch: Batch, protocol: TagProtocol) -> dict[s
     """Result lines of a batch, one list per scorer of the protocol."""
     if not batch.records:
         return {scorer: [] for scorer in protocol.scorers}
-    scored = score_prepared(backbone, batch.pictures, [record.text for record in batch.records], protocol.scorers,
-                            scales=protocol.scales, hflip=protocol.hflip)
+    scored = score_prepared(
+        backbone,
+        batch.pictures,
+        [record.text for record in batch.records],
+        protocol.scorers,
+        scales=protocol.scales,
+        hflip=protocol.hflip,
+    )
     lines = {}
     for scorer in protocol.scorers:
         selected, norms = cut(scored, scorer, protocol, backbone.logit_scale)
         lines[scorer] = [
             format_line(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())
-            for record, one, norm, kept in zip(batch.records, scored, norms, selected, strict=True)]
+            for record, one, norm, kept in zip(batch.records, scored, norms, selected, strict=True)
+        ]
     return lines
 
 
-def cut(scored: Sequence[Scored], scorer: str, protocol: TagProtocol,
-        logit_scale: float) -> tuple[list[list[bool]], list[list[float]]]:
-    """Normalise and cut one scorer's scores of many captions -> per caption: selected [K], normalised [K]."""
+def cut(
+    scored: Sequence[Scored], scorer: str, protocol: TagProtocol, logit_scale: float
+) -> tuple[list[list[bool]], list[list[float]]]:
+    """Normalize and cut one scorer's scores of many captions -> per caption: selected [K], normalized [K]."""
     scores, mask = _pad([one.scores[scorer] for one in scored])
-    rejected, _ = _pad([torch.tensor([protocol.rejects(word.text) for word in one.words]) for one in scored])
-    selected, norms = select(scores, rejected, mask=mask, norm=protocol.normalize, threshold=protocol.threshold,
-                             logit_scale=logit_scale)
+    rejected, _ = _pad(
+        [torch.tensor([protocol.rejects(word.text) for word in one.words]) for one in scored]
+    )
+    selected, norms = select(
+        scores,
+        rejected,
+        mask=mask,
+        norm=protocol.normalize,
+        threshold=protocol.threshold,
+        logit_scale=logit_scale,
+    )
     counts = [len(one.words) for one in scored]
-    return ([row[:count] for row, count in zip(selected.tolist(), counts, strict=True)],
-            [row[:count] for row, count in zip(norms.tolist(), counts, strict=True)])
+    return (
+        [row[:count] for row, count in zip(selected.tolist(), counts, strict=True)],
+        [row[:count] for row, count in zip(norms.tolist(), counts, strict=True)],
+    )
 
 
 def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -34,11 +34,19 @@ class ResultPaths:
     @classmethod
     def of(cls, folder: Path, name: str) -> ResultPaths:
         """The files of the result `name` in `folder`."""
-        return cls(*(folder / f"{name}.{ending}" for ending in ("jsonl", "skipped.jsonl", "meta.json")))
+        return cls(
+            *(folder / f"{name}.{ending}" for ending in ("jsonl", "skipped.jsonl", "meta.json"))
+        )
 
 
-def result_name(arch: str, image_size: int, scales: Sequence[float], scorer: str, adapted: bool = False,
-                extras: Mapping[str, object] | None = None) -> str:
+def result_name(
+    arch: str,
+    image_size: int,
+    scales: Sequence[float],
+    scorer: str,
+    adapted: bool = False,
+    extras: Mapping[str, object] | None = None,
+) -> str:
     """`ARCH_SIZE_[scales]@SCORER[+TTD]`, then `@key=value` for settings that are not at their default.
 
     >>> result_name("TCL", 224, [1.0], "pixel", adapted=True)
@@ -49,15 +57,24 @@ def result_name(arch: str, image_size: int, scales: Sequence[float], scorer: str
     return name.translate({ord(c): "_" for c in '/\\:*?"<>|'})
 
 
-def format_line(record: Record, words: Sequence[Word], scores: Sequence[float], norms: Sequence[float],
-                selected: Sequence[bool], xy: Sequence[tuple[int, int]]) -> str:
+def format_line(
+    record: Record,
+    words: Sequence[Word],
+    scores: Sequence[float],
+    norms: Sequence[float],
+    selected: Sequence[bool],
+    xy: Sequence[tuple[int, int]],
+) -> str:
     """One line of a result, floats with 5 decimals; all sequences have one entry per word."""
     entries = ", ".join(
         f'{{"word": {_json(word.text)}, "start": {word.start}, "end": {word.end}, "score": {score:.5f}, '
         f'"norm": {norm:.5f}, "selected": {_json(bool(kept))}, "xy": [{x}, {y}]}}'
-        for word, score, norm, kept, (x, y) in zip(words, scores, norms, selected, xy, strict=True))
-    return (f'{{"id": {_json(record.id)}, "image": {_json(record.name)}, "text": {_json(record.text)}, '
-            f'"words": [{entries}]}}\n')
+        for word, score, norm, kept, (x, y) in zip(words, scores, norms, selected, xy, strict=True)
+    )
+    return (
+        f'{{"id": {_json(record.id)}, "image": {_json(record.name)}, "text": {_json(record.text)}, '
+        f'"words": [{entries}]}}\n'
+    )
 
 
 def _json(value: object) -> str:
@@ -69,9 +86,13 @@ def read_results(path: Path) -> list[dict]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); make it with produce_tags_from_text.py") from None
+        raise TTDError(
+            f"{path}: cannot be read ({error.strerror}); make it with produce_tags_from_text.py"
+        ) from None
     except UnicodeDecodeError:
-        raise TTDError(f"{path}: not UTF-8 text; make it again with produce_tags_from_text.py") from None
+        raise TTDError(
+            f"{path}: not UTF-8 text; make it again with produce_tags_from_text.py"
+        ) from None
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -80,13 +101,17 @@ def read_results(path: Path) -> list[dict]:
             row = json.loads(line)
             row["id"], row["text"], [(w["word"], w["norm"], w["selected"]) for w in row["words"]]
         except (ValueError, KeyError, TypeError):
-            raise TTDError(f"{path}:{number}: not a line of a tag result; was the run interrupted? The same command "
-                           "goes on where it stopped") from None
+            raise TTDError(
+                f"{path}:{number}: not a line of a tag result; was the run interrupted? The same command "
+                "goes on where it stopped"
+            ) from None
         rows.append(row)
     return rows
 
 
-def is_finished(paths: ResultPaths, identity: Mapping[str, object], overwrite: bool = False) -> bool:
+def is_finished(
+    paths: ResultPaths, identity: Mapping[str, object], overwrite: bool = False
+) -> bool:
     """Whether this very result is there and complete.
 
     Raises TTDError when the files there were made with another identity (arguments, weights), naming what differs.
@@ -96,11 +121,15 @@ def is_finished(paths: ResultPaths, identity: Mapping[str, object], overwrite: b
     if overwrite or (meta is None and empty):
         return False
     if meta is None:
-        raise TTDError(f"{paths.lines} is there without its {paths.meta.name}: what made it is not known; "
-                       "move it away, choose another --out or add --overwrite")
+        raise TTDError(
+            f"{paths.lines} is there without its {paths.meta.name}: what made it is not known; "
+            "move it away, choose another --out or add --overwrite"
+        )
     if differing := differences(meta.get("identity", {}), identity):
-        raise TTDError(f"{paths.lines} was made with other settings ({'; '.join(differing)}): choose another --out "
-                       "or add --overwrite")
+        raise TTDError(
+            f"{paths.lines} was made with other settings ({'; '.join(differing)}): choose another --out "
+            "or add --overwrite"
+        )
     return is_complete(paths, meta)
 
 
@@ -118,14 +147,19 @@ class TagWriter:
     `done` is the number of records already there; `counts` maps each scorer to its captions, words and selected.
     """
 
-    def __init__(self, paths: Mapping[str, ResultPaths], meta: dict, batch: int, overwrite: bool = False):
+    def __init__(
+        self, paths: Mapping[str, ResultPaths], meta: dict, batch: int, overwrite: bool = False
+    ):
         """Open the files (made where missing, emptied with `overwrite`), cut them back to whole batches.
 
         meta: written at once, with "finished": False. Raises TTDError when another run is writing them.
         """
         self.paths, self.meta, self.batch = dict(paths), meta, batch
         self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
-        for name, path in paths.items():  # before anything is cut: a run that dies here must not look finished
+        for (
+            name,
+            path,
+        ) in paths.items():  # before anything is cut: a run that dies here must not look finished
             write_json(path.meta, {"scorer": name, **meta, "finished": False})
         if overwrite:
             for name, path in paths.items():
@@ -133,7 +167,9 @@ class TagWriter:
                 path.skipped.unlink(missing_ok=True)
         whole = min(_whole_batches(path, batch) for path in paths.values())
         self.done = whole * batch
-        self.counts = {name: _cut(path, self._files[name], self.done) for name, path in paths.items()}
+        self.counts = {
+            name: _cut(path, self._files[name], self.done) for name, path in paths.items()
+        }
 
     def write(self, lines: Mapping[str, Sequence[str]], skipped: Sequence[Skipped]) -> None:
         """Append one batch: what was skipped first, then the lines of each scorer. Raises TTDError: disk full."""
@@ -147,8 +183,10 @@ class TagWriter:
                 file.write("".join(lines[name]).encode())
                 file.flush()
         except OSError as error:
-            raise TTDError(f"{next(iter(self.paths.values())).lines.parent}: cannot be written ({error.strerror}); "
-                           "make room and run the same command again: it goes on where it stopped") from None
+            raise TTDError(
+                f"{next(iter(self.paths.values())).lines.parent}: cannot be written ({error.strerror}); "
+                "make room and run the same command again: it goes on where it stopped"
+            ) from None
         for name, counts in self.counts.items():
             counts["skipped"] += len(skipped)
             counts.update(_count(lines[name]))
@@ -162,7 +200,9 @@ class TagWriter:
     def close(self) -> None:
         """Close the files and give up the lock."""
         for file in self._files.values():
-            with suppress(OSError):  # what `write` could not store, and has said so, is tried once more here
+            with suppress(
+                OSError
+            ):  # what `write` could not store, and has said so, is tried once more here
                 file.close()
 
 
@@ -172,11 +212,14 @@ def _open_locked(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
-        raise TTDError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        raise TTDError(
+            f"{path}: cannot be written ({error.strerror}); choose another --out"
+        ) from None
     if not try_lock(file):
         file.close()
-        raise TTDError(f"{path}: another run is writing this result; wait for it, or choose "
-                       "another --out")
+        raise TTDError(
+            f"{path}: another run is writing this result; wait for it, or choose another --out"
+        )
     return file
 
 
@@ -232,5 +275,7 @@ def _count(lines: Iterable[str]) -> Counter:
     counts = Counter()
     for line in lines:
         # Quotes inside captions are escaped, so these can only be the keys themselves.
-        counts.update(captions=1, words=line.count('"selected": '), selected=line.count('"selected": true'))
+        counts.update(
+            captions=1, words=line.count('"selected": '), selected=line.count('"selected": true')
+        )
     return counts

@@ -10,8 +10,17 @@ from torch import Tensor
 from ..data.words import Word, is_stopword, split_words
 from ..errors import TTDError
 
-__all__ = ["NORMS", "Word", "is_stopword", "minmax", "normalise", "otsu_threshold", "otsu_thresholds", "select",
-           "split_words"]
+__all__ = [
+    "NORMS",
+    "Word",
+    "is_stopword",
+    "minmax",
+    "normalize",
+    "otsu_threshold",
+    "otsu_thresholds",
+    "select",
+    "split_words",
+]
 
 NORMS = ("minmax", "softmax", "none")
 
@@ -20,8 +29,10 @@ def _flags(scores: Tensor, flags: Tensor | None, default: bool) -> Tensor:
     if flags is None:
         return torch.full_like(scores, default, dtype=torch.bool)
     if flags.shape != scores.shape:
-        raise TTDError(f"the mask of words has shape {tuple(flags.shape)}, the scores {tuple(scores.shape)}: "
-                       "give one flag per word")
+        raise TTDError(
+            f"the mask of words has shape {tuple(flags.shape)}, the scores {tuple(scores.shape)}: "
+            "give one flag per word"
+        )
     return flags.bool()
 
 
@@ -35,7 +46,11 @@ def minmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     low = scores.masked_fill(~valid, float("inf")).amin(-1, keepdim=True)
     span = scores.masked_fill(~valid, float("-inf")).amax(-1, keepdim=True) - low
     flat = span <= 0
-    scaled = torch.where(flat, torch.ones_like(scores), (scores - low) / torch.where(flat, torch.ones_like(span), span))
+    scaled = torch.where(
+        flat,
+        torch.ones_like(scores),
+        (scores - low) / torch.where(flat, torch.ones_like(span), span),
+    )
     return torch.where(valid, scaled, torch.zeros_like(scores))
 
 
@@ -58,9 +73,13 @@ def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     spread = (below * above * gap**2).masked_fill(~possible, float("-inf"))
     if not spread.shape[-1]:
         return torch.full_like(known.sum(-1), float("-inf"))
-    best = spread.shape[-1] - 1 - spread.flip(-1).argmax(-1, keepdim=True)  # argmax takes the first of equals
+    best = (
+        spread.shape[-1] - 1 - spread.flip(-1).argmax(-1, keepdim=True)
+    )  # argmax takes the first of equals
     middle = (known.gather(-1, best) + known.gather(-1, best + 1)) / 2
-    return torch.where(possible.any(-1), middle[..., 0], torch.full_like(middle[..., 0], float("-inf")))
+    return torch.where(
+        possible.any(-1), middle[..., 0], torch.full_like(middle[..., 0], float("-inf"))
+    )
 
 
 def otsu_threshold(scores: Tensor) -> float:
@@ -70,7 +89,9 @@ def otsu_threshold(scores: Tensor) -> float:
     return float(otsu_thresholds(scores.flatten()))
 
 
-def normalise(scores: Tensor, norm: str = "minmax", logit_scale: float = 100.0, mask: Tensor | None = None) -> Tensor:
+def normalize(
+    scores: Tensor, norm: str = "minmax", logit_scale: float = 100.0, mask: Tensor | None = None
+) -> Tensor:
     """Put the raw scores [..., K] of each caption on one scale: `minmax`, `softmax` (times `logit_scale`) or `none`.
 
     Padding (mask False) gets 0. Raises TTDError for another name, which it lists.
@@ -83,7 +104,7 @@ def normalise(scores: Tensor, norm: str = "minmax", logit_scale: float = 100.0, 
         return (scores * logit_scale).masked_fill(~valid, -1e9).softmax(-1).masked_fill(~valid, 0)
     if norm == "none":
         return scores.masked_fill(~valid, 0)
-    raise TTDError(f"unknown normalisation '{norm}' of scores: choose one of {', '.join(NORMS)}")
+    raise TTDError(f"unknown normalization '{norm}' of scores: choose one of {', '.join(NORMS)}")
 
 
 def select(
@@ -95,15 +116,19 @@ def select(
     threshold: float | None = None,
     logit_scale: float = 100.0,
 ) -> tuple[Tensor, Tensor]:
-    """Normalise and cut the scores of each caption -> (selected [..., K] bool, normalised [..., K]).
+    """Normalize and cut the scores of each caption -> (selected [..., K] bool, normalized [..., K]).
 
     scores [..., K] raw; rejected [..., K] bool, words that may not be chosen (function words); mask as in `minmax`.
-    `threshold` is a constant in the normalised scale (kept when >=), or None for Otsu's over all the words (kept
+    `threshold` is a constant in the normalized scale (kept when >=), or None for Otsu's over all the words (kept
     when >); both scale and cut are those of the whole caption, and rejected words are then taken out. A single word
     is kept, unless rejected.
     """
     valid = _flags(scores, mask, True)
     allowed = valid & ~_flags(scores, rejected, False)
-    norms = normalise(scores, norm, logit_scale, valid)
-    kept = norms >= threshold if threshold is not None else norms.double() > otsu_thresholds(norms, valid)[..., None]
+    norms = normalize(scores, norm, logit_scale, valid)
+    kept = (
+        norms >= threshold
+        if threshold is not None
+        else norms.double() > otsu_thresholds(norms, valid)[..., None]
+    )
     return (kept | (valid.sum(-1, keepdim=True) == 1)) & allowed, norms

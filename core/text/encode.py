@@ -20,10 +20,19 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     Short texts are encoded with short ones, words apart from captions: a causal text tower then skips the padding. A
     text longer than the model's context is cut by its tokenizer.
     """
-    tokens = backbone.tokenize(texts) if texts else torch.zeros(0, 1, dtype=torch.long, device=backbone.device)
+    tokens = (
+        backbone.tokenize(texts)
+        if texts
+        else torch.zeros(0, 1, dtype=torch.long, device=backbone.device)
+    )
     lengths, order = (tokens != 0).sum(1).sort(stable=True)
-    encoded = torch.cat([backbone.encode_tokens(tokens[rows]) for rows in order.split(_batches(lengths.tolist()))])
-    return F.normalize(torch.empty_like(encoded, dtype=torch.float32).index_copy_(0, order, encoded.float()), dim=-1)
+    encoded = torch.cat(
+        [backbone.encode_tokens(tokens[rows]) for rows in order.split(_batches(lengths.tolist()))]
+    )
+    return F.normalize(
+        torch.empty_like(encoded, dtype=torch.float32).index_copy_(0, order, encoded.float()),
+        dim=-1,
+    )
 
 
 def _batches(lengths: Sequence[int]) -> list[int]:

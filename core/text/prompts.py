@@ -1,6 +1,6 @@
 """Class names to text embeddings: prompt templates, averaged as TCL does, encoded once, kept on disk.
 
-    e_n = mean over the class's prompts of the raw (not normalised) text embeddings;   result = e_n / max(|e_n|, 1e-6)
+    e_n = mean over the class's prompts of the raw (not normalized) text embeddings;   result = e_n / max(|e_n|, 1e-6)
 
 "background" is a name like any other here: a caller whose background is a threshold leaves it out of `names`.
 """
@@ -37,7 +37,7 @@ class TextBackbone(Protocol):
     dtype: torch.dtype
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
-        """N strings -> [N,D], not normalised."""
+        """N strings -> [N,D], not normalized."""
 
 
 @torch.no_grad()
@@ -73,11 +73,15 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """The T template strings of a set's name, or a checked copy of a sequence of them. Raises TTDError."""
     if isinstance(templates, str):
         if templates not in TEMPLATES:
-            raise TTDError(f"unknown template set {templates!r}: one of {', '.join(TEMPLATES)}, or a list of templates")
+            raise TTDError(
+                f"unknown template set {templates!r}: one of {', '.join(TEMPLATES)}, or a list of templates"
+            )
         return TEMPLATES[templates]
     for template in templates:
         if not isinstance(template, str) or "{}" not in template:
-            raise TTDError(f"template {template!r} has no place for the class name: write {{}} where it goes")
+            raise TTDError(
+                f"template {template!r} has no place for the class name: write {{}} where it goes"
+            )
     if not templates:
         raise TTDError("the list of templates is empty: pass at least one, for instance '{}'")
     return tuple(templates)
@@ -94,23 +98,32 @@ def _split_synonyms(names: Sequence[ClassName]) -> list[list[str]]:
         else:
             synonyms = list(name) if isinstance(name, Sequence) else [name]
         if not synonyms or not all(isinstance(s, str) and s.strip() for s in synonyms):
-            raise TTDError(f"class name {name!r} is empty or holds an empty synonym: give every class a word")
+            raise TTDError(
+                f"class name {name!r} is empty or holds an empty synonym: give every class a word"
+            )
         classes.append(synonyms)
     if not classes:
         raise TTDError("no class names given: pass at least one")
     return classes
 
 
-def _embed(backbone: TextBackbone, classes: list[list[str]], templates: tuple[str, ...]) -> np.ndarray:
+def _embed(
+    backbone: TextBackbone, classes: list[list[str]], templates: tuple[str, ...]
+) -> np.ndarray:
     """Encode every distinct prompt once and average per class -> [N,D] float32, rows of length 1."""
-    prompts = [[t.replace("{}", synonym) for synonym in synonyms for t in templates] for synonyms in classes]
+    prompts = [
+        [t.replace("{}", synonym) for synonym in synonyms for t in templates]
+        for synonyms in classes
+    ]
     distinct = sorted({p for some in prompts for p in some}, key=lambda p: (len(p), p))
     row = {prompt: i for i, prompt in enumerate(distinct)}
     encoded = _encode(backbone, distinct)  # [P,D]
     means = torch.stack([encoded[[row[p] for p in some]].mean(dim=0) for some in prompts])  # [N,D]
     means = means / means.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     if not means.isfinite().all():
-        raise TTDError(f"text embeddings are not finite in {backbone.dtype}: load the backbone in float32 or bfloat16")
+        raise TTDError(
+            f"text embeddings are not finite in {backbone.dtype}: load the backbone in float32 or bfloat16"
+        )
     return means.numpy()
 
 
@@ -125,10 +138,20 @@ def _encode(backbone: TextBackbone, prompts: list[str]) -> torch.Tensor:
 
 
 def _cache_file(
-    backbone: TextBackbone, classes: list[list[str]], templates: tuple[str, ...], cache_dir: str | Path | None
+    backbone: TextBackbone,
+    classes: list[list[str]],
+    templates: tuple[str, ...],
+    cache_dir: str | Path | None,
 ) -> Path | None:
     """Where this question's answer is kept; None when there is no home directory to keep it in."""
-    question = [FORMAT, backbone.checksum, backbone.tokenizer_key, str(backbone.dtype), templates, classes]
+    question = [
+        FORMAT,
+        backbone.checksum,
+        backbone.tokenizer_key,
+        str(backbone.dtype),
+        templates,
+        classes,
+    ]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()
     folder = cache_dir or cache_folder()
     return folder and Path(folder) / f"text-{key}.npz"
@@ -139,9 +162,16 @@ def _load(file: Path, classes: int) -> np.ndarray | None:
     try:
         with np.load(file, allow_pickle=False) as archive:
             array = archive["embeddings"]
-    except Exception:  # a damaged archive raises a dozen kinds of error; every one means: compute it again
+    except (
+        Exception
+    ):  # a damaged archive raises a dozen kinds of error; every one means: compute it again
         return None
-    fits = array.dtype == np.float32 and array.ndim == 2 and len(array) == classes and np.isfinite(array).all()
+    fits = (
+        array.dtype == np.float32
+        and array.ndim == 2
+        and len(array) == classes
+        and np.isfinite(array).all()
+    )
     return array if fits else None
 
 

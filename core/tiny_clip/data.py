@@ -21,16 +21,22 @@ def load_pairs(world: Path) -> tuple[Tensor, list[str]]:
     folder = world / "cc3m" / "train"
     paths = sorted((folder / "image").glob("*.jpg"))
     if not paths:
-        raise TTDError(f"no training pictures in {folder}/image: run tools/make_world.py --out {world} first")
+        raise TTDError(
+            f"no training pictures in {folder}/image: run tools/make_world.py --out {world} first"
+        )
     first = _read(paths[0])
     pictures = np.empty((len(paths), 3, *first.shape[:2]), np.uint8)
     texts = []
     for i, path in enumerate(paths):
         image = _read(path)
         if image.shape != first.shape:
-            raise TTDError(f"{path} is {image.shape[:2]}, {paths[0].name} is {first.shape[:2]}: pictures must be alike")
+            raise TTDError(
+                f"{path} is {image.shape[:2]}, {paths[0].name} is {first.shape[:2]}: pictures must be alike"
+            )
         pictures[i] = image.transpose(2, 0, 1)
-        texts.append(json.loads((folder / "json" / f"{path.stem}.json").read_text(encoding="utf-8"))["text"])
+        texts.append(
+            json.loads((folder / "json" / f"{path.stem}.json").read_text(encoding="utf-8"))["text"]
+        )
     return torch.from_numpy(pictures), texts
 
 
@@ -57,7 +63,9 @@ def random_crops(images: Tensor, low: float, generator: torch.Generator) -> Tens
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def shrink(images: Tensor, small: int, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def shrink(
+    images: Tensor, small: int, patch: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Pictures at `small` pixels, at one random place of an empty canvas of their old size, and where they are.
 
     images [B,3,S,S] -> canvas [B,3,S,S] and the tokens [1 + (small/patch)^2] to keep: class token 0 and the patches
@@ -65,11 +73,17 @@ def shrink(images: Tensor, small: int, patch: int, generator: torch.Generator) -
     """
     grid, part = images.shape[-1] // patch, small // patch
     top, left = torch.randint(0, grid - part + 1, (2,), generator=generator).tolist()
-    little = F.interpolate(images, (small, small), mode="bilinear", antialias=True, align_corners=False)
+    little = F.interpolate(
+        images, (small, small), mode="bilinear", antialias=True, align_corners=False
+    )
     canvas = torch.zeros_like(images)
     canvas[:, :, top * patch : top * patch + small, left * patch : left * patch + small] = little
-    rows, columns = torch.meshgrid(torch.arange(top, top + part), torch.arange(left, left + part), indexing="ij")
-    return canvas, torch.cat([torch.zeros(1, dtype=torch.long), 1 + (rows * grid + columns).flatten()])
+    rows, columns = torch.meshgrid(
+        torch.arange(top, top + part), torch.arange(left, left + part), indexing="ij"
+    )
+    return canvas, torch.cat(
+        [torch.zeros(1, dtype=torch.long), 1 + (rows * grid + columns).flatten()]
+    )
 
 
 def random_spans(texts: list[str], share: float, generator: torch.Generator) -> list[str]:

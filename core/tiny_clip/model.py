@@ -78,9 +78,14 @@ def build(config: dict) -> nn.Module:
 def save(model: nn.Module, config: dict, folder: Path, ttd: dict) -> None:
     """Write open_clip_model.safetensors (fp16) and open_clip_config.json, with our `ttd` section (mask mapping)."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    state = {
+        name: value.detach().to(torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+    }
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    write_config(folder, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD}, "ttd": ttd})
+    write_config(
+        folder, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD}, "ttd": ttd}
+    )
 
 
 def read_config(folder: Path) -> dict:
@@ -93,4 +98,6 @@ def read_config(folder: Path) -> dict:
 
 def write_config(folder: Path, config: dict) -> None:
     """Write open_clip_config.json."""
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "open_clip_config.json").write_text(
+        json.dumps(config, indent=2) + "\n", encoding="utf-8"
+    )

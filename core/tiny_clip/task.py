@@ -68,7 +68,9 @@ def load_config(values: dict, source: str) -> PretrainConfig:
     known = {f.name: f.type for f in fields(PretrainConfig)}
     unknown, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values))
     if unknown or missing:
-        raise TTDError(f"{source}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
+        raise TTDError(
+            f"{source}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}"
+        )
     checked = {}
     for name, value in values.items():
         kind = known[name]
@@ -93,7 +95,9 @@ def _optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Op
     Muon (steps along the orthogonalised momentum) needs about 2.5 times fewer steps here than AdamW alone.
     """
     if not hasattr(torch.optim, "Muon"):
-        raise TTDError(f"training the tiny model needs torch >= 2.9 (its optimizer Muon), this is {torch.__version__}")
+        raise TTDError(
+            f"training the tiny model needs torch >= 2.9 (its optimizer Muon), this is {torch.__version__}"
+        )
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and ".resblocks." in name]
     others = [p for p in model.parameters() if all(p is not h for h in hidden)]
     groups = [
@@ -107,7 +111,7 @@ def _optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Op
 
 
 def info_nce(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE of L2-normalised [B,D] pairs: mean of both cross-entropies of `scale * images @ texts.T`."""
+    """Symmetric InfoNCE of L2-normalized [B,D] pairs: mean of both cross-entropies of `scale * images @ texts.T`."""
     logits = scale * images @ texts.T  # (B, B)
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
@@ -124,13 +128,17 @@ class Pretrainer:
         self.images, texts = load_pairs(Path(config.world))
         words = {w.text.casefold() for text in texts for w in split_words(text)}
         vocab = write_vocabulary(self.out / "bpe.txt.gz", words, config.merges)
-        tokenizer = open_clip.SimpleTokenizer(bpe_path=str(self.out / "bpe.txt.gz"), context_length=config.context)
+        tokenizer = open_clip.SimpleTokenizer(
+            bpe_path=str(self.out / "bpe.txt.gz"), context_length=config.context
+        )
         self.texts, self.tokenizer = texts, tokenizer
         self.architecture = model_config(self.images.shape[-1], vocab, _shape(config))
         seed_everything(config.seed)
         self.model = build(self.architecture).to(config.device).train()
         self.optimizers = _optimizers(self.model, config)
-        self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.peaks = [
+            [group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers
+        ]
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         self.step = 0
         self._resume()
@@ -147,7 +155,11 @@ class Pretrainer:
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 rate = (self.step - since) * self.config.batch / (now - logged)
                 self.log(
-                    {"step": self.step, **{k: float(v) for k, v in record.items()}, "samples_per_s": round(rate, 1)}
+                    {
+                        "step": self.step,
+                        **{k: float(v) for k, v in record.items()},
+                        "samples_per_s": round(rate, 1),
+                    }
                 )
                 logged, since = now, self.step
             if now - saved > 60 * self.config.checkpoint_minutes or self.step == self.config.steps:
@@ -157,7 +169,7 @@ class Pretrainer:
         return self.model
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """Normalised crops [B,3,S,S] and tokens [B,L] of this step, on the device."""
+        """Normalized crops [B,3,S,S] and tokens [B,L] of this step, on the device."""
         config = self.config
         index = batch_indices(len(self.images), config.batch, self.step, config.seed)
         generator = torch.Generator().manual_seed(config.seed * 1000003 + self.step)
@@ -189,7 +201,12 @@ class Pretrainer:
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(config.max_logit_scale))
             scale = model.logit_scale.exp()
-        return {"loss": loss.detach(), "lr": share * config.lr, "logit_scale": scale, "grad_norm": norm}
+        return {
+            "loss": loss.detach(),
+            "lr": share * config.lr,
+            "logit_scale": scale,
+            "grad_norm": norm,
+        }
 
     def _checkpoint(self) -> None:
         state = {
@@ -207,7 +224,9 @@ class Pretrainer:
             return
         state = torch.load(path, map_location=self.config.device, weights_only=True)
         if json.loads(state["config"]) | FREE != asdict(self.config) | FREE:
-            raise TTDError(f"{path} belongs to a run with other settings: choose another `out`, or remove it")
+            raise TTDError(
+                f"{path} belongs to a run with other settings: choose another `out`, or remove it"
+            )
         self.model.load_state_dict(state["model"])
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
@@ -220,4 +239,6 @@ def _shape(config: PretrainConfig) -> dict[str, int]:
 
 
 def _autocast(config: PretrainConfig) -> contextlib.AbstractContextManager:
-    return torch.autocast(config.device, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
+    return (
+        torch.autocast(config.device, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
+    )

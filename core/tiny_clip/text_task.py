@@ -50,12 +50,17 @@ def load_config(values: dict, source: str) -> TextStageConfig:
     unknown, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values))
     wrong = [name for name in set(known) & set(values) if type(values[name]) is not known[name]]
     if unknown or missing or wrong:
-        raise TTDError(f"{source}: unknown keys {unknown}, missing keys {missing}, values of another type {wrong}")
+        raise TTDError(
+            f"{source}: unknown keys {unknown}, missing keys {missing}, values of another type {wrong}"
+        )
     return TextStageConfig(**values)
 
 
-def train_text_tower(config: TextStageConfig, log: Callable[[dict], None] = lambda record: None,
-                     progress: Callable[[int], None] = lambda step: None) -> Path:
+def train_text_tower(
+    config: TextStageConfig,
+    log: Callable[[dict], None] = lambda record: None,
+    progress: Callable[[int], None] = lambda step: None,
+) -> Path:
     """Train the text tower of the open_clip folder `config.model` and write a model of the same form into `config.out`.
 
     Deterministic, not resumable. `progress` hears of every step, `log` of every 50th. Raises TTDError where there is no
@@ -67,11 +72,15 @@ def train_text_tower(config: TextStageConfig, log: Callable[[dict], None] = lamb
     backbone = load_backbone(f"local-dir:{config.model}").requires_grad_(False)
     pooled = encode_pictures(backbone, images[: config.pairs])
     parameters = list(backbone.text.requires_grad_(True).parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
     scale = torch.tensor(backbone.logit_scale)
     for step in range(config.steps):
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * min(1.0, (step + 1) / config.warmup, (config.steps - step) / (0.7 * config.steps))
+            group["lr"] = config.lr * min(
+                1.0, (step + 1) / config.warmup, (config.steps - step) / (0.7 * config.steps)
+            )
         index = batch_indices(len(pooled), config.batch, step, config.seed)
         captions = F.normalize(backbone.encode_text([texts[i] for i in index.tolist()]), dim=-1)
         loss = info_nce(pooled[index], captions, scale)
@@ -88,7 +97,10 @@ def train_text_tower(config: TextStageConfig, log: Callable[[dict], None] = lamb
 @torch.no_grad()
 def encode_pictures(backbone: Backbone, images: Tensor) -> Tensor:
     """uint8 [N,3,H,W] -> pooled embeddings [N,D] of unit length."""
-    parts = [backbone.encode_image(backbone.normalize(part.float() / 255)) for part in images.split(ENCODED)]
+    parts = [
+        backbone.encode_image(backbone.normalize(part.float() / 255))
+        for part in images.split(ENCODED)
+    ]
     return F.normalize(torch.cat(parts).float(), dim=-1)
 
 
@@ -100,7 +112,9 @@ def openclip_text_names(backbone: Backbone) -> dict[str, Tensor]:
             parts = [state.pop(f"blocks.{i}.attn.{name}_proj.{kind}") for name in "qkv"]
             packed[f"transformer.resblocks.{i}.attn.in_proj_{kind}"] = torch.cat(parts)
     plain = {"projection.weight": "text_projection"}
-    names = {name: plain.get(name, name.replace("blocks.", "transformer.resblocks.")) for name in state}
+    names = {
+        name: plain.get(name, name.replace("blocks.", "transformer.resblocks.")) for name in state
+    }
     return packed | {names[name]: value for name, value in state.items()}
 
 
@@ -108,11 +122,15 @@ def _write(backbone: Backbone, source: Path, out: Path) -> Path:
     """The source's model with the new text tower, in fp16."""
     whole = load_file(source / "open_clip_model.safetensors")
     new = openclip_text_names(backbone)
-    strange = [name for name, value in new.items() if name not in whole or whole[name].shape != value.shape]
+    strange = [
+        name for name, value in new.items() if name not in whole or whole[name].shape != value.shape
+    ]
     if strange:
         raise TTDError(f"{source}: its text tower is not open_clip's ({', '.join(strange[:3])})")
     out.mkdir(parents=True, exist_ok=True)
-    state = whole | {name: value.detach().to(torch.float16).contiguous() for name, value in new.items()}
+    state = whole | {
+        name: value.detach().to(torch.float16).contiguous() for name, value in new.items()
+    }
     save_file(state, out / "open_clip_model.safetensors", metadata={"format": "pt"})
     for name in FILES:
         if (source / name).resolve() != (out / name).resolve():

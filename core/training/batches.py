@@ -32,14 +32,14 @@ class Augmentation:
     """How pictures are seen: squares of `size` pixels, their whole area unless `crop` < 1.
 
     size: at scale 1; patch: sizes of other scales are rounded to its multiples. scales: one is drawn per step.
-    mirror: half of the pictures are mirrored. crop: the smallest side of a random crop, as a share of the picture's;
+    hflip: half of the pictures are mirrored. crop: the smallest side of a random crop, as a share of the picture's;
     1 = none, because captions also name what stands at the border.
     """
 
     size: int
     patch: int
     scales: tuple[float, ...] = (1.0,)
-    mirror: bool = True
+    hflip: bool = True
     crop: float = 1.0
 
     @classmethod
@@ -47,14 +47,22 @@ class Augmentation:
         """As the settings say, for this model. TTDError for a size that is no multiple of its patch."""
         size = config.image or backbone.image_size
         if size % backbone.patch:
-            raise TTDError(f"--image {size}: choose a multiple of {backbone.arch}'s patch, {backbone.patch} pixels")
-        return cls(size, backbone.patch, config.scales, config.mirror, config.crop)
+            raise TTDError(
+                f"--image {size}: choose a multiple of {backbone.arch}'s patch, {backbone.patch} pixels"
+            )
+        return cls(size, backbone.patch, config.scales, config.hflip, config.crop)
 
     def side(self, seed: int, step: int) -> int:
         """The side in pixels of the pictures of a step."""
-        draw = np.random.default_rng((seed, SCALE, step)).integers(len(self.scales)) if len(self.scales) > 1 else 0
+        draw = (
+            np.random.default_rng((seed, SCALE, step)).integers(len(self.scales))
+            if len(self.scales) > 1
+            else 0
+        )
         scale = self.scales[int(draw)]
-        return self.size if scale == 1 else max(1, round(self.size * scale / self.patch)) * self.patch
+        return (
+            self.size if scale == 1 else max(1, round(self.size * scale / self.patch)) * self.patch
+        )
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,11 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.batch % (self.world * self.accumulate):
-            raise TTDError(f"a batch of {self.batch} pairs cannot be shared by {self.world} processes x "
-                           f"{self.accumulate} accumulation steps: choose --batch as a multiple of "
-                           f"{self.world * self.accumulate}")
+            raise TTDError(
+                f"a batch of {self.batch} pairs cannot be shared by {self.world} processes x "
+                f"{self.accumulate} accumulation steps: choose --batch as a multiple of "
+                f"{self.world * self.accumulate}"
+            )
 
     def positions(self, step: int, part: int) -> range:
         """Positions in the stream of pairs that this process sees as part `part` of step `step`."""
@@ -91,15 +101,21 @@ class Order:
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self.count)
-        if epoch not in self._shuffles:  # at most two are held: reading ahead crosses from one epoch into the next
-            self._shuffles = {key: value for key, value in self._shuffles.items() if key == epoch - 1}
-            self._shuffles[epoch] = np.random.default_rng((self.seed, ORDER, epoch)).permutation(self.count)
+        if (
+            epoch not in self._shuffles
+        ):  # at most two are held: reading ahead crosses from one epoch into the next
+            self._shuffles = {
+                key: value for key, value in self._shuffles.items() if key == epoch - 1
+            }
+            self._shuffles[epoch] = np.random.default_rng((self.seed, ORDER, epoch)).permutation(
+                self.count
+            )
         return int(self._shuffles[epoch][place])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B pairs: images float32 [B,3,S,S] in [0, 1], not normalised; their captions; what could not be read."""
+    """B pairs: images float32 [B,3,S,S] in [0, 1], not normalized; their captions; what could not be read."""
 
     images: Tensor
     captions: list[str]
@@ -115,8 +131,15 @@ class Sample:
     skipped: list[Skipped]
 
 
-def batches(pairs: Pairs, augmentation: Augmentation, split: Split, seed: int, start: int, stop: int,
-            workers: int = 2) -> Iterator[Batch]:
+def batches(
+    pairs: Pairs,
+    augmentation: Augmentation,
+    split: Split,
+    seed: int,
+    start: int,
+    stop: int,
+    workers: int = 2,
+) -> Iterator[Batch]:
     """The parts of steps `start` to `stop` (exclusive) in order, `split.accumulate` per step, read in threads.
 
     TTDError: `TRIES` pairs in a row cannot be read.
@@ -126,17 +149,25 @@ def batches(pairs: Pairs, augmentation: Augmentation, split: Split, seed: int, s
 
     def start(pool: ThreadPoolExecutor, part: tuple[int, int]) -> list[Future[Sample]]:
         side = augmentation.side(seed, part[0])
-        return [pool.submit(read_sample, pairs, order[position], augmentation, side,
-                            (seed, VIEW, position)) for position in split.positions(*part)]
+        return [
+            pool.submit(
+                read_sample, pairs, order[position], augmentation, side, (seed, VIEW, position)
+            )
+            for position in split.positions(*part)
+        ]
 
     for pending in prefetch_groups(start, parts, AHEAD, workers):
         samples = [future.result() for future in pending]
-        yield Batch(torch.stack([sample.image for sample in samples]),
-                    [sample.text for sample in samples],
-                    [item for sample in samples for item in sample.skipped])
+        yield Batch(
+            torch.stack([sample.image for sample in samples]),
+            [sample.text for sample in samples],
+            [item for sample in samples for item in sample.skipped],
+        )
 
 
-def read_sample(pairs: Pairs, number: int, augmentation: Augmentation, side: int, key: tuple[int, ...]) -> Sample:
+def read_sample(
+    pairs: Pairs, number: int, augmentation: Augmentation, side: int, key: tuple[int, ...]
+) -> Sample:
     """Pair `number`, or the first after it whose picture can be read, seen as the numbers in `key` decide.
 
     TTDError when `TRIES` in a row cannot be read.
@@ -149,22 +180,30 @@ def read_sample(pairs: Pairs, number: int, augmentation: Augmentation, side: int
         except (TTDError, OSError) as error:
             skipped.append(Skipped(record.index, record.id, " ".join(str(error).split())))
             continue
-        return Sample(augment(pixels, augmentation, side, np.random.default_rng(key)), record.text, skipped)
-    raise TTDError(f"{len(skipped)} pictures in a row cannot be read, the last: {skipped[-1].reason}")
+        return Sample(
+            augment(pixels, augmentation, side, np.random.default_rng(key)), record.text, skipped
+        )
+    raise TTDError(
+        f"{len(skipped)} pictures in a row cannot be read, the last: {skipped[-1].reason}"
+    )
 
 
-def augment(pixels: np.ndarray, augmentation: Augmentation, side: int, draw: np.random.Generator) -> Tensor:
+def augment(
+    pixels: np.ndarray, augmentation: Augmentation, side: int, draw: np.random.Generator
+) -> Tensor:
     """A picture uint8 [H,W,3] -> float32 [3,side,side] in [0, 1]: a crop of its own shape, squeezed to the square.
 
     Bilinear with antialiasing, as pictures are resized everywhere else.
     """
     height, width = pixels.shape[:2]
-    mirrored, zoom, down, across = draw.random(4)  # always four draws: one setting does not move the others
+    mirrored, zoom, down, across = draw.random(
+        4
+    )  # always four draws: one setting does not move the others
     share = augmentation.crop + (1 - augmentation.crop) * zoom
     h, w = max(1, round(share * height)), max(1, round(share * width))
     top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
     cropped = pixels[top : top + h, left : left + w]
-    if augmentation.mirror and mirrored < 0.5:
+    if augmentation.hflip and mirrored < 0.5:
         cropped = cropped[:, ::-1]
     return torch.cat([_resize(cropped[..., channel], side) for channel in range(3)])
 
@@ -174,4 +213,6 @@ def _resize(plane: np.ndarray, side: int) -> Tensor:
     values = torch.from_numpy(np.ascontiguousarray(plane))[None, None].float() / 255
     if values.shape[-2:] == (side, side):
         return values[0]
-    return F.interpolate(values, (side, side), mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
+    return F.interpolate(
+        values, (side, side), mode="bilinear", align_corners=False, antialias=True
+    )[0].clamp(0, 1)

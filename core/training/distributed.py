@@ -64,7 +64,9 @@ class Ranks:
 
     def agree(self, error: TTDError | None) -> None:
         """Raise in every process when any has an error: the first that has one raises it, the others a `PeerError`."""
-        own = None if error is None or isinstance(error, PeerError) else str(error)  # a peer's is the peer's to tell
+        own = (
+            None if error is None or isinstance(error, PeerError) else str(error)
+        )  # a peer's is the peer's to tell
         errors = self.gather(own)
         met = [rank for rank, text in enumerate(errors) if text is not None]
         if met and met[0] == self.rank and error is not None:
@@ -92,7 +94,9 @@ def peers() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:120]
-        raise TTDError(f"another process of this run has ended or cannot be reached ({reason})") from None
+        raise TTDError(
+            f"another process of this run has ended or cannot be reached ({reason})"
+        ) from None
 
 
 def started_by_torchrun() -> bool:

@@ -29,8 +29,10 @@ class TrainLog:
         try:
             self._file.write(json.dumps({"step": step, **record}) + "\n")
         except OSError as error:
-            raise TTDError(f"{self._file.name}: cannot be written ({error.strerror}); make room and run the same "
-                           "command again: it goes on from the last checkpoint") from None
+            raise TTDError(
+                f"{self._file.name}: cannot be written ({error.strerror}); make room and run the same "
+                "command again: it goes on from the last checkpoint"
+            ) from None
         for name, value in values.items() if self._writer is not None else ():
             if isinstance(value, (int, float)):  # not the reason why a run was stopped
                 self._writer.add_scalar(f"{group}/{name}", value, step)

@@ -1,10 +1,10 @@
 """The folder of a training run: who writes into it, what was made there, and where a killed run goes on.
 
-    OUT/settings.json       every setting, what the data and the base weights are, versions
-    OUT/checkpoint.pt       adapter, optimizer, slow average, step: replaced whole, never half
-    OUT/last.safetensors    the adapter of the checkpoint;  OUT/best.safetensors: the best on the held-out set
-    OUT/NAME.safetensors    the finished adapter, at the end
-    OUT/train_log.jsonl     a line per logged step;  OUT/skipped.jsonl: pairs that could not be used
+OUT/settings.json       every setting, what the data and the base weights are, versions
+OUT/checkpoint.pt       adapter, optimizer, slow average, step: replaced whole, never half
+OUT/last.safetensors    the adapter of the checkpoint;  OUT/best.safetensors: the best on the held-out set
+OUT/NAME.safetensors    the finished adapter, at the end
+OUT/train_log.jsonl     a line per logged step;  OUT/skipped.jsonl: pairs that could not be used
 """
 
 from __future__ import annotations
@@ -24,15 +24,27 @@ from ..errors import TTDError
 from ..utils.files import atomic, differences, read_json, try_lock, write_json
 from ..utils.provenance import now, versions
 
-SETTINGS, CHECKPOINT, LOG, SKIPPED, BOARD = "settings.json", "checkpoint.pt", "train_log.jsonl", "skipped.jsonl", "tb"
+SETTINGS, CHECKPOINT, LOG, SKIPPED, BOARD = (
+    "settings.json",
+    "checkpoint.pt",
+    "train_log.jsonl",
+    "skipped.jsonl",
+    "tb",
+)
 LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "previous.safetensors"
 
 
 class RunFolder:
     """The folder of one run, locked until `close`."""
 
-    def __init__(self, path: Path, name: str, identity: Mapping[str, Any], settings: Mapping[str, Any],
-                 overwrite: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        identity: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        overwrite: bool = False,
+    ):
         """Make it or take it over.
 
         name: the finished adapter's, without its ending. identity: what must be the same for a run to go on (settings,
@@ -49,14 +61,26 @@ class RunFolder:
             elif stored is not None and "identity" not in stored:
                 raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
             elif stored is not None and (found := differences(stored["identity"], identity)):
-                raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): choose another --out, or "
-                               "add --overwrite to remove it")
+                raise TTDError(
+                    f"{path} holds a run with other settings ({'; '.join(found)}): choose another --out, or "
+                    "add --overwrite to remove it"
+                )
             elif stored is None and (path / CHECKPOINT).exists():
-                raise TTDError(f"{path} holds a checkpoint without its {SETTINGS}: choose another --out, or add "
-                               "--overwrite to remove it")
+                raise TTDError(
+                    f"{path} holds a checkpoint without its {SETTINGS}: choose another --out, or add "
+                    "--overwrite to remove it"
+                )
             if stored is None or overwrite:
-                write_json(path / SETTINGS, {"name": name, "identity": identity, "settings": settings,
-                                             "versions": versions(), "started_at": now()})
+                write_json(
+                    path / SETTINGS,
+                    {
+                        "name": name,
+                        "identity": identity,
+                        "settings": settings,
+                        "versions": versions(),
+                        "started_at": now(),
+                    },
+                )
         except BaseException:
             self._lock.close()
             raise
@@ -76,10 +100,15 @@ class RunFolder:
         try:
             with atomic(path) as part:
                 write(part)
-        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # torch's writer reports a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-            raise TTDError(f"{path}: cannot be written ({reason}); make room and run the same command again: it goes "
-                           "on from the last checkpoint") from None
+            raise TTDError(
+                f"{path}: cannot be written ({reason}); make room and run the same command again: it goes "
+                "on from the last checkpoint"
+            ) from None
         return path
 
     def skip(self, items: Iterable[Skipped]) -> int:
@@ -88,8 +117,12 @@ class RunFolder:
         lines = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
         new = {json.dumps(asdict(item)) for item in items} - lines
         if new:
-            self.replace(SKIPPED, lambda part: part.write_text("".join(f"{line}\n" for line in sorted(lines | new)),
-                                                               encoding="utf-8"))
+            self.replace(
+                SKIPPED,
+                lambda part: part.write_text(
+                    "".join(f"{line}\n" for line in sorted(lines | new)), encoding="utf-8"
+                ),
+            )
         return len(lines | new)
 
     def open_log(self, step: int) -> IO[str]:
@@ -97,7 +130,10 @@ class RunFolder:
         path = self.path / LOG
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
-        self.replace(LOG, lambda part: part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8"))
+        self.replace(
+            LOG,
+            lambda part: part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8"),
+        )
         return path.open("a", encoding="utf-8", buffering=1)
 
     def close(self) -> None:
@@ -119,10 +155,14 @@ def _lock(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a")
     except OSError as error:
-        raise TTDError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        raise TTDError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --out"
+        ) from None
     if not try_lock(file):
         file.close()
-        raise TTDError(f"{folder}: another run is training there; wait for it, or choose another --out")
+        raise TTDError(
+            f"{folder}: another run is training there; wait for it, or choose another --out"
+        )
     return file
 
 

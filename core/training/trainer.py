@@ -42,7 +42,9 @@ from .log import TrainLog
 from .run_dir import BEST, LAST, PREVIOUS, RunFolder
 
 GUARDS = ("pixel_f1", "caption_iou", "word_map_iou")  # reported together: each alone can lie
-Evaluate = Callable[[Backbone], Mapping[str, float]]  # scores of the held-out set by name, `GUARDS` among them
+Evaluate = Callable[
+    [Backbone], Mapping[str, float]
+]  # scores of the held-out set by name, `GUARDS` among them
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,16 @@ def score(scores: Mapping[str, float]) -> float:
 class Trainer:
     """One run, in one of its processes. `step` counts the updates made."""
 
-    def __init__(self, config: TTDConfig, backbone: Backbone, pairs: Pairs, *, ranks: Ranks | None = None,
-                 evaluate: Evaluate | None = None, overwrite: bool = False):
+    def __init__(
+        self,
+        config: TTDConfig,
+        backbone: Backbone,
+        pairs: Pairs,
+        *,
+        ranks: Ranks | None = None,
+        evaluate: Evaluate | None = None,
+        overwrite: bool = False,
+    ):
         """Put a fresh adapter on `backbone` (float32, no adapter yet), and go back to where the run stopped, if it did.
 
         TTDError: settings that do not fit the model or the number of processes, a folder of another run.
@@ -101,24 +111,36 @@ class Trainer:
         fixed = {**identity(config), "pairs": self.pairs.digest, "base": backbone.checksum}
         self._info = AdapterInfo.of(backbone, fixed)
         pamr = PAMR(pictures=config.steps * config.batch)
-        if config.distill.refine == "pamr":  # another path rounds otherwise: a run keeps to the one it began with
+        if (
+            config.distill.refine == "pamr"
+        ):  # another path rounds otherwise: a run keeps to the one it began with
             fixed["pamr_kernel"] = pamr.kernel(backbone.device)
         if self.ranks.first:
             self._folder = RunFolder(config.folder, config.name, fixed, plain(config), overwrite)
         seed_everything(config.seed)  # A of the adapter is drawn
-        add_adapter(backbone, lora_targets(backbone, config.lora.encoders, config.lora.targets), config.lora.rank,
-                    config.lora.alpha)
+        add_adapter(
+            backbone,
+            lora_targets(backbone, config.lora.encoders, config.lora.targets),
+            config.lora.rank,
+            config.lora.alpha,
+        )
         self._distiller = Distiller(backbone, config.distill, getattr(torch, config.dtype), pamr)
         self._parameters = list(adapter_parameters(backbone).values())
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=config.lr, weight_decay=config.weight_decay
+        )
         self._monitor = CollapseMonitor()
         self._skipped: list[Skipped] = list(self.pairs.skipped) if self.ranks.first else []
 
     def _resume(self) -> None:
         """Take over the checkpoint, and the first process's values everywhere. TTDError: processes with other data."""
         if len(set(self.ranks.gather((self.pairs.digest, self._info.base_checksum)))) > 1:
-            self.ranks.agree(TTDError("the processes of this run have other pairs or base weights: give every machine "
-                                      "the same --data, --pruned and weights"))
+            self.ranks.agree(
+                TTDError(
+                    "the processes of this run have other pairs or base weights: give every machine "
+                    "the same --data, --pruned and weights"
+                )
+            )
         with self.ranks.together():
             own = self._folder.checkpoint() if self._folder else None
         state = self.ranks.gather(own)[0]
@@ -138,8 +160,11 @@ class Trainer:
         """Whether TensorBoard is installed and written to."""
         return bool(self._log and self._log.board)
 
-    def run(self, progress: Callable[[int, dict[str, float]], None] = lambda step, values: None,
-            should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+    def run(
+        self,
+        progress: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Outcome:
         """Train to the last step. `progress` hears of every step; `should_stop` is asked after each, in any process.
 
         TTDError: the loss is not finite, the maps collapse (the message names the last good adapter), the pictures
@@ -154,8 +179,14 @@ class Trainer:
         with self.ranks.together():
             adapter = self._finish(stopped) if self.ranks.first else self.config.folder
         known = {name: value["scores"] for name, value in self.scores.items()}
-        return Outcome(self.step, stopped, adapter, self._count if self.ranks.first else 0, **known,
-                       best_step=self.scores.get("best", {}).get("step"))
+        return Outcome(
+            self.step,
+            stopped,
+            adapter,
+            self._count if self.ranks.first else 0,
+            **known,
+            best_step=self.scores.get("best", {}).get("step"),
+        )
 
     def close(self) -> None:
         """Close the log and give up the folder."""
@@ -163,10 +194,20 @@ class Trainer:
             if part is not None:
                 part.close()
 
-    def _train(self, progress: Callable[[int, dict[str, float]], None], should_stop: Callable[[], bool]) -> bool:
+    def _train(
+        self, progress: Callable[[int, dict[str, float]], None], should_stop: Callable[[], bool]
+    ) -> bool:
         """All steps that are left; whether it was stopped before the last."""
         config = self.config
-        stream = batches(self.pairs, self._view, self._split, config.seed, self.step, config.steps, config.workers)
+        stream = batches(
+            self.pairs,
+            self._view,
+            self._split,
+            config.seed,
+            self.step,
+            config.steps,
+            config.workers,
+        )
         logged, since = time.monotonic(), self.step
         with contextlib.closing(stream):
             while self.step < config.steps:
@@ -193,7 +234,10 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         totals, stop = self._exchange(*self._gradients(stream), stop)
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self.config.clip))
-        values = dict(zip(STATISTICS, totals.tolist(), strict=True)) | {"grad_norm": norm, "lr": rate}
+        values = dict(zip(STATISTICS, totals.tolist(), strict=True)) | {
+            "grad_norm": norm,
+            "lr": rate,
+        }
         self._check(values)
         self._optimizer.step()
         self._distiller.follow()
@@ -215,13 +259,14 @@ class Trainer:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return totals, TTDError("not enough memory for a step; use a larger --accumulate, or a smaller --batch or "
-                                    "--image")
+            return totals, TTDError(
+                "not enough memory for a step; use a larger --accumulate, or a smaller --batch or "
+                "--image"
+            )
         return totals, None
 
     def _exchange(self, totals: Tensor, error: TTDError | None, stop: bool) -> tuple[Tensor, bool]:
-        """Means over all processes: of the gradients, in place, and of `totals`. One's error or wish to stop is all's.
-        """
+        """Means over all processes: of the gradients, in place, and of `totals`. One's error or wish to stop is all's."""
         if self.ranks.world == 1:
             self.ranks.agree(error)
             self._check_gradients()
@@ -229,39 +274,61 @@ class Trainer:
         if error is None:
             self._check_gradients()
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        told = torch.tensor([*totals, error is not None, stop], dtype=torch.float32, device=self.backbone.device)
+        told = torch.tensor(
+            [*totals, error is not None, stop], dtype=torch.float32, device=self.backbone.device
+        )
         flat = self.ranks.mean(torch.cat([*(gradient.flatten() for gradient in gradients), told]))
-        totals, (failed, stop) = flat[-len(told) : -2].cpu(), (value > 0 for value in flat[-2:].tolist())
+        totals, (failed, stop) = (
+            flat[-len(told) : -2].cpu(),
+            (value > 0 for value in flat[-2:].tolist()),
+        )
         if failed:
             self.ranks.agree(error)
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients] + [len(told)]), strict=False):
+        for gradient, mean in zip(
+            gradients, flat.split([g.numel() for g in gradients] + [len(told)]), strict=False
+        ):
             gradient.copy_(mean.view_as(gradient))
         return totals, stop
 
     def _check_gradients(self) -> None:
-        without = [name for name, value in adapter_parameters(self.backbone).items() if value.grad is None]
+        without = [
+            name for name, value in adapter_parameters(self.backbone).items() if value.grad is None
+        ]
         if without:
-            raise TTDError(f"{len(without)} parts of the adapter get no gradient, such as {without[0]}: choose other "
-                           "--lora-targets or --encoders")
+            raise TTDError(
+                f"{len(without)} parts of the adapter get no gradient, such as {without[0]}: choose other "
+                "--lora-targets or --encoders"
+            )
 
     def _check(self, values: dict[str, float]) -> None:
         """TTDError naming the last good adapter when a step went wrong; nothing has been changed by it yet."""
         strange = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
         statistics = MapStatistics(values["spread"], values["alike"], values["selected"])
-        reason = f"{strange[0]} is {values[strange[0]]}" if strange else self._monitor.update(statistics)
+        reason = (
+            f"{strange[0]} is {values[strange[0]]}" if strange else self._monitor.update(statistics)
+        )
         if reason is None:
             return
         if self._log is None or self._folder is None:
             raise PeerError(reason)
-        self._log.write(self.step + 1, {name: value for name, value in values.items() if math.isfinite(value)}
-                        | {"stopped": reason})
+        self._log.write(
+            self.step + 1,
+            {name: value for name, value in values.items() if math.isfinite(value)}
+            | {"stopped": reason},
+        )
         best = self.scores.get("best")
         # A collapse is noticed some steps after it began: what was stored since may have it already.
-        late = not strange and self.step - self._saved < self._monitor.window and self._earlier is not None
+        late = (
+            not strange
+            and self.step - self._saved < self._monitor.window
+            and self._earlier is not None
+        )
         name, good = (PREVIOUS, self._earlier) if late else (LAST, self._saved)
         kept = f"the last good adapter is {self._folder.path / name} (step {good})"
         kept += f", the best {self._folder.path / BEST} (step {best['step']})" if best else ""
-        raise TTDError(f"stopped at step {self.step + 1}: {reason}; {kept}; try a lower --lr or --teacher frozen")
+        raise TTDError(
+            f"stopped at step {self.step + 1}: {reason}; {kept}; try a lower --lr or --teacher frozen"
+        )
 
     def _evaluate(self, name: str) -> bool:
         """Score the held-out set on the first process; keep the adapter when it is the best. False without a set."""
@@ -288,14 +355,25 @@ class Trainer:
             if self._folder:
                 self._count = self._folder.skip(skipped)
                 if self.step > self._saved:
-                    self._folder.replace(PREVIOUS, lambda part: shutil.copyfile(self._folder.path / LAST, part))
+                    self._folder.replace(
+                        PREVIOUS, lambda part: shutil.copyfile(self._folder.path / LAST, part)
+                    )
                     self._earlier = self._saved
                 self._save_adapter(LAST)
-                self._folder.save({"step": self.step, "earlier": self._earlier, "scores": self.scores,
-                                   "average": self._distiller.average,
-                                   "adapter": {name: value.detach() for name, value in
-                                               self._distiller.parameters.items()},
-                                   "optimizer": self._optimizer.state_dict(), "monitor": self._monitor.state()})
+                self._folder.save(
+                    {
+                        "step": self.step,
+                        "earlier": self._earlier,
+                        "scores": self.scores,
+                        "average": self._distiller.average,
+                        "adapter": {
+                            name: value.detach()
+                            for name, value in self._distiller.parameters.items()
+                        },
+                        "optimizer": self._optimizer.state_dict(),
+                        "monitor": self._monitor.state(),
+                    }
+                )
         self._saved = self.step
 
     def _save_adapter(self, name: str) -> None:
@@ -308,7 +386,9 @@ class Trainer:
         folder = self._folder
         if stopped:
             return folder.path / LAST
-        chosen = folder.path / (BEST if self.config.keep == "best" and "best" in self.scores else LAST)
+        chosen = folder.path / (
+            BEST if self.config.keep == "best" and "best" in self.scores else LAST
+        )
         folder.replace(folder.finished.name, lambda part: shutil.copyfile(chosen, part))
         if self.config.peft:
             state, info = read_adapter(chosen)

@@ -24,16 +24,22 @@ class CollapseMonitor:
         self._seen += 1
         rate = 1 / min(self._seen, self.window)
         now = self.values["now"] or new
-        self.values["now"] = [old + rate * (value - old) for old, value in zip(now, new, strict=True)]
+        self.values["now"] = [
+            old + rate * (value - old) for old, value in zip(now, new, strict=True)
+        ]
         if self._seen <= self.window:
             self.values["start"] = list(self.values["now"])
             return None
         (spread, apart), (spread0, apart0) = self.values["now"], self.values["start"]
         if spread < self.min_spread * spread0:
-            return f"the word maps have lost their variance: {spread:.4f}, {spread0:.4f} at the start"
+            return (
+                f"the word maps have lost their variance: {spread:.4f}, {spread0:.4f} at the start"
+            )
         if apart < self.min_apart * apart0:
-            return (f"the maps of different words have grown alike: correlation {1 - apart:.2f}, {1 - apart0:.2f} at "
-                    "the start")
+            return (
+                f"the maps of different words have grown alike: correlation {1 - apart:.2f}, {1 - apart0:.2f} at "
+                "the start"
+            )
         return None
 
     def state(self) -> dict[str, list[float]]:

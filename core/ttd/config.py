@@ -16,8 +16,21 @@ DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "constant")
 KEPT = ("best", "last")
 # What a resumed run may change: where things are and how fast they are done. Data and weights are known by content.
-FREE = ("out", "tag", "root", "data", "pruned", "limit", "weights", "device", "threads", "workers", "log_every",
-        "checkpoint_every", "peft")
+FREE = (
+    "out",
+    "tag",
+    "root",
+    "data",
+    "pruned",
+    "limit",
+    "weights",
+    "device",
+    "threads",
+    "workers",
+    "log_every",
+    "checkpoint_every",
+    "peft",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class TTDConfig:
     limit: int | None = None
     image: int | None = None
     scales: tuple[float, ...] = (1.0,)
-    mirror: bool = True
+    hflip: bool = True
     crop: float = 1.0
     steps: int = 200
     batch: int = 16
@@ -78,22 +91,43 @@ class TTDConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "eval_every", "checkpoint_every", "log_every", "workers", "image",
-                     "limit", "eval_limit", "threads"):
+        for name in (
+            "steps",
+            "batch",
+            "accumulate",
+            "eval_every",
+            "checkpoint_every",
+            "log_every",
+            "workers",
+            "image",
+            "limit",
+            "eval_limit",
+            "threads",
+        ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise TTDError(f"{name} {getattr(self, name)}: a whole number of at least 1 is due")
         for name, served in (("dtype", DTYPES), ("schedule", SCHEDULES), ("keep", KEPT)):
             if getattr(self, name) not in served:
                 raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
-        if not 0 < self.lr < math.inf or not 0 < self.clip < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise TTDError(f"lr {self.lr:g}, clip {self.clip:g}, weight_decay {self.weight_decay:g}: positive numbers "
-                           "are due")
+        if (
+            not 0 < self.lr < math.inf
+            or not 0 < self.clip < math.inf
+            or not 0 <= self.weight_decay < math.inf
+        ):
+            raise TTDError(
+                f"lr {self.lr:g}, clip {self.clip:g}, weight_decay {self.weight_decay:g}: positive numbers "
+                "are due"
+            )
         if self.warmup < 0 or self.seed < 0:
             raise TTDError(f"warmup {self.warmup}, seed {self.seed}: neither can be negative")
         if not 0 < self.crop <= 1:
-            raise TTDError(f"crop {self.crop:g}: the smallest side of a random crop, a share in (0, 1], is due")
+            raise TTDError(
+                f"crop {self.crop:g}: the smallest side of a random crop, a share in (0, 1], is due"
+            )
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise TTDError(f"scales {list(self.scales)}: positive numbers are due; 1.0 is the picture's own")
+            raise TTDError(
+                f"scales {list(self.scales)}: positive numbers are due; 1.0 is the picture's own"
+            )
 
     @property
     def folder(self) -> Path:

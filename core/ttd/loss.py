@@ -34,7 +34,9 @@ TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
 REFINES = ("none", "pamr")
 SELECTORS = (*SCORERS, "pixel+image")
-MAX_WORDS = 64  # of one caption: longer ones are no captions, and every map of a batch is held at once
+MAX_WORDS = (
+    64  # of one caption: longer ones are no captions, and every map of a batch is held at once
+)
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,32 @@ class DistillConfig:
     anchor_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, served in (("distance", DISTANCES), ("scorer", SELECTORS), ("norm", NORMS), ("teacher", TEACHERS),
-                             ("anchor", ANCHORS), ("refine", REFINES)):
+        for name, served in (
+            ("distance", DISTANCES),
+            ("scorer", SELECTORS),
+            ("norm", NORMS),
+            ("teacher", TEACHERS),
+            ("anchor", ANCHORS),
+            ("refine", REFINES),
+        ):
             if getattr(self, name) not in served:
                 raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
         if not (0 <= self.tag_weight < math.inf and 0 <= self.anchor_weight < math.inf):
-            raise TTDError(f"tag_weight {self.tag_weight}, anchor_weight {self.anchor_weight}: weights must be >= 0")
+            raise TTDError(
+                f"tag_weight {self.tag_weight}, anchor_weight {self.anchor_weight}: weights must be >= 0"
+            )
         if not 0 < self.sharpness < math.inf:
             raise TTDError(f"sharpness {self.sharpness}: a positive number is due")
         if not 1 <= self.contrast < math.inf:
-            raise TTDError(f"contrast {self.contrast}: 1 leaves the targets as they are, more stretches them")
+            raise TTDError(
+                f"contrast {self.contrast}: 1 leaves the targets as they are, more stretches them"
+            )
         if not 0 <= self.ema_decay <= 1:
             raise TTDError(f"ema_decay {self.ema_decay}: a share in [0, 1] is due")
         if (self.anchor == "none") != (self.anchor_weight == 0):
-            raise TTDError(f"anchor {self.anchor!r} with anchor_weight {self.anchor_weight}: give both or neither")
+            raise TTDError(
+                f"anchor {self.anchor!r} with anchor_weight {self.anchor_weight}: give both or neither"
+            )
 
     @property
     def needs_pooled(self) -> bool:
@@ -107,19 +121,26 @@ class TextBatch:
 def gather_texts(captions: Sequence[str]) -> TextBatch:
     """Split B captions into words (the first `MAX_WORDS` of each), as they stand; each distinct word once."""
     rows = [[word.text for word in split_words(caption)[:MAX_WORDS]] for caption in captions]
-    numbers = {word: i for i, word in enumerate(dict.fromkeys(word for row in rows for word in row))}
+    numbers = {
+        word: i for i, word in enumerate(dict.fromkeys(word for row in rows for word in row))
+    }
     index = torch.zeros(len(rows), max(1, *map(len, rows), 1), dtype=torch.long)
-    valid, stop = torch.zeros(index.shape, dtype=torch.bool), torch.zeros(index.shape, dtype=torch.bool)
+    valid, stop = (
+        torch.zeros(index.shape, dtype=torch.bool),
+        torch.zeros(index.shape, dtype=torch.bool),
+    )
     for i, row in enumerate(rows):
         index[i, : len(row)] = torch.tensor([numbers[word] for word in row], dtype=torch.long)
         valid[i, : len(row)] = True
         stop[i, : len(row)] = torch.tensor([is_stopword(word) for word in row], dtype=torch.bool)
-    return TextBatch(list(captions), list(numbers) or [""], index, valid, stop)  # never no row at all to index
+    return TextBatch(
+        list(captions), list(numbers) or [""], index, valid, stop
+    )  # never no row at all to index
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A batch in embedding space, float32, L2-normalised: pixels [B,D,h,w], words [U,D], captions [B,D].
+    """A batch in embedding space, float32, L2-normalized: pixels [B,D,h,w], words [U,D], captions [B,D].
 
     pooled [B,D]: the whole pictures, where something needs them.
     """
@@ -131,18 +152,28 @@ class Embedded:
 
 
 def embed(backbone: Backbone, images: Tensor, texts: TextBatch, pooled: bool = False) -> Embedded:
-    """Encode normalised pictures [B,3,H,W] once, every distinct word and every caption once; gradient flows.
+    """Encode normalized pictures [B,3,H,W] once, every distinct word and every caption once; gradient flows.
 
     H and W must be multiples of the patch: cells of nothing but padding would count. TTDError otherwise.
     """
     if any(side % backbone.patch for side in images.shape[-2:]):
-        raise TTDError(f"training pictures of {tuple(images.shape[-2:])} pixels: choose --image as a multiple of the "
-                       f"patch ({backbone.patch})")
-    pixels, whole = backbone.encode_both(images) if pooled else (backbone.encode_pixels(images), None)
-    encoded = encode_texts(backbone, texts.words + texts.captions)  # sorted by length: short words stay cheap
+        raise TTDError(
+            f"training pictures of {tuple(images.shape[-2:])} pixels: choose --image as a multiple of the "
+            f"patch ({backbone.patch})"
+        )
+    pixels, whole = (
+        backbone.encode_both(images) if pooled else (backbone.encode_pixels(images), None)
+    )
+    encoded = encode_texts(
+        backbone, texts.words + texts.captions
+    )  # sorted by length: short words stay cheap
     words, captions = encoded.split([len(texts.words), len(texts.captions)])
-    return Embedded(F.normalize(pixels.float(), dim=1), words, captions,
-                    None if whole is None else F.normalize(whole.float(), dim=-1))
+    return Embedded(
+        F.normalize(pixels.float(), dim=1),
+        words,
+        captions,
+        None if whole is None else F.normalize(whole.float(), dim=-1),
+    )
 
 
 @dataclass(frozen=True)
@@ -172,8 +203,14 @@ class Targets:
 
 
 @torch.no_grad()
-def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, logit_scale: float = 100.0,
-                 images: Tensor | None = None, pamr: PAMR | None = None) -> Targets:
+def make_targets(
+    teacher: Embedded,
+    texts: TextBatch,
+    config: DistillConfig,
+    logit_scale: float = 100.0,
+    images: Tensor | None = None,
+    pamr: PAMR | None = None,
+) -> Targets:
     """Select the words of each caption by the teacher's scores; min-max maps for those, 0 for the others; union.
 
     images [B,3,H,W], any value range: the batch, for `refine`. TTDError when it is needed and not there. pamr: as in
@@ -181,8 +218,14 @@ def make_targets(teacher: Embedded, texts: TextBatch, config: DistillConfig, log
     """
     maps = similarity_maps(teacher, texts)
     valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
-    selected, _ = select(_scores(teacher, maps, texts, config.scorer), stop if config.stopwords else None, mask=valid,
-                         norm=config.norm, threshold=config.threshold, logit_scale=logit_scale)
+    selected, _ = select(
+        _scores(teacher, maps, texts, config.scorer),
+        stop if config.stopwords else None,
+        mask=valid,
+        norm=config.norm,
+        threshold=config.threshold,
+        logit_scale=logit_scale,
+    )
     words = _minmax(maps.words) * selected[..., None, None]
     if config.refine == "pamr":
         words = _refined(words, selected, images, pamr or PAMR())
@@ -199,11 +242,20 @@ def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR)
     """The selected maps of words [B,K,h,w] along the edges of images [B,3,H,W]; min-max again, since PAMR averages."""
     if images is None:
         raise TTDError("refine 'pamr' needs the pictures of the batch: pass images")
-    order = selected.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(selected.sum(1).max()))]
-    few = words.gather(1, order[..., None, None].expand(-1, -1, *words.shape[2:]))  # the selected ones come first
+    order = selected.int().argsort(dim=1, descending=True, stable=True)[
+        :, : max(1, int(selected.sum(1).max()))
+    ]
+    few = words.gather(
+        1, order[..., None, None].expand(-1, -1, *words.shape[2:])
+    )  # the selected ones come first
     fine = pamr(images, resize_maps(few, tuple(images.shape[-2:])))
-    back = _minmax(F.adaptive_avg_pool2d(fine, words.shape[-2:])) * selected.gather(1, order)[..., None, None]
-    return torch.zeros_like(words).scatter_(1, order[..., None, None].expand_as(back), back.to(words))
+    back = (
+        _minmax(F.adaptive_avg_pool2d(fine, words.shape[-2:]))
+        * selected.gather(1, order)[..., None, None]
+    )
+    return torch.zeros_like(words).scatter_(
+        1, order[..., None, None].expand_as(back), back.to(words)
+    )
 
 
 def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Tensor:
@@ -211,9 +263,13 @@ def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Te
     if scorer == "pixel":
         return maps.words.flatten(2).amax(2)
     if scorer == "pixel+image":
-        return (_scores(embedded, maps, texts, "pixel") + _scores(embedded, maps, texts, "image")) / 2
+        return (
+            _scores(embedded, maps, texts, "pixel") + _scores(embedded, maps, texts, "image")
+        ) / 2
     against = embedded.pooled if scorer == "image" else embedded.captions
-    return torch.einsum("bkd,bd->bk", embedded.words[texts.index.to(embedded.words.device)], against)
+    return torch.einsum(
+        "bkd,bd->bk", embedded.words[texts.index.to(embedded.words.device)], against
+    )
 
 
 @dataclass(frozen=True)
@@ -228,9 +284,18 @@ class Losses:
     targets: Targets
 
 
-def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: tuple[float, float], *,
-             teacher: Embedded | None = None, base: Embedded | None = None, logit_scale: float = 100.0,
-             images: Tensor | None = None, pamr: PAMR | None = None) -> Losses:
+def ttd_loss(
+    student: Embedded,
+    texts: TextBatch,
+    config: DistillConfig,
+    mask: tuple[float, float],
+    *,
+    teacher: Embedded | None = None,
+    base: Embedded | None = None,
+    logit_scale: float = 100.0,
+    images: Tensor | None = None,
+    pamr: PAMR | None = None,
+) -> Losses:
     """The loss of a batch of B captions.
 
     Args:
@@ -245,14 +310,27 @@ def ttd_loss(student: Embedded, texts: TextBatch, config: DistillConfig, mask: t
     """
     maps = similarity_maps(student, texts)
     targets = make_targets(teacher or student, texts, config, logit_scale, images, pamr)
-    distill, tag = distillation(maps, targets, texts.valid, config.distance, (config.sharpness * mask[0], mask[1]))
-    anchor = _anchor(student, base, texts, config, logit_scale) if config.anchor_weight else torch.zeros_like(distill)
-    return Losses(distill + config.tag_weight * tag + config.anchor_weight * anchor, distill, tag, anchor,
-                  maps, targets)
+    distill, tag = distillation(
+        maps, targets, texts.valid, config.distance, (config.sharpness * mask[0], mask[1])
+    )
+    anchor = (
+        _anchor(student, base, texts, config, logit_scale)
+        if config.anchor_weight
+        else torch.zeros_like(distill)
+    )
+    return Losses(
+        distill + config.tag_weight * tag + config.anchor_weight * anchor,
+        distill,
+        tag,
+        anchor,
+        maps,
+        targets,
+    )
 
 
-def distillation(maps: Maps, targets: Targets, valid: Tensor, distance: str,
-                 mask: tuple[float, float]) -> tuple[Tensor, Tensor]:
+def distillation(
+    maps: Maps, targets: Targets, valid: Tensor, distance: str, mask: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
     """L_distill and L_tag: mean over pixels, then over the valid [B,K] words of a caption, then over captions."""
     valid = valid.to(maps.words.device)
     used = targets.selected.any(1)  # (B,)
@@ -262,17 +340,26 @@ def distillation(maps: Maps, targets: Targets, valid: Tensor, distance: str,
     return (captions * used).mean(), (words * used).mean()
 
 
-def pixel_distance(maps: Tensor, targets: Tensor, distance: str, mask: tuple[float, float]) -> Tensor:
+def pixel_distance(
+    maps: Tensor, targets: Tensor, distance: str, mask: tuple[float, float]
+) -> Tensor:
     """d between cosine maps and targets in [0, 1], both [...,h,w] -> mean over pixels [...]."""
     if distance == "bce":
         a, b = mask
-        return F.binary_cross_entropy_with_logits(a * (maps - b), targets, reduction="none").mean((-2, -1))
+        return F.binary_cross_entropy_with_logits(a * (maps - b), targets, reduction="none").mean(
+            (-2, -1)
+        )
     difference = maps - targets
     return (difference.abs() if distance == "l1" else difference.square()).mean((-2, -1))
 
 
-def _anchor(student: Embedded, base: Embedded | None, texts: TextBatch, config: DistillConfig,
-            logit_scale: float) -> Tensor:
+def _anchor(
+    student: Embedded,
+    base: Embedded | None,
+    texts: TextBatch,
+    config: DistillConfig,
+    logit_scale: float,
+) -> Tensor:
     """The regulariser against collapse (ours), a scalar; words are averaged within captions, as in the loss."""
     if config.anchor == "contrastive":
         logits = logit_scale * student.pooled @ student.captions.T  # (B, B)
@@ -282,8 +369,13 @@ def _anchor(student: Embedded, base: Embedded | None, texts: TextBatch, config: 
         raise TTDError("anchor 'frozen' needs the frozen base's embeddings of the batch: pass base")
     valid = texts.valid.to(student.words.device)
     words = (student.words * base.words).sum(-1)[texts.index.to(valid.device)]  # (B, K)
-    words = torch.where(valid.any(1), (words * valid).sum(1) / valid.sum(1).clamp(min=1), 1.0)  # no word: nothing moved
-    pixels, captions = (student.pixels * base.pixels).sum(1), (student.captions * base.captions).sum(-1)
+    words = torch.where(
+        valid.any(1), (words * valid).sum(1) / valid.sum(1).clamp(min=1), 1.0
+    )  # no word: nothing moved
+    pixels, captions = (
+        (student.pixels * base.pixels).sum(1),
+        (student.captions * base.captions).sum(-1),
+    )
     return 1 - torch.stack([pixels.mean(), words.mean(), captions.mean()]).mean()
 
 
@@ -309,8 +401,11 @@ def map_statistics(maps: Maps, selected: Tensor, texts: TextBatch) -> MapStatist
     spread = centred.square().mean(2).sqrt()  # (B, K)
     unit = F.normalize(centred, dim=2)
     pairs = selected[:, :, None] & selected[:, None, :] & (index[:, :, None] != index[:, None, :])
-    return MapStatistics(_mean_of(spread, selected), _mean_of(unit @ unit.transpose(1, 2), pairs),
-                         _mean_of(selected.to(spread), valid))
+    return MapStatistics(
+        _mean_of(spread, selected),
+        _mean_of(unit @ unit.transpose(1, 2), pairs),
+        _mean_of(selected.to(spread), valid),
+    )
 
 
 def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:

@@ -32,8 +32,13 @@ class Part:
 class Distiller:
     """A backbone with an adapter, and its teacher. `average` holds the slow average, None for other teachers."""
 
-    def __init__(self, backbone: Backbone, config: DistillConfig, dtype: torch.dtype = torch.float32,
-                 pamr: PAMR | None = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: DistillConfig,
+        dtype: torch.dtype = torch.float32,
+        pamr: PAMR | None = None,
+    ):
         """dtype: of the towers' matrix products (autocast); adapter, maps and loss are float32 always.
 
         pamr: the run's own, which knows how many pictures there will be.
@@ -41,21 +46,35 @@ class Distiller:
         self.backbone, self.config, self.dtype = backbone, config, dtype
         self.pamr = pamr
         self.parameters = adapter_parameters(backbone)
-        self.average = {name: value.detach().clone() for name, value in self.parameters.items()} \
-            if config.teacher == "ema" else None
+        self.average = (
+            {name: value.detach().clone() for name, value in self.parameters.items()}
+            if config.teacher == "ema"
+            else None
+        )
 
     def part(self, images: Tensor, captions: list[str]) -> Part:
         """The loss of B pictures [B,3,H,W] in [0, 1] and their captions."""
         texts = gather_texts(captions)
         images = self.backbone.normalize(images.to(self.backbone.device))
-        teacher, base = self._teachers(images, texts)  # first: the student's graph must see the student's values
+        teacher, base = self._teachers(
+            images, texts
+        )  # first: the student's graph must see the student's values
         # The whole picture's embedding: for whoever chooses the words, and for the anchor that trains it.
         selects = self.config.needs_pooled and teacher is None
         student = self._embed(images, texts, selects or self.config.anchor == "contrastive")
         scale = self.backbone.logit_scale
         mask = (self.backbone.mask_scale, self.backbone.mask_bias)
-        losses = ttd_loss(student, texts, self.config, mask, teacher=teacher, base=base, logit_scale=scale,
-                          images=images, pamr=self.pamr)
+        losses = ttd_loss(
+            student,
+            texts,
+            self.config,
+            mask,
+            teacher=teacher,
+            base=base,
+            logit_scale=scale,
+            images=images,
+            pamr=self.pamr,
+        )
         alive = map_statistics(losses.maps, losses.targets.selected, texts)
         statistics = torch.stack([alive.spread, alive.alike, alive.selected]).float().cpu()
         parts = torch.stack([losses.total, losses.distill, losses.tag, losses.anchor]).detach()
@@ -81,12 +100,16 @@ class Distiller:
             return embed(self.backbone, images, texts, pooled)
 
     @torch.no_grad()
-    def _teachers(self, images: Tensor, texts: TextBatch) -> tuple[Embedded | None, Embedded | None]:
+    def _teachers(
+        self, images: Tensor, texts: TextBatch
+    ) -> tuple[Embedded | None, Embedded | None]:
         """Whose maps are the targets (None: the student's own), and the base for the anchor (None: not asked for)."""
         teacher = base = None
         if self.config.teacher == "frozen" or self.config.anchor == "frozen":
             with adapter_disabled(self.backbone):
-                base = self._embed(images, texts, self.config.teacher == "frozen" and self.config.needs_pooled)
+                base = self._embed(
+                    images, texts, self.config.teacher == "frozen" and self.config.needs_pooled
+                )
         if self.config.teacher == "frozen":
             teacher = base
         elif self.average is not None:

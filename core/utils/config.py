@@ -1,8 +1,8 @@
 """Settings: YAML and flags to checked frozen dataclasses, and back to plain values.
 
-    values = merge(read_yaml("configs/ttd_tiny.yaml"), {"lora.rank": 4})
-    config = build(TTDConfig, values, "configs/ttd_tiny.yaml")       # unknown keys are errors
-    plain(config)                                                    # as YAML and JSON hold it
+values = merge(read_yaml("configs/ttd_tiny.yaml"), {"lora.rank": 4})
+config = build(TTDConfig, values, "configs/ttd_tiny.yaml")       # unknown keys are errors
+plain(config)                                                    # as YAML and JSON hold it
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         text = Path(path).expanduser().read_text(encoding="utf-8")
         content = yaml.safe_load(text) or {}
     except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); configs/ holds some that work") \
-            from None
+        raise TTDError(
+            f"{path}: cannot be read ({error.strerror}); configs/ holds some that work"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TTDError(f"{path}: not YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict):
@@ -75,14 +76,19 @@ def build(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
     hints = typing.get_type_hints(kind)
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(map(str, values)) - set(known)):
-        raise TTDError(f"{source}: unknown setting {', '.join(unknown)}; there are "
-                       f"{', '.join(known)}")
-    required = [name for name, item in known.items()
-                if item.default is MISSING and item.default_factory is MISSING]
+        raise TTDError(
+            f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    required = [
+        name
+        for name, item in known.items()
+        if item.default is MISSING and item.default_factory is MISSING
+    ]
     if missing := [name for name in required if name not in values]:
         raise TTDError(f"{source}: setting {', '.join(missing)} is missing")
-    checked = {name: _checked(hints[name], value, f"{source}: {name}")
-               for name, value in values.items()}
+    checked = {
+        name: _checked(hints[name], value, f"{source}: {name}") for name, value in values.items()
+    }
     return kind(**checked)
 
 

@@ -12,13 +12,15 @@ Result = TypeVar("Result")
 Pending = TypeVar("Pending")
 
 
-def prefetch(work: Callable[[Item], Result], items: Iterable[Item], ahead: int,
-             workers: int) -> Iterator[Result]:
+def prefetch(
+    work: Callable[[Item], Result], items: Iterable[Item], ahead: int, workers: int
+) -> Iterator[Result]:
     """`work(item)` for every item, in order, run in `workers` threads up to `ahead` items early.
 
     An exception of `work` is raised where its result would come. Whoever stops early cancels what
     has not begun.
     """
+
     def start(pool: ThreadPoolExecutor, item: Item) -> Future[Result]:
         return pool.submit(work, item)
 
@@ -26,8 +28,12 @@ def prefetch(work: Callable[[Item], Result], items: Iterable[Item], ahead: int,
         yield future.result()
 
 
-def prefetch_groups(start: Callable[[ThreadPoolExecutor, Item], Pending], items: Iterable[Item],
-                    ahead: int, workers: int) -> Iterator[Pending]:
+def prefetch_groups(
+    start: Callable[[ThreadPoolExecutor, Item], Pending],
+    items: Iterable[Item],
+    ahead: int,
+    workers: int,
+) -> Iterator[Pending]:
     """The same where an item is several tasks: `start(pool, item)` submits them and returns their
     futures in any form, which is yielded as it is."""
     todo = iter(items)

@@ -34,11 +34,25 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     Equal stamps mean equal weights without reading them; other stamps mean that checksums must be compared.
     """
     names = [name for name in named if name]
-    names += [str(Path(name).with_suffix(".safetensors")) for name in names]  # what X.pt falls back to
+    names += [
+        str(Path(name).with_suffix(".safetensors")) for name in names
+    ]  # what X.pt falls back to
     kind, _, place = arch.partition(":")
-    roots = [WEIGHTS, *(Path(name).expanduser() for name in names + [place] * (place != "" and kind != "hf-hub"))]
-    files = {file for root in roots if root.exists() for file in ([root] if root.is_file() else root.rglob("*"))}
-    return {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files) if file.is_file()}
+    roots = [
+        WEIGHTS,
+        *(Path(name).expanduser() for name in names + [place] * (place != "" and kind != "hf-hub")),
+    ]
+    files = {
+        file
+        for root in roots
+        if root.exists()
+        for file in ([root] if root.is_file() else root.rglob("*"))
+    }
+    return {
+        str(file): [file.stat().st_size, file.stat().st_mtime_ns]
+        for file in sorted(files)
+        if file.is_file()
+    }
 
 
 def seed_everything(seed: int) -> None:

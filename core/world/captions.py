@@ -19,7 +19,10 @@ from .picture import UNSEEN, Contents
 SCENE_SHARE = 0.18  # captions that name a scene
 ABSENT_SHARE = 0.34  # captions with a noun or colour that is not in the picture
 COLOUR_SHARE = 0.52  # named things whose colour is named too
-SHORT_SHARE = {"train": 0.3, "val": 0.05}  # captions of one to four words; plenty in training: they name one thing
+SHORT_SHARE = {
+    "train": 0.3,
+    "val": 0.05,
+}  # captions of one to four words; plenty in training: they name one thing
 CLOSING_SHARE = 0.33
 FILLER_SHARE = 0.08  # named things with an adjective that nobody can see
 
@@ -31,7 +34,20 @@ OPENERS = (
     "i have always loved", "nobody expected", "the family spends time with", "one view of", "it's only",
     "an early design of", "not just",
 )  # fmt: skip
-JOINTS = ("and", "and", "with", "near", "beside", "by", "behind", "as well as", "or", "under", "next to", "along with")
+JOINTS = (
+    "and",
+    "and",
+    "with",
+    "near",
+    "beside",
+    "by",
+    "behind",
+    "as well as",
+    "or",
+    "under",
+    "next to",
+    "along with",
+)
 CLOSINGS = (
     "on a quiet summer day", "for the best price", "during the weekend with friends", "at the start of the season",
     "for all of us", "in an amazing moment", "while they are on holiday",
@@ -43,14 +59,33 @@ CLOSINGS = (
     "during a short visit to the city", "at work", "over the years",
     "for a happy birthday", "in a game of memory",
 )  # fmt: skip
-FILLERS = ("beautiful", "little", "old", "lovely", "favorite", "special", "modern", "classic", "cheap", "famous")
+FILLERS = (
+    "beautiful",
+    "little",
+    "old",
+    "lovely",
+    "favorite",
+    "special",
+    "modern",
+    "classic",
+    "cheap",
+    "famous",
+)
 PLACES = {
     "grass": ("on the grass", "in grass"), "sand": ("on the sand", "in sand"), "night": ("at night", "in the night"),
     "brick": ("against the brick", "by brick"),
     "water": ("on the water", "over water"), "snow": ("in the snow", "on snow"),
     "wood": ("on the wood", "against wood"), "stone": ("on the stone", "over stone"),
 }  # fmt: skip
-ABSENT_PHRASES = ("without a {}", "but no {}", "like a {}", "and not a {}", "instead of the {}", "and a {}", "or a {}")
+ABSENT_PHRASES = (
+    "without a {}",
+    "but no {}",
+    "like a {}",
+    "and not a {}",
+    "instead of the {}",
+    "and a {}",
+    "or a {}",
+)
 
 
 @dataclass(frozen=True)
@@ -85,14 +120,18 @@ def _article(phrase: str, rng: np.random.Generator) -> str:
 
 
 def _absent_colour(noun: str, seen: Visible, rng: np.random.Generator, unseen: bool) -> str:
-    return _pick(rng, (c for c in COLOURS if c not in seen.colours and (unseen or (noun, c) not in UNSEEN)))
+    return _pick(
+        rng, (c for c in COLOURS if c not in seen.colours and (unseen or (noun, c) not in UNSEEN))
+    )
 
 
 def _named(contents: Contents, rng: np.random.Generator, noise: float) -> list[tuple[str, str]]:
     """(noun, colour) of the one to three things that a caption names, in its order."""
     things, count = contents.things, 1 + rng.choice(3, p=(0.1, 0.4, 0.5))
     if not noise:
-        picked = [things[i] for i in rng.choice(len(things), min(len(things), count), replace=False)]
+        picked = [
+            things[i] for i in rng.choice(len(things), min(len(things), count), replace=False)
+        ]
         return [(thing.noun, thing.colour) for thing in picked]
     main, *others = sorted(things, key=lambda thing: -thing.half)
     others = [others[i] for i in rng.permutation(len(others))]
@@ -129,7 +168,9 @@ def _thing_phrases(
 
 def _absent_phrase(seen: Visible, rng: np.random.Generator) -> str:
     if rng.random() < 0.75:
-        return _pick(rng, ABSENT_PHRASES).format(_pick(rng, (n for n in NOUNS if n not in seen.nouns)))
+        return _pick(rng, ABSENT_PHRASES).format(
+            _pick(rng, (n for n in NOUNS if n not in seen.nouns))
+        )
     return _pick(rng, ("but nothing {}", "and something {}")).format(
         _pick(rng, (c for c in COLOURS if c not in seen.colours))
     )
@@ -151,7 +192,9 @@ def _short(contents: Contents, rng: np.random.Generator, noise: float) -> str:
     return _pick(rng, forms)
 
 
-def write_caption(contents: Contents, rng: np.random.Generator, split: str, noise: float = 0.0) -> str:
+def write_caption(
+    contents: Contents, rng: np.random.Generator, split: str, noise: float = 0.0
+) -> str:
     """Draw one caption of `contents`; one word at least is true. Split "train" never holds an unseen pair.
 
     noise: chance in [0, 1] that a training caption's second or third thing is not in the picture (see above).

@@ -26,7 +26,9 @@ def write_demo(folder: Path, size: int = 384) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "demo.jpg").write_bytes(encode_jpeg(image))
-        (folder / "demo.json").write_text(json.dumps({"text": text, "tags": tags}) + "\n", encoding="utf-8")
+        (folder / "demo.json").write_text(
+            json.dumps({"text": text, "tags": tags}) + "\n", encoding="utf-8"
+        )
     except OSError as error:
         raise TTDError(f"cannot write the demo picture into {folder} ({error.strerror})") from error
     return text
@@ -35,7 +37,9 @@ def write_demo(folder: Path, size: int = 384) -> str:
 def contact_sheet(seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96) -> np.ndarray:
     """The first validation pictures of a world side by side -> uint8 RGB [rows * size, columns * size, 3]."""
     pictures = [make_sample(seed, "val", i, size).image for i in range(columns * rows)]
-    return np.concatenate([np.concatenate(pictures[r * columns : (r + 1) * columns], 1) for r in range(rows)])
+    return np.concatenate(
+        [np.concatenate(pictures[r * columns : (r + 1) * columns], 1) for r in range(rows)]
+    )
 
 
 def write_sheet(path: Path) -> None:

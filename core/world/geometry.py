@@ -43,7 +43,9 @@ def box(x0: float, y0: float, x1: float, y1: float) -> Points:
     return poly(x0, y0, x1, y0, x1, y1, x0, y1)
 
 
-def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float, steps: int = 24) -> Points:
+def arc(
+    x: float, y: float, rx: float, ry: float, start: float, stop: float, steps: int = 24
+) -> Points:
     """Points on an ellipse between two angles in degrees (0 = right, 90 = down) -> [steps, 2]."""
     angle = np.radians(np.linspace(start, stop, steps))
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1)

@@ -26,13 +26,20 @@ def car() -> list[Part]:
         poly(0.1, -0.1, 0.1, -0.46, 0.33, -0.46, 0.5, -0.1),
     )
     wheels = [dark(disc(x, 0.42, 0.27)) for x in (-0.55, 0.55)]
-    return [main(body), light(*windows), *wheels, *(light(disc(x, 0.42, 0.11)) for x in (-0.55, 0.55))]
+    return [
+        main(body),
+        light(*windows),
+        *wheels,
+        *(light(disc(x, 0.42, 0.11)) for x in (-0.55, 0.55)),
+    ]
 
 
 @_shape
 def tree() -> list[Part]:
     """Three stacked tiers on a dark trunk."""
-    tiers = [main(poly(-w, y, 0, y - 0.75, w, y)) for w, y in ((0.8, 0.6), (0.65, 0.15), (0.5, -0.25))]
+    tiers = [
+        main(poly(-w, y, 0, y - 0.75, w, y)) for w, y in ((0.8, 0.6), (0.65, 0.15), (0.5, -0.25))
+    ]
     cuts = [dark(line(-w, y, w, y, 0.09)) for w, y in ((0.62, 0.13), (0.48, -0.27))]
     return [dark(box(-0.16, 0.55, 0.16, 1)), *tiers, *cuts]
 
@@ -43,13 +50,21 @@ def house() -> list[Part]:
     window = box(-0.58, 0.1, -0.05, 0.55)
     cross = (line(-0.32, 0.1, -0.32, 0.55, 0.08), line(-0.58, 0.32, -0.05, 0.32, 0.08))
     roof = dark(poly(-1, -0.15, 0, -0.95, 1, -0.15))
-    return [main(box(-0.78, -0.2, 0.78, 0.9)), roof, light(window), dark(*cross), dark(box(0.18, 0.2, 0.55, 0.9))]
+    return [
+        main(box(-0.78, -0.2, 0.78, 0.9)),
+        roof,
+        light(window),
+        dark(*cross),
+        dark(box(0.18, 0.2, 0.55, 0.9)),
+    ]
 
 
 @_shape
 def fish() -> list[Part]:
     """Ellipse with a forked tail, dark upright stripes, a light eye."""
-    stripes = [dark(line(x, -h, x, h, 0.13)) for x, h in ((-0.05, 0.48), (0.22, 0.42), (0.45, 0.26))]
+    stripes = [
+        dark(line(x, -h, x, h, 0.13)) for x, h in ((-0.05, 0.48), (0.22, 0.42), (0.45, 0.26))
+    ]
     tail = poly(0.45, 0, 1, -0.5, 0.85, 0, 1, 0.5)
     return [
         main(tail),
@@ -71,25 +86,41 @@ def flower() -> list[Part]:
 def boat() -> list[Part]:
     """Hull with portholes, mast, one light triangular sail and one of the hull's colour."""
     hull = main(poly(-1, 0.35, 1, 0.35, 0.65, 0.9, -0.65, 0.9))
-    sails = [light(poly(-0.08, -0.9, -0.08, 0.2, -0.8, 0.2)), main(poly(0.1, -0.7, 0.1, 0.2, 0.65, 0.2))]
-    return [dark(line(0, -0.95, 0, 0.4, 0.1)), hull, *sails, *(light(disc(x, 0.58, 0.09)) for x in (-0.4, 0, 0.4))]
+    sails = [
+        light(poly(-0.08, -0.9, -0.08, 0.2, -0.8, 0.2)),
+        main(poly(0.1, -0.7, 0.1, 0.2, 0.65, 0.2)),
+    ]
+    return [
+        dark(line(0, -0.95, 0, 0.4, 0.1)),
+        hull,
+        *sails,
+        *(light(disc(x, 0.58, 0.09)) for x in (-0.4, 0, 0.4)),
+    ]
 
 
 @_shape
 def umbrella() -> list[Part]:
     """Half disc with a scalloped edge and dark ribs, over a hooked handle."""
     dome = np.concatenate(
-        [arc(0, 0.05, 1, 0.95, 180, 360), *(arc(x, 0.05, 0.25, 0.16, 0, -180, 8) for x in (0.75, 0.25, -0.25, -0.75))]
+        [
+            arc(0, 0.05, 1, 0.95, 180, 360),
+            *(arc(x, 0.05, 0.25, 0.16, 0, -180, 8) for x in (0.75, 0.25, -0.25, -0.75)),
+        ]
     )
     ribs = [dark(line(0, -0.85, x, -0.05, 0.06)) for x in (-0.5, 0, 0.5)]
-    handle = stroke(np.concatenate([poly(0, -0.1, 0, 0.35), arc(0.18, 0.75, 0.18, 0.2, 180, 0, 10)]), 0.11)
+    handle = stroke(
+        np.concatenate([poly(0, -0.1, 0, 0.35), arc(0.18, 0.75, 0.18, 0.2, 180, 0, 10)]), 0.11
+    )
     return [dark(handle), main(dome), *ribs]
 
 
 @_shape
 def ball() -> list[Part]:
     """Disc with light and coloured sectors, as a beach ball has."""
-    sectors = [light(np.concatenate([poly(0, 0), arc(0, 0, 0.9, 0.9, a, a + 45, 8)])) for a in (0, 90, 180, 270)]
+    sectors = [
+        light(np.concatenate([poly(0, 0), arc(0, 0, 0.9, 0.9, a, a + 45, 8)]))
+        for a in (0, 90, 180, 270)
+    ]
     return [main(disc(0, 0, 0.9)), *sectors, dark(disc(0, 0, 0.14))]
 
 
@@ -97,7 +128,10 @@ def ball() -> list[Part]:
 def mushroom() -> list[Part]:
     """Domed cap with light spots on a light stalk."""
     cap = np.concatenate([arc(0, 0.1, 0.95, 0.95, 180, 360), poly(0.7, 0.22, -0.7, 0.22)])
-    spots = [light(disc(x, y, r)) for x, y, r in ((-0.5, -0.2, 0.17), (0.02, -0.5, 0.19), (0.52, -0.18, 0.16))]
+    spots = [
+        light(disc(x, y, r))
+        for x, y, r in ((-0.5, -0.2, 0.17), (0.02, -0.5, 0.19), (0.52, -0.18, 0.16))
+    ]
     return [light(poly(-0.24, 0.15, 0.24, 0.15, 0.34, 0.95, -0.34, 0.95)), main(cap), *spots]
 
 
@@ -115,7 +149,13 @@ def clock() -> list[Part]:
     """Ring of colour round a white face with two dark hands, on two feet."""
     hands = (line(0, 0.05, 0, -0.42, 0.12), line(-0.05, 0, 0.34, 0.12, 0.12))
     feet = [dark(line(x * 0.5, 0.6, x * 0.75, 0.98, 0.16)) for x in (-1, 1)]
-    return [*feet, main(disc(0, 0, 0.88)), light(disc(0, 0, 0.58)), dark(*hands[:1]), dark(*hands[1:])]
+    return [
+        *feet,
+        main(disc(0, 0, 0.88)),
+        light(disc(0, 0, 0.58)),
+        dark(*hands[:1]),
+        dark(*hands[1:]),
+    ]
 
 
 @_shape
@@ -124,7 +164,9 @@ def butterfly() -> list[Part]:
     wings = [main(disc(s * 0.52, -0.35, 0.46, 0.5)) for s in (-1, 1)] + [
         main(disc(s * 0.42, 0.45, 0.36, 0.4)) for s in (-1, 1)
     ]
-    spots = [light(disc(s * 0.58, -0.38, 0.17)) for s in (-1, 1)] + [light(disc(s * 0.46, 0.48, 0.13)) for s in (-1, 1)]
+    spots = [light(disc(s * 0.58, -0.38, 0.17)) for s in (-1, 1)] + [
+        light(disc(s * 0.46, 0.48, 0.13)) for s in (-1, 1)
+    ]
     feelers = [dark(line(0, -0.5, s * 0.25, -0.98, 0.07)) for s in (-1, 1)]
     return [*wings, *spots, *feelers, dark(disc(0, 0, 0.12, 0.75))]
 
@@ -135,14 +177,23 @@ def rocket() -> list[Part]:
     hull = poly(0, -1, 0.22, -0.7, 0.33, -0.3, 0.33, 0.5, -0.33, 0.5, -0.33, -0.3, -0.22, -0.7)
     fins = [dark(poly(s * 0.33, 0.0, s * 0.75, 0.65, s * 0.33, 0.5)) for s in (-1, 1)]
     flame = light(poly(-0.25, 0.5, 0.25, 0.5, 0.12, 0.72, 0, 1, -0.12, 0.72))
-    return [*fins, flame, main(hull), light(disc(0, -0.25, 0.19)), dark(line(-0.33, 0.22, 0.33, 0.22, 0.1))]
+    return [
+        *fins,
+        flame,
+        main(hull),
+        light(disc(0, -0.25, 0.19)),
+        dark(line(-0.33, 0.22, 0.33, 0.22, 0.1)),
+    ]
 
 
 @_shape
 def cup() -> list[Part]:
     """Tapered mug with two light bands and a ring handle."""
     handle = main(disc(0.62, 0.05, 0.38, 0.42), disc(0.62, 0.05, 0.2, 0.24))
-    bands = [light(poly(-w, y, w, y, w - 0.02, y + 0.2, 0.02 - w, y + 0.2)) for w, y in ((0.6, -0.3), (0.52, 0.25))]
+    bands = [
+        light(poly(-w, y, w, y, w - 0.02, y + 0.2, 0.02 - w, y + 0.2))
+        for w, y in ((0.6, -0.3), (0.52, 0.25))
+    ]
     return [
         handle,
         main(poly(-0.7, -0.8, 0.7, -0.8, 0.48, 0.85, -0.48, 0.85)),
@@ -154,7 +205,11 @@ def cup() -> list[Part]:
 @_shape
 def heart() -> list[Part]:
     """Heart with a light zigzag across."""
-    lobes = [arc(-0.45, -0.35, 0.5, 0.5, 150, 330, 12), arc(0.45, -0.35, 0.5, 0.5, 210, 390, 12), poly(0, 0.95)]
+    lobes = [
+        arc(-0.45, -0.35, 0.5, 0.5, 150, 330, 12),
+        arc(0.45, -0.35, 0.5, 0.5, 210, 390, 12),
+        poly(0, 0.95),
+    ]
     path = poly(-0.68, 0.0, -0.4, -0.35, -0.13, 0.1, 0.13, -0.35, 0.4, 0.1, 0.68, -0.3)
     return [main(np.concatenate(lobes)), light(stroke(path, 0.17))]
 
@@ -204,7 +259,11 @@ def cactus() -> list[Part]:
         main(stroke(poly(s * 0.1, 0.2, s * 0.62, 0.2, s * 0.66, 0.12, s * 0.66, y), 0.26))
         for s, y in ((-1, -0.35), (1, -0.6))
     ]
-    spines = [light(line(x, y - 0.1, x, y + 0.1, 0.09)) for x in (-0.12, 0.12) for y in (-0.7, -0.35, 0.0, 0.35)]
+    spines = [
+        light(line(x, y - 0.1, x, y + 0.1, 0.09))
+        for x in (-0.12, 0.12)
+        for y in (-0.7, -0.35, 0.0, 0.35)
+    ]
     column = main(np.concatenate([arc(0, -0.7, 0.3, 0.3, 180, 360), poly(0.3, 0.6, -0.3, 0.6)]))
     return [*arms, column, *spines, dark(poly(-0.5, 0.55, 0.5, 0.55, 0.38, 1, -0.38, 1))]
 
@@ -213,11 +272,19 @@ def cactus() -> list[Part]:
 def kite() -> list[Part]:
     """Diamond in four fields, two of them dark, with a tail of light bows."""
     bows = [
-        light(poly(x - 0.15, y - 0.1, x, y, x - 0.15, y + 0.1), poly(x + 0.15, y - 0.1, x, y, x + 0.15, y + 0.1))
+        light(
+            poly(x - 0.15, y - 0.1, x, y, x - 0.15, y + 0.1),
+            poly(x + 0.15, y - 0.1, x, y, x + 0.15, y + 0.1),
+        )
         for x, y in ((0.08, 0.6), (-0.06, 0.88))
     ]
     fields = [dark(poly(0, -1, 0, -0.25, 0.7, -0.25)), dark(poly(0, 0.42, 0, -0.25, -0.7, -0.25))]
-    return [dark(line(0, 0.4, 0, 1, 0.06)), main(poly(0, -1, 0.7, -0.25, 0, 0.45, -0.7, -0.25)), *fields, *bows]
+    return [
+        dark(line(0, 0.4, 0, 1, 0.06)),
+        main(poly(0, -1, 0.7, -0.25, 0, 0.45, -0.7, -0.25)),
+        *fields,
+        *bows,
+    ]
 
 
 @_shape
@@ -238,18 +305,29 @@ def anchor() -> list[Part]:
 def gear() -> list[Part]:
     """Toothed wheel with a see-through centre and a dark ring."""
     teeth = [main(turned(box(-0.17, -1, 0.17, -0.6), 45 * k)) for k in range(8)]
-    return [*teeth, main(disc(0, 0, 0.74), disc(0, 0, 0.26)), dark(disc(0, 0, 0.52), disc(0, 0, 0.38))]
+    return [
+        *teeth,
+        main(disc(0, 0, 0.74), disc(0, 0, 0.26)),
+        dark(disc(0, 0, 0.52), disc(0, 0, 0.38)),
+    ]
 
 
 @_shape
 def moon() -> list[Part]:
     """Crescent with dark craters."""
-    crescent = np.concatenate([arc(0, 0, 0.95, 0.95, 50, 310, 30), arc(0.42, 0, 0.75, 0.75, 285, 75, 24)])
+    crescent = np.concatenate(
+        [arc(0, 0, 0.95, 0.95, 50, 310, 30), arc(0.42, 0, 0.75, 0.75, 285, 75, 24)]
+    )
     return [
         main(crescent),
         *(
             dark(disc(x, y, r))
-            for x, y, r in ((-0.6, -0.2, 0.13), (-0.5, 0.35, 0.15), (-0.2, -0.66, 0.1), (-0.1, 0.73, 0.09))
+            for x, y, r in (
+                (-0.6, -0.2, 0.13),
+                (-0.5, 0.35, 0.15),
+                (-0.2, -0.66, 0.1),
+                (-0.1, 0.73, 0.09),
+            )
         ),
     ]
 

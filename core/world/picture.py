@@ -10,7 +10,9 @@ from .objects import NOUNS, noun_frequencies, parts_of
 from .palette import COLOURS, unseen_pairs
 from .scenes import SCENES, texture
 
-MIN_SHARE = 0.012  # of the picture: a thing smaller than this could be called present or absent, so none is
+MIN_SHARE = (
+    0.012  # of the picture: a thing smaller than this could be called present or absent, so none is
+)
 MIN_VISIBLE = 0.6  # of a thing's own area that later things may leave
 TRIES = 12  # placements tried before a thing is left out
 SHIFT = 4  # fractional bits of OpenCV's polygon coordinates
@@ -85,8 +87,16 @@ def _draw_thing(image: np.ndarray, thing: Thing, rgb: tuple[int, ...]) -> None:
     thick = max(1, round(size / 96))
     for part in parts_of(thing.noun):
         contours = _contours(part, thing, size)
-        cv2.fillPoly(image, contours, rgb if part.paint == "main" else ACCENTS[part.paint], cv2.LINE_AA, SHIFT)
-        if part.paint != "dark":  # a thin darker edge separates things of one colour, and light parts from snow
+        cv2.fillPoly(
+            image,
+            contours,
+            rgb if part.paint == "main" else ACCENTS[part.paint],
+            cv2.LINE_AA,
+            SHIFT,
+        )
+        if (
+            part.paint != "dark"
+        ):  # a thin darker edge separates things of one colour, and light parts from snow
             cv2.polylines(image, contours, True, outline, thick, cv2.LINE_AA, SHIFT)
 
 
@@ -96,7 +106,12 @@ def render(contents: Contents, index: np.ndarray, rng: np.random.Generator) -> n
     corners = rng.random((2, 2))
     image = texture(contents.scenes[0], size, tuple(corners[0])).copy()
     if len(contents.scenes) == 2:
-        below = index_map(Contents((), contents.scenes, contents.split, contents.border, contents.tilt), size) == 1
+        below = (
+            index_map(
+                Contents((), contents.scenes, contents.split, contents.border, contents.tilt), size
+            )
+            == 1
+        )
         image[below] = texture(contents.scenes[1], size, tuple(corners[1]))[below]
     for thing in contents.things:
         tone = rng.uniform(0.88, 1.1) * np.array(COLOURS[thing.colour]) + rng.uniform(-10, 10, 3)
@@ -115,7 +130,15 @@ def _draw_colour(noun: str, rng: np.random.Generator, unseen: bool) -> str:
 def _place(noun: str, colour: str, rng: np.random.Generator) -> Thing:
     half = float(np.exp(rng.uniform(np.log(0.19), np.log(0.34))))
     x, y = rng.uniform(0.75 * half, 1 - 0.75 * half, 2)
-    return Thing(noun, colour, float(x), float(y), half, float(rng.uniform(-32, 32)), bool(rng.random() < 0.5))
+    return Thing(
+        noun,
+        colour,
+        float(x),
+        float(y),
+        half,
+        float(rng.uniform(-32, 32)),
+        bool(rng.random() < 0.5),
+    )
 
 
 def _fits(area: np.ndarray, placed: list[tuple[Thing, np.ndarray, int]]) -> bool:
@@ -123,7 +146,10 @@ def _fits(area: np.ndarray, placed: list[tuple[Thing, np.ndarray, int]]) -> bool
     if area.mean() < MIN_SHARE:
         return False
     left = [(visible & ~area).sum() for _, visible, _ in placed]
-    return all(n >= max(MIN_VISIBLE * own, MIN_SHARE * area.size) for n, (_, _, own) in zip(left, placed, strict=True))
+    return all(
+        n >= max(MIN_VISIBLE * own, MIN_SHARE * area.size)
+        for n, (_, _, own) in zip(left, placed, strict=True)
+    )
 
 
 def _draw_scenes(rng: np.random.Generator) -> dict:

@@ -41,13 +41,17 @@ def make_sample(seed: int, split: str, index: int, size: int = 96, noise: float 
     text = write_caption(contents, rng, split, noise)
     visible = index_map(contents, size)
     image = render(contents, visible, rng)
-    return Sample(sample_id(split, index), image, visible, contents, text, true_tags(text, contents))
+    return Sample(
+        sample_id(split, index), image, visible, contents, text, true_tags(text, contents)
+    )
 
 
 def tag_mask(sample: Sample, tag: str) -> np.ndarray:
     """Where a visible word is -> bool [S, S]: things of that noun or colour, or what shows of that scene."""
     values = [i for i, scene in enumerate(sample.contents.scenes) if scene == tag]
-    values += [2 + i for i, thing in enumerate(sample.contents.things) if tag in (thing.noun, thing.colour)]
+    values += [
+        2 + i for i, thing in enumerate(sample.contents.things) if tag in (thing.noun, thing.colour)
+    ]
     return np.isin(sample.index, values)
 
 
@@ -85,13 +89,17 @@ def facts(sample: Sample) -> Facts:
         absent=any((w in NOUNS or w in COLOURS) and w not in sample.tags for w in words),
         scene=any(s in sample.tags for s in sample.contents.scenes),
         painted=float(painted.mean()),
-        unseen=tuple(f"{t.colour} {t.noun}" for t in sample.contents.things if (t.noun, t.colour) in UNSEEN),
+        unseen=tuple(
+            f"{t.colour} {t.noun}" for t in sample.contents.things if (t.noun, t.colour) in UNSEEN
+        ),
     )
 
 
 def summarise(rows: list[Facts]) -> dict[str, float]:
     """Statistics of a split, in percent unless said: see the keys. Word counts are micro, over all captions."""
-    words, content, true = (sum(getattr(r, key) for r in rows) for key in ("words", "content", "true"))
+    words, content, true = (
+        sum(getattr(r, key) for r in rows) for key in ("words", "content", "true")
+    )
     precision = 100 * true / content
     return {
         "pictures": len(rows),
@@ -102,5 +110,7 @@ def summarise(rows: list[Facts]) -> dict[str, float]:
         "all_foreground_caption_iou": round(100 * float(np.mean([r.painted for r in rows])), 2),
         "captions_naming_a_scene": round(100 * float(np.mean([r.scene for r in rows])), 2),
         "captions_with_an_absent_word": round(100 * float(np.mean([r.absent for r in rows])), 2),
-        "pictures_with_an_unseen_pair": round(100 * float(np.mean([bool(r.unseen) for r in rows])), 2),
+        "pictures_with_an_unseen_pair": round(
+            100 * float(np.mean([bool(r.unseen) for r in rows])), 2
+        ),
     }

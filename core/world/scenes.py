@@ -9,18 +9,24 @@ import numpy as np
 Canvas = np.ndarray  # [S, S, 3] uint8 RGB, S = 3 x the picture's size
 
 
-def _plain(side: int, rgb: tuple[int, int, int], rng: np.random.Generator, cell: float, depth: float) -> Canvas:
+def _plain(
+    side: int, rgb: tuple[int, int, int], rng: np.random.Generator, cell: float, depth: float
+) -> Canvas:
     """A flat colour with soft blotches of about `cell` (share of a picture's side) and +-`depth` grey levels."""
     cells = max(2, round(3 / cell))
     blotch = cv2.resize(
-        rng.uniform(-depth, depth, (cells, cells)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+        rng.uniform(-depth, depth, (cells, cells)).astype(np.float32),
+        (side, side),
+        interpolation=cv2.INTER_CUBIC,
     )
     return np.clip(np.array(rgb, np.float32) + blotch[..., None], 0, 255).astype(np.uint8)
 
 
 def _grass(side: int, unit: float, rng: np.random.Generator) -> Canvas:
     canvas = _plain(side, (104, 124, 84), rng, 0.2, 8)
-    for x, y, lean, shade in zip(*rng.uniform(0, side, (2, 1700)), *rng.uniform(-1, 1, (2, 1700)), strict=True):
+    for x, y, lean, shade in zip(
+        *rng.uniform(0, side, (2, 1700)), *rng.uniform(-1, 1, (2, 1700)), strict=True
+    ):
         tip = (int(x + lean * 0.03 * unit), int(y - 0.09 * unit))
         cv2.line(
             canvas,
@@ -64,7 +70,11 @@ def _brick(side: int, unit: float, rng: np.random.Generator) -> Canvas:
             tone = rng.uniform(-14, 14)
             rgb = (int(142 + tone), int(96 + tone), int(84 + tone))
             cv2.rectangle(
-                canvas, (round(left), round(top)), (round(left + width - gap), round(top + height - gap)), rgb, -1
+                canvas,
+                (round(left), round(top)),
+                (round(left + width - gap), round(top + height - gap)),
+                rgb,
+                -1,
             )
     return canvas
 
@@ -131,7 +141,15 @@ def _stone(side: int, unit: float, rng: np.random.Generator) -> Canvas:
             tone = int(150 + rng.uniform(-18, 18))
             axes = (round(cell * rng.uniform(0.4, 0.47)), round(cell * rng.uniform(0.38, 0.46)))
             cv2.ellipse(
-                canvas, (round(x), round(y)), axes, rng.uniform(0, 180), 0, 360, (tone, tone, tone - 4), -1, cv2.LINE_AA
+                canvas,
+                (round(x), round(y)),
+                axes,
+                rng.uniform(0, 180),
+                0,
+                360,
+                (tone, tone, tone - 4),
+                -1,
+                cv2.LINE_AA,
             )
     return canvas
 

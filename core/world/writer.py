@@ -24,7 +24,12 @@ from .scenes import SCENES
 CHUNK = 64  # pictures a worker makes at a time
 SHARD = 1000  # pairs per tar
 FOLDERS = ("cc3m", "cc3m_for_evaluation", "World", "shards")
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 94, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    94,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,15 @@ def write_val(out: Path, sample: Sample) -> None:
     """One evaluation picture, in both layouts: caption with true tags and their masks; index mask of the nouns."""
     jpeg, root = encode_jpeg(sample.image), out / "cc3m_for_evaluation"
     write_bytes(root / f"image/{sample.id}.jpg", jpeg)
-    write_bytes(root / f"json_refined/{sample.id}.json", _dump({"text": sample.text, "tags": sample.tags}))
+    write_bytes(
+        root / f"json_refined/{sample.id}.json", _dump({"text": sample.text, "tags": sample.tags})
+    )
     masks = root / "mask_using_HQ-SAM" / sample.id
     masks.mkdir(exist_ok=True)
     for tag in sample.tags:
-        write_bytes(masks / f"{tag}.png", _encode(".png", tag_mask(sample, tag).astype(np.uint8) * 255))
+        write_bytes(
+            masks / f"{tag}.png", _encode(".png", tag_mask(sample, tag).astype(np.uint8) * 255)
+        )
     write_bytes(out / f"World/validation/image/{sample.id}.jpg", jpeg)
     write_bytes(out / f"World/validation/mask/{sample.id}.png", _palette_png(class_map(sample)))
 
@@ -113,7 +122,9 @@ def _run(jobs: list, workers: int) -> Iterator[list[Facts]]:
     if workers <= 1:
         yield from map(_make_chunk, jobs)
         return
-    with get_context("spawn").Pool(workers) as pool:  # spawn: the same on every platform, and safe beside threads
+    with get_context("spawn").Pool(
+        workers
+    ) as pool:  # spawn: the same on every platform, and safe beside threads
         yield from pool.imap(_make_chunk, jobs)
 
 
@@ -125,19 +136,32 @@ def _prepare(out: Path, config: WorldConfig, overwrite: bool) -> None:
             continue
         found = (yaml.safe_load(mark.read_text()) or {}).get("made_with")
         if found != asdict(config) and not overwrite:
-            raise TTDError(f"{out} holds another world (made with {found}): choose another --out or add --overwrite")
+            raise TTDError(
+                f"{out} holds another world (made with {found}): choose another --out or add --overwrite"
+            )
         if found != asdict(config):
             for folder in FOLDERS:
                 shutil.rmtree(out / folder, ignore_errors=True)
             mark.unlink()
-    folders = ["cc3m/train/image", "cc3m/train/json", "cc3m_for_evaluation/image", "cc3m_for_evaluation/json_refined"]
-    folders += ["cc3m_for_evaluation/mask_using_HQ-SAM", "World/validation/image", "World/validation/mask"]
+    folders = [
+        "cc3m/train/image",
+        "cc3m/train/json",
+        "cc3m_for_evaluation/image",
+        "cc3m_for_evaluation/json_refined",
+    ]
+    folders += [
+        "cc3m_for_evaluation/mask_using_HQ-SAM",
+        "World/validation/image",
+        "World/validation/mask",
+    ]
     try:
         for folder in folders + ["shards"] * config.shards:
             (out / folder).mkdir(parents=True, exist_ok=True)
         write_bytes(marks[1], yaml.safe_dump({"made_with": asdict(config)}).encode())
     except OSError as error:
-        raise TTDError(f"cannot write the world under {out} ({error.strerror}): choose another --out") from error
+        raise TTDError(
+            f"cannot write the world under {out} ({error.strerror}): choose another --out"
+        ) from error
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -155,7 +179,9 @@ def write_shards(out: Path, config: WorldConfig) -> int:
         with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name in chunk:
                 _add(tar, f"{name}.jpg", (out / f"cc3m/train/image/{name}.jpg").read_bytes())
-                text = json.loads((out / f"cc3m/train/json/{name}.json").read_text(encoding="utf-8"))["text"]
+                text = json.loads(
+                    (out / f"cc3m/train/json/{name}.json").read_text(encoding="utf-8")
+                )["text"]
                 _add(tar, f"{name}.txt", text.encode())
         write_bytes(out / f"shards/{count:05d}.tar", buffer.getvalue())
         count += 1

@@ -61,9 +61,15 @@ def test_normalize_uses_the_models_own_constants(backbone):
 
 def test_single_numbers_survive_a_narrow_type(tmp_path):
     """bfloat16 is for the towers: the temperature and the learned mask mapping decide thresholds and stay exact."""
-    weights = oracle_tcl.random_checkpoint(oracle_tcl.tcl_shapes(width=64, layers=2, text_width=64, text_layers=1,
-                                                                 grid=2, embed=16, vocab=100))
-    weights["masker.sim2mask.w"], weights["masker.sim2mask.b"] = torch.tensor(11.37), torch.tensor(-3.11)
+    weights = oracle_tcl.random_checkpoint(
+        oracle_tcl.tcl_shapes(
+            width=64, layers=2, text_width=64, text_layers=1, grid=2, embed=16, vocab=100
+        )
+    )
+    weights["masker.sim2mask.w"], weights["masker.sim2mask.b"] = (
+        torch.tensor(11.37),
+        torch.tensor(-3.11),
+    )
     torch.save({"model": weights}, tmp_path / "t.pth")
     narrow = load_backbone("TCL", weights=tmp_path / "t.pth", dtype=torch.bfloat16)
     assert narrow.dtype == torch.bfloat16
@@ -83,7 +89,9 @@ def test_single_numbers_survive_a_narrow_type(tmp_path):
 
 def test_similarity_is_the_cosine(backbone):
     pixels, text = random_images(2, 24, 3, 5), texts(4)
-    want = F.cosine_similarity(pixels[:, None].double(), text[None, :, :, None, None].double(), dim=2)
+    want = F.cosine_similarity(
+        pixels[:, None].double(), text[None, :, :, None, None].double(), dim=2
+    )
     got = backbone.similarity(pixels, text)
     assert got.shape == (2, 4, 3, 5) and got.dtype == torch.float32
     assert (got - want).abs().max() < 1e-6 and got.abs().max() <= 1 + 1e-6
@@ -92,12 +100,16 @@ def test_similarity_is_the_cosine(backbone):
 
 
 def test_tiny_vectors_are_divided_by_a_millionth(backbone, tcl):
-    """TCL's normalisation: x / max(|x|, 1e-6), so that an empty pixel has similarity 0 and no noise is blown up."""
+    """TCL's normalization: x / max(|x|, 1e-6), so that an empty pixel has similarity 0 and no noise is blown up."""
     direction = torch.zeros(1, 24, 1, 1)
     direction[0, 3] = 1e-8
     for model in (backbone, tcl):
-        assert float(model.similarity(direction, 5 * direction[:, :, 0, 0] / 1e-8)) == pytest.approx(0.01, rel=1e-4)
-        assert float(model.similarity(direction / 1e-8, direction[:, :, 0, 0])) == pytest.approx(0.01, rel=1e-4)
+        assert float(
+            model.similarity(direction, 5 * direction[:, :, 0, 0] / 1e-8)
+        ) == pytest.approx(0.01, rel=1e-4)
+        assert float(model.similarity(direction / 1e-8, direction[:, :, 0, 0])) == pytest.approx(
+            0.01, rel=1e-4
+        )
 
 
 @pytest.mark.parametrize("mapping", [None, {"mask_scale": 23.0, "mask_bias": 0.11}])
@@ -109,11 +121,13 @@ def test_masks_are_sigmoids_resized_and_cropped(tmp_path, size, mapping):
     a, b = (mapping["mask_scale"], mapping["mask_bias"]) if mapping else (10.0, 0.25)
     assert (backbone.mask_scale, backbone.mask_bias) == (a, b)
     images, text = random_images(2, 3, *size), texts(3)
-    s = F.cosine_similarity(backbone.encode_pixels(images)[:, None], text[None, :, :, None, None], dim=2)
+    s = F.cosine_similarity(
+        backbone.encode_pixels(images)[:, None], text[None, :, :, None, None], dim=2
+    )
     grid, padded = 1 / (1 + torch.exp(-a * (s - b))), [-(-side // 8) * 8 for side in size]
     want = F.interpolate(grid, size=padded, mode="bilinear", align_corners=False)
     top, left = (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
-    want = want[:, :, top:top + size[0], left:left + size[1]]
+    want = want[:, :, top : top + size[0], left : left + size[1]]
     got = backbone.masks(images, text)
     assert got.shape == (2, 3, *size) and (got - want).abs().max() < 1e-5
     assert got.min() >= 0 and got.max() <= 1
@@ -123,7 +137,9 @@ def test_pamr_works_at_the_images_size(backbone):
     """Not TCL: refinement comes last, on the cropped map, guided by the picture at its own size."""
     images, text = random_images(2, 3, 21, 27), texts(3)
     plain = backbone.masks(images, text).double()
-    want = torch.stack([oracle_tcl.pamr(image, maps) for image, maps in zip(images.double(), plain, strict=True)])
+    want = torch.stack(
+        [oracle_tcl.pamr(image, maps) for image, maps in zip(images.double(), plain, strict=True)]
+    )
     got = backbone.masks(images, text, pamr=True)
     assert (got - want).abs().max() < 2e-5 and (got - plain).abs().max() > 1e-3
 
@@ -133,10 +149,14 @@ def test_masks_do_not_see_their_batch(backbone):
     for pamr in (False, True):
         alone = torch.cat([backbone.masks(image[None], text, pamr=pamr) for image in images])
         assert (backbone.masks(images, text, pamr=pamr) - alone).abs().max() < 2e-6
-    assert (backbone.masks(images, text)[:, 1:] - backbone.masks(images, text[1:])).abs().max() < 1e-6
+    assert (
+        backbone.masks(images, text)[:, 1:] - backbone.masks(images, text[1:])
+    ).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("images", [torch.zeros(3, 32, 32), torch.zeros(1, 1, 32, 32), torch.zeros(1, 3, 0, 8)])
+@pytest.mark.parametrize(
+    "images", [torch.zeros(3, 32, 32), torch.zeros(1, 1, 32, 32), torch.zeros(1, 3, 0, 8)]
+)
 def test_images_of_a_wrong_shape_are_named(backbone, images):
     for call in (backbone.encode_pixels, backbone.encode_image):
         with pytest.raises(TTDError):
@@ -156,7 +176,9 @@ def test_texts_of_another_model_are_named(backbone, tcl):
 def test_checksum_is_of_the_weights(folder):
     one, two = (load_backbone(f"local-dir:{folder}") for _ in range(2))
     assert isinstance(one.checksum, str) and one.checksum == two.checksum
-    assert load_backbone(f"local-dir:{folder}", head="sclip").checksum == one.checksum  # a head is no weight
+    assert (
+        load_backbone(f"local-dir:{folder}", head="sclip").checksum == one.checksum
+    )  # a head is no weight
     before = two.checksum
     for part in ("v_proj.weight", "positional_embedding", "token_embedding.weight"):
         parameter = [p for name, p in two.named_parameters() if name.endswith(part)][-1]
@@ -182,7 +204,9 @@ def test_checksum_sees_both_files_weights(tmp_path, folder):
 def test_weights_win_over_the_name(tmp_path, folder):
     write_clip(tmp_path / "other", model_config(), seed=2)
     wanted = load_backbone(f"local-dir:{tmp_path / 'other'}")
-    got = load_backbone(f"local-dir:{folder}", weights=str(tmp_path / "other" / "open_clip_model.safetensors"))
+    got = load_backbone(
+        f"local-dir:{folder}", weights=str(tmp_path / "other" / "open_clip_model.safetensors")
+    )
     images = random_images(1, 3, 32, 32)
     assert torch.equal(got.encode_pixels(images), wanted.encode_pixels(images))
     assert torch.equal(got.encode_tokens(tokens()), wanted.encode_tokens(tokens()))
@@ -211,7 +235,7 @@ def test_own_vocabulary_of_a_folder(tmp_path):
     backbone = load_backbone(f"local-dir:{tmp_path}")
     strings = ["dog", "a dog and a cat", "dogs " * 30]
     got, want = backbone.tokenize(strings), reference(strings)
-    assert torch.equal(got, want[:, :got.shape[1]]) and not want[:, got.shape[1]:].any()
+    assert torch.equal(got, want[:, : got.shape[1]]) and not want[:, got.shape[1] :].any()
     assert int(got.max()) == 517 and got[0, 2] == 517  # start, dog, end
     assert backbone.encode_text(strings).shape == (3, 24)
 
@@ -234,8 +258,13 @@ def directional(backbone, function, seed: int = 0) -> tuple[float, float, list[s
     backbone.zero_grad()
     function().backward()
     generator = torch.Generator().manual_seed(seed)
-    steps = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in backbone.named_parameters()}
-    reached = {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
+    steps = {
+        name: torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        for name, p in backbone.named_parameters()
+    }
+    reached = {
+        name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None
+    }
     slope = sum(float((grad * steps[name]).sum()) for name, grad in reached.items())
     values, size = [], 1e-6
     with torch.no_grad():
@@ -245,7 +274,11 @@ def directional(backbone, function, seed: int = 0) -> tuple[float, float, list[s
             values.append(float(function()))
         for name, parameter in backbone.named_parameters():
             parameter += size * steps[name]
-    return slope, (values[0] - values[1]) / (2 * size), [name for name, grad in reached.items() if grad.any()]
+    return (
+        slope,
+        (values[0] - values[1]) / (2 * size),
+        [name for name, grad in reached.items() if grad.any()],
+    )
 
 
 @pytest.mark.parametrize("size", [(32, 32), (21, 50)])
@@ -267,8 +300,10 @@ def test_gradient_of_the_pixels(exact_backbone, head, size):
 
 def test_gradient_of_text_and_pooled_image(exact_backbone):
     images, t = random_images(2, 3, 21, 50).double(), texts(3).double()
-    for function in (lambda: (exact_backbone.encode_tokens(tokens()) * t).sum(),
-                     lambda: (exact_backbone.encode_image(images) * t[:2]).sum()):
+    for function in (
+        lambda: (exact_backbone.encode_tokens(tokens()) * t).sum(),
+        lambda: (exact_backbone.encode_image(images) * t[:2]).sum(),
+    ):
         slope, difference, reached = directional(exact_backbone, function)
         assert slope == pytest.approx(difference, rel=1e-5)
         assert any(name.endswith("v_proj.weight") for name in reached)
@@ -278,12 +313,20 @@ def test_gradient_of_one_attention_weight(exact_backbone):
     """A single entry of a value projection, as an adapter would move it, through pixels and through similarity."""
     exact_backbone.head = "maskclip"
     images, t = random_images(1, 3, 24, 40).double(), texts(3).double()
-    names = [n for n, _ in exact_backbone.named_parameters() if n.startswith("visual") and n.endswith("v_proj.weight")]
+    names = [
+        n
+        for n, _ in exact_backbone.named_parameters()
+        if n.startswith("visual") and n.endswith("v_proj.weight")
+    ]
     assert len(names) == 3  # one per block of the image tower
     for name in (names[0], names[-1]):
         parameter = exact_backbone.get_parameter(name)
-        for function in (lambda: exact_backbone.encode_pixels(images).square().mean(),
-                         lambda: exact_backbone.similarity(exact_backbone.encode_pixels(images), t).square().mean()):
+        for function in (
+            lambda: exact_backbone.encode_pixels(images).square().mean(),
+            lambda: (
+                exact_backbone.similarity(exact_backbone.encode_pixels(images), t).square().mean()
+            ),
+        ):
             exact_backbone.zero_grad()
             function().backward()
             slope, values = float(parameter.grad[3, 5]), []
@@ -311,9 +354,13 @@ def test_gradient_reaches_the_image(exact_backbone):
 
 def test_gradient_of_tcl(tmp_path):
     """Text, masker embedding and soft masks of TCL, every tensor at once."""
-    shapes = oracle_tcl.tcl_shapes(width=64, layers=2, text_width=64, text_layers=1, grid=2, embed=16, vocab=100)
+    shapes = oracle_tcl.tcl_shapes(
+        width=64, layers=2, text_width=64, text_layers=1, grid=2, embed=16, vocab=100
+    )
     torch.save({"model": oracle_tcl.random_checkpoint(shapes)}, tmp_path / "t.pth")
-    backbone = load_backbone("TCL", weights=tmp_path / "t.pth", dtype=torch.float64).requires_grad_(True)
+    backbone = load_backbone("TCL", weights=tmp_path / "t.pth", dtype=torch.float64).requires_grad_(
+        True
+    )
     images, rows = random_images(1, 3, 32, 45).double(), torch.tensor([[98, 4, 99], [98, 60, 99]])
     rows = F.pad(rows, (0, 74))
 

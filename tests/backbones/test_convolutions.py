@@ -13,7 +13,9 @@ SIZES = [(1, 1), (1, 5), (4, 3), (6, 8), (7, 7), (10, 4)]
 def example(size, bias: bool = True, channels: int = 5):
     """Map [2,C,h,w] in float64, and a convolution of it to six channels."""
     generator = torch.Generator().manual_seed(size[1])
-    conv = torch.nn.Conv2d(channels, 6, 3, padding=1, bias=bias, dtype=torch.float64).requires_grad_(False)
+    conv = torch.nn.Conv2d(
+        channels, 6, 3, padding=1, bias=bias, dtype=torch.float64
+    ).requires_grad_(False)
     conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator, dtype=torch.float64))
     return torch.randn(2, channels, *size, generator=generator, dtype=torch.float64), conv
 
@@ -48,7 +50,9 @@ def test_many_channels_do_not_add_up_errors():
     doubled = F.interpolate(x, scale_factor=2, mode="nearest")
     want = conv.double()(doubled.double())
     conv = conv.float()
-    assert relative_error(conv_doubled(x, conv), want) < 3 * relative_error(conv(doubled), want) + 1e-6
+    assert (
+        relative_error(conv_doubled(x, conv), want) < 3 * relative_error(conv(doubled), want) + 1e-6
+    )
 
 
 def test_pictures_of_a_batch_are_the_same_alone_and_memory_order_does_not_matter():
@@ -57,7 +61,9 @@ def test_pictures_of_a_batch_are_the_same_alone_and_memory_order_does_not_matter
     for fast in (conv_same, conv_doubled):
         together = fast(x, conv)
         torch.testing.assert_close(fast(x[1:], conv), together[1:], atol=1e-6, rtol=1e-6)
-        torch.testing.assert_close(fast(x.contiguous(memory_format=torch.channels_last), conv), together)
+        torch.testing.assert_close(
+            fast(x.contiguous(memory_format=torch.channels_last), conv), together
+        )
 
 
 @pytest.mark.parametrize("fast", [conv_same, conv_doubled])
@@ -68,7 +74,9 @@ def test_gradients_reach_input_and_weights(fast):
     x.requires_grad_()
 
     def call(x, weight, bias):
-        return torch.func.functional_call(Wrapped(fast, conv), {"conv.weight": weight, "conv.bias": bias}, (x,))
+        return torch.func.functional_call(
+            Wrapped(fast, conv), {"conv.weight": weight, "conv.bias": bias}, (x,)
+        )
 
     assert torch.autograd.gradcheck(call, (x, conv.weight, conv.bias), atol=1e-6)
 

@@ -7,9 +7,15 @@ from core.backbones import load_backbone
 from core.errors import TTDError
 
 
-@pytest.mark.parametrize(("pool", "own", "want"), [
-    ("avg", {}, "vanilla"), ("tok", {}, "maskclip"),
-    ("avg", {"head": "kk"}, "kk"), ("tok", {"mask_scale": 5.0, "mask_bias": 0.1}, "maskclip")])
+@pytest.mark.parametrize(
+    ("pool", "own", "want"),
+    [
+        ("avg", {}, "vanilla"),
+        ("tok", {}, "maskclip"),
+        ("avg", {"head": "kk"}, "kk"),
+        ("tok", {"mask_scale": 5.0, "mask_bias": 0.1}, "maskclip"),
+    ],
+)
 def test_config_then_pooling(tmp_path, pool, own, want):
     write_clip(tmp_path, model_config({"pool_type": pool}), ttd=own)
     assert load_backbone(f"local-dir:{tmp_path}").head == want

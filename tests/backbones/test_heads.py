@@ -13,20 +13,34 @@ HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "naclip", "kk", "clea
 # name: (config, attention heads of the image tower, activation)
 TOWERS = {
     "tok": (model_config(), 2, oracle_vit.gelu),
-    "tok-quickgelu-4-heads": (model_config({"head_width": 16}, quick_gelu=True), 4, oracle_vit.quick_gelu),
+    "tok-quickgelu-4-heads": (
+        model_config({"head_width": 16}, quick_gelu=True),
+        4,
+        oracle_vit.quick_gelu,
+    ),
     "avg": (model_config({"pool_type": "avg"}), 2, oracle_vit.gelu),
     "avg-ln-after-pool-no-ln-pre": (
-        model_config({"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True}), 2, oracle_vit.gelu),
+        model_config({"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True}),
+        2,
+        oracle_vit.gelu,
+    ),
 }
-SIZES = ((32, 32), (24, 40), (29, 50), (16, 64))  # own size, another grid, no multiples of the patch, its own count
+SIZES = (
+    (32, 32),
+    (24, 40),
+    (29, 50),
+    (16, 64),
+)  # own size, another grid, no multiples of the patch, its own count
 
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
     """{name: (folder, weights as the test wrote them)}."""
     root = tmp_path_factory.mktemp("towers")
-    return {name: (root / name, write_clip(root / name, config, seed=seed))
-            for seed, (name, (config, _, _)) in enumerate(TOWERS.items())}
+    return {
+        name: (root / name, write_clip(root / name, config, seed=seed))
+        for seed, (name, (config, _, _)) in enumerate(TOWERS.items())
+    }
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -50,15 +64,22 @@ def test_the_heads_of_the_oracle_differ(towers):
     maps = [oracle_vit.dense(weights, image, 2, head) for head in HEADS]
     for i in range(len(maps)):
         for j in range(i):
-            assert np.abs(maps[i] - maps[j]).max() > 0.01 * np.abs(maps[i]).max(), (HEADS[i], HEADS[j])
+            assert np.abs(maps[i] - maps[j]).max() > 0.01 * np.abs(maps[i]).max(), (
+                HEADS[i],
+                HEADS[j],
+            )
 
 
 def test_naclip_looks_near_by_without_the_class_token():
     """With zero keys only the Gaussian is left: peak 1 at the patch itself, exp(-1/50) beside it, 0 for the class."""
     keys = np.zeros((13, 4))
-    row = oracle_vit.attention_row("naclip", 1 + 1 * 4 + 2, keys, keys, 4)  # patch (1, 2) of a 3 x 4 grid
+    row = oracle_vit.attention_row(
+        "naclip", 1 + 1 * 4 + 2, keys, keys, 4
+    )  # patch (1, 2) of a 3 x 4 grid
     logits = np.log(row / row[0])
-    assert np.allclose(logits[[7, 6, 3, 1 + 2 * 4 + 3]], [1, np.exp(-1 / 50), np.exp(-1 / 50), np.exp(-2 / 50)])
+    assert np.allclose(
+        logits[[7, 6, 3, 1 + 2 * 4 + 3]], [1, np.exp(-1 / 50), np.exp(-1 / 50), np.exp(-2 / 50)]
+    )
     assert np.allclose(oracle_vit.attention_row("naclip", 0, keys, keys, 4), 1 / 13)
 
 
@@ -72,8 +93,13 @@ def test_an_image_does_not_see_its_batch(towers, tower, head):
         together = backbone.encode_pixels(images)
         alone = torch.cat([backbone.encode_pixels(image[None]) for image in images])
         assert relative_error(together, alone) < 1e-6
-        assert relative_error(backbone.encode_image(images),
-                              torch.cat([backbone.encode_image(image[None]) for image in images])) < 1e-6
+        assert (
+            relative_error(
+                backbone.encode_image(images),
+                torch.cat([backbone.encode_image(image[None]) for image in images]),
+            )
+            < 1e-6
+        )
 
 
 def test_sizes_may_alternate(towers):
@@ -101,7 +127,12 @@ def test_pooled_image_equals_open_clip(towers, tower):
     images = random_images(3, 3, 32, 32)
     want = reference_model(folder).encode_image(images)
     for head in ("vanilla", "maskclip", "kk"):
-        assert relative_error(load_backbone(f"local-dir:{folder}", head=head).encode_image(images), want) < 1e-5
+        assert (
+            relative_error(
+                load_backbone(f"local-dir:{folder}", head=head).encode_image(images), want
+            )
+            < 1e-5
+        )
 
 
 def test_pooled_image_at_another_size(towers):
@@ -148,7 +179,7 @@ def test_text_cut_to_the_longest_prompt_is_exact(towers, lengths):
     rows = end_tokens(lengths)
     want = torch.nn.functional.normalize(reference_model(folder).encode_text(rows), dim=-1)
     backbone = load_backbone(f"local-dir:{folder}")
-    for tokens in (rows, rows[:, :max(lengths)]):
+    for tokens in (rows, rows[:, : max(lengths)]):
         got = torch.nn.functional.normalize(backbone.encode_tokens(tokens), dim=-1)
         assert got.shape == want.shape and (got - want).abs().max() < 1e-6
 
@@ -162,10 +193,10 @@ def test_strings_equal_open_clip(small_clip):
     backbone = load_backbone(f"local-dir:{small_clip}")
     want = reference_model(small_clip).encode_text(rows)
     tokens = backbone.tokenize(strings)
-    assert tokens.dtype == torch.long and torch.equal(tokens, rows[:, :tokens.shape[1]])
-    assert not rows[:, tokens.shape[1]:].any()
+    assert tokens.dtype == torch.long and torch.equal(tokens, rows[:, : tokens.shape[1]])
+    assert not rows[:, tokens.shape[1] :].any()
     got = backbone.encode_text(strings)
-    assert relative_error(got, want) < 1e-5  # not normalised: the raw embedding
-    normalised = torch.nn.functional.normalize
+    assert relative_error(got, want) < 1e-5  # not normalized: the raw embedding
+    normalized = torch.nn.functional.normalize
     alone = torch.cat([backbone.encode_text([string]) for string in strings])
-    assert (normalised(alone, dim=-1) - normalised(want, dim=-1)).abs().max() < 1e-6
+    assert (normalized(alone, dim=-1) - normalized(want, dim=-1)).abs().max() < 1e-6

@@ -20,13 +20,26 @@ from core.backbones import load_backbone
 def run_offline(code: str, home: Path, **env) -> str:
     """Run code in a fresh process with empty caches, the hub offline and every proxy dead; its output."""
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
-    environment |= {"HOME": str(home), "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache"),
-                    "HF_HUB_OFFLINE": "1", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9",
-                    "PYTHONPATH": str(ROOT), **env}
+    environment |= {
+        "HOME": str(home),
+        "HF_HOME": str(home / "hf"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "PYTHONPATH": str(ROOT),
+        **env,
+    }
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TORCH_HOME"):
         environment.pop(name, None)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=home, capture_output=True, text=True,
-                          timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -54,7 +67,11 @@ print("RESULT" + json.dumps(out))
 """
     messages = json.loads(run_offline(code, tmp_path).split("RESULT")[1])
     for name in ("masker", "CLIP", "MaskCLIP"):
-        assert "ViT-B-16.pt" in messages[name] and "--arch tiny" in messages[name] and "http" in messages[name], name
+        assert (
+            "ViT-B-16.pt" in messages[name]
+            and "--arch tiny" in messages[name]
+            and "http" in messages[name]
+        ), name
     for name, message in messages.items():
         assert message != "loaded" and "\n" not in message, name
         if name != "TCL" or not (ROOT / "weights" / "tcl.pth").exists():
@@ -67,10 +84,14 @@ def openai_state(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """TCL's frozen towers under OpenAI's names, with CLIP's logit scale."""
     state = {"logit_scale": torch.tensor(math.log(100.0))}
     for name, value in weights.items():
-        for mine, theirs in ((oracle.TEXT, ""), (oracle.IMAGE, "visual."), (oracle.PROJ + "ln.", "visual.ln_post."),
-                             (oracle.PROJ + "proj", "visual.proj")):
+        for mine, theirs in (
+            (oracle.TEXT, ""),
+            (oracle.IMAGE, "visual."),
+            (oracle.PROJ + "ln.", "visual.ln_post."),
+            (oracle.PROJ + "proj", "visual.proj"),
+        ):
             if name.startswith(mine):
-                state[theirs + name[len(mine):]] = value
+                state[theirs + name[len(mine) :]] = value
     return state
 
 
@@ -98,8 +119,16 @@ def test_official_sizes(tmp_path):
     assert (backbone.patch, backbone.stride, backbone.image_size) == (16, 4, 224)
     weights = oracle.double(weights)
     images, text = random_images(1, 3, 224, 224), backbone.encode_text(STRINGS)
-    assert relative_error(backbone.encode_pixels(images), oracle.encode_pixels(weights, images.double())) < 1e-4
-    assert relative_error(backbone.encode_image(images), oracle.encode_image(weights, images.double())) < 1e-4
+    assert (
+        relative_error(
+            backbone.encode_pixels(images), oracle.encode_pixels(weights, images.double())
+        )
+        < 1e-4
+    )
+    assert (
+        relative_error(backbone.encode_image(images), oracle.encode_image(weights, images.double()))
+        < 1e-4
+    )
     assert relative_error(text, oracle.encode_tokens(weights, string_tokens())) < 1e-4
     got = backbone.masks(images, text, pamr=True, kp_weight=0.3)
     want = oracle.masks(weights, images.double(), text.double(), refine=True, kp_weight=0.3)
@@ -109,8 +138,10 @@ def test_official_sizes(tmp_path):
 @pytest.mark.slow
 def test_masker_only_file_takes_its_towers_from_openai(tmp_path):
     """The 37 official tensors over OpenAI's archive equal the file that holds all 340."""
-    weights = {name: value.half().float() for name, value in
-               oracle.random_checkpoint(oracle.tcl_shapes(), seed=9).items()}
+    weights = {
+        name: value.half().float()
+        for name, value in oracle.random_checkpoint(oracle.tcl_shapes(), seed=9).items()
+    }
     cache = tmp_path / "hf" / "hub" / "models--timm--vit_base_patch16_clip_224.openai"
     (cache / "snapshots" / "abc").mkdir(parents=True)
     (cache / "refs").mkdir()
@@ -119,7 +150,10 @@ def test_masker_only_file_takes_its_towers_from_openai(tmp_path):
 
     save_file(openai_state(weights), cache / "snapshots" / "abc" / "open_clip_model.safetensors")
     save(tmp_path / "full.pth", weights)
-    save(tmp_path / "masker.pth", {name: value for name, value in weights.items() if name.startswith("masker.")})
+    save(
+        tmp_path / "masker.pth",
+        {name: value for name, value in weights.items() if name.startswith("masker.")},
+    )
     code = """
 import torch, open_clip
 from core.backbones import load_backbone
@@ -141,15 +175,27 @@ print("SAME")
 @pytest.mark.slow
 def test_openai_archive(tmp_path):
     """OpenAI's ViT-B-16.pt is TorchScript in half precision: read it, compute in float32 with QuickGELU."""
-    weights = {name: value.half().float() for name, value in
-               oracle.random_checkpoint(oracle.tcl_shapes(), seed=2).items()}
+    weights = {
+        name: value.half().float()
+        for name, value in oracle.random_checkpoint(oracle.tcl_shapes(), seed=2).items()
+    }
     scripted(openai_state(weights)).save(str(tmp_path / "ViT-B-16.pt"))
     images, weights = random_images(1, 3, 224, 224), oracle.double(weights)
-    for arch, path in (("CLIP", tmp_path / "ViT-B-16.pt"), (f"ViT-B-16-quickgelu:{tmp_path / 'ViT-B-16.pt'}", None)):
+    for arch, path in (
+        ("CLIP", tmp_path / "ViT-B-16.pt"),
+        (f"ViT-B-16-quickgelu:{tmp_path / 'ViT-B-16.pt'}", None),
+    ):
         backbone = load_backbone(arch, weights=path)
         want = oracle.encode_image(weights, images.double())
         assert relative_error(backbone.encode_image(images), want) < 1e-4
-        assert relative_error(backbone.encode_text(STRINGS), oracle.encode_tokens(weights, string_tokens())) < 1e-4
+        assert (
+            relative_error(
+                backbone.encode_text(STRINGS), oracle.encode_tokens(weights, string_tokens())
+            )
+            < 1e-4
+        )
         assert backbone.logit_scale == pytest.approx(100, rel=1e-3)
         want = oracle.project(weights, oracle.PROJ, oracle.spatial(weights, images.double())[0])
-        assert relative_error(backbone.encode_pixels(images), oracle.grid_of(want, images, 16)) < 1e-4
+        assert (
+            relative_error(backbone.encode_pixels(images), oracle.grid_of(want, images, 16)) < 1e-4
+        )

@@ -14,14 +14,19 @@ from core.errors import TTDError
 
 def test_pamr_buffers_are_dropped(tmp_path, tcl):
     """Checkpoints written after an evaluation hold PAMR's kernels."""
-    extra = {"pamr.aff_x.kernel": torch.ones(8, 1, 3, 3), "pamr.aff_m.kernel": torch.ones(8, 1, 3, 3),
-             "pamr.aff_std.kernel": torch.ones(9, 1, 3, 3)}
+    extra = {
+        "pamr.aff_x.kernel": torch.ones(8, 1, 3, 3),
+        "pamr.aff_m.kernel": torch.ones(8, 1, 3, 3),
+        "pamr.aff_std.kernel": torch.ones(9, 1, 3, 3),
+    }
     backbone = load_backbone("TCL", weights=save(tmp_path / "t.pth", {**small_weights(), **extra}))
     images = random_images(1, 3, 64, 64)
     assert torch.equal(backbone.encode_pixels(images), tcl.encode_pixels(images))
 
 
-@pytest.mark.parametrize("absent", [("tcli_loss.logit_scale",), ("tcli_loss.logit_scale", "tclf_loss.logit_scale")])
+@pytest.mark.parametrize(
+    "absent", [("tcli_loss.logit_scale",), ("tcli_loss.logit_scale", "tclf_loss.logit_scale")]
+)
 def test_loss_scales_may_be_absent(tmp_path, tcl, absent):
     weights = {name: value for name, value in small_weights().items() if name not in absent}
     backbone = load_backbone("TCL", weights=save(tmp_path / "t.pth", weights))
@@ -39,18 +44,24 @@ def test_one_error_lists_missing_and_unknown_keys(tmp_path):
     with pytest.raises(TTDError) as error:
         load_backbone("TCL", weights=save(tmp_path / "tcl_odd.pth", weights))
     message = str(error.value)
-    assert all(name in message for name in [*gone, "masker.something.else", "head.weight", "tcl_odd.pth"])
+    assert all(
+        name in message for name in [*gone, "masker.something.else", "head.weight", "tcl_odd.pth"]
+    )
     assert "pamr" not in message and "\n" not in message
 
 
 def test_a_whole_masker_block_missing_is_an_error(tmp_path):
-    weights = {name: value for name, value in small_weights().items() if "backbone.transformer" not in name}
+    weights = {
+        name: value for name, value in small_weights().items() if "backbone.transformer" not in name
+    }
     with pytest.raises(TTDError, match="resblocks"):
         load_backbone("TCL", weights=save(tmp_path / "t.pth", weights))
 
 
 def test_a_missing_decoder_is_an_error(tmp_path):
-    weights = {name: value for name, value in small_weights().items() if ".decoder.net." not in name}
+    weights = {
+        name: value for name, value in small_weights().items() if ".decoder.net." not in name
+    }
     with pytest.raises(TTDError, match="masker"):
         load_backbone("TCL", weights=save(tmp_path / "t.pth", weights))
 
@@ -63,9 +74,15 @@ def test_part_of_a_frozen_tower_missing_is_no_random_start(tmp_path):
         load_backbone("TCL", weights=save(tmp_path / "t.pth", weights))
 
 
-@pytest.mark.parametrize("name", ["masker.image_encoder.decoder.image_proj.proj", "masker.sim2mask.w",
-                                  "clip_text_encoder.ln_final.weight",
-                                  "masker.image_encoder.decoder.decoder.net.0.conv.conv.weight"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masker.image_encoder.decoder.image_proj.proj",
+        "masker.sim2mask.w",
+        "clip_text_encoder.ln_final.weight",
+        "masker.image_encoder.decoder.decoder.net.0.conv.conv.weight",
+    ],
+)
 def test_a_tensor_of_the_wrong_shape_is_named(tmp_path, name):
     weights = {**small_weights(), name: torch.zeros(3, 5)}
     with pytest.raises(TTDError) as error:
@@ -101,7 +118,9 @@ def test_a_broken_file_is_one_line(tmp_path, content):
         load_backbone("TCL", weights=path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"model": 3}, {"model": {}}, {"state": {"a": torch.zeros(1)}}])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {"model": 3}, {"model": {}}, {"state": {"a": torch.zeros(1)}}]
+)
 def test_another_kind_of_file_is_one_line(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(TTDError, match="odd.pth"):

@@ -18,6 +18,7 @@ print(torch.get_num_threads())
 
 def test_all_threads_take_subnormal_numbers_as_zero():
     """In a process of its own: the flag stays."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True,
-                          cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout.splitlines() == ["3 0.0", "3"]

@@ -29,7 +29,10 @@ def backbone():
 @pytest.fixture(scope="module")
 def items():
     samples = [make_sample(20261121, "val", i) for i in range(60)]
-    return [make_item(s.id, s.image, s.text, s.tags, np.stack([tag_mask(s, t) for t in s.tags])) for s in samples]
+    return [
+        make_item(s.id, s.image, s.text, s.tags, np.stack([tag_mask(s, t) for t in s.tags]))
+        for s in samples
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,15 @@ def test_the_shipped_files_are_small_and_complete(backbone):
     assert sum(p.stat().st_size for p in TINY.iterdir()) < 20 * 2**20
     assert (TINY / "bpe.txt.gz").exists() and (TINY / "train_log.jsonl").exists()
     section = json.loads((TINY / "open_clip_config.json").read_text())["ttd"]
-    assert backbone.head == section["head"] == "maskclip-value" and backbone.patch == 8 and backbone.image_size == 96
-    assert (backbone.mask_scale, backbone.mask_bias) == (section["mask_scale"], section["mask_bias"])
+    assert (
+        backbone.head == section["head"] == "maskclip-value"
+        and backbone.patch == 8
+        and backbone.image_size == 96
+    )
+    assert (backbone.mask_scale, backbone.mask_bias) == (
+        section["mask_scale"],
+        section["mask_bias"],
+    )
 
 
 def test_open_clip_loads_it_by_itself(backbone):
@@ -52,9 +62,14 @@ def test_open_clip_loads_it_by_itself(backbone):
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     tokens = backbone.tokenize(["a red boat", "night"])
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(images), backbone.encode_image(images), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(
-            model.encode_text(tokens), backbone.encode_text(["a red boat", "night"]), atol=1e-4, rtol=1e-4
+            model.encode_image(images), backbone.encode_image(images), atol=1e-4, rtol=1e-4
+        )
+        torch.testing.assert_close(
+            model.encode_text(tokens),
+            backbone.encode_text(["a red boat", "night"]),
+            atol=1e-4,
+            rtol=1e-4,
         )
 
 
@@ -82,7 +97,10 @@ def test_the_shipped_adapter_is_better_in_all_three_scores(measured, items):
     before, after = measured.at(), measure(adapted, items).at()
     assert after.content.f1 > before.content.f1 + 0.01
     assert after.caption_iou > before.caption_iou + 0.03
-    assert after.word_map_iou > before.word_map_iou and after.word_map_iou_minmax > before.word_map_iou_minmax
+    assert (
+        after.word_map_iou > before.word_map_iou
+        and after.word_map_iou_minmax > before.word_map_iou_minmax
+    )
 
 
 def test_the_mask_mapping_recovers_a_known_one():
@@ -93,7 +111,11 @@ def test_the_mask_mapping_recovers_a_known_one():
         mask = np.zeros((90, 90), bool)
         mask[20:60, : 30 + 9 * i] = True
         masks.append(mask)
-        maps.append((np.where(mask, 0.45, 0.25) + 0.1 * generator.standard_normal(mask.shape)).astype(np.float32))
+        maps.append(
+            (np.where(mask, 0.45, 0.25) + 0.1 * generator.standard_normal(mask.shape)).astype(
+                np.float32
+            )
+        )
     fitted = fit_to_maps(maps, masks)
     cut = fitted["mask_bias"] - np.log(0.6 / 0.4) / fitted["mask_scale"]
     assert 0.3 < cut < 0.45 and fitted["mask_scale"] == pytest.approx(0.2 / 0.1**2, rel=0.15)
@@ -105,11 +127,16 @@ def test_info_nce_is_the_mean_of_both_cross_entropies():
     logits = (7 * a @ b.T).numpy()
     rows = np.log(np.exp(logits).sum(1)) - np.diag(logits)
     columns = np.log(np.exp(logits).sum(0)) - np.diag(logits)
-    assert info_nce(a, b, torch.tensor(7.0)).item() == pytest.approx((rows.mean() + columns.mean()) / 2)
+    assert info_nce(a, b, torch.tensor(7.0)).item() == pytest.approx(
+        (rows.mean() + columns.mean()) / 2
+    )
 
 
 def test_batches_use_every_picture_once_an_epoch_and_differ_between_epochs():
-    epochs = [torch.cat([batch_indices(40, 8, step, 3) for step in range(5 * e, 5 * e + 5)]) for e in (0, 1)]
+    epochs = [
+        torch.cat([batch_indices(40, 8, step, 3) for step in range(5 * e, 5 * e + 5)])
+        for e in (0, 1)
+    ]
     assert all(sorted(e.tolist()) == list(range(40)) for e in epochs)
     assert not torch.equal(*epochs)
 
@@ -118,16 +145,24 @@ def test_crops_of_the_whole_picture_are_the_picture_or_its_mirror():
     images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     crops = random_crops(images, 1.0, torch.Generator().manual_seed(1))
     for crop, image in zip(crops, images, strict=True):
-        assert torch.allclose(crop, image, atol=1e-5) or torch.allclose(crop, image.flip(-1), atol=1e-5)
+        assert torch.allclose(crop, image, atol=1e-5) or torch.allclose(
+            crop, image.flip(-1), atol=1e-5
+        )
 
 
 def test_shrunken_pictures_keep_their_tokens_and_nothing_else():
     """Patch by patch, what is kept of the canvas is the resized picture."""
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    little = torch.nn.functional.interpolate(images, (64, 64), mode="bilinear", antialias=True, align_corners=False)
+    little = torch.nn.functional.interpolate(
+        images, (64, 64), mode="bilinear", antialias=True, align_corners=False
+    )
     canvas, keep = shrink(images, 64, 8, torch.Generator().manual_seed(5))
-    patches = canvas.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (B, 144, 3, 8, 8)
-    wanted = little.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (B, 64, 3, 8, 8)
+    patches = (
+        canvas.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+    )  # (B, 144, 3, 8, 8)
+    wanted = (
+        little.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+    )  # (B, 64, 3, 8, 8)
     assert keep[0] == 0 and len(keep) == 65
     torch.testing.assert_close(patches[:, keep[1:] - 1], wanted)
     assert canvas.sum().item() == pytest.approx(little.sum().item(), rel=1e-4)
@@ -154,10 +189,15 @@ def test_the_cut_down_vocabulary_splits_known_words_as_clip_does(tmp_path):
 
     words = {"umbrella", "butterfly", "jacuzzi"}
     size = write_vocabulary(tmp_path / "bpe.txt.gz", words, 300)
-    small, full = open_clip.SimpleTokenizer(bpe_path=str(tmp_path / "bpe.txt.gz")), open_clip.SimpleTokenizer()
+    small, full = (
+        open_clip.SimpleTokenizer(bpe_path=str(tmp_path / "bpe.txt.gz")),
+        open_clip.SimpleTokenizer(),
+    )
     assert small.vocab_size == size < 900
     for word in words:
-        assert [small.decoder[t] for t in small.encode(word)] == [full.decoder[t] for t in full.encode(word)]
+        assert [small.decoder[t] for t in small.encode(word)] == [
+            full.decoder[t] for t in full.encode(word)
+        ]
     assert small.decode(small.encode("any wörd at all")) == "any wörd at all "
 
 
@@ -188,7 +228,9 @@ def test_config_errors_name_the_key():
         load_config(values, "tiny.yaml")
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training the tiny model needs torch >= 2.9")
+@pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="training the tiny model needs torch >= 2.9"
+)
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path):
     """Six steps at once, and four (saved) then two: the same bits, through the switch from small to full pictures."""
@@ -199,8 +241,22 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path):
 
     threads = torch.get_num_threads()
     make_world(tmp_path / "world", WorldConfig(train=40, val=0, seed=9))
-    little = {"width": 64, "text_width": 64, "layers": 1, "text_layers": 1, "merges": 100, "batch": 8, "threads": 1}
-    little |= {"world": str(tmp_path / "world"), "steps": 6, "warmup": 2, "decay_steps": 2, "plain_steps": 1}
+    little = {
+        "width": 64,
+        "text_width": 64,
+        "layers": 1,
+        "text_layers": 1,
+        "merges": 100,
+        "batch": 8,
+        "threads": 1,
+    }
+    little |= {
+        "world": str(tmp_path / "world"),
+        "steps": 6,
+        "warmup": 2,
+        "decay_steps": 2,
+        "plain_steps": 1,
+    }
     whole = load_config({**config_values(), **little, "out": str(tmp_path / "whole")}, "test")
     parts = load_config({**config_values(), **little, "out": str(tmp_path / "parts")}, "test")
     for config in (whole, parts):

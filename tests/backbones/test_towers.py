@@ -5,7 +5,14 @@ import json
 import pytest
 import torch
 from paths import ROOT
-from small_clip import model_config, random_images, reference_model, relative_error, write_clip, write_config
+from small_clip import (
+    model_config,
+    random_images,
+    reference_model,
+    relative_error,
+    write_clip,
+    write_config,
+)
 
 from core.backbones import load_backbone
 from core.backbones.heads import HEADS
@@ -36,7 +43,11 @@ MUST = {
     "quick gelu": ({}, {}, {"quick_gelu": True}),
     "mlp ratio": ({"mlp_ratio": 2.5}, {"mlp_ratio": 3.0}, {}),
     "norm eps": ({"norm_kwargs": {"eps": 0.1}}, {"norm_kwargs": {"eps": 0.2}}, {}),
-    "tanh gelu": ({"act_kwargs": {"approximate": "tanh"}}, {"act_kwargs": {"approximate": "tanh"}}, {}),
+    "tanh gelu": (
+        {"act_kwargs": {"approximate": "tanh"}},
+        {"act_kwargs": {"approximate": "tanh"}},
+        {},
+    ),
     "patch 16": ({"patch_size": 16}, {}, {}),
     "patch dropout": ({"patch_dropout": 0.5}, {}, {}),
     "short context": ({}, {"context_length": 16}, {}),
@@ -63,7 +74,11 @@ MAY = {
     "end id": ({}, {"pool_type": "eos", "eos_id": END}, {}),
     "end id is not the highest": ({}, {"pool_type": "eos", "eos_id": 40}, {}),
     "text bias": ({}, {"proj_bias": True}, {"custom_text": True}),
-    "no text projection": ({}, {"proj_type": "none", "width": 24, "heads": 2}, {"custom_text": True}),
+    "no text projection": (
+        {},
+        {"proj_type": "none", "width": 24, "heads": 2},
+        {"custom_text": True},
+    ),
     "text class token": ({}, {"embed_cls": True, "pad_id": 0}, {"custom_text": True}),
     "bias of logits": ({}, {}, {"init_logit_bias": -10}),
 }
@@ -97,16 +112,48 @@ def test_rare_forms_are_right_or_refused(tmp_path, name):
 # --- refused by name -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("vision", "word"), [
-    ({"layers": [1, 1, 1, 1], "width": 16, "image_size": 64, "patch_size": None}, "resnet"),
-    ({"timm_model_name": "convnext_atto", "timm_pool": "", "timm_proj": "linear", "image_size": 64}, "convnext"),
-    ({"timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token", "timm_proj": "linear",
-      "image_size": 224}, "eva"),
-    ({"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg", "timm_proj": "linear",
-      "image_size": 224}, "swin"),
-    ({"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg", "timm_proj": "linear", "image_size": 224},
-     "visiontransformer"),
-])
+@pytest.mark.parametrize(
+    ("vision", "word"),
+    [
+        ({"layers": [1, 1, 1, 1], "width": 16, "image_size": 64, "patch_size": None}, "resnet"),
+        (
+            {
+                "timm_model_name": "convnext_atto",
+                "timm_pool": "",
+                "timm_proj": "linear",
+                "image_size": 64,
+            },
+            "convnext",
+        ),
+        (
+            {
+                "timm_model_name": "eva02_tiny_patch14_224",
+                "timm_pool": "token",
+                "timm_proj": "linear",
+                "image_size": 224,
+            },
+            "eva",
+        ),
+        (
+            {
+                "timm_model_name": "swin_tiny_patch4_window7_224",
+                "timm_pool": "avg",
+                "timm_proj": "linear",
+                "image_size": 224,
+            },
+            "swin",
+        ),
+        (
+            {
+                "timm_model_name": "vit_tiny_patch16_224",
+                "timm_pool": "avg",
+                "timm_proj": "linear",
+                "image_size": 224,
+            },
+            "visiontransformer",
+        ),
+    ],
+)
 def test_other_towers_are_refused_by_name(tmp_path, vision, word):
     write_clip(tmp_path, model_config(vision))
     with pytest.raises(TTDError) as error:
@@ -129,7 +176,9 @@ def test_a_folder_without_config(tmp_path):
             load_backbone(f"local-dir:{path}")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model_cfg": {"embed_dim": 3}}', '{"model_cfg": null}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"model_cfg": {"embed_dim": 3}}', '{"model_cfg": null}']
+)
 def test_a_broken_config_is_one_line(tmp_path, content):
     write_clip(tmp_path, model_config())
     (tmp_path / "open_clip_config.json").write_text(content)
@@ -152,11 +201,24 @@ def test_the_grid_of_the_file_is_not_bent_in_silence(tmp_path):
         backbone = load_backbone(f"local-dir:{tmp_path}")
     except TTDError:
         return
-    table = [p for name, p in backbone.named_parameters() if name.startswith("visual") and "positional" in name][0]
-    want = torch.nn.functional.interpolate(weights["visual.positional_embedding"][1:].T.reshape(1, -1, 4, 4),
-                                           size=(6, 6), mode="bicubic")[0].flatten(1).T
+    table = [
+        p
+        for name, p in backbone.named_parameters()
+        if name.startswith("visual") and "positional" in name
+    ][0]
+    want = (
+        torch.nn.functional.interpolate(
+            weights["visual.positional_embedding"][1:].T.reshape(1, -1, 4, 4),
+            size=(6, 6),
+            mode="bicubic",
+        )[0]
+        .flatten(1)
+        .T
+    )
     assert table.shape[0] in (17, 37)
-    if table.shape[0] == 37:  # then by the stated rule: bicubic, no antialias; enlarging knows no antialias
+    if (
+        table.shape[0] == 37
+    ):  # then by the stated rule: bicubic, no antialias; enlarging knows no antialias
         assert (table[1:] - want).abs().max() < 1e-5
 
 
@@ -188,7 +250,9 @@ def test_a_file_cut_short_is_one_line(tmp_path):
 def test_unknown_names_list_the_choices(arch):
     with pytest.raises(TTDError) as error:
         load_backbone(arch)
-    assert all(word in str(error.value) for word in ("CLIP", "TCL", "tiny", "hf-hub:", "local-dir:"))
+    assert all(
+        word in str(error.value) for word in ("CLIP", "TCL", "tiny", "hf-hub:", "local-dir:")
+    )
 
 
 def test_a_known_model_with_an_unknown_tag_lists_the_tags():
@@ -222,15 +286,39 @@ def siglip(tmp_path_factory):
     from timm.models.vision_transformer import VisionTransformer
 
     @register_model
-    def vit_ttd_test_siglip(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kw):
-        return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw)
+    def vit_ttd_test_siglip(
+        pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kw
+    ):
+        return VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw
+        )
 
     folder = tmp_path_factory.mktemp("siglip")
-    vision = {"image_size": 32, "timm_model_name": "vit_ttd_test_siglip", "timm_pool": "map", "timm_proj": "none"}
-    text = {"context_length": 16, "vocab_size": 128, "width": 48, "heads": 2, "layers": 1, "no_causal_mask": True,
-            "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
-            "hf_tokenizer_name": "nobody/needs-a-download"}
-    config = {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True, "vision_cfg": vision, "text_cfg": text}
+    vision = {
+        "image_size": 32,
+        "timm_model_name": "vit_ttd_test_siglip",
+        "timm_pool": "map",
+        "timm_proj": "none",
+    }
+    text = {
+        "context_length": 16,
+        "vocab_size": 128,
+        "width": 48,
+        "heads": 2,
+        "layers": 1,
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "norm_kwargs": {"eps": 1e-6},
+        "hf_tokenizer_name": "nobody/needs-a-download",
+    }
+    config = {
+        "embed_dim": 48,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
     write_clip(folder, config)
     return folder
 
@@ -249,13 +337,17 @@ def pooled_one_by_one(trunk: torch.nn.Module, images: torch.Tensor, identity: bo
     last = trunk.blocks[-1]
     if identity:
         width = x.shape[-1]
-        values = last.norm1(x) @ last.attn.qkv.weight[2 * width:].T + last.attn.qkv.bias[2 * width:]
+        values = (
+            last.norm1(x) @ last.attn.qkv.weight[2 * width :].T + last.attn.qkv.bias[2 * width :]
+        )
         x = x + values @ last.attn.proj.weight.T + last.attn.proj.bias
         x = x + last.mlp(last.norm2(x))
     else:
         x = last(x)
     x = trunk.norm(x)
-    pooled = trunk.attn_pool(x.reshape(-1, 1, x.shape[-1]))  # one token each: its weight is 1, the value path is left
+    pooled = trunk.attn_pool(
+        x.reshape(-1, 1, x.shape[-1])
+    )  # one token each: its weight is 1, the value path is left
     return pooled.reshape(len(images), h, w, -1).permute(0, 3, 1, 2)
 
 

@@ -16,18 +16,36 @@ NAMES = ("pixel_f1", "caption_iou", "word_map_iou", "word_map_iou_minmax")
 
 
 def write_grid(folder, factors, recipe=None, **changes):
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe or {"arch": "tiny", "steps": 3, "distill": {
-        "teacher": "frozen"}}))
-    content = {"recipe": "recipe.yaml", "settings": {}, "data": "cc3m", "root": "world", "heldout": "dev",
-               "factors": factors} | changes
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump(recipe or {"arch": "tiny", "steps": 3, "distill": {"teacher": "frozen"}})
+    )
+    content = {
+        "recipe": "recipe.yaml",
+        "settings": {},
+        "data": "cc3m",
+        "root": "world",
+        "heldout": "dev",
+        "factors": factors,
+    } | changes
     (folder / "grid.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder / "grid.yaml"
 
 
 def test_the_shipped_grid_is_sound_and_covers_what_is_ours():
     grid = read_grid(ROOT / "configs/ablation.yaml")
-    assert {"distance", "lambda", "teacher", "steps", "selection", "stop words", "encoders", "rank", "learning rate",
-            "head", "anchor"} <= set(grid.factors)
+    assert {
+        "distance",
+        "lambda",
+        "teacher",
+        "steps",
+        "selection",
+        "stop words",
+        "encoders",
+        "rank",
+        "learning rate",
+        "head",
+        "anchor",
+    } <= set(grid.factors)
     for name, values in grid.factors.items():
         keys = [cell_key(grid.config(value.settings, 0, Path(".")), {}) for value in values]
         assert len(set(keys)) == len(keys) > 1, name
@@ -38,8 +56,11 @@ def test_a_value_that_is_the_recipes_own_is_the_same_cell(tmp_path):
     recipe = cell_key(grid.config({}, 0, tmp_path), {})
     three, four = (value.settings for value in grid.factors["steps"])
     assert cell_key(grid.config(three, 0, tmp_path / "elsewhere"), {}) == recipe
-    others = [cell_key(grid.config(four, 0, tmp_path), {}), cell_key(grid.config({}, 1, tmp_path), {}),
-              cell_key(grid.config({}, 0, tmp_path), {"pairs": "x"})]
+    others = [
+        cell_key(grid.config(four, 0, tmp_path), {}),
+        cell_key(grid.config({}, 1, tmp_path), {}),
+        cell_key(grid.config({}, 0, tmp_path), {"pairs": "x"}),
+    ]
     assert len({recipe, *others}) == 4
     assert read_grid(tmp_path / "grid.yaml", {"steps": 9}).config({}, 0, tmp_path).steps == 9
 
@@ -84,9 +105,16 @@ def test_shares_write_files_of_their_own_and_know_each_others_cells(tmp_path):
 def test_tables_show_mean_and_sample_deviation():
     values = [0.5, 0.6, 0.7]
     assert spread(values) == "60.0 ± 10.0" and spread([0.1234]) == "12.3" and spread([]) == "-"
-    cells = [{"scores": dict.fromkeys(NAMES, value), "stopped": "x" if value > 0.65 else None} for value in values]
+    cells = [
+        {"scores": dict.fromkeys(NAMES, value), "stopped": "x" if value > 0.65 else None}
+        for value in values
+    ]
     text = markdown("steps", [line_of("3", cells, recipe=True), line_of("4", cells[:1])])
-    assert "| **3** | **60.0 ± 10.0** |" in text and "3, 1 stopped †" in text and "| 4 | 50.0 |" in text
+    assert (
+        "| **3** | **60.0 ± 10.0** |" in text
+        and "3, 1 stopped †" in text
+        and "| 4 | 50.0 |" in text
+    )
     assert {row.count("|") for row in text.splitlines()} == {7}
 
 
@@ -96,8 +124,12 @@ def heldout_set(folder):
     for name in ("image", "json_refined", "mask_using_HQ-SAM"):
         (base / name).mkdir(parents=True)
     for k in range(3):
-        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(base / f"image/{k}.png")
-        (base / f"json_refined/{k}.json").write_text(json.dumps({"text": "a red dog and the cat", "tags": ["dog"]}))
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+            base / f"image/{k}.png"
+        )
+        (base / f"json_refined/{k}.json").write_text(
+            json.dumps({"text": "a red dog and the cat", "tags": ["dog"]})
+        )
         (base / f"mask_using_HQ-SAM/{k}").mkdir()
         mask = np.zeros((32, 32), np.uint8)
         mask[4 : 20 + k, 8:24] = 255
@@ -113,20 +145,45 @@ def harness(monkeypatch, small_clip, tmp_path):
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
     import ablate_ttd
 
-    recipe = {"arch": f"local-dir:{small_clip}", "steps": 2, "batch": 4, "device": "cpu", "warmup": 0,
-              "lora": {"rank": 2, "alpha": 2.0}}
-    grid = write_grid(tmp_path, {"rate": {"low": {"lr": 1e-4}, "high": {"lr": 1e-2}},
-                                 "head": {"plain": {"head": "vanilla"}}}, recipe,
-                      root=str(write_set(tmp_path / "pairs", 8)), heldout=heldout_set(tmp_path / "dev"))
+    recipe = {
+        "arch": f"local-dir:{small_clip}",
+        "steps": 2,
+        "batch": 4,
+        "device": "cpu",
+        "warmup": 0,
+        "lora": {"rank": 2, "alpha": 2.0},
+    }
+    grid = write_grid(
+        tmp_path,
+        {
+            "rate": {"low": {"lr": 1e-4}, "high": {"lr": 1e-2}},
+            "head": {"plain": {"head": "vanilla"}},
+        },
+        recipe,
+        root=str(write_set(tmp_path / "pairs", 8)),
+        heldout=heldout_set(tmp_path / "dev"),
+    )
 
     def call(*flags):
-        return ablate_ttd.main(["--config", str(grid), "--seeds", "0", "1", "--cells", str(tmp_path / "cells.jsonl"),
-                                *flags])
+        return ablate_ttd.main(
+            [
+                "--config",
+                str(grid),
+                "--seeds",
+                "0",
+                "1",
+                "--cells",
+                str(tmp_path / "cells.jsonl"),
+                *flags,
+            ]
+        )
 
     return call
 
 
-def test_the_script_fills_the_page_and_never_runs_a_cell_twice(harness, tmp_path, monkeypatch, capsys):
+def test_the_script_fills_the_page_and_never_runs_a_cell_twice(
+    harness, tmp_path, monkeypatch, capsys
+):
     page, cells = tmp_path / "page.md", tmp_path / "cells.jsonl"
     import ablate_ttd
 
@@ -134,16 +191,27 @@ def test_the_script_fills_the_page_and_never_runs_a_cell_twice(harness, tmp_path
     assert harness("--only", "rate", "--update", str(page)) == 0
     first = page.read_text()
     assert first.startswith("before\n") and first.endswith("\nafter\n") and "\nold\n" not in first
-    assert "--only rate" in first and "| **low** |" in first and "| high |" in first and "untrained" in first
+    assert (
+        "--only rate" in first
+        and "| **low** |" in first
+        and "| high |" in first
+        and "untrained" in first
+    )
     stored = [json.loads(line) for line in cells.read_text().splitlines()]
     assert len(stored) == 5  # untrained; recipe (= low) and high with two seeds each
-    assert stored[3]["scores"] != stored[4]["scores"]  # the seed matters, where the rate is high enough to see it
-    assert not [path for path in tmp_path.iterdir() if len(path.name) == 24]  # runs leave nothing behind
+    assert (
+        stored[3]["scores"] != stored[4]["scores"]
+    )  # the seed matters, where the rate is high enough to see it
+    assert not [
+        path for path in tmp_path.iterdir() if len(path.name) == 24
+    ]  # runs leave nothing behind
 
     cells.write_text("\n".join(cells.read_text().splitlines()[:-1]) + "\n" + '{"key": "cut o')
     assert harness("--only", "rate", "--update", str(page)) == 0
     again = [json.loads(line) for line in cells.read_text().splitlines()]
-    assert [c["scores"] for c in again] == [c["scores"] for c in stored]  # the lost cell again, the same to the bit
+    assert [c["scores"] for c in again] == [
+        c["scores"] for c in stored
+    ]  # the lost cell again, the same to the bit
     import core.training.trainer
 
     monkeypatch.setattr(core.training.trainer, "Trainer", None)
@@ -158,7 +226,9 @@ def test_shares_together_run_every_cell_once(harness, tmp_path, monkeypatch, cap
         assert harness("--only", "rate", "--share", part) == 0
     assert "| low |" not in capsys.readouterr().out
     lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("cells.*-of-2.jsonl"))]
-    assert [len(some) for some in lines] == [3, 2] and len({json.loads(line)["key"] for line in sum(lines, [])}) == 5
+    assert [len(some) for some in lines] == [3, 2] and len(
+        {json.loads(line)["key"] for line in sum(lines, [])}
+    ) == 5
     monkeypatch.setattr(core.training.trainer, "Trainer", None)
     assert harness("--only", "rate") == 0 and "| **low** |" in capsys.readouterr().out
     with pytest.raises(SystemExit) as error:

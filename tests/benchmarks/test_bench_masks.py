@@ -29,15 +29,21 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def resolved(backbone, **overrides):
-    return protocol("ttd", **overrides).resolve(backbone.arch, backbone.image_size, "threshold", 0.4)
+    return protocol("ttd", **overrides).resolve(
+        backbone.arch, backbone.image_size, "threshold", 0.4
+    )
 
 
 @pytest.mark.parametrize(("classes", "size"), [(1, (9, 40)), (5, (30, 26)), (21, (11, 7))])
 def test_pamr_equals_its_published_form(classes, size):
     generator = torch.Generator().manual_seed(1)
     image, mask = (torch.rand(2, n, *size, generator=generator) for n in (3, classes))
-    torch.testing.assert_close(PAMR()(image, mask), reference_pamr.pamr(image, mask), atol=1e-5, rtol=0)
-    torch.testing.assert_close(PAMR().weights(image), reference_pamr.weights(image)[:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        PAMR()(image, mask), reference_pamr.pamr(image, mask), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        PAMR().weights(image), reference_pamr.weights(image)[:, 0], atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 9])
@@ -85,7 +91,9 @@ def test_texts_of_which_some_survive(clip):
     for classes, kept in ((6, 2), (4, 4)):
         text = bench_masks.texts(clip, pixels, classes, kept)
         assert text.shape == (classes, 24)
-        own = clip.similarity(clip.encode_pixels(clip.normalize(prepare(pixels, used).scaled[0][None])), text)
+        own = clip.similarity(
+            clip.encode_pixels(clip.normalize(prepare(pixels, used).scaled[0][None])), text
+        )
         assert own[0, :kept].amax() > own[0, kept:].amax() if kept < classes else own.amax() > 0.5
 
 

@@ -33,7 +33,9 @@ def arch(tmp_path_factory):
 
 
 def options(**values):
-    return argparse.Namespace(**{"rounds": 1, "device": "cpu", "dtype": "float32", "quick": True, **values})
+    return argparse.Namespace(
+        **{"rounds": 1, "device": "cpu", "dtype": "float32", "quick": True, **values}
+    )
 
 
 # --- tags -----------------------------------------------------------------------------------------------------------
@@ -41,7 +43,10 @@ def test_tags_batched_equals_one_word_at_a_time(arch):
     from core.backbones import load_backbone
 
     backbone = load_backbone(arch)
-    images = [np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8) for i in range(len(CAPTIONS))]
+    images = [
+        np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)
+        for i in range(len(CAPTIONS))
+    ]
     fast = bench_tags.batched(backbone, images, CAPTIONS, batch=2)
     slow = bench_tags.literal(backbone, images, CAPTIONS)
     assert bench_tags.compare("small", fast, slow, 1e-5) == 9 + 1 + 5
@@ -57,9 +62,13 @@ def test_words_are_not_padded_to_the_captions(arch):
     backbone, seen = load_backbone(arch), []
     encode = backbone.encode_tokens
     backbone.encode_tokens = lambda tokens: seen.append((tokens != 0).sum(1)) or encode(tokens)
-    texts = [f"{word} {i}" for i in range(100) for word in ("dog", "cat")] + ["a very long caption " * 15] * 3
+    texts = [f"{word} {i}" for i in range(100) for word in ("dog", "cat")] + [
+        "a very long caption " * 15
+    ] * 3
     together = encode_texts(backbone, texts)
-    assert sum(int(rows.max()) * len(rows) - int(rows.sum()) for rows in seen) < 600  # 13,000 in one batch
+    assert (
+        sum(int(rows.max()) * len(rows) - int(rows.sum()) for rows in seen) < 600
+    )  # 13,000 in one batch
     alone = torch.cat([encode_texts(backbone, [text]) for text in (texts[0], texts[37], texts[-1])])
     assert torch.allclose(together[[0, 37, -1]], alone, atol=1e-6)
 
@@ -74,7 +83,10 @@ def test_a_training_steps_loss_and_gradients_equal_the_loops(case):
     bench_ttd_step.compare(case, 1e-5)
     assert float(bench_ttd_step.ours(case).total.detach()) > 0
     others = bench_ttd_step.Case(case.backbone, case.images, case.captions[1:] + case.captions[:1])
-    assert abs(float((bench_ttd_step.ours(case).total - bench_ttd_step.literal(others)).detach())) > 1e-5
+    assert (
+        abs(float((bench_ttd_step.ours(case).total - bench_ttd_step.literal(others)).detach()))
+        > 1e-5
+    )
 
 
 def test_made_up_captions_share_no_word():
@@ -93,16 +105,26 @@ def test_the_loops_cut_is_otsus():
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
 def test_one_hot_counts_equal_ours_in_memory_and_from_files(tmp_path):
-    pairs = [(bench_evaluation.label_map((40, 56), 9, 2 * i), bench_evaluation.label_map((40, 56), 9, 2 * i + 1))
-             for i in range(5)]
+    pairs = [
+        (
+            bench_evaluation.label_map((40, 56), 9, 2 * i),
+            bench_evaluation.label_map((40, 56), 9, 2 * i + 1),
+        )
+        for i in range(5)
+    ]
     slow = bench_evaluation.one_hot(pairs, 9)
     assert slow.sum() and np.array_equal(slow, bench_evaluation.counted(pairs, 9))
     dataset, predictions = bench_evaluation.write_set(tmp_path, pairs, 9)
     from core.evaluation.label_maps import evaluate
 
-    assert np.array_equal(bench_evaluation.columns(evaluate(dataset, predictions, workers=2).confusion), slow)
-    assert all(np.array_equal(a, b) for one, two in zip(pairs, bench_evaluation.read(dataset, predictions, 5),
-                                                        strict=True) for a, b in zip(one, two, strict=True))
+    assert np.array_equal(
+        bench_evaluation.columns(evaluate(dataset, predictions, workers=2).confusion), slow
+    )
+    assert all(
+        np.array_equal(a, b)
+        for one, two in zip(pairs, bench_evaluation.read(dataset, predictions, 5), strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
@@ -120,29 +142,69 @@ def test_prompts_cached_and_not_equal_the_full_length_ones(arch, tmp_path):
 # --- start-up -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("script", bench_startup.scripts())
 def test_help_imports_nothing_heavy(script):
-    done = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], cwd=ROOT, capture_output=True,
-                          text=True, check=True)
-    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.count("|") == 2}
-    heavy = imported & {"torch", "open_clip", "torchvision", "timm", "transformers", "peft", "cv2", "matplotlib",
-                        "sklearn"}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {
+        line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.count("|") == 2
+    }
+    heavy = imported & {
+        "torch",
+        "open_clip",
+        "torchvision",
+        "timm",
+        "transformers",
+        "peft",
+        "cv2",
+        "matplotlib",
+        "sklearn",
+    }
     assert not heavy and "usage" in done.stdout
 
 
 @pytest.mark.slow
 def test_demo_imports_no_more_than_it_needs(tmp_path):
-    done = subprocess.run([sys.executable, "-X", "importtime", "demo.py", "--device", "cpu", "--out", str(tmp_path)],
-                          cwd=ROOT, capture_output=True, text=True, check=True)
-    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.count("|") == 2}
-    assert "open_clip" in imported and not imported & {"peft", "cv2", "matplotlib", "sklearn", "nltk", "pydensecrf"}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "demo.py", "--device", "cpu", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {
+        line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.count("|") == 2
+    }
+    assert "open_clip" in imported and not imported & {
+        "peft",
+        "cv2",
+        "matplotlib",
+        "sklearn",
+        "nltk",
+        "pydensecrf",
+    }
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 def result(**values):
-    return {"command": "python benchmarks/x.py", "date": "2026-01-02T03:04:05+00:00", "hardware": "a CPU",
-            "versions": {"torch": "2", "numpy": "1"}, "quick": False,
-            "tables": [{"columns": ["a|b", "time"], "rows": [["ours", "1 s"], ["theirs", "2 s", "more"]]}],
-            "goals": [{"what": "x", "goal": ">= 2x", "got": "2.0x", "met": True},
-                      {"what": "y", "goal": ">= 9x", "got": "2.0x", "met": False}], **values}
+    return {
+        "command": "python benchmarks/x.py",
+        "date": "2026-01-02T03:04:05+00:00",
+        "hardware": "a CPU",
+        "versions": {"torch": "2", "numpy": "1"},
+        "quick": False,
+        "tables": [
+            {"columns": ["a|b", "time"], "rows": [["ours", "1 s"], ["theirs", "2 s", "more"]]}
+        ],
+        "goals": [
+            {"what": "x", "goal": ">= 2x", "got": "2.0x", "met": True},
+            {"what": "y", "goal": ">= 9x", "got": "2.0x", "met": False},
+        ],
+        **values,
+    }
 
 
 def test_run_all_puts_results_into_the_page_in_order(tmp_path, capsys):
@@ -177,9 +239,13 @@ def test_a_failing_benchmark_is_named(tmp_path, monkeypatch, capsys):
         raise TTDError("scores: the fast path and the reference differ")
 
     monkeypatch.setattr(bench_tags, "main", broken)
-    monkeypatch.setattr(bench_evaluation, "main", lambda argv: Path(argv[-1]).write_text(json.dumps(result())) and 0)
+    monkeypatch.setattr(
+        bench_evaluation, "main", lambda argv: Path(argv[-1]).write_text(json.dumps(result())) and 0
+    )
     with pytest.raises(TTDError, match="failed: bench_tags$"):
-        run_all.main(["--quick", "--only", "bench_tags", "bench_evaluation", "--out", str(tmp_path)])
+        run_all.main(
+            ["--quick", "--only", "bench_tags", "bench_evaluation", "--out", str(tmp_path)]
+        )
     assert "differ" in capsys.readouterr().err
 
 
@@ -191,16 +257,26 @@ def test_the_share_of_time_that_spans_cover():
 
 
 def test_json_holds_tables_goals_and_the_command(tmp_path, capsys):
-    args = common.start(argparse.ArgumentParser(parents=[common.options()]),
-                        ["--threads", "1", "--json", str(tmp_path / "x.json"), "--rounds", "2"])
+    args = common.start(
+        argparse.ArgumentParser(parents=[common.options()]),
+        ["--threads", "1", "--json", str(tmp_path / "x.json"), "--rounds", "2"],
+    )
     table = common.Table("path", "time")
     table.row("ours", common.Time(0.25))
-    common.save(args, [table], [common.goal("x", 2, common.Time(1.0), common.Time(0.25)),
-                                common.goal_below("y", 1, 1.5, " s")])
+    common.save(
+        args,
+        [table],
+        [
+            common.goal("x", 2, common.Time(1.0), common.Time(0.25)),
+            common.goal_below("y", 1, 1.5, " s"),
+        ],
+    )
     stored = json.loads((tmp_path / "x.json").read_text())
     assert stored["tables"] == [{"columns": ["path", "time"], "rows": [["ours", "250 ms"]]}]
     assert [goal["met"] for goal in stored["goals"]] == [True, False]
-    assert stored["command"].endswith("--threads 1 --rounds 2") and ", 1 thread," in stored["hardware"]
+    assert (
+        stored["command"].endswith("--threads 1 --rounds 2") and ", 1 thread," in stored["hardware"]
+    )
     assert "MISSED  y: 1.5 s, goal <= 1 s" in capsys.readouterr().out
 
 
@@ -210,5 +286,8 @@ def test_workers_and_one_process_make_the_same_masks(tmp_path, capsys):
 
     assert bench_workers.main(["--quick", "--json", str(tmp_path / "x.json")]) == 0
     rows = json.loads((tmp_path / "x.json").read_text())["tables"][0]["rows"]
-    assert [row[0] for row in rows] == ["1 process, 1 thread, 2 pictures", "1 process, 1 thread, 8 pictures",
-                                       "2 workers, 8 pictures"]
+    assert [row[0] for row in rows] == [
+        "1 process, 1 thread, 2 pictures",
+        "1 process, 1 thread, 8 pictures",
+        "2 workers, 8 pictures",
+    ]

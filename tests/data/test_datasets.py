@@ -21,7 +21,14 @@ FACTS = {
     "COCO2014": (80, 1, True, False, 0.45, {1: "person", 17: "dog", 80: "toothbrush"}),
     "ADE2016": (150, 1, False, True, 0.45, {1: "wall", 8: "bed ", 150: "flag"}),
     "Cityscapes": (19, 0, False, False, 0.40, {0: "road", 11: "person", 18: "bicycle"}),
-    "COCO-Stuff": (171, 0, False, False, 0.40, {0: "person", 79: "toothbrush", 80: "banner", 170: "wood"}),
+    "COCO-Stuff": (
+        171,
+        0,
+        False,
+        False,
+        0.40,
+        {0: "person", 79: "toothbrush", 80: "banner", 170: "wood"},
+    ),
     "PascalContext": (59, 1, True, False, 0.45, {1: "aeroplane", 59: "wood"}),
     "Context59": (59, 1, False, True, 0.45, {1: "aeroplane", 59: "wood"}),
     "World": (26, 1, True, False, 0.40, {1: "car", 26: "bird"}),
@@ -30,7 +37,9 @@ FACTS = {
 
 def save(path: Path, values, mode=None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(values), mode).save(path) if mode else Image.fromarray(np.asarray(values)).save(path)
+    Image.fromarray(np.asarray(values), mode).save(path) if mode else Image.fromarray(
+        np.asarray(values)
+    ).save(path)
     return path
 
 
@@ -45,11 +54,23 @@ def make_set(root: Path, name: str, masks: dict[str, np.ndarray]) -> Path:
 
 def test_every_set_has_its_facts(tmp_path):
     assert set(FACTS) == set(NAMES)
-    for name, (count, first, background, zero_ignored, bg, landmarks) in FACTS.items():
+    for name, (
+        count,
+        first,
+        background,
+        zero_ignored,
+        background_threshold,
+        landmarks,
+    ) in FACTS.items():
         make_set(tmp_path / name, name, {"a": np.full((2, 3), first, np.uint8)})
         data = open_dataset(name, tmp_path / name)
         assert (data.name, len(data.classes), data.first_label) == (name, count, first)
-        assert (data.background, data.zero_ignored, data.bg, data.ignore) == (background, zero_ignored, bg, 255)
+        assert (data.background, data.zero_ignored, data.background_threshold, data.ignore) == (
+            background,
+            zero_ignored,
+            background_threshold,
+            255,
+        )
         assert data.rule == ("threshold" if background else "none")
         assert data.label_values == tuple(range(0 if background else first, first + count))
         named = dict(zip(data.label_values, data.label_names, strict=True))
@@ -60,15 +81,24 @@ def test_every_set_has_its_facts(tmp_path):
 
 
 def test_published_thresholds():
-    assert {n: load_shipped(n)["bg"] for n in ("VOC2012", "Cityscapes", "COCO-Stuff")} == dict.fromkeys(
-        ("VOC2012", "Cityscapes", "COCO-Stuff"), 0.40)
+    assert {
+        n: load_shipped(n)["bg"] for n in ("VOC2012", "Cityscapes", "COCO-Stuff")
+    } == dict.fromkeys(("VOC2012", "Cityscapes", "COCO-Stuff"), 0.40)
     assert {load_shipped(n)["bg"] for n in ("COCO2014", "ADE2016", "PascalContext")} == {0.45}
 
 
 def test_voc_palette_known_colours():
     palette = voc_palette()
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0), 15: (192, 128, 128),
-             20: (0, 64, 128), 255: (224, 224, 192)}
+    known = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        7: (128, 128, 128),
+        8: (64, 0, 0),
+        15: (192, 128, 128),
+        20: (0, 64, 128),
+        255: (224, 224, 192),
+    }
     assert {label: tuple(palette[label].tolist()) for label in known} == known
     assert len({tuple(colour) for colour in palette.tolist()}) == 256
 
@@ -84,7 +114,11 @@ def test_raw_maps_against_their_rule():
     train = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
     assert city == {raw: train.index(raw) if raw in train else 255 for raw in range(34)}
     context = load_shipped("PascalContext")["raw"]
-    assert list(context.values()) == list(range(60)) and list(context) == sorted(context) and max(context) <= 459
+    assert (
+        list(context.values()) == list(range(60))
+        and list(context) == sorted(context)
+        and max(context) <= 459
+    )
 
 
 def test_shipped_files_are_all_known():
@@ -92,7 +126,9 @@ def test_shipped_files_are_all_known():
 
 
 def test_items_pair_pictures_with_masks(tmp_path):
-    base = make_set(tmp_path, "VOC2012", {key: np.zeros((2, 2), np.uint8) for key in ("b", "a", "c")})
+    base = make_set(
+        tmp_path, "VOC2012", {key: np.zeros((2, 2), np.uint8) for key in ("b", "a", "c")}
+    )
     (base / "mask" / "c.png").unlink()
     save(base / "mask" / "z.png", np.zeros((2, 2), np.uint8))
     (base / "image" / ".hidden.jpg").write_bytes(b"")
@@ -134,7 +170,12 @@ def test_unknown_and_absent_sets_in_one_line(tmp_path):
 def test_voc20_and_context59_share_their_folders(tmp_path):
     make_set(tmp_path, "VOC2012", {"a": np.array([[0, 20, 255]], np.uint8)})
     make_set(tmp_path, "PascalContext", {"a": np.array([[0, 59, 255]], np.uint8)})
-    for name, with_zero in (("VOC2012", 0), ("VOC20", 255), ("PascalContext", 0), ("Context59", 255)):
+    for name, with_zero in (
+        ("VOC2012", 0),
+        ("VOC20", 255),
+        ("PascalContext", 0),
+        ("Context59", 255),
+    ):
         data = open_dataset(name, tmp_path)
         truth = read_truth(data, data.items()[0])
         assert truth.tolist() == [[with_zero, len(data.classes), 255]]
@@ -146,60 +187,89 @@ def test_voc20_and_context59_share_their_folders(tmp_path):
 def write_yaml(folder: Path, **content) -> Path:
     make_set(folder, "VOC2012", {"x": np.array([[0, 1], [2, 255]], np.uint8)})
     path = folder / "mine.yaml"
-    base = {"images": "VOC2012/validation/image", "masks": "VOC2012/validation/mask", "classes": ["cat", "dog|hound"]}
+    base = {
+        "images": "VOC2012/validation/image",
+        "masks": "VOC2012/validation/mask",
+        "classes": ["cat", "dog|hound"],
+    }
     path.write_text(yaml.safe_dump({k: v for k, v in (base | content).items() if v != "drop"}))
     return path
 
 
-@pytest.mark.parametrize("background, first, has", [(0, 1, True), (True, 1, True), (False, 0, False), (None, 0, False),
-                                                    ("drop", 0, False)])
+@pytest.mark.parametrize(
+    "background, first, has",
+    [(0, 1, True), (True, 1, True), (False, 0, False), (None, 0, False), ("drop", 0, False)],
+)
 def test_yaml_background(tmp_path, background, first, has):
     data = open_dataset(str(write_yaml(tmp_path, background=background)), "nowhere")
-    assert (data.first_label, data.background, data.rule) == (first, has, "threshold" if has else "none")
-    assert data.name == "mine" and data.bg == 0.4 and data.classes == ("cat", "dog|hound")
+    assert (data.first_label, data.background, data.rule) == (
+        first,
+        has,
+        "threshold" if has else "none",
+    )
+    assert (
+        data.name == "mine"
+        and data.background_threshold == 0.4
+        and data.classes == ("cat", "dog|hound")
+    )
     assert data.items()[0].id == "x"
 
 
 def test_yaml_all_keys(tmp_path):
-    path = write_yaml(tmp_path, name="Pets", background=False, ignore=[0, 254], bg=0.6, palette=[[9, 8, 7]])
+    path = write_yaml(
+        tmp_path, name="Pets", background=False, ignore=[0, 254], bg=0.6, palette=[[9, 8, 7]]
+    )
     data = open_dataset(str(path))
-    assert (data.name, data.first_label, data.zero_ignored, data.ignore, data.bg) == ("Pets", 1, True, 254, 0.6)
+    assert (
+        data.name,
+        data.first_label,
+        data.zero_ignored,
+        data.ignore,
+        data.background_threshold,
+    ) == ("Pets", 1, True, 254, 0.6)
     assert data.palette[1].tolist() == [9, 8, 7] and data.palette[0].tolist() == [0, 0, 0]
     with pytest.raises(TTDError, match="label 255"):  # 254 is ignored here, 255 is not a label
         read_truth(data, data.items()[0])
 
 
 def test_yaml_background_among_the_classes_is_not_prompted(tmp_path):
-    data = open_dataset(str(write_yaml(tmp_path, background=0, classes=["Background", "cat", "dog"])))
+    data = open_dataset(
+        str(write_yaml(tmp_path, background=0, classes=["Background", "cat", "dog"]))
+    )
     assert data.classes == ("cat", "dog") and data.label_names == ("background", "cat", "dog")
-    literal = open_dataset(str(write_yaml(tmp_path, background=False, classes=["background", "cat"])))
+    literal = open_dataset(
+        str(write_yaml(tmp_path, background=False, classes=["background", "cat"]))
+    )
     assert literal.classes == ("background", "cat") and literal.first_label == 0
 
 
-@pytest.mark.parametrize("content, wanted", [
-    ({"colour": 3}, "unknown colour; a set has name, images"),
-    ({"scenes": ["x"]}, "unknown scenes"),
-    ({"classes": "drop"}, "no 'classes'"),
-    ({"images": "drop"}, "no 'images'"),
-    ({"images": "elsewhere"}, "elsewhere is no folder; paths are relative"),
-    ({"masks": "elsewhere"}, "elsewhere is no folder"),
-    ({"images": 3}, "images: 3 is no text"),
-    ({"classes": ["cat", True]}, "quotes"),
-    ({"classes": ["cat", "cat"]}, "'cat' is listed twice"),
-    ({"classes": ["cat||dog"]}, "empty synonym"),
-    ({"classes": ["background"], "background": True}, "0 classes"),
-    ({"classes": [str(i) for i in range(255)], "background": True}, "255 classes"),
-    ({"background": 3}, "background: 3; give 0 or true"),
-    ({"background": "yes"}, "background: 'yes'"),
-    ({"ignore": 1}, "ignore: 1 is the label of 'dog|hound'"),
-    ({"ignore": 300}, "ignore: 300"),
-    ({"ignore": [1, 2]}, r"ignore: \[1, 2\]"),
-    ({"ignore": [0, 255], "background": True}, "label 0 is the background and ignored"),
-    ({"bg": 2}, "bg: 2 is no number"),
-    ({"bg": True}, "bg: True"),
-    ({"palette": [[1, 2]]}, "palette"),
-    ({"palette": [[1, 2, 300]]}, "palette"),
-])
+@pytest.mark.parametrize(
+    "content, wanted",
+    [
+        ({"colour": 3}, "unknown colour; a set has name, images"),
+        ({"scenes": ["x"]}, "unknown scenes"),
+        ({"classes": "drop"}, "no 'classes'"),
+        ({"images": "drop"}, "no 'images'"),
+        ({"images": "elsewhere"}, "elsewhere is no folder; paths are relative"),
+        ({"masks": "elsewhere"}, "elsewhere is no folder"),
+        ({"images": 3}, "images: 3 is no text"),
+        ({"classes": ["cat", True]}, "quotes"),
+        ({"classes": ["cat", "cat"]}, "'cat' is listed twice"),
+        ({"classes": ["cat||dog"]}, "empty synonym"),
+        ({"classes": ["background"], "background": True}, "0 classes"),
+        ({"classes": [str(i) for i in range(255)], "background": True}, "255 classes"),
+        ({"background": 3}, "background: 3; give 0 or true"),
+        ({"background": "yes"}, "background: 'yes'"),
+        ({"ignore": 1}, "ignore: 1 is the label of 'dog|hound'"),
+        ({"ignore": 300}, "ignore: 300"),
+        ({"ignore": [1, 2]}, r"ignore: \[1, 2\]"),
+        ({"ignore": [0, 255], "background": True}, "label 0 is the background and ignored"),
+        ({"bg": 2}, "bg: 2 is no number"),
+        ({"bg": True}, "bg: True"),
+        ({"palette": [[1, 2]]}, "palette"),
+        ({"palette": [[1, 2, 300]]}, "palette"),
+    ],
+)
 def test_yaml_mistakes_in_one_line(tmp_path, content, wanted):
     wanted = wanted.replace("|", r"\|")
     with pytest.raises(TTDError, match=wanted) as caught:
@@ -239,7 +309,15 @@ def test_world_in_its_three_places(world):
     places = {"parent": world.parent, "itself": world}
     sets = {key: open_dataset("World", root) for key, root in places.items()}
     sets["yaml"] = open_dataset(str(world / "world.yaml"))
-    assert len({(data.images, data.classes, data.bg, data.rule) for data in sets.values()}) == 1
+    assert (
+        len(
+            {
+                (data.images, data.classes, data.background_threshold, data.rule)
+                for data in sets.values()
+            }
+        )
+        == 1
+    )
     assert len(sets["yaml"].items()) == 12 and check(sets["yaml"]) == []
     assert "no pictures without a mask" in sets["yaml"].describe()
     (world / "world.yaml").rename(world / "kept")
@@ -254,7 +332,9 @@ def test_caption_set_of_the_world(world):
         assert "12 captions" in captions.describe()
     for record in captions.records.iterate():
         folder = world / "cc3m_for_evaluation/mask_using_HQ-SAM" / record.id
-        tags = json.loads((world / f"cc3m_for_evaluation/json_refined/{record.id}.json").read_text())["tags"]
+        tags = json.loads(
+            (world / f"cc3m_for_evaluation/json_refined/{record.id}.json").read_text()
+        )["tags"]
         union = sum(np.asarray(Image.open(folder / f"{tag}.png")).astype(int) for tag in tags) > 0
         assert np.array_equal(captions.truth_mask(record), union) and union.dtype == bool
 
@@ -294,7 +374,9 @@ def test_every_label_of_every_set_is_read(tmp_path, name):
     assert truth.tolist() == [[*range(first, first + count), 255]] and check(data) == []
     beyond = np.full((1, 1), first + count, np.uint8)
     save(data.items()[0].mask, beyond)
-    with pytest.raises(TTDError, match=f"label {first + count}.*{name} has .*and .*255 \\(ignored\\)"):
+    with pytest.raises(
+        TTDError, match=f"label {first + count}.*{name} has .*and .*255 \\(ignored\\)"
+    ):
         read_truth(data, data.items()[0])
     assert wrong_labels(data, beyond) and not wrong_labels(data, values)
     assert not wrong_labels(data, np.full((1, 1), 255, np.uint8))
@@ -310,8 +392,12 @@ def test_palette_and_grey_and_bits_give_indices(tmp_path):
     assert np.array_equal(read_index(tmp_path / "p.png"), values)
     assert np.array_equal(read_index(save(tmp_path / "l.png", values)), values)
     assert np.array_equal(read_index(save(tmp_path / "i16.png", values.astype(np.uint16))), values)
-    assert np.array_equal(read_index(save(tmp_path / "rgb.png", np.stack([values] * 3, -1))), values)
-    assert np.array_equal(read_index(save(tmp_path / "one.png", values == 3)), (values == 3).astype(np.uint8))
+    assert np.array_equal(
+        read_index(save(tmp_path / "rgb.png", np.stack([values] * 3, -1))), values
+    )
+    assert np.array_equal(
+        read_index(save(tmp_path / "one.png", values == 3)), (values == 3).astype(np.uint8)
+    )
 
 
 def test_masks_that_are_none(tmp_path):
@@ -325,14 +411,18 @@ def test_masks_that_are_none(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(TTDError, match="cannot be read as a mask"):
         read_index(tmp_path / "text.png")
-    whole = save(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 9, (50, 50), np.uint8)).read_bytes()
+    whole = save(
+        tmp_path / "whole.png", np.random.default_rng(0).integers(0, 9, (50, 50), np.uint8)
+    ).read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TTDError, match="cannot be read as a mask"):
         read_index(tmp_path / "half.png")
 
 
 def test_check_names_sizes_and_wrong_values(tmp_path):
-    base = make_set(tmp_path, "VOC2012", {"a": np.zeros((4, 6), np.uint8), "b": np.full((4, 6), 99, np.uint8)})
+    base = make_set(
+        tmp_path, "VOC2012", {"a": np.zeros((4, 6), np.uint8), "b": np.full((4, 6), 99, np.uint8)}
+    )
     save(base / "image" / "a.jpg", np.zeros((6, 4, 3), np.uint8))
     lines = check(open_dataset("VOC2012", tmp_path))
     assert len(lines) == 2 and "6x4, but its picture has 4x6" in lines[0] and "label 99" in lines[1]
@@ -350,7 +440,9 @@ def test_check_follows_exif(tmp_path):
 
 def test_check_knows_instance_masks_from_classes(tmp_path):
     rng = np.random.default_rng(0)
-    instances = {f"i{k}": np.arange(1 + k % 4, dtype=np.uint8)[None] for k in range(12)}  # 0, 1, .., k
+    instances = {
+        f"i{k}": np.arange(1 + k % 4, dtype=np.uint8)[None] for k in range(12)
+    }  # 0, 1, .., k
     make_set(tmp_path / "i", "VOC2012", instances)
     assert "instance masks" in check(open_dataset("VOC2012", tmp_path / "i"))[-1]
     classes = {f"c{k}": rng.choice(21, (1, 2), replace=False).astype(np.uint8) for k in range(12)}
@@ -360,6 +452,12 @@ def test_check_knows_instance_masks_from_classes(tmp_path):
 
 def test_foreground_is_what_is_not_zero(tmp_path):
     mask = np.array([[0, 255, 1]], np.uint8)
-    for name, values in (("l", mask), ("rgb", np.stack([mask] * 3, -1)), ("one", mask > 0),
-                         ("rgba", np.concatenate([np.stack([mask] * 3, -1), np.full((1, 3, 1), 255, np.uint8)], -1))):
-        assert read_foreground(save(tmp_path / f"{name}.png", values)).tolist() == [[False, True, True]]
+    for name, values in (
+        ("l", mask),
+        ("rgb", np.stack([mask] * 3, -1)),
+        ("one", mask > 0),
+        ("rgba", np.concatenate([np.stack([mask] * 3, -1), np.full((1, 3, 1), 255, np.uint8)], -1)),
+    ):
+        assert read_foreground(save(tmp_path / f"{name}.png", values)).tolist() == [
+            [False, True, True]
+        ]

@@ -22,7 +22,9 @@ from core.data.images import (
 from core.errors import TTDError
 
 RNG = np.random.default_rng(0)
-PICTURE = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)  # no symmetry: a wrong turn or channel order shows
+PICTURE = RNG.integers(
+    0, 256, (5, 7, 3), dtype=np.uint8
+)  # no symmetry: a wrong turn or channel order shows
 
 
 def save(path, array, **options):
@@ -54,9 +56,14 @@ def test_jpeg_channel_order_agrees_with_opencv(tmp_path):
 
 
 UPRIGHT = {  # what EXIF says about how the stored array must be turned, written with NumPy
-    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: np.rot90(a, 1),
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
 }
 
 
@@ -96,25 +103,41 @@ def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "a.png"), ramp / 257, atol=1)
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    ([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 51.0, 255.0], [0, 51, 255]), ([-10.0, 0.0, 10.0], [0, 128, 255]),
-    ([7.0, 7.0, 7.0], [7, 7, 7]), ([np.nan, 0.0, 1.0], [0, 0, 255])])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 51.0, 255.0], [0, 51, 255]),
+        ([-10.0, 0.0, 10.0], [0, 128, 255]),
+        ([7.0, 7.0, 7.0], [7, 7, 7]),
+        ([np.nan, 0.0, 1.0], [0, 0, 255]),
+    ],
+)
 def test_float_tiff_uses_the_range_it_fits(tmp_path, values, expected):
     image = read_image(save(tmp_path / "a.tiff", np.array([values], np.float32)))
     np.testing.assert_array_equal(image[0, :, 0], expected)
 
 
 def test_cmyk_jpeg_of_known_colours(tmp_path):
-    inks = {(0, 0, 0, 0): (255, 255, 255), (255, 0, 0, 0): (0, 255, 255), (0, 255, 0, 0): (255, 0, 255),
-            (0, 0, 255, 0): (255, 255, 0), (0, 0, 0, 255): (0, 0, 0)}
+    inks = {
+        (0, 0, 0, 0): (255, 255, 255),
+        (255, 0, 0, 0): (0, 255, 255),
+        (0, 255, 0, 0): (255, 0, 255),
+        (0, 0, 255, 0): (255, 255, 0),
+        (0, 0, 0, 255): (0, 0, 0),
+    }
     for ink, colour in inks.items():
         Image.new("CMYK", (16, 16), ink).save(tmp_path / "a.jpg", quality=100)
-        np.testing.assert_allclose(read_image(tmp_path / "a.jpg"), np.broadcast_to(colour, (16, 16, 3)), atol=3)
+        np.testing.assert_allclose(
+            read_image(tmp_path / "a.jpg"), np.broadcast_to(colour, (16, 16, 3)), atol=3
+        )
 
 
 def test_transparency_is_on_white(tmp_path):
     pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
-    expected = np.array([[[200, 0, 0], [255, 255, 255], [244, 204, 204]]])  # 255 + (c - 255) * 51 / 255
+    expected = np.array(
+        [[[200, 0, 0], [255, 255, 255], [244, 204, 204]]]
+    )  # 255 + (c - 255) * 51 / 255
     np.testing.assert_allclose(read_image(save(tmp_path / "a.png", pixels)), expected, atol=1)
     grey = read_image(save(tmp_path / "b.png", np.array([[[100, 255], [100, 0]]], np.uint8)))
     np.testing.assert_array_equal(grey[0, :, 0], [100, 255])
@@ -134,7 +157,9 @@ def test_palette_with_and_without_transparency(tmp_path):
 def test_animated_pictures_give_their_first_frame(tmp_path, suffix):
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
-    np.testing.assert_allclose(read_image(tmp_path / f"a.{suffix}"), np.broadcast_to([255, 0, 0], (4, 6, 3)), atol=2)
+    np.testing.assert_allclose(
+        read_image(tmp_path / f"a.{suffix}"), np.broadcast_to([255, 0, 0], (4, 6, 3)), atol=2
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1)])
@@ -145,7 +170,9 @@ def test_odd_shapes(tmp_path, shape):
 
 def test_large_pictures_read_without_a_warning_and_bombs_are_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", PICTURE)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # 35 pixels: Pillow warns above 20, refuses above 40
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 20
+    )  # 35 pixels: Pillow warns above 20, refuses above 40
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(path).shape == PICTURE.shape
@@ -162,7 +189,9 @@ def test_twenty_megapixels(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tiff", "bmp"])
 def test_truncated_files_are_one_line(tmp_path, suffix):
-    whole = save(tmp_path / f"whole.{suffix}", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
+    whole = save(
+        tmp_path / f"whole.{suffix}", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    ).read_bytes()
     for part in (0.02, 0.3, 0.6, 0.9):
         path = tmp_path / f"cut.{suffix}"
         path.write_bytes(whole[: int(len(whole) * part)])
@@ -174,7 +203,9 @@ def test_truncated_files_are_one_line(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tiff"])
 def test_damaged_bytes_never_give_anything_but_a_picture_or_one_line(tmp_path, suffix):
-    whole = save(tmp_path / f"whole.{suffix}", RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8)).read_bytes()
+    whole = save(
+        tmp_path / f"whole.{suffix}", RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    ).read_bytes()
     rng, path = np.random.default_rng(1), tmp_path / f"bad.{suffix}"
     for _ in range(60):
         damaged = bytearray(whole)
@@ -201,7 +232,9 @@ def test_what_is_no_picture_is_one_line(tmp_path):
             read_image(name)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file"
+)
 def test_no_permission_is_one_line(tmp_path):
     path = save(tmp_path / "a.png", PICTURE)
     path.chmod(0)
@@ -225,7 +258,12 @@ def names(listed, root):
 def test_files_folders_and_patterns(tree):
     assert names(list_images([tree]), tree) == ["A.jpg", "b.png"]
     assert names(list_images([tree / "b.png", str(tree / "sub")]), tree) == ["b.png", "sub/c.png"]
-    assert names(list_images([f"{tree}/**/*"]), tree) == ["A.jpg", "b.png", "images/d.png", "sub/c.png"]
+    assert names(list_images([f"{tree}/**/*"]), tree) == [
+        "A.jpg",
+        "b.png",
+        "images/d.png",
+        "sub/c.png",
+    ]
     assert list_images([tree / "b.png"]) == [Listed(tree / "b.png", ())]
 
 
@@ -237,7 +275,11 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 def test_missing_inputs_are_all_named_in_one_line(tree):
     with pytest.raises(TTDError) as caught:
         list_images([tree / "b.png", "nowhere.png", tree / "*.xyz", ""])
-    assert "nowhere.png" in str(caught.value) and "*.xyz" in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        "nowhere.png" in str(caught.value)
+        and "*.xyz" in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
     with pytest.raises(TTDError, match="and 3 more"):
         list_images([f"no{i}.png" for i in range(8)])
 
@@ -249,22 +291,42 @@ def test_a_folder_without_pictures_is_one_line(tmp_path):
 
 def write_jsonl(folder, *records):
     path = folder / "list.jsonl"
-    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in records),
-                    encoding="utf-8")
+    path.write_text(
+        "\n".join(r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in records),
+        encoding="utf-8",
+    )
     return path
 
 
 def test_jsonl_of_both_forms(tree):
-    path = write_jsonl(tree, {"image": "b.png", "text": "line\u2028separator"}, "",
-                       {"image": "d.png", "captions": ["one", " ", "two"]},
-                       {"image": str(tree / "sub" / "c.png")}, {"image": "gone.png", "text": "x"})
+    path = write_jsonl(
+        tree,
+        {"image": "b.png", "text": "line\u2028separator"},
+        "",
+        {"image": "d.png", "captions": ["one", " ", "two"]},
+        {"image": str(tree / "sub" / "c.png")},
+        {"image": "gone.png", "text": "x"},
+    )
     assert list_images([path]) == [
-        Listed(tree / "b.png", ("line\u2028separator",)), Listed(tree / "images" / "d.png", ("one", "two")),
-        Listed(tree / "sub" / "c.png", ()), Listed(tree / "gone.png", ("x",))]
+        Listed(tree / "b.png", ("line\u2028separator",)),
+        Listed(tree / "images" / "d.png", ("one", "two")),
+        Listed(tree / "sub" / "c.png", ()),
+        Listed(tree / "gone.png", ("x",)),
+    ]
 
 
-@pytest.mark.parametrize("line", ['{"image": "b.png"', '["b.png"]', '{"text": "x"}', '{"image": 3}',
-                                  '{"image": "b.png", "text": 3}', '{"image": "b.png", "captions": "x"}', "[" * 5000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"image": "b.png"',
+        '["b.png"]',
+        '{"text": "x"}',
+        '{"image": 3}',
+        '{"image": "b.png", "text": 3}',
+        '{"image": "b.png", "captions": "x"}',
+        "[" * 5000,
+    ],
+)
 def test_a_bad_jsonl_line_is_named(tree, line):
     path = write_jsonl(tree, {"image": "b.png", "text": "ok"}, line)
     with pytest.raises(TTDError, match=r"list\.jsonl:2: ") as caught:
@@ -282,9 +344,19 @@ def test_a_jsonl_of_nothing_or_of_missing_pictures_is_one_line(tree):
         list_images([tree / "list.jsonl"])
 
 
-@pytest.mark.parametrize(("shape", "size", "expected"), [
-    ((480, 640), 240, (240, 320)), ((640, 480), 96, (128, 96)), ((1, 1), 448, (448, 448)), ((3, 7), 3, (3, 7)),
-    ((1, 5000), 448, (448, 4 * 448)), ((5000, 1), 10, (40, 10)), ((100, 401), 1, (1, 4)), ((7, 9), 0, (1, 1))])
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((480, 640), 240, (240, 320)),
+        ((640, 480), 96, (128, 96)),
+        ((1, 1), 448, (448, 448)),
+        ((3, 7), 3, (3, 7)),
+        ((1, 5000), 448, (448, 4 * 448)),
+        ((5000, 1), 10, (40, 10)),
+        ((100, 401), 1, (1, 4)),
+        ((7, 9), 0, (1, 1)),
+    ],
+)
 def test_short_side(shape, size, expected):
     assert target_size(*shape, size) == expected
     image = torch.full((1, 3, *shape), 0.25)

@@ -30,7 +30,9 @@ rng = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("prepare_dataset", ROOT / "tools" / "prepare_dataset.py")
+    spec = importlib.util.spec_from_file_location(
+        "prepare_dataset", ROOT / "tools" / "prepare_dataset.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -69,8 +71,11 @@ def result(name, root) -> dict[str, np.ndarray]:
 
 
 def files(root: Path) -> dict[str, tuple[bytes, int]]:
-    return {str(p.relative_to(root)): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(root.rglob("*"))
-            if p.is_file()}
+    return {
+        str(p.relative_to(root)): (p.read_bytes(), p.stat().st_mtime_ns)
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 # Releases ---------------------------------------------------------------------------------------------------------
@@ -96,7 +101,9 @@ def test_voc_from_every_place_people_point_at(tmp_path):
         report = make("VOC2012", tmp_path / source, root)
         assert (report.made, report.kept, report.failed) == (2, 0, [])
         got = result("VOC2012", root)
-        assert got.keys() == truths.keys() and all(np.array_equal(got[key], truths[key]) for key in truths)
+        assert got.keys() == truths.keys() and all(
+            np.array_equal(got[key], truths[key]) for key in truths
+        )
         made = Image.open(root / "VOC2012/validation/mask/2007_1.png")
         assert made.mode == "P" and bytes(made.getpalette()) == voc_palette().tobytes()
         original = tmp_path / "s/VOCdevkit/VOC2012/JPEGImages/2007_1.jpg"
@@ -130,9 +137,27 @@ def test_cityscapes_label_ids_by_the_standard_table(tmp_path):
     raw = cityscapes_release(tmp_path / "s", "labelIds", range(34))
     make("Cityscapes", tmp_path / "s", tmp_path / "r")
     got = result("Cityscapes", tmp_path / "r")["ulm_000000_000019"]
-    train = {7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",
-             20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car",
-             27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
+    train = {
+        7: "road",
+        8: "sidewalk",
+        11: "building",
+        12: "wall",
+        13: "fence",
+        17: "pole",
+        19: "traffic light",
+        20: "traffic sign",
+        21: "vegetation",
+        22: "terrain",
+        23: "sky",
+        24: "person",
+        25: "rider",
+        26: "car",
+        27: "truck",
+        28: "bus",
+        31: "train",
+        32: "motorcycle",
+        33: "bicycle",
+    }
     classes = open_dataset("Cityscapes", tmp_path / "r").classes
     for value, label in zip(raw.ravel().tolist(), got.ravel().tolist(), strict=True):
         assert (classes[label] == train[value]) if value in train else label == 255
@@ -152,7 +177,9 @@ def stuff_release(source: Path, labels) -> np.ndarray:
     picture(source / "val2017/000000000139.jpg")
     values = values_of(labels)
     mask(source / "stuffthingmaps/val2017/000000000139.png", values)
-    mask(source / "stuffthingmaps/val2017/000000000139_labelTrainIds.png", values)  # of another project's converter
+    mask(
+        source / "stuffthingmaps/val2017/000000000139_labelTrainIds.png", values
+    )  # of another project's converter
     return values
 
 
@@ -161,7 +188,9 @@ def test_coco_stuff_removes_the_gaps(tmp_path):
     raw = stuff_release(tmp_path / "s", [0, 10, 12, 89, 91, 181, 255])
     make("COCO-Stuff", tmp_path / "s", tmp_path / "r")
     got = result("COCO-Stuff", tmp_path / "r")["000000000139"]
-    assert got.tolist() == [[255 if v == 255 else used.index(v) for v in row] for row in raw.tolist()]
+    assert got.tolist() == [
+        [255 if v == 255 else used.index(v) for v in row] for row in raw.tolist()
+    ]
 
 
 def test_coco_objects_from_stuff_maps(tmp_path):
@@ -171,7 +200,9 @@ def test_coco_objects_from_stuff_maps(tmp_path):
     assert "stuffthingmaps" in plan.about
     run_plan(plan)
     got = result("COCO2014", tmp_path / "r")["000000000139"]
-    assert got.tolist() == [[things.index(v) + 1 if v in things else 0 for v in row] for row in raw.tolist()]
+    assert got.tolist() == [
+        [things.index(v) + 1 if v in things else 0 for v in row] for row in raw.tolist()
+    ]
 
 
 def test_raw_values_that_cannot_be(tmp_path):
@@ -183,9 +214,17 @@ def test_raw_values_that_cannot_be(tmp_path):
 def instances(source: Path, annotations, size=(20, 30)) -> Path:
     (source / "images").mkdir(parents=True)
     Image.fromarray(np.zeros((*size, 3), np.uint8)).save(source / "images/7.jpg")
-    content = {"images": [{"id": 7, "file_name": "7.jpg", "height": size[0], "width": size[1]}],
-               "categories": [{"id": 1, "name": "person"}, {"id": 32, "name": "tie"}, {"id": 90, "name": "toothbrush"}],
-               "annotations": [{"image_id": 7, "id": k, "iscrowd": 0, **a} for k, a in enumerate(annotations)]}
+    content = {
+        "images": [{"id": 7, "file_name": "7.jpg", "height": size[0], "width": size[1]}],
+        "categories": [
+            {"id": 1, "name": "person"},
+            {"id": 32, "name": "tie"},
+            {"id": 90, "name": "toothbrush"},
+        ],
+        "annotations": [
+            {"image_id": 7, "id": k, "iscrowd": 0, **a} for k, a in enumerate(annotations)
+        ],
+    }
     (source / "instances.json").write_text(json.dumps(content))
     return source
 
@@ -195,9 +234,18 @@ def box(x0, y0, x1, y1):
 
 
 def test_coco_instances_smaller_on_top(tmp_path):
-    small = {"category_id": 32, "segmentation": box(4, 4, 6, 8), "area": 9999}  # the json's area is not used
+    small = {
+        "category_id": 32,
+        "segmentation": box(4, 4, 6, 8),
+        "area": 9999,
+    }  # the json's area is not used
     large = {"category_id": 1, "segmentation": box(2, 2, 12, 12), "area": 1}
-    run_lengths = {"category_id": 90, "segmentation": {"size": [20, 30], "counts": [590, 10]}, "iscrowd": 1, "area": 10}
+    run_lengths = {
+        "category_id": 90,
+        "segmentation": {"size": [20, 30], "counts": [590, 10]},
+        "iscrowd": 1,
+        "area": 10,
+    }
     for number, order in enumerate(([small, large, run_lengths], [run_lengths, large, small])):
         source = instances(tmp_path / f"s{number}", order)
         plan = make_plan("COCO2014", source, tmp_path / f"r{number}")
@@ -210,18 +258,28 @@ def test_coco_instances_smaller_on_top(tmp_path):
         want[10:, 29] = 80
         assert got.tolist() == want.tolist()
         mark = json.loads((tmp_path / f"r{number}/COCO2014/validation/prepared.json").read_text())
-        assert mark == {"set": "COCO2014", "split": "val", "made_from": "instances.json, smaller objects on top",
-                        "pictures": 1, "left_out": 0}
+        assert mark == {
+            "set": "COCO2014",
+            "split": "val",
+            "made_from": "instances.json, smaller objects on top",
+            "pictures": 1,
+            "left_out": 0,
+        }
 
 
 def test_instances_and_stuff_are_not_mixed(tmp_path):
     source = instances(tmp_path / "s", [{"category_id": 1, "segmentation": box(0, 0, 5, 5)}])
     make("COCO2014", source, tmp_path / "r")
     stuff_release(source, [0, 91])
-    with pytest.raises(TTDError, match="made from something else.*instances.json.*stuffthingmaps.*--overwrite"):
+    with pytest.raises(
+        TTDError, match="made from something else.*instances.json.*stuffthingmaps.*--overwrite"
+    ):
         make("COCO2014", source, tmp_path / "r", objects="stuff")
     make("COCO2014", source, tmp_path / "r", objects="stuff", overwrite=True)
-    assert "stuff" in json.loads((tmp_path / "r/COCO2014/validation/prepared.json").read_text())["made_from"]
+    assert (
+        "stuff"
+        in json.loads((tmp_path / "r/COCO2014/validation/prepared.json").read_text())["made_from"]
+    )
 
 
 def test_categories_of_another_json_are_refused(tmp_path):
@@ -246,7 +304,9 @@ def context_release(source: Path) -> Path:
 
 
 def test_pascal_context_459_classes(tmp_path):
-    savemat = pytest.importorskip("scipy.io", reason="scipy writes the .mat file of this test").savemat
+    savemat = pytest.importorskip(
+        "scipy.io", reason="scipy writes the .mat file of this test"
+    ).savemat
     context_release(tmp_path / "s")
     (tmp_path / "s/trainval").mkdir()
     raw = np.resize(np.array([0, 1, 2, 9, 284, 431, 458, 459], np.uint16), SIZE)
@@ -254,11 +314,22 @@ def test_pascal_context_459_classes(tmp_path):
         savemat(tmp_path / f"s/trainval/{key}.mat", {"LabelMap": raw})
     make("PascalContext", tmp_path / "s", tmp_path / "r")
     got = result("PascalContext", tmp_path / "r")
-    kept = {0: 0, 2: 1, 9: 2, 284: 37, 458: 59}  # aeroplane, bag, person, wood; every other one is background
+    kept = {
+        0: 0,
+        2: 1,
+        9: 2,
+        284: 37,
+        458: 59,
+    }  # aeroplane, bag, person, wood; every other one is background
     assert list(got) == ["a", "b"]
     assert got["a"].tolist() == [[kept.get(v, 0) for v in row] for row in raw.tolist()]
     classes = load_shipped("PascalContext")["classes"]
-    assert [classes[label - 1] for label in (1, 2, 37, 59)] == ["aeroplane", "bag", "person", "wood"]
+    assert [classes[label - 1] for label in (1, 2, 37, 59)] == [
+        "aeroplane",
+        "bag",
+        "person",
+        "wood",
+    ]
 
 
 def test_pascal_context_converted_before(tmp_path):
@@ -300,17 +371,33 @@ def jpeg() -> bytes:
 def test_shards_of_img2dataset(tmp_path):
     data = [jpeg() for _ in range(3)]
     meta = json.dumps({"caption": "not this one", "url": "x"}).encode()
-    shard(tmp_path / "s/00000.tar", [("000000000", "jpg", data[0]), ("000000000", "json", meta),
-                                     ("000000000", "txt", b"a dog, asleep"), ("000000001", "txt", b"no picture")])
-    shard(tmp_path / "s/00001.tar", [("000010000", "jpg", data[1]), ("000010000", "txt", "ein Fuß".encode()),
-                                     ("000010001", "jpg", data[2]), ("000010001", "txt", b"  ")])
+    shard(
+        tmp_path / "s/00000.tar",
+        [
+            ("000000000", "jpg", data[0]),
+            ("000000000", "json", meta),
+            ("000000000", "txt", b"a dog, asleep"),
+            ("000000001", "txt", b"no picture"),
+        ],
+    )
+    shard(
+        tmp_path / "s/00001.tar",
+        [
+            ("000010000", "jpg", data[1]),
+            ("000010000", "txt", "ein Fuß".encode()),
+            ("000010001", "jpg", data[2]),
+            ("000010001", "txt", b"  "),
+        ],
+    )
     report = make("CC12M", tmp_path / "s", tmp_path / "r", split="train")
     assert report.made == 2 and len(report.failed) == 2
     for reason in ("no picture", "empty caption"):
         assert any(reason in line for line in report.failed)
     out = tmp_path / "r/cc12m/train"
     assert (out / "image/000000000.jpg").read_bytes() == data[0]
-    assert json.loads((out / "json/000010000.json").read_text(encoding="utf-8")) == {"text": "ein Fuß"}
+    assert json.loads((out / "json/000010000.json").read_text(encoding="utf-8")) == {
+        "text": "ein Fuß"
+    }
     records = list(open_records(out).iterate())
     assert [record.text for record in records] == ["a dog, asleep", "ein Fuß"]
 
@@ -323,7 +410,11 @@ def test_folders_of_img2dataset(tmp_path):
     make("CC3M", tmp_path / "s", tmp_path / "r")
     found = sorted(path.name for path in (tmp_path / "r/cc3m/validation/json").iterdir())
     assert found == ["000000003.json", "000010000.json"]
-    assert flat_id("00012/000120007") == "000120007" and flat_id("x/1") == "x_1" and flat_id("7") == "7"
+    assert (
+        flat_id("00012/000120007") == "000120007"
+        and flat_id("x/1") == "x_1"
+        and flat_id("7") == "7"
+    )
 
 
 # Running ------------------------------------------------------------------------------------------------------------
@@ -332,10 +423,14 @@ def test_folders_of_img2dataset(tmp_path):
 def test_again_changes_nothing_and_a_broken_run_goes_on(tmp_path):
     voc_release(tmp_path / "s")
     make("VOC2012", tmp_path / "s", tmp_path / "r")
-    before = files(tmp_path / "r/VOC2012/validation/mask") | files(tmp_path / "r/VOC2012/validation/image")
+    before = files(tmp_path / "r/VOC2012/validation/mask") | files(
+        tmp_path / "r/VOC2012/validation/image"
+    )
     report = make("VOC2012", tmp_path / "s", tmp_path / "r")
     assert (report.made, report.kept) == (0, 2)
-    after = files(tmp_path / "r/VOC2012/validation/mask") | files(tmp_path / "r/VOC2012/validation/image")
+    after = files(tmp_path / "r/VOC2012/validation/mask") | files(
+        tmp_path / "r/VOC2012/validation/image"
+    )
     assert before == after
     gone = tmp_path / "r/VOC2012/validation/mask/2007_2.png"
     want = gone.read_bytes()
@@ -358,7 +453,9 @@ def test_nothing_half_when_the_disk_is_full(tmp_path, monkeypatch):
     (tmp_path / "r/VOC2012/validation").mkdir(parents=True)
     (tmp_path / "r/VOC2012/validation/prepared.json").write_text(json.dumps(plan.identity))
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(TTDError, match="No space left on device.*goes on where it stopped") as caught:
+    with pytest.raises(
+        TTDError, match="No space left on device.*goes on where it stopped"
+    ) as caught:
         run_plan(plan)
     assert "\n" not in str(caught.value) and not list((tmp_path / "r").rglob("mask/*"))
     monkeypatch.undo()
@@ -372,7 +469,9 @@ def test_hard_links(tmp_path):
         root = tmp_path / f"r{link}"
         make("VOC2012", tmp_path / "s", root, link=link, overwrite=True)
         made = root / "VOC2012/validation/image/2007_1.jpg"
-        assert os.path.samefile(made, original) == link and made.read_bytes() == original.read_bytes()
+        assert (
+            os.path.samefile(made, original) == link and made.read_bytes() == original.read_bytes()
+        )
     assert not list(tmp_path.rglob(".*.part"))
 
 
@@ -386,11 +485,19 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert own.read_bytes() == before
 
 
-@pytest.mark.parametrize("name, wanted", [("VOC2012", "JPEGImages/ and SegmentationClass/.*there is: readme"),
-                                          ("ADE2016", "images/ and annotations/"), ("Cityscapes", "leftImg8bit/val/"),
-                                          ("COCO2014", "instances_val2014.json.*nor stuffthingmaps"),
-                                          ("COCO-Stuff", "stuffthingmaps/val2017"), ("PascalContext", "JPEGImages"),
-                                          ("VOC20", "prepare that"), ("World", "no converter.*YAML")])
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("VOC2012", "JPEGImages/ and SegmentationClass/.*there is: readme"),
+        ("ADE2016", "images/ and annotations/"),
+        ("Cityscapes", "leftImg8bit/val/"),
+        ("COCO2014", "instances_val2014.json.*nor stuffthingmaps"),
+        ("COCO-Stuff", "stuffthingmaps/val2017"),
+        ("PascalContext", "JPEGImages"),
+        ("VOC20", "prepare that"),
+        ("World", "no converter.*YAML"),
+    ],
+)
 def test_what_was_looked_for_is_said(tmp_path, name, wanted):
     (tmp_path / "readme").write_text("x")
     with pytest.raises(TTDError, match=wanted) as caught:
@@ -403,11 +510,15 @@ def test_what_was_looked_for_is_said(tmp_path, name, wanted):
 def test_an_empty_or_absent_list_names_the_others(tmp_path):
     voc_release(tmp_path)
     lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
-    with pytest.raises(TTDError, match=r"train.txt.*No such file.*there are val: choose one with --split"):
+    with pytest.raises(
+        TTDError, match=r"train.txt.*No such file.*there are val: choose one with --split"
+    ):
         make_plan("VOC2012", tmp_path, tmp_path / "r", split="train")
     (lists / "val.txt").rename(lists / "trainaug.txt")
     (lists / "val.txt").write_text("\n")
-    with pytest.raises(TTDError, match=r"val.txt: an empty list; there are trainaug: choose one with --split"):
+    with pytest.raises(
+        TTDError, match=r"val.txt: an empty list; there are trainaug: choose one with --split"
+    ):
         make_plan("VOC2012", tmp_path, tmp_path / "r")
 
 
@@ -422,7 +533,11 @@ def test_the_command_says_what_it_did(tmp_path, script, capsys):
     (tmp_path / "s/VOCdevkit/VOC2012/SegmentationClass/2007_1.png").unlink()
     assert script.main([*arguments, "--overwrite"]) == 2
     captured = capsys.readouterr()
-    assert "1 left out" in captured.out and "2007_1: " in captured.err and "no such file" in captured.err
+    assert (
+        "1 left out" in captured.out
+        and "2007_1: " in captured.err
+        and "no such file" in captured.err
+    )
 
 
 def sample(name: str) -> Path:
@@ -459,7 +574,11 @@ def test_photographs_of_ade(tmp_path):
     got = result("ADE2016", tmp_path)
     perfect_is_100("ADE2016", tmp_path)
     classes = open_dataset("ADE2016", tmp_path).classes
-    assert {classes[label - 1] for label in np.unique(got["ADE_val_00000001"]) if label} >= {"building", "sky", "grass"}
+    assert {classes[label - 1] for label in np.unique(got["ADE_val_00000001"]) if label} >= {
+        "building",
+        "sky",
+        "grass",
+    }
 
 
 def test_photographs_of_coco(tmp_path):
@@ -472,9 +591,15 @@ def test_photographs_of_coco(tmp_path):
     assert len(got) == len(content["images"])
     for item in content["images"][:10]:
         labels = got[Path(item["file_name"]).stem]
-        stated = {names[a["category_id"]] for a in content["annotations"] if a["image_id"] == item["id"]}
+        stated = {
+            names[a["category_id"]] for a in content["annotations"] if a["image_id"] == item["id"]
+        }
         drawn = {classes[label - 1] for label in np.unique(labels) if label}
-        assert labels.shape == (item["height"], item["width"]) and drawn <= stated and len(drawn) >= len(stated) - 1
+        assert (
+            labels.shape == (item["height"], item["width"])
+            and drawn <= stated
+            and len(drawn) >= len(stated) - 1
+        )
 
 
 def test_no_annotations_is_all_background():

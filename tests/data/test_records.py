@@ -25,7 +25,13 @@ def write(root, files):
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = content if isinstance(content, bytes) else content if isinstance(content, str) else json.dumps(content)
+        data = (
+            content
+            if isinstance(content, bytes)
+            else content
+            if isinstance(content, str)
+            else json.dumps(content)
+        )
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
     return root
 
@@ -51,11 +57,18 @@ def summary(items):
 
 @pytest.mark.parametrize("below", ["", "cc3m_for_evaluation/"])
 def test_evaluation_layout(tmp_path, below):
-    write(tmp_path, {f"{below}image/b.jpg": picture(7), f"{below}image/a.png": picture(1),
-                     f"{below}image/lonely.jpg": picture(),
-                     f"{below}json_refined/b.json": {"text": "two", "tags": ["x"]},
-                     f"{below}json_refined/a.json": {"text": "one", "tags": []},
-                     f"{below}json_refined/c.json": {"text": "no picture", "tags": []}, f"{below}image/.hidden": b""})
+    write(
+        tmp_path,
+        {
+            f"{below}image/b.jpg": picture(7),
+            f"{below}image/a.png": picture(1),
+            f"{below}image/lonely.jpg": picture(),
+            f"{below}json_refined/b.json": {"text": "two", "tags": ["x"]},
+            f"{below}json_refined/a.json": {"text": "one", "tags": []},
+            f"{below}json_refined/c.json": {"text": "no picture", "tags": []},
+            f"{below}image/.hidden": b"",
+        },
+    )
     records = open_records(tmp_path)
     items = list(records.iterate())
     assert [item.index for item in items] == [0, 1, 2] and records.count == 3 and records.exact
@@ -74,36 +87,94 @@ def test_training_layout_has_no_tags(tmp_path):
 
 @pytest.mark.parametrize("below", ["", "00000/"])
 def test_folder_of_pairs(tmp_path, below):
-    write(tmp_path, {f"{below}b.jpg": picture(), f"{below}b.txt": "two\n", f"{below}a.webp": picture(),
-                     f"{below}a.json": {"caption": "one"}, f"{below}b.json": {"caption": "the .txt is used"},
-                     f"{below}_stats.json": {"count": 2}, f"{below}alone.png": picture()})
+    write(
+        tmp_path,
+        {
+            f"{below}b.jpg": picture(),
+            f"{below}b.txt": "two\n",
+            f"{below}a.webp": picture(),
+            f"{below}a.json": {"caption": "one"},
+            f"{below}b.json": {"caption": "the .txt is used"},
+            f"{below}_stats.json": {"count": 2},
+            f"{below}alone.png": picture(),
+        },
+    )
     assert summary(listed(tmp_path)) == [(f"{below}a", "one"), (f"{below}b", "two")]
 
 
 def test_jsonl(tmp_path):
-    lines = [{"image": "x.jpg", "text": "one"}, {"image": "sub/y.jpg", "captions": ["two", "", "three"]},
-             {"image": "x.jpg", "captions": ["single"], "id": "own", "tags": ["t"]}]
-    content = "\n".join([json.dumps(lines[0]), "", "not json", json.dumps(lines[1]), '{"text": "no image"}',
-                         json.dumps(lines[2]), '{"image": "x.jpg", "captions": "abc"}'])
+    lines = [
+        {"image": "x.jpg", "text": "one"},
+        {"image": "sub/y.jpg", "captions": ["two", "", "three"]},
+        {"image": "x.jpg", "captions": ["single"], "id": "own", "tags": ["t"]},
+    ]
+    content = "\n".join(
+        [
+            json.dumps(lines[0]),
+            "",
+            "not json",
+            json.dumps(lines[1]),
+            '{"text": "no image"}',
+            json.dumps(lines[2]),
+            '{"image": "x.jpg", "captions": "abc"}',
+        ]
+    )
     write(tmp_path, {"list.jsonl": content, "images/x.jpg": picture(5), "sub/y.jpg": picture(6)})
     records = open_records(tmp_path / "list.jsonl")
     items = list(records.iterate())
-    assert [item.id for item in items] == ["x", "list.jsonl:3", "sub/y#0", "sub/y#1", "sub/y#2", "list.jsonl:5", "own",
-                                           "list.jsonl:7"]
+    assert [item.id for item in items] == [
+        "x",
+        "list.jsonl:3",
+        "sub/y#0",
+        "sub/y#1",
+        "sub/y#2",
+        "list.jsonl:5",
+        "own",
+        "list.jsonl:7",
+    ]
     assert [item.index for item in items] == list(range(8)) and records.count == 8
-    assert [type(item) is Skipped for item in items] == [False, True, False, True, False, True, False, True]
-    assert items[3].reason == "empty caption" and 'no "image"' in items[5].reason and items[6].tags == ("t",)
+    assert [type(item) is Skipped for item in items] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert (
+        items[3].reason == "empty caption"
+        and 'no "image"' in items[5].reason
+        and items[6].tags == ("t",)
+    )
     assert (read_record(items[0]) == 5).all() and (read_record(items[4]) == 6).all()
 
 
 def test_shards_in_name_order_with_pictures_read_from_inside(tmp_path):
-    first = {"000.jpg": picture(1), "000.txt": b"zero", "000.json": b'{"caption": "not this"}',
-             "001.txt": b"no picture here", "002.png": picture(3), "002.json": b'{"caption": "two"}'}
-    second = {"d/003.webp": picture(4), "d/003.txt": "drei ß".encode(), "004.jpg": picture(5), "004.txt": b" \n"}
+    first = {
+        "000.jpg": picture(1),
+        "000.txt": b"zero",
+        "000.json": b'{"caption": "not this"}',
+        "001.txt": b"no picture here",
+        "002.png": picture(3),
+        "002.json": b'{"caption": "two"}',
+    }
+    second = {
+        "d/003.webp": picture(4),
+        "d/003.txt": "drei ß".encode(),
+        "004.jpg": picture(5),
+        "004.txt": b" \n",
+    }
     tar(tmp_path / "s/00001.tar", second)
     tar(tmp_path / "s/00000.tar", first)
-    expected = [("000", "zero"), ("001", "no picture in 00000.tar"), ("002", "two"), ("d/003", "drei ß"),
-                ("004", "empty caption")]
+    expected = [
+        ("000", "zero"),
+        ("001", "no picture in 00000.tar"),
+        ("002", "two"),
+        ("d/003", "drei ß"),
+        ("004", "empty caption"),
+    ]
     for root in (tmp_path / "s", str(tmp_path / "s/*.tar"), str(tmp_path / "s/{00000..00001}.tar")):
         items = listed(root)
         assert summary(items) == expected and [item.index for item in items] == list(range(5))
@@ -113,7 +184,9 @@ def test_shards_in_name_order_with_pictures_read_from_inside(tmp_path):
 
 
 def test_a_truncated_shard_ends_with_a_line_that_says_so(tmp_path):
-    path = tar(tmp_path / "0.tar", {f"{i}.{end}": b"x" * 600 for i in range(3) for end in ("jpg", "txt")})
+    path = tar(
+        tmp_path / "0.tar", {f"{i}.{end}": b"x" * 600 for i in range(3) for end in ("jpg", "txt")}
+    )
     path.write_bytes(path.read_bytes()[:2700])
     items = listed(path)
     assert [type(item) for item in items] == [Record, Skipped] and "damaged" in items[-1].reason
@@ -125,25 +198,53 @@ def test_a_compressed_shard_is_refused_by_name(tmp_path):
     assert "compressed" in listed(tmp_path / "0.tar")[0].reason
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    ("{", "bad caption file"), ('{"txt": "a"}', 'no "text"|no "caption"'), ('{"text": 5}', "must be a string"),
-    ('{"text": "  "}', "empty caption"), ("[]", "bad caption file"), ('{"text": "a", "tags": "b"}', "list of strings"),
-    ('{"text": "half \\ud83d"}', "surrogates"), (b"\xff\xfe", "bad caption file")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "bad caption file"),
+        ('{"txt": "a"}', 'no "text"|no "caption"'),
+        ('{"text": 5}', "must be a string"),
+        ('{"text": "  "}', "empty caption"),
+        ("[]", "bad caption file"),
+        ('{"text": "a", "tags": "b"}', "list of strings"),
+        ('{"text": "half \\ud83d"}', "surrogates"),
+        (b"\xff\xfe", "bad caption file"),
+    ],
+)
 def test_bad_captions_are_skipped_with_the_reason(tmp_path, content, reason):
-    write(tmp_path, {"image/a.jpg": picture(), "json/a.json": content, "image/b.jpg": picture(),
-                     "json/b.json": {"text": "fine"}})
+    write(
+        tmp_path,
+        {
+            "image/a.jpg": picture(),
+            "json/a.json": content,
+            "image/b.jpg": picture(),
+            "json/b.json": {"text": "fine"},
+        },
+    )
     first, second = listed(tmp_path)
     assert isinstance(first, Skipped) and any(part in first.reason for part in reason.split("|"))
     assert second.text == "fine" and second.index == 1
 
 
 def test_every_reader_starts_anywhere(tmp_path):
-    lines = "\n".join(json.dumps({"image": "i.jpg", "captions": [f"{k} a", f"{k} b"]}) for k in range(4))
-    write(tmp_path, {"l/l.jsonl": lines, **{f"f/image/{k}.jpg": picture() for k in range(8)},
-                     **{f"f/json/{k}.json": {"text": str(k)} for k in range(8)},
-                     **{f"p/{k}.jpg": picture() for k in range(8)}, **{f"p/{k}.txt": str(k) for k in range(8)}})
+    lines = "\n".join(
+        json.dumps({"image": "i.jpg", "captions": [f"{k} a", f"{k} b"]}) for k in range(4)
+    )
+    write(
+        tmp_path,
+        {
+            "l/l.jsonl": lines,
+            **{f"f/image/{k}.jpg": picture() for k in range(8)},
+            **{f"f/json/{k}.json": {"text": str(k)} for k in range(8)},
+            **{f"p/{k}.jpg": picture() for k in range(8)},
+            **{f"p/{k}.txt": str(k) for k in range(8)},
+        },
+    )
     for shard in range(2):
-        tar(tmp_path / f"t/{shard}.tar", {f"{k}{end}": b"x" for k in range(4) for end in (".jpg", ".txt")})
+        tar(
+            tmp_path / f"t/{shard}.tar",
+            {f"{k}{end}": b"x" for k in range(4) for end in (".jpg", ".txt")},
+        )
     for root in ("l/l.jsonl", "f", "p", "t"):
         records = open_records(tmp_path / root)
         whole = list(records.iterate())
@@ -158,10 +259,17 @@ def test_braces():
     assert expand_braces("plain{}") == ["plain{}"]
 
 
-@pytest.mark.parametrize(("files", "root", "message"), [
-    ({}, "gone", "no such"), ({"a.txt": "x"}, "a.txt", "not a list or shard"), ({"a.jpg": b"x"}, ".", "wanted"),
-    ({"c.jsonl": "{}"}, ".", "name it: .*c.jsonl"), ({"e.jsonl": " \n"}, "e.jsonl", "no lines"),
-    ({"e.jsonl": b"\xff\xfe"}, "e.jsonl", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("files", "root", "message"),
+    [
+        ({}, "gone", "no such"),
+        ({"a.txt": "x"}, "a.txt", "not a list or shard"),
+        ({"a.jpg": b"x"}, ".", "wanted"),
+        ({"c.jsonl": "{}"}, ".", "name it: .*c.jsonl"),
+        ({"e.jsonl": " \n"}, "e.jsonl", "no lines"),
+        ({"e.jsonl": b"\xff\xfe"}, "e.jsonl", "not UTF-8"),
+    ],
+)
 def test_inputs_that_hold_nothing_are_one_line(tmp_path, files, root, message):
     write(tmp_path, files)
     with pytest.raises(TTDError, match=message) as error:
@@ -173,4 +281,6 @@ def test_relative_roots_work(tmp_path, monkeypatch):
     write(tmp_path, {"set/image/a.jpg": picture(), "set/json/a.json": {"text": "one"}})
     monkeypatch.chdir(tmp_path)
     assert summary(listed("set")) == [("a", "one")]
-    assert os.path.normpath(str(next(open_records("set").iterate()).image)) == os.path.normpath("set/image/a.jpg")
+    assert os.path.normpath(str(next(open_records("set").iterate()).image)) == os.path.normpath(
+        "set/image/a.jpg"
+    )

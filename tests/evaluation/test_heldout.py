@@ -14,13 +14,24 @@ from core.backbones import load_backbone
 from core.data.heldout import load_heldout, make_item, unseen_items
 from core.errors import TTDError
 from core.evaluation.heldout import Cuts, baselines, best_cuts, evaluate_heldout, measure
-from core.evaluation.heldout_report import cuts_line, lines_of, scorer_table, table, to_json, trivial_json
+from core.evaluation.heldout_report import (
+    cuts_line,
+    lines_of,
+    scorer_table,
+    table,
+    to_json,
+    trivial_json,
+)
 from core.predictor import Predictor
 from core.tags.selection import otsu_threshold
 
 SIZES = [(40, 32), (32, 32), (32, 53), (32, 32)]  # one needs padding, two go together
-CAPTIONS = [("A red dog in a boat", ["red", "boat"]), ("a Cat on the moon", ["cat"]), ("the the star", []),
-            ("dog", ["dog"])]
+CAPTIONS = [
+    ("A red dog in a boat", ["red", "boat"]),
+    ("a Cat on the moon", ["cat"]),
+    ("the the star", []),
+    ("dog", ["dog"]),
+]
 
 
 def iou(a, b):
@@ -53,10 +64,14 @@ def folder_of(root, items, name="cc3m_for_evaluation"):
         (base / folder).mkdir(parents=True, exist_ok=True)
     for item in items:
         Image.fromarray(item.image).save(base / f"image/{item.id}.png")
-        (base / f"json_refined/{item.id}.json").write_text(json.dumps({"text": item.text, "tags": list(item.tags)}))
+        (base / f"json_refined/{item.id}.json").write_text(
+            json.dumps({"text": item.text, "tags": list(item.tags)})
+        )
         (base / "mask_using_HQ-SAM" / item.id).mkdir(exist_ok=True)
         for tag, mask in zip(item.tags, item.masks, strict=True):
-            Image.fromarray(mask.astype(np.uint8) * 255).save(base / f"mask_using_HQ-SAM/{item.id}/{tag}.png")
+            Image.fromarray(mask.astype(np.uint8) * 255).save(
+                base / f"mask_using_HQ-SAM/{item.id}/{tag}.png"
+            )
     return root
 
 
@@ -67,13 +82,26 @@ def test_scores_are_those_of_the_predictor_picture_by_picture(backbone, items):
     for item in items:
         predictor.set_image(item.image)
         scores = predictor.scores(item.words)
-        norms = (scores - scores.min()) / (scores.max() - scores.min()) if len(set(scores.tolist())) > 1 else None
-        chosen = np.ones(len(scores), bool) if norms is None else (norms > otsu_threshold(norms)).numpy()
-        hits, kept, true = hits + (chosen & item.truth).sum(), kept + chosen.sum(), true + item.truth.sum()
+        norms = (
+            (scores - scores.min()) / (scores.max() - scores.min())
+            if len(set(scores.tolist())) > 1
+            else None
+        )
+        chosen = (
+            np.ones(len(scores), bool) if norms is None else (norms > otsu_threshold(norms)).numpy()
+        )
+        hits, kept, true = (
+            hits + (chosen & item.truth).sum(),
+            kept + chosen.sum(),
+            true + item.truth.sum(),
+        )
         if not item.tags:
             continue
         texts, masks = [*item.tags, item.text], [*item.masks, item.masks.any(0)]
-        for kind, maps, cut in (("", predictor.soft_masks(texts), {}), ("_minmax", predictor.maps(texts), {})):
+        for kind, maps, cut in (
+            ("", predictor.soft_masks(texts), {}),
+            ("_minmax", predictor.maps(texts), {}),
+        ):
             for k, (values, mask) in enumerate(zip(maps.numpy(), masks, strict=True)):
                 if kind:
                     values = (values - values.min()) / (values.max() - values.min())
@@ -85,8 +113,12 @@ def test_scores_are_those_of_the_predictor_picture_by_picture(backbone, items):
     assert (found.tags.precision, found.tags.recall) == pytest.approx((precision, recall))
     assert found.pixel_f1 == pytest.approx(2 * precision * recall / (precision + recall))
     assert (found.pictures, found.words, found.captions, found.pairs) == (4, 15, 3, 4)
-    for what, attribute in (("caption", "caption_iou"), ("word", "word_map_iou"),
-                            ("caption_minmax", "caption_iou_minmax"), ("word_minmax", "word_map_iou_minmax")):
+    for what, attribute in (
+        ("caption", "caption_iou"),
+        ("word", "word_map_iou"),
+        ("caption_minmax", "caption_iou_minmax"),
+        ("word_minmax", "word_map_iou_minmax"),
+    ):
         # A cosine that lies on the cut may fall on either side by its last bit.
         assert getattr(found, attribute) == pytest.approx(np.nanmean(iou_of[what]), abs=2e-3), what
 
@@ -94,7 +126,9 @@ def test_scores_are_those_of_the_predictor_picture_by_picture(backbone, items):
 def test_results_do_not_depend_on_what_else_is_scored(backbone, items):
     whole = measure(backbone, items, scorers=("pixel", "image", "text"))
     for ids in (["1"], ["0", "3"], ["2", "1"]):
-        alone = measure(backbone, [item for item in items if item.id in ids], scorers=("pixel", "image", "text"))
+        alone = measure(
+            backbone, [item for item in items if item.id in ids], scorers=("pixel", "image", "text")
+        )
         part = whole.part(ids)
         assert [item.id for item in part.items] == [item.id for item in alone.items]
         for scorer in whole.scores:
@@ -116,26 +150,40 @@ def test_the_best_cuts_are_the_best_of_all(backbone, items):
     measured = measure(backbone, items)
     best = best_cuts(backbone, items)
     steps = [round(0.01 * k, 2) for k in range(1, 100)]
-    assert measured.at(best).word_map_iou == max(measured.at(replace(best, word=cut)).word_map_iou for cut in steps)
+    assert measured.at(best).word_map_iou == max(
+        measured.at(replace(best, word=cut)).word_map_iou for cut in steps
+    )
     assert measured.at(best).caption_iou_minmax == max(
-        measured.at(replace(best, caption_minmax=cut)).caption_iou_minmax for cut in steps)
-    assert measured.at(best).pixel_f1 == max(measured.at(replace(best, tag=k / 500)).pixel_f1 for k in range(501)) or \
-        measured.at(best).pixel_f1 > max(measured.at(replace(best, tag=k / 500)).pixel_f1 for k in range(501))
+        measured.at(replace(best, caption_minmax=cut)).caption_iou_minmax for cut in steps
+    )
+    assert measured.at(best).pixel_f1 == max(
+        measured.at(replace(best, tag=k / 500)).pixel_f1 for k in range(501)
+    ) or measured.at(best).pixel_f1 > max(
+        measured.at(replace(best, tag=k / 500)).pixel_f1 for k in range(501)
+    )
 
 
 def test_baselines_by_hand():
     masks = np.zeros((2, 8, 8), bool)
     masks[0, :4], masks[1, 4:6] = True, True  # half and a quarter of the picture, apart
-    trivial = baselines([make_item("x", np.zeros((8, 8, 3), np.uint8), "the Red car", ["red", "car"], masks)])
+    trivial = baselines(
+        [make_item("x", np.zeros((8, 8, 3), np.uint8), "the Red car", ["red", "car"], masks)]
+    )
     assert trivial.all_words.precision == pytest.approx(2 / 3) and trivial.all_content_words.f1 == 1
-    assert trivial.caption_iou["all foreground"] == 0.75 and trivial.caption_iou["all background"] == 0
+    assert (
+        trivial.caption_iou["all foreground"] == 0.75 and trivial.caption_iou["all background"] == 0
+    )
     assert trivial.word_map_iou["all foreground"] == pytest.approx(3 / 8)
     assert 0 < trivial.word_map_iou["random map"] < 0.5
 
 
 def test_a_set_without_any_true_tag_has_scores_of_words_alone(backbone, items):
     found = evaluate_heldout(backbone, [items[2]])
-    assert (found.captions, found.pairs) == (0, 0) and np.isnan(found.caption_iou) and found.tags.recall == 0
+    assert (
+        (found.captions, found.pairs) == (0, 0)
+        and np.isnan(found.caption_iou)
+        and found.tags.recall == 0
+    )
     assert "-" in table(lines_of([found], baselines([items[2]])))
 
 
@@ -149,7 +197,9 @@ def test_sets_are_read_from_the_folder_and_from_the_one_above(tmp_path, items):
             assert np.array_equal(a.image, b.image) and np.array_equal(a.masks, b.masks)
     assert len(load_heldout(root, limit=2)) == 2
     assert unseen_items(root, items) == []
-    (root / "world.yaml").write_text(yaml.safe_dump({"unseen_ids": {"1": ["red moon"], "9": ["blue key"]}}))
+    (root / "world.yaml").write_text(
+        yaml.safe_dump({"unseen_ids": {"1": ["red moon"], "9": ["blue key"]}})
+    )
     assert [item.id for item in unseen_items(root, items)] == ["1"]
 
 
@@ -167,16 +217,23 @@ def test_errors_say_what_is_wrong(tmp_path, backbone, items):
     with pytest.raises(TTDError, match="no pictures"):
         evaluate_heldout(backbone, [])
     with pytest.raises(TTDError, match="multiple of 0.01"):
-        evaluate_heldout(backbone, items, bg=0.405)
+        evaluate_heldout(backbone, items, background_threshold=0.405)
 
 
 def test_tables_hold_the_numbers(backbone, items):
-    before, after = (evaluate_heldout(backbone, items, bg=bg) for bg in (0.4, 0.3))
+    before, after = (
+        evaluate_heldout(backbone, items, background_threshold=background_threshold)
+        for background_threshold in (0.4, 0.3)
+    )
     text = table(lines_of([before, after], baselines(items)), ["before", "after"])
     line = next(row for row in text.splitlines() if row.startswith("word-map IoU "))
     cells = line.removeprefix("word-map IoU").split()[:3]
     gain = 100 * (after.word_map_iou - before.word_map_iou)
-    assert cells == [f"{100 * before.word_map_iou:.1f}", f"{100 * after.word_map_iou:.1f}", f"{gain:+.1f}"]
+    assert cells == [
+        f"{100 * before.word_map_iou:.1f}",
+        f"{100 * after.word_map_iou:.1f}",
+        f"{gain:+.1f}",
+    ]
     assert "soft mask > 0.30" in cuts_line(after)
     assert json.loads(json.dumps(to_json(after)))["cuts"]["word"] == 0.3
     assert json.loads(json.dumps(trivial_json(baselines(items))))["all_words"]["recall"] == 1
@@ -190,8 +247,11 @@ def test_the_script_prints_before_and_after(monkeypatch, small_clip, tmp_path, i
     import evaluate_ttd
 
     backbone = load_backbone(f"local-dir:{small_clip}", device="cpu")
-    linears = [name for name, module in backbone.named_modules()
-               if name.startswith("text.") and isinstance(module, torch.nn.Linear)]
+    linears = [
+        name
+        for name, module in backbone.named_modules()
+        if name.startswith("text.") and isinstance(module, torch.nn.Linear)
+    ]
     add_adapter(backbone, linears[:4], 2, 2)
     for name, parameter in backbone.named_parameters():
         if "lora_B" in name:
@@ -199,8 +259,25 @@ def test_the_script_prints_before_and_after(monkeypatch, small_clip, tmp_path, i
     save_adapter(backbone, tmp_path / "a.safetensors", AdapterInfo())
     root, out = folder_of(tmp_path / "set", items), tmp_path / "scores.json"
     (root / "world.yaml").write_text(yaml.safe_dump({"unseen_ids": {"1": ["red moon"]}}))
-    assert evaluate_ttd.main(["--root", str(root), "--dev", str(root), "--arch", f"local-dir:{small_clip}", "--device",
-                              "cpu", "--lora", str(tmp_path / "a.safetensors"), "--json", str(out)]) == 0
+    assert (
+        evaluate_ttd.main(
+            [
+                "--root",
+                str(root),
+                "--dev",
+                str(root),
+                "--arch",
+                f"local-dir:{small_clip}",
+                "--device",
+                "cpu",
+                "--lora",
+                str(tmp_path / "a.safetensors"),
+                "--json",
+                str(out),
+            ]
+        )
+        == 0
+    )
     text, stored = capsys.readouterr().out, json.loads(out.read_text())
     assert sum(line.split()[:3] == ["before", "after", "gain"] for line in text.splitlines()) == 4
     assert "unseen in training (1)" in text

@@ -28,8 +28,10 @@ def clip(small_clip):
     return load_backbone(f"local-dir:{small_clip}")
 
 
-def resolved(backbone, name="ttd", rule="threshold", bg=0.4, **overrides):
-    return protocol(name, **overrides).resolve(backbone.arch, backbone.image_size, rule, bg)
+def resolved(backbone, name="ttd", rule="threshold", background_threshold=0.4, **overrides):
+    return protocol(name, **overrides).resolve(
+        backbone.arch, backbone.image_size, rule, background_threshold
+    )
 
 
 def spans_by_hand(length, window, stride):
@@ -54,7 +56,9 @@ def masks_one_by_one(backbone, picture: np.ndarray, text, used, pamr=False):
                 crop = image[..., top:bottom, left:right]
                 views = [backbone.masks(crop, text, pamr=pamr, kp_weight=used.kp_weight)]
                 if used.hflip:
-                    flipped = backbone.masks(crop.flip(-1), text, pamr=pamr, kp_weight=used.kp_weight)
+                    flipped = backbone.masks(
+                        crop.flip(-1), text, pamr=pamr, kp_weight=used.kp_weight
+                    )
                     views.append(flipped.flip(-1))
                 summed[:, top:bottom, left:right] += sum(views)[0] / len(views)
                 count[top:bottom, left:right] += 1
@@ -63,10 +67,17 @@ def masks_one_by_one(backbone, picture: np.ndarray, text, used, pamr=False):
     return total / len(used.scales)
 
 
-@pytest.mark.parametrize(("length", "window", "stride", "want"), [
-    (597, 448, 224, [(0, 448), (149, 597)]), (448, 448, 224, [(0, 448)]), (449, 448, 224, [(0, 448), (1, 449)]),
-    (896, 448, 224, [(0, 448), (224, 672), (448, 896)]), (300, 448, 224, [(0, 300)]), (1, 448, 224, [(0, 1)]),
-])
+@pytest.mark.parametrize(
+    ("length", "window", "stride", "want"),
+    [
+        (597, 448, 224, [(0, 448), (149, 597)]),
+        (448, 448, 224, [(0, 448)]),
+        (449, 448, 224, [(0, 448), (1, 449)]),
+        (896, 448, 224, [(0, 448), (224, 672), (448, 896)]),
+        (300, 448, 224, [(0, 300)]),
+        (1, 448, 224, [(0, 1)]),
+    ],
+)
 def test_window_positions(length, window, stride, want):
     assert window_spans(length, window, stride) == want
 
@@ -81,12 +92,16 @@ def test_windows_cover_everything_for_all_small_sizes():
                 assert all(end - start == min(window, length) for start, end in spans)
 
 
-@pytest.mark.parametrize(("size", "scaled", "windows"), [
-    ((375, 500), (448, 597), 2), ((480, 640), (448, 597), 2), ((1024, 2048), (448, 896), 3)])
+@pytest.mark.parametrize(
+    ("size", "scaled", "windows"),
+    [((375, 500), (448, 597), 2), ((480, 640), (448, 597), 2), ((1024, 2048), (448, 896), 3)],
+)
 def test_window_counts_of_protocol_tcl(size, scaled, windows):
     """The three examples of TCL's test pipeline."""
     assert opencv_size(*size, 448) == scaled
-    assert len(window_spans(scaled[0], 448, 224)) * len(window_spans(scaled[1], 448, 224)) == windows
+    assert (
+        len(window_spans(scaled[0], 448, 224)) * len(window_spans(scaled[1], 448, 224)) == windows
+    )
 
 
 def test_opencv_resize_keeps_a_side_and_honours_the_long_bound():
@@ -100,15 +115,24 @@ def test_protocol_tcl_resizes_like_opencv_on_bytes():
     picture = noise(37, 50)
     used = protocol("tcl", image=64).resolve("TCL", 32, "threshold", 0.4)
     got = (prepare(picture, used).scaled[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    assert (got == cv2.resize(picture, (int(50 * 64 / 37 + 0.5), 64), interpolation=cv2.INTER_LINEAR)).all()
+    assert (
+        got == cv2.resize(picture, (int(50 * 64 / 37 + 0.5), 64), interpolation=cv2.INTER_LINEAR)
+    ).all()
 
 
 def test_sizes_of_scales():
     used = protocol("ttd", image=448, scales=(1.0, 0.5, 1.5, 2.0)).resolve("X", 224, "none", 0.4)
     assert [tuple(s.shape[1:]) for s in prepare(noise(375, 500), used).scaled] == [
-        (448, 597), (224, 299), (672, 896), (896, 1195)]
+        (448, 597),
+        (224, 299),
+        (672, 896),
+        (896, 1195),
+    ]
     tiny = protocol("ttd", image=1, scales=(0.1,)).resolve("X", 224, "none", 0.4)
-    assert tuple(prepare(noise(3, 500), tiny).scaled[0].shape[1:]) == (1, 4)  # never 0, and at most 4 : 1
+    assert tuple(prepare(noise(3, 500), tiny).scaled[0].shape[1:]) == (
+        1,
+        4,
+    )  # never 0, and at most 4 : 1
 
 
 @pytest.mark.parametrize(("out", "cells"), [(7, 3), (3, 7), (10, 10), (5, 1), (1, 6)])
@@ -147,15 +171,23 @@ def test_protocol_tcl_equals_masks_of_every_window(tcl, size):
     """PAMR and the knowledge prior inside each window, crops averaged by coverage, then resized, then arg-max."""
     picture, text = noise(*size), texts(4)
     used = resolved(tcl, "tcl", image=48)
-    assert (used.kp_weight, used.bg, used.pamr_at, used.templates, used.scales, used.hflip) == (
-        0.3, 0.4, "window", "custom", (1.0,), False)
+    assert (
+        used.kp_weight,
+        used.background_threshold,
+        used.pamr_at,
+        used.templates,
+        used.scales,
+        used.hflip,
+    ) == (0.3, 0.4, "window", "custom", (1.0,), False)
     want = masks_one_by_one(tcl, picture, text, used, pamr=True)
-    with_background = torch.cat([torch.full_like(want[:1], used.bg), want])
+    with_background = torch.cat([torch.full_like(want[:1], used.background_threshold), want])
     for batch in (1, 8):
         merged = merge_views(tcl, prepare(picture, used), text, used, batch)
         assert torch.allclose(merged.at_picture(range(4)), want, atol=5e-6)
         index, _ = decide(merged, prepare(picture, used), used)
-        close = with_background.topk(2, 0).values.diff(dim=0).abs()[0] < 2e-5  # rounding may decide there
+        close = (
+            with_background.topk(2, 0).values.diff(dim=0).abs()[0] < 2e-5
+        )  # rounding may decide there
         assert (torch.from_numpy(index + 1).long() == with_background.argmax(0))[~close].all()
 
 
@@ -195,14 +227,21 @@ def test_pruning_never_changes_a_label(clip, pamr, rule):
     pruned = 0
     for seed in range(4):
         picture = noise(41, 57, seed)
-        for bg in (0.1, 0.4, 0.6):
-            used = resolved(clip, image=32, scales=(1.0, 0.5), pamr=pamr, rule=rule, bg=bg)
+        for background_threshold in (0.1, 0.4, 0.6):
+            used = resolved(
+                clip,
+                image=32,
+                scales=(1.0, 0.5),
+                pamr=pamr,
+                rule=rule,
+                background_threshold=background_threshold,
+            )
             prepared = prepare(picture, used)
             merged = merge_views(clip, prepared, text, used)
             with_pruning, _ = decide(merged, prepared, used)
             without, _ = decide(merged, prepared, used, prune=False)
             assert (with_pruning == without).all()
-            pruned += int((merged.highest <= bg).sum())
+            pruned += int((merged.highest <= background_threshold).sum())
     assert pruned > 0
 
 
@@ -219,7 +258,9 @@ class Fixed(Merged):
 
 def fixed(maps, **overrides):
     used = protocol("ttd", image=32, **overrides).resolve("X", 16, "threshold", 0.4)
-    return decide(Fixed(maps), Picture(np.zeros((*maps.shape[1:], 3), np.uint8), ()), used, scores=True)
+    return decide(
+        Fixed(maps), Picture(np.zeros((*maps.shape[1:], 3), np.uint8), ()), used, scores=True
+    )
 
 
 def test_background_wins_ties_and_the_first_class_among_equals(monkeypatch):
@@ -227,7 +268,7 @@ def test_background_wins_ties_and_the_first_class_among_equals(monkeypatch):
     maps[0, 0, 0] = torch.tensor(0.4)
     for chunk in (2**24, 1):  # all classes at once, one at a time
         monkeypatch.setattr("core.masks.labels.CHUNK_VALUES", chunk)
-        index, _ = fixed(maps, bg=float(maps[0, 0, 0]))
+        index, _ = fixed(maps, background_threshold=float(maps[0, 0, 0]))
         assert index.tolist() == [[-1, 0, -1, 1]]
         assert fixed(maps, rule="none")[0].tolist() == [[0, 0, 1, 1]]
     assert Labels(1, 0).of(index).tolist() == [[0, 1, 0, 2]]
@@ -239,7 +280,9 @@ def test_softmax_protocols_against_torchs_softmax(monkeypatch, chunk):
     monkeypatch.setattr("core.masks.labels.CHUNK_VALUES", chunk)
     cosines = torch.rand(6, 5, 7, generator=torch.Generator().manual_seed(3)) * 0.1 + 0.2
     used = protocol("naclip").resolve("X", 16, "threshold", 0.3)
-    index, scores = decide(Fixed(cosines), Picture(np.zeros((5, 7, 3), np.uint8), ()), used, scores=True)
+    index, scores = decide(
+        Fixed(cosines), Picture(np.zeros((5, 7, 3), np.uint8), ()), used, scores=True
+    )
     want = (40 * cosines).softmax(0)
     assert np.abs(scores.maps - want.numpy()).max() < 1e-3
     assert (torch.from_numpy(index) == torch.where(want.amax(0) > 0.3, want.argmax(0), -1)).all()
@@ -254,7 +297,9 @@ def test_saved_scores_give_the_labels_of_every_higher_threshold(clip):
     index, scores = decide(merged, prepared, used, scores=True)
     everything = merged.at_picture(range(20))
     left_out = sorted(set(range(20)) - set(scores.classes.tolist()))
-    assert (everything[left_out] < 0.01).all() and (index == decide(merged, prepared, used)[0]).all()
+    assert (everything[left_out] < 0.01).all() and (
+        index == decide(merged, prepared, used)[0]
+    ).all()
     assert np.abs(scores.maps - everything[scores.classes.tolist()].numpy()).max() < 1e-3
 
 
@@ -275,7 +320,9 @@ def test_crf_lets_the_background_compete(monkeypatch):
     maps = torch.tensor([[[0.9, 0.1]], [[0.2, 0.3]]])
     index, _ = fixed(maps, crf=True)
     assert torch.equal(seen["maps"], torch.cat([torch.full((1, 1, 2), 0.4), maps]))
-    assert index.tolist() == [[0, 1]]  # the reversed marginals: background gets .2/.3, class 0 .9/.1, class 1 .4/.4
+    assert index.tolist() == [
+        [0, 1]
+    ]  # the reversed marginals: background gets .2/.3, class 0 .9/.1, class 1 .4/.4
 
 
 def test_first_scale_is_the_plain_resize(clip):
@@ -289,7 +336,9 @@ def test_large_pictures_in_strips_give_the_same(monkeypatch, name, pamr):
     """PAMR reaches 240 pixels; strips with that much around them equal the whole picture at once."""
     picture = Picture(noise(700, 20), ())
     maps = torch.rand(5, 700, 20, generator=torch.Generator().manual_seed(1)) * 0.3 + 0.2
-    used = protocol(name, pamr=pamr, image=32).resolve("X", 16, "threshold", 0.35 if name == "ttd" else 0.3)
+    used = protocol(name, pamr=pamr, image=32).resolve(
+        "X", 16, "threshold", 0.35 if name == "ttd" else 0.3
+    )
     whole, scores = decide(Fixed(maps), picture, used, scores=True)
     monkeypatch.setattr("core.masks.labels.STRIP_PIXELS", 20 * 600)
     monkeypatch.setattr("core.masks.labels.CHUNK_VALUES", 1)

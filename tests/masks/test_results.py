@@ -20,7 +20,9 @@ from core.masks.writer import MaskWriter, save_mask
 
 
 def open_folder(path, token="run", overwrite=False, **identity):
-    return MaskFolder(path, {"identity": {"bg": 0.4, "scales": (1.0,), **identity}}, token, overwrite)
+    return MaskFolder(
+        path, {"identity": {"bg": 0.4, "scales": (1.0,), **identity}}, token, overwrite
+    )
 
 
 def some_mask(seed=0, top=21) -> np.ndarray:
@@ -69,10 +71,14 @@ def test_overwrite_empties_the_folder(tmp_path):
     assert not folder.has("a") and not folder.scores("a").exists()
     assert json.loads((tmp_path / "r" / "protocol.json").read_text())["identity"]["bg"] == 0.5
     save_mask(tmp_path / "r" / "a.png", some_mask())
-    fellow = open_folder(tmp_path / "r", "second", overwrite=True, bg=0.5)  # a shard of the same run that comes late
+    fellow = open_folder(
+        tmp_path / "r", "second", overwrite=True, bg=0.5
+    )  # a shard of the same run that comes late
     assert fellow.has("a")
     folder.close(), fellow.close()
-    late = open_folder(tmp_path / "r", "second", overwrite=True, bg=0.5)  # and one that comes after all others left
+    late = open_folder(
+        tmp_path / "r", "second", overwrite=True, bg=0.5
+    )  # and one that comes after all others left
     assert late.has("a")
     late.close()
 
@@ -97,10 +103,12 @@ def test_a_second_run_is_refused_and_fellow_shards_are_not(tmp_path):
 
 
 def test_the_lock_dies_with_its_process(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" \
-           f"from core.masks.results import MaskFolder\nfrom pathlib import Path\n" \
-           f"f = MaskFolder(Path({str(tmp_path / 'r')!r}), {{'identity': {{'bg': .4, 'scales': [1.]}}}}, 'other')\n" \
-           "print('locked', flush=True)\nimport time; time.sleep(60)"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from core.masks.results import MaskFolder\nfrom pathlib import Path\n"
+        f"f = MaskFolder(Path({str(tmp_path / 'r')!r}), {{'identity': {{'bg': .4, 'scales': [1.]}}}}, 'other')\n"
+        "print('locked', flush=True)\nimport time; time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "locked\n"
     with pytest.raises(TTDError, match="another run"):
@@ -128,7 +136,9 @@ def test_skipped_pictures_are_listed_once_and_sorted(tmp_path):
     folder = open_folder(tmp_path / "r")
     for name in ("b", "a", "b"):
         folder.skip(name, f"{name} is damaged")
-    lines = [json.loads(line) for line in (tmp_path / "r" / "skipped.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "r" / "skipped.jsonl").read_text().splitlines()
+    ]
     assert lines == [{"id": "a", "reason": "a is damaged"}, {"id": "b", "reason": "b is damaged"}]
     folder.close()
     open_folder(tmp_path / "r", "next run").close()
@@ -141,7 +151,9 @@ def test_the_writer_writes_everything_before_it_is_left(tmp_path):
     with MaskWriter(folder) as writer:
         for i in range(30):
             writer.write(str(i), some_mask(i), scores if i == 3 else None)
-    assert all((np.asarray(Image.open(folder.mask(str(i)))) == some_mask(i)).all() for i in range(30))
+    assert all(
+        (np.asarray(Image.open(folder.mask(str(i)))) == some_mask(i)).all() for i in range(30)
+    )
     maps, classes = load_scores(folder.scores("3"))
     assert (maps == 0.5).all() and maps.shape == (2, 13, 17) and classes.tolist() == [3, 7]
     folder.close()
@@ -158,12 +170,18 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_done(tmp_path, monkeypa
         save(self, file, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(TTDError, match=r"No space left on device.*run the\s+same command again"), \
-            MaskWriter(folder) as writer:
+    with (
+        pytest.raises(TTDError, match=r"No space left on device.*run the\s+same command again"),
+        MaskWriter(folder) as writer,
+    ):
         for name in "abcdefghijklmnop":
             writer.write(name, some_mask())
     names = sorted(os.listdir(tmp_path / "r"))
-    assert folder.has("a") and "b.png" not in names and not [name for name in names if name.endswith(".part")]
+    assert (
+        folder.has("a")
+        and "b.png" not in names
+        and not [name for name in names if name.endswith(".part")]
+    )
     folder.close()
 
 
@@ -186,7 +204,9 @@ def test_run_lengths_of_all_masks(tmp_path):
     assert [(e["image_id"], e["category_id"]) for e in entries] == [("a", 1), ("a", 2)]
     for entry in entries:
         height, width = entry["segmentation"]["size"]
-        flat = np.repeat(np.arange(len(entry["segmentation"]["counts"])) % 2, entry["segmentation"]["counts"])
+        flat = np.repeat(
+            np.arange(len(entry["segmentation"]["counts"])) % 2, entry["segmentation"]["counts"]
+        )
         want = masks[entry["image_id"]] == entry["category_id"]
         assert (want == flat.reshape(width, height).T).all()
     write_rle(folder, ["b"], {1: 1})

@@ -55,7 +55,9 @@ def random_pairs(seed, labels, pictures=4, absent=()):
     for index in range(pictures):
         size = tuple(rng.integers(1, 12, 2))
         truth = rng.choice([*present, IGNORED], size).astype(np.uint8)
-        prediction = np.where(rng.random(size) < 0.5, truth, rng.choice([*labels[:-1], IGNORED], size))
+        prediction = np.where(
+            rng.random(size) < 0.5, truth, rng.choice([*labels[:-1], IGNORED], size)
+        )
         pairs.append((truth, np.full(size, IGNORED) if index == 0 and seed % 2 else prediction))
     return [(truth, prediction.astype(np.uint8)) for truth, prediction in pairs]
 
@@ -90,7 +92,9 @@ def test_confusion_equals_scikit_learn(name):
     labels = labels_of(name)
     rng = np.random.default_rng(len(labels))
     truth = rng.choice([*labels, IGNORED], (60, 70)).astype(np.uint8)
-    prediction = np.where(rng.random((60, 70)) < 0.6, truth, rng.choice([*labels, IGNORED], (60, 70))).astype(np.uint8)
+    prediction = np.where(
+        rng.random((60, 70)) < 0.6, truth, rng.choice([*labels, IGNORED], (60, 70))
+    ).astype(np.uint8)
     ours = confusion_matrix(joint_histogram(truth, prediction), labels)
     kept = truth != IGNORED
     other = max(labels) + 1 if max(labels) < 254 else 253
@@ -160,7 +164,9 @@ def test_foreground_counts_equal_loops(seed):
     if seed == 0:
         prediction[:] = False
     cells = list(zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True))
-    want = [cells.count(cell) for cell in ((True, True), (False, True), (True, False), (False, False))]
+    want = [
+        cells.count(cell) for cell in ((True, True), (False, True), (True, False), (False, False))
+    ]
     assert foreground_counts(truth, prediction).tolist() == want
     shares = scores_from_counts(np.array(want[:3]))
     assert float(shares.iou + shares.fpr + shares.fnr) == pytest.approx(1)
@@ -189,9 +195,18 @@ def test_best_threshold_is_the_one_a_search_finds():
     thresholds = [round(0.05 * k, 2) for k in range(1, 20)]
     truths = rng.random((6, 20, 20)) < 0.4
     maps = np.clip(0.3 * truths + 0.35 + 0.1 * rng.standard_normal(truths.shape), 0, 1)
-    counts = np.stack([threshold_counts(m, t, thresholds) for m, t in zip(maps, truths, strict=True)])
-    means = [np.mean([(t & (m > np.float32(c))).sum() / (t | (m > np.float32(c))).sum()
-                      for m, t in zip(maps.astype(np.float32), truths, strict=True)]) for c in thresholds]
+    counts = np.stack(
+        [threshold_counts(m, t, thresholds) for m, t in zip(maps, truths, strict=True)]
+    )
+    means = [
+        np.mean(
+            [
+                (t & (m > np.float32(c))).sum() / (t | (m > np.float32(c))).sum()
+                for m, t in zip(maps.astype(np.float32), truths, strict=True)
+            ]
+        )
+        for c in thresholds
+    ]
     assert best_threshold(counts, thresholds) == thresholds[int(np.argmax(means))]
     with pytest.raises(TTDError, match="no map"):
         best_threshold(np.zeros((2, 3, 3), np.int64), thresholds[:3])
@@ -210,8 +225,10 @@ def test_label_baselines_equal_painting_them(background):
     names = ["background"] * background + ["a", "b", "c"]
     got = label_baselines(pixels, labels, names, background)
     assert list(got) == ["all foreground (b)", "all background", "random map"]
-    painted = {"all foreground (b)": np.full_like(truth, 2),
-               "all background": np.full_like(truth, 0 if background else IGNORED)}
+    painted = {
+        "all foreground (b)": np.full_like(truth, 2),
+        "all background": np.full_like(truth, 0 if background else IGNORED),
+    }
     for name, prediction in painted.items():
         assert got[name].means == pytest.approx(score([(truth, prediction)], labels).means)
     many = [(truth, rng.choice(labels, truth.shape).astype(np.uint8)) for _ in range(200)]
@@ -229,8 +246,13 @@ def test_caption_baselines_equal_painting_them():
     for name, fill in (("all foreground", True), ("all background", False)):
         want = [foreground_counts(t, np.full_like(t, fill))[:3].tolist() for t in truths]
         assert got[name].tolist() == want
-    noise = [np.mean([foreground_counts(t, rng.random(t.shape) < 0.5)[:3] for _ in range(100)], axis=0) for t in truths]
-    np.testing.assert_allclose(got["random map"], noise, atol=70)  # 900 pixels, standard deviation 15
+    noise = [
+        np.mean([foreground_counts(t, rng.random(t.shape) < 0.5)[:3] for _ in range(100)], axis=0)
+        for t in truths
+    ]
+    np.testing.assert_allclose(
+        got["random map"], noise, atol=70
+    )  # 900 pixels, standard deviation 15
     assert got["random map"].tolist() == caption_baselines(sizes)["random map"].tolist()
 
 
@@ -281,8 +303,16 @@ def test_run_lengths_of_uniform_masks():
     assert encode(np.array([[True, False], [False, False]]))["counts"] == [0, 1, 3]
 
 
-@pytest.mark.parametrize("rle", [{"size": [2, 2], "counts": [3]}, {"size": [2, 2]}, {"size": [2], "counts": [2]},
-                                 {"size": [2, 2], "counts": [5, -1]}, {"size": [1, 1], "counts": ["x"]}])
+@pytest.mark.parametrize(
+    "rle",
+    [
+        {"size": [2, 2], "counts": [3]},
+        {"size": [2, 2]},
+        {"size": [2], "counts": [2]},
+        {"size": [2, 2], "counts": [5, -1]},
+        {"size": [1, 1], "counts": ["x"]},
+    ],
+)
 def test_run_lengths_that_are_none(rle):
     with pytest.raises(TTDError):
         decode(rle)
@@ -299,10 +329,14 @@ def test_polygons_equal_the_even_odd_rule_at_every_centre(seed):
             for x in range(width):
                 inside = False
                 for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0), strict=True):
-                    if (y0 > y + 0.5) != (y1 > y + 0.5) and x + 0.5 > x0 + (y + 0.5 - y0) * (x1 - x0) / (y1 - y0):
+                    if (y0 > y + 0.5) != (y1 > y + 0.5) and x + 0.5 > x0 + (y + 0.5 - y0) * (
+                        x1 - x0
+                    ) / (y1 - y0):
                         inside = not inside
                 want[y, x] |= inside
-    assert np.array_equal(fill_polygons([p.ravel().tolist() for p in polygons], height, width), want)
+    assert np.array_equal(
+        fill_polygons([p.ravel().tolist() for p in polygons], height, width), want
+    )
 
 
 def test_polygons_of_whole_pixels():

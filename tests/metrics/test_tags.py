@@ -14,10 +14,16 @@ from core.metrics.tags import (
 )
 
 # P, R, F1, Acc in percent, as published for CC3M-TagMask.
-PUBLISHED = {"NLTK": (59.8, 83.7, 69.8, 79.6), "Vicuna-7B": (44.1, 71.0, 54.4, 70.9),
-             "Vicuna-33B": (52.7, 70.7, 60.4, 75.9), "Qwen-72B": (69.3, 56.2, 62.1, 80.9),
-             "TCL@image": (92.5, 28.6, 43.7, 79.5), "TCL@text": (85.6, 29.7, 44.1, 79.0),
-             "TCL@pixel": (82.9, 74.5, 78.5, 88.6), "TCL@pixel+TTD": (88.3, 78.0, 82.8, 91.0)}
+PUBLISHED = {
+    "NLTK": (59.8, 83.7, 69.8, 79.6),
+    "Vicuna-7B": (44.1, 71.0, 54.4, 70.9),
+    "Vicuna-33B": (52.7, 70.7, 60.4, 75.9),
+    "Qwen-72B": (69.3, 56.2, 62.1, 80.9),
+    "TCL@image": (92.5, 28.6, 43.7, 79.5),
+    "TCL@text": (85.6, 29.7, 44.1, 79.0),
+    "TCL@pixel": (82.9, 74.5, 78.5, 88.6),
+    "TCL@pixel+TTD": (88.3, 78.0, 82.8, 91.0),
+}
 ONE_WORD_LIST = ("NLTK", "Qwen-72B", "TCL@image", "TCL@text", "TCL@pixel", "TCL@pixel+TTD")
 
 
@@ -49,7 +55,9 @@ def test_the_implied_share_is_the_share_of_true_words():
         selected = scores > 0.5
         if (selected & truth).sum() > 0 and (selected != truth).any():
             result = tag_scores(selected, truth)
-            assert implied_share(result.precision, result.recall, result.accuracy) == pytest.approx(truth.mean())
+            assert implied_share(result.precision, result.recall, result.accuracy) == pytest.approx(
+                truth.mean()
+            )
 
 
 def test_scores_equal_scikit_learn():
@@ -57,8 +65,12 @@ def test_scores_equal_scikit_learn():
 
     for scores, truth, _ in random_cases():
         selected = scores > 0.5
-        expected = precision_recall_fscore_support(truth, selected, average="binary", zero_division=0)[:3]
-        assert tag_scores(selected, truth) == pytest.approx((*expected, accuracy_score(truth, selected)))
+        expected = precision_recall_fscore_support(
+            truth, selected, average="binary", zero_division=0
+        )[:3]
+        assert tag_scores(selected, truth) == pytest.approx(
+            (*expected, accuracy_score(truth, selected))
+        )
 
 
 def test_average_precision_and_curve_equal_scikit_learn_ties_included():
@@ -66,10 +78,15 @@ def test_average_precision_and_curve_equal_scikit_learn_ties_included():
     from sklearn.metrics import precision_recall_curve as reference
 
     for scores, truth, _ in random_cases():
-        assert average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores))
+        assert average_precision(scores, truth) == pytest.approx(
+            average_precision_score(truth, scores)
+        )
         precision, recall, thresholds = reference(truth, scores)
-        for ours, theirs in zip(precision_recall_curve(scores, truth),
-                                (precision[-2::-1], recall[-2::-1], thresholds[::-1]), strict=True):
+        for ours, theirs in zip(
+            precision_recall_curve(scores, truth),
+            (precision[-2::-1], recall[-2::-1], thresholds[::-1]),
+            strict=True,
+        ):
             np.testing.assert_allclose(ours, theirs)
 
 
@@ -90,7 +107,13 @@ def test_nothing_selected_or_nothing_true_is_zero_not_a_crash():
 
 
 def test_truth_ignores_case_and_counts_every_occurrence():
-    assert truth_of(["A", "Red", "dog", "DOG", "Straße"], ["dog", "red", "STRASSE"]).tolist() == [0, 1, 1, 1, 1]
+    assert truth_of(["A", "Red", "dog", "DOG", "Straße"], ["dog", "red", "STRASSE"]).tolist() == [
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(("scores", "truth"), [([], []), ([0.5], [True, False])])

@@ -9,7 +9,16 @@ from PIL import ImageFont
 from core.errors import TTDError
 from core.plots import fonts
 from core.plots.fonts import drawable, find_font
-from core.plots.panel import GAP, MAX_PIXELS, MAX_SIDE, MIN_SIDE, blend, draw_panel, heat_colours, plan
+from core.plots.panel import (
+    GAP,
+    MAX_PIXELS,
+    MAX_SIDE,
+    MIN_SIDE,
+    blend,
+    draw_panel,
+    heat_colours,
+    plan,
+)
 
 SIZES = [(1, 1), (1, 5000), (5000, 1), (96, 96), (480, 640), (640, 480), (3648, 5472), (20, 300)]
 
@@ -23,11 +32,23 @@ def no_installed_fonts(monkeypatch):
     find_font.cache_clear()
 
 
-@pytest.mark.parametrize(("value", "colour"), [
-    (0, (0, 0, 255)), (0.25, (128, 128, 255)), (0.5, (255, 255, 255)), (0.75, (255, 128, 128)), (1, (255, 0, 0)),
-    (-3, (0, 0, 255)), (7, (255, 0, 0)), (np.nan, (0, 0, 255))])
+@pytest.mark.parametrize(
+    ("value", "colour"),
+    [
+        (0, (0, 0, 255)),
+        (0.25, (128, 128, 255)),
+        (0.5, (255, 255, 255)),
+        (0.75, (255, 128, 128)),
+        (1, (255, 0, 0)),
+        (-3, (0, 0, 255)),
+        (7, (255, 0, 0)),
+        (np.nan, (0, 0, 255)),
+    ],
+)
 def test_heat_colours(value, colour):
-    np.testing.assert_array_equal(heat_colours(np.full((2, 3), value)), np.broadcast_to(colour, (2, 3, 3)))
+    np.testing.assert_array_equal(
+        heat_colours(np.full((2, 3), value)), np.broadcast_to(colour, (2, 3, 3))
+    )
 
 
 def test_heat_colours_never_step_backwards():
@@ -46,7 +67,9 @@ def test_plans_have_room_for_everything_and_are_bounded(size, tags):
     assert min(layout.tile) >= 96 and layout.tile[1] >= 224
     if min(size) * 4 > max(size):  # thin pictures sit in tiles of a minimum size
         assert math.isclose(layout.picture[0] / layout.picture[1], size[0] / size[1], rel_tol=0.02)
-        assert layout.picture[0] * layout.picture[1] * (tags + 1) <= max(1.01 * MAX_PIXELS, (tags + 1) * MIN_SIDE**2)
+        assert layout.picture[0] * layout.picture[1] * (tags + 1) <= max(
+            1.01 * MAX_PIXELS, (tags + 1) * MIN_SIDE**2
+        )
 
 
 def test_ordinary_pictures_keep_their_own_size():
@@ -74,7 +97,11 @@ def test_maps_of_another_size_are_stretched_over_the_picture():
     coarse = np.array([[[0, 0], [0, 1.0]]])
     panel = draw_panel(np.zeros((400, 400, 3), np.uint8), coarse, ["x"], [0.0])
     tile = panel[GAP : GAP + 400, 2 * GAP + 400 : 2 * GAP + 800]
-    assert tuple(tile[-1, -1]) == (255, 0, 0) and tuple(tile[-1, 0]) == tuple(tile[399, 20]) == (0, 0, 255)
+    assert tuple(tile[-1, -1]) == (255, 0, 0) and tuple(tile[-1, 0]) == tuple(tile[399, 20]) == (
+        0,
+        0,
+        255,
+    )
 
 
 def test_overlay_shows_the_picture_through_the_heat():
@@ -99,14 +126,18 @@ def test_long_tags_stay_inside_their_tile():
     assert short.any(1).sum() <= 45 and long.any(1).sum() <= 45  # one line
 
 
-@pytest.mark.parametrize("tag", ["", " ", "a\nb\tc", "\u200b", "q" * 5000, "한국어", "🔥", "ŁĄ", "\udcff"])
+@pytest.mark.parametrize(
+    "tag", ["", " ", "a\nb\tc", "\u200b", "q" * 5000, "한국어", "🔥", "ŁĄ", "\udcff"]
+)
 def test_any_tag_gets_a_label(tag):
     assert label_pixels(tag).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_panels_of_any_size_are_drawn(size):
-    panel = draw_panel(np.full((*size, 3), 9, np.uint8), np.zeros((2, 3, 4)), ["dog", "cat"], [0.5, -0.25])
+    panel = draw_panel(
+        np.full((*size, 3), 9, np.uint8), np.zeros((2, 3, 4)), ["dog", "cat"], [0.5, -0.25]
+    )
     assert panel.shape == (*plan(*size, 2).size, 3)
 
 
@@ -124,7 +155,10 @@ def test_lengths_must_agree():
 
 def test_without_fonts_accents_are_dropped_and_other_scripts_refused(no_installed_fonts):
     assert drawable("dog", 20)[0] == "dog"
-    assert drawable("cr\u00e8me br\u00fbl\u00e9e", 20)[0] in ("creme brulee", "cr\u00e8me br\u00fbl\u00e9e")
+    assert drawable("cr\u00e8me br\u00fbl\u00e9e", 20)[0] in (
+        "creme brulee",
+        "cr\u00e8me br\u00fbl\u00e9e",
+    )
     assert drawable("한국어", 20) is None
     assert drawable("\n\u200b ", 20) is None
     assert label_pixels("한국어").any()  # its number instead

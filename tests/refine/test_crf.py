@@ -27,7 +27,9 @@ def _brute_force(image, probabilities, settings):
         scale = 1 / np.sqrt(k.sum(1))
         return scale[:, None] * k * scale[None]
 
-    bilateral = np.concatenate([position / settings.bilateral_sxy, colour / settings.bilateral_srgb], axis=1)
+    bilateral = np.concatenate(
+        [position / settings.bilateral_sxy, colour / settings.bilateral_srgb], axis=1
+    )
     message = settings.gaussian_compat * kernel(position / settings.gaussian_sxy)
     message += settings.bilateral_compat * kernel(bilateral)
     unary = np.log(probabilities).reshape(labels, -1)
@@ -62,7 +64,9 @@ WIDE = {"gaussian_sxy": 3.0, "bilateral_sxy": 80.0, "bilateral_srgb": 13.0}
         CRFSettings(bilateral_compat=10, **WIDE),
         CRFSettings(bilateral_compat=10, iterations=1, **WIDE),
         CRFSettings(bilateral_compat=0, **WIDE),
-        CRFSettings(iterations=3, gaussian_compat=1, bilateral_compat=2, bilateral_sxy=5, bilateral_srgb=40),
+        CRFSettings(
+            iterations=3, gaussian_compat=1, bilateral_compat=2, bilateral_sxy=5, bilateral_srgb=40
+        ),
     ],
 )
 def test_near_exact_mean_field(library, size, settings):
@@ -94,14 +98,18 @@ def test_masks_are_refined_one_by_one_and_stay_in_range(library):
     for n in range(3):
         pair = np.stack([probabilities[n], 1 - probabilities[n]])
         np.testing.assert_array_equal(refined[n], dense_crf(image, pair)[0])
-        np.testing.assert_array_equal(refined[n], refine_soft_masks(image, probabilities[n : n + 1])[0])
+        np.testing.assert_array_equal(
+            refined[n], refine_soft_masks(image, probabilities[n : n + 1])[0]
+        )
 
 
 def test_without_pairwise_terms_nothing_changes_but_the_scale(library):
     image, probabilities = _two_halves(7, 5)
     off = CRFSettings(gaussian_compat=0, bilateral_compat=0)
     np.testing.assert_allclose(dense_crf(image, probabilities * 7, off), probabilities, atol=1e-5)
-    np.testing.assert_allclose(refine_soft_masks(image, probabilities, off), probabilities, atol=2e-5)
+    np.testing.assert_allclose(
+        refine_soft_masks(image, probabilities, off), probabilities, atol=2e-5
+    )
     np.testing.assert_allclose(dense_crf(image, np.zeros((4, 7, 5)), off), 0.25, atol=1e-6)
 
 
@@ -109,7 +117,9 @@ def test_without_pairwise_terms_nothing_changes_but_the_scale(library):
 def test_tiny_pictures(library, size):
     image, probabilities = _two_halves(*size)
     np.testing.assert_allclose(
-        dense_crf(image, probabilities), _brute_force(image, probabilities, CRFSettings()), atol=0.05
+        dense_crf(image, probabilities),
+        _brute_force(image, probabilities, CRFSettings()),
+        atol=0.05,
     )
 
 
@@ -135,7 +145,9 @@ def test_tensors_come_back_as_tensors_and_read_only_pictures_are_fine(library):
     ],
 )
 def test_bad_input_is_said_in_one_line(monkeypatch, image, maps, said):
-    monkeypatch.setattr("core.refine.crf._import_library", lambda: None)  # the checks come before the library is used
+    monkeypatch.setattr(
+        "core.refine.crf._import_library", lambda: None
+    )  # the checks come before the library is used
     with pytest.raises(TTDError, match=said) as error:
         dense_crf(image, maps)
     assert "\n" not in str(error.value)

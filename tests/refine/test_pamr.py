@@ -32,17 +32,24 @@ def _literal_weights(image, dilations):
     for y in range(len(image[0])):
         for x in range(len(image[0][0])):
             centre = _clamped(image, y, x)
-            taps = [(y + a * d, x + b * d) for d in dilations for a in (-1, 0, 1) for b in (-1, 0, 1)]
+            taps = [
+                (y + a * d, x + b * d) for d in dilations for a in (-1, 0, 1) for b in (-1, 0, 1)
+            ]
             values = [_clamped(image, *tap) for tap in taps]
             sigmas = []
             for c in range(len(image)):
                 mean = sum(v[c] for v in values) / len(values)
-                sigmas.append(math.sqrt(sum((v[c] - mean) ** 2 for v in values) / (len(values) - 1)))
+                sigmas.append(
+                    math.sqrt(sum((v[c] - mean) ** 2 for v in values) / (len(values) - 1))
+                )
             around = [tap for tap in taps if tap != (y, x)]
             logits = []
             for tap in around:
                 steps = [abs(p - q) for p, q in zip(centre, _clamped(image, *tap), strict=True)]
-                logits.append(-sum(d / (1e-8 + 0.1 * s) for d, s in zip(steps, sigmas, strict=True)) / len(image))
+                logits.append(
+                    -sum(d / (1e-8 + 0.1 * s) for d, s in zip(steps, sigmas, strict=True))
+                    / len(image)
+                )
             top = max(logits)
             exps = [math.exp(a - top) for a in logits]
             weights[y, x] = [(*tap, e / sum(exps)) for tap, e in zip(around, exps, strict=True)]
@@ -54,7 +61,9 @@ def _literal_pamr(image, mask, num_iter, dilations=DILATIONS):
     weights = _literal_weights(image.double().tolist(), dilations)
     current = mask.double().tolist()
     for _ in range(num_iter):
-        following = [[[0.0] * mask.shape[2] for _ in range(mask.shape[1])] for _ in range(mask.shape[0])]
+        following = [
+            [[0.0] * mask.shape[2] for _ in range(mask.shape[1])] for _ in range(mask.shape[0])
+        ]
         for (y, x), neighbours in weights.items():
             for yy, xx, alpha in neighbours:
                 for n, value in enumerate(_clamped(current, yy, xx)):
@@ -76,7 +85,9 @@ def test_equals_the_formula_pixel_by_pixel(size, channels, classes, pictures):
     image = (image - 0.45) / 0.225
     got = PAMR(num_iter=4, pictures=pictures)(image, mask)
     assert got.shape == (1, classes, *size) and got.dtype == torch.float32
-    torch.testing.assert_close(got[0].double(), _literal_pamr(image[0], mask[0], 4), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        got[0].double(), _literal_pamr(image[0], mask[0], 4), atol=2e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("pictures", [1, MANY])
@@ -85,7 +96,9 @@ def test_ten_iterations_and_other_dilations_equal_the_formula(pictures):
     got = PAMR(pictures=pictures)(image, mask)[0].double()
     torch.testing.assert_close(got, _literal_pamr(image[0], mask[0], 10), atol=3e-6, rtol=0)
     other = PAMR(num_iter=3, dilations=(1, 3), pictures=pictures)(image, mask)[0].double()
-    torch.testing.assert_close(other, _literal_pamr(image[0], mask[0], 3, (1, 3)), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        other, _literal_pamr(image[0], mask[0], 3, (1, 3)), atol=2e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("pictures", [1, MANY])
@@ -132,11 +145,15 @@ def test_every_path_gives_the_same(monkeypatch, classes, size):
     monkeypatch.setattr("core.refine.pamr_gather.MIN_CLASSES", 100)
     torch.testing.assert_close(pamr(image, mask), got[1], atol=1e-6, rtol=0)
     many = PAMR(4, pictures=MANY)
-    torch.testing.assert_close(many(image, mask), got[1], atol=3e-6, rtol=0)  # two roundings of the weights
+    torch.testing.assert_close(
+        many(image, mask), got[1], atol=3e-6, rtol=0
+    )  # two roundings of the weights
     own = many.weights(image)
     torch.testing.assert_close(own, pamr.weights(image), atol=2e-6, rtol=0)
     torch.testing.assert_close(pamr.refine(own, mask), many.refine(own, mask), atol=1e-6, rtol=0)
-    assert torch.equal(many.refine(own.clone(memory_format=torch.contiguous_format), mask), many.refine(own, mask))
+    assert torch.equal(
+        many.refine(own.clone(memory_format=torch.contiguous_format), mask), many.refine(own, mask)
+    )
 
 
 @pytest.mark.parametrize("pixels", [1, 9, 24, 100])
@@ -153,7 +170,12 @@ def test_rows_are_written_in_place_only_when_nobody_looks_at_them_any_more(monke
 def test_blocks_of_classes_are_of_nearly_one_size():
     for classes in range(4, 200):
         lengths = [block.stop - block.start for block in pamr_gather.class_blocks(classes)]
-        assert sum(lengths) == classes and max(lengths) <= 16 and min(lengths) > 3 and max(lengths) - min(lengths) <= 1
+        assert (
+            sum(lengths) == classes
+            and max(lengths) <= 16
+            and min(lengths) > 3
+            and max(lengths) - min(lengths) <= 1
+        )
 
 
 def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
@@ -183,11 +205,15 @@ def test_the_native_path_is_for_many_pictures_and_compiled_once(compiler, tmp_pa
     (counting := tmp_path / "cc").write_text(f'#!/bin/sh\necho >> {calls}\nexec cc "$@"\n')
     counting.chmod(0o755)
     compiler(str(counting))
-    assert [PAMR(pictures=n).path(cpu, 21) for n in (1, 31)] == ["gathered"] * 2 and not calls.exists()
+    assert [PAMR(pictures=n).path(cpu, 21) for n in (1, 31)] == [
+        "gathered"
+    ] * 2 and not calls.exists()
     assert PAMR(pictures=32).path(cpu, 21) == PAMR(pictures=32).path(cpu, 1) == "native"
     pamr_native.library.cache_clear(), _works.cache_clear()  # another process, later
     assert PAMR(pictures=32).path(cpu, 21) == "native"
-    assert calls.read_text() == "\n" and [file.suffix for file in (tmp_path / "cache").iterdir()] == [".so"]
+    assert calls.read_text() == "\n" and [
+        file.suffix for file in (tmp_path / "cache").iterdir()
+    ] == [".so"]
 
 
 @pytest.mark.parametrize("command", ["/nowhere/cc", "false", "true"])
@@ -219,9 +245,14 @@ def test_a_kernel_that_does_not_work_is_not_used(compiler, monkeypatch, wrong):
 
     monkeypatch.setattr(pamr_native, "refine", broken)
     image, mask = _random(12, (1, 3, 8, 9), (1, 5, 8, 9))
-    with pytest.warns(UserWarning, match=r"native kernel does not work.*(is wrong|no such instruction)"):
+    with pytest.warns(
+        UserWarning, match=r"native kernel does not work.*(is wrong|no such instruction)"
+    ):
         got = PAMR(pictures=MANY)(image, mask)
-    assert torch.equal(got, PAMR()(image, mask)) and PAMR(pictures=MANY).path(image.device, 5) == "gathered"
+    assert (
+        torch.equal(got, PAMR()(image, mask))
+        and PAMR(pictures=MANY).path(image.device, 5) == "gathered"
+    )
 
 
 @needs_compiler
@@ -255,7 +286,9 @@ for batch, channels, classes, height, width in ((2, 3, 3, 20, 70), (1, 1, 9, 5, 
 """
     root = ROOT
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=root, timeout=600)
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env=environment, cwd=root, timeout=600
+    )
 
 
 def test_blocks_of_rows_and_classes_cover_everything(monkeypatch):
@@ -283,10 +316,14 @@ def test_weights_are_positive_and_sum_to_one_and_range_is_kept():
 
 def test_mask_of_another_size_is_resized_to_the_image_first():
     image, mask = _random(7, (2, 3, 10, 13), (2, 3, 4, 5))
-    resized = torch.nn.functional.interpolate(mask, size=(10, 13), mode="bilinear", align_corners=True)
+    resized = torch.nn.functional.interpolate(
+        mask, size=(10, 13), mode="bilinear", align_corners=True
+    )
     assert torch.equal(PAMR()(image, mask), PAMR()(image, resized))
     assert torch.equal(PAMR(num_iter=0)(image, mask), resized)
-    assert torch.equal(resized[..., 0, 0], mask[..., 0, 0]) and torch.equal(resized[..., -1, -1], mask[..., -1, -1])
+    assert torch.equal(resized[..., 0, 0], mask[..., 0, 0]) and torch.equal(
+        resized[..., -1, -1], mask[..., -1, -1]
+    )
 
 
 def test_an_edge_in_the_picture_stops_the_mask():

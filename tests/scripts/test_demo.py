@@ -17,8 +17,23 @@ from core.plots.panel import plan
 from tools.cli import choose_device
 
 COCO = ROOT.parent / "shared" / "data" / "coco_mini"
-PUBLISHED = ["--arch", "TCL", "--tags", "flame", "smoke", "--scales", "1.0", "0.5", "1.5", "2.0", "--image", "448",
-             "--pamr", "--lora", "./weights/TCL+TTD.pt"]
+PUBLISHED = [
+    "--arch",
+    "TCL",
+    "--tags",
+    "flame",
+    "smoke",
+    "--scales",
+    "1.0",
+    "0.5",
+    "1.5",
+    "2.0",
+    "--image",
+    "448",
+    "--pamr",
+    "--lora",
+    "./weights/TCL+TTD.pt",
+]
 
 
 @pytest.fixture
@@ -37,22 +52,37 @@ def arguments(small_clip, tmp_path):
 
 
 def test_a_panel_and_a_table(arguments, picture, tmp_path, capsys):
-    assert demo.main([*arguments, "--input", str(picture), "--tags", "dog", "red ball", "--pamr", "--hflip"]) == 0
+    assert (
+        demo.main(
+            [*arguments, "--input", str(picture), "--tags", "dog", "red ball", "--pamr", "--hflip"]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert Image.open(tmp_path / "out" / "a.png").size == plan(30, 40, 2).size[::-1]
     assert "scales [1.0], flip, pamr, cpu, float32" in lines[0]
     rows = [line.split() for line in lines if line.lstrip()[:1] in ("1", "2")]
     assert [row[1] for row in rows] == ["dog", "red"] and len(rows) == 2
-    assert sorted(float(row[-4] if "*" in row else row[-3]) for row in rows) == [0, 1]  # min-max of two scores
+    assert sorted(float(row[-4] if "*" in row else row[-3]) for row in rows) == [
+        0,
+        1,
+    ]  # min-max of two scores
 
 
 def test_the_table_says_what_the_predictor_says(arguments, picture):
-    args = demo.get_args_parser().parse_args([*arguments, "--input", str(picture), "--text", "A dog. a cat, a dog"])
+    args = demo.get_args_parser().parse_args(
+        [*arguments, "--input", str(picture), "--text", "A dog. a cat, a dog"]
+    )
     (job,), predictor = demo.plan_jobs(args), demo.make_predictor(args, 1)
     assert job.words == ("A", "dog", "a", "cat", "a", "dog")
     predictor.set_image(job.path)
     rows = demo.score(predictor, job)
-    assert [row.text for row in rows] == ["A dog. a cat, a dog", "A", "dog", "cat"]  # each word once
+    assert [row.text for row in rows] == [
+        "A dog. a cat, a dog",
+        "A",
+        "dog",
+        "cat",
+    ]  # each word once
     maps = predictor.maps([row.text for row in rows])
     raw = predictor.scores(["A", "dog", "cat"])
     for row, heat in zip(rows, maps, strict=True):
@@ -71,11 +101,18 @@ def test_same_command_same_files(arguments, picture, tmp_path):
 
 
 def test_a_jsonl_gives_each_picture_its_first_caption(arguments, picture, tmp_path, capsys):
-    lines = [{"image": "a.png", "captions": ["a dog", "second"]}, {"image": "a.png", "text": "two cats"}]
+    lines = [
+        {"image": "a.png", "captions": ["a dog", "second"]},
+        {"image": "a.png", "text": "two cats"},
+    ]
     (picture.parent / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert demo.main([*arguments, "--input", str(picture.parent / "list.jsonl")]) == 0
     captured = capsys.readouterr()
-    assert "first one is used" in captured.err and captured.out.count("a dog") == 1 and "second" not in captured.out
+    assert (
+        "first one is used" in captured.err
+        and captured.out.count("a dog") == 1
+        and "second" not in captured.out
+    )
     assert sorted(os.listdir(tmp_path / "out")) == ["a-2.png", "a.png"]
 
 
@@ -112,13 +149,18 @@ def test_panels_never_take_each_others_name_nor_a_pictures(tmp_path):
 
 
 def test_bad_options_are_one_line(arguments, picture, tmp_path):
-    for options, message in [(["--pamr", "--crf"], "one of them"),
-                             (["--out", str(picture)], "folder"), (["--head", "magic"], "magic")]:
+    for options, message in [
+        (["--pamr", "--crf"], "one of them"),
+        (["--out", str(picture)], "folder"),
+        (["--head", "magic"], "magic"),
+    ]:
         with pytest.raises(TTDError, match=message):
             demo.main(["--input", str(picture), "--tags", "dog", *arguments, *options])
 
 
-@pytest.mark.parametrize("options", [["--image", "0"], ["--scales", "-1"], ["--scales", "nan"], ["--dtype", "int8"]])
+@pytest.mark.parametrize(
+    "options", [["--image", "0"], ["--scales", "-1"], ["--scales", "nan"], ["--dtype", "int8"]]
+)
 def test_argparse_refuses_nonsense(options):
     with pytest.raises(SystemExit) as caught:
         demo.main(options)
@@ -147,9 +189,20 @@ def test_columns_of_the_table_line_up(text):
 
 def script(*arguments, **options):
     """Run demo.py as a user does, on the CPU and offline."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, ROOT / "demo.py", *arguments], capture_output=True, text=True,
-                          env=environment, timeout=600, **options)
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        [sys.executable, ROOT / "demo.py", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+        **options,
+    )
 
 
 def test_help_needs_no_torch():
@@ -162,7 +215,9 @@ def test_help_needs_no_torch():
 def test_a_missing_input_is_one_line_on_stderr_and_exit_2(tmp_path):
     result = script("--input", "nowhere.jpg", "--tags", "dog", cwd=tmp_path)
     assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.splitlines() == ["demo.py: no such file, folder or pattern: nowhere.jpg; check the path"]
+    assert result.stderr.splitlines() == [
+        "demo.py: no such file, folder or pattern: nowhere.jpg; check the path"
+    ]
     assert os.listdir(tmp_path) == []
 
 
@@ -171,18 +226,26 @@ def test_the_published_command_is_understood(tmp_path):
     if (ROOT / "weights" / "TCL+TTD.pt").exists():
         pytest.skip("the adapter is here: the command would really run")
     result = script(*PUBLISHED, cwd=tmp_path)
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "--arch tiny" in result.stderr
+    assert (
+        result.returncode == 2
+        and len(result.stderr.splitlines()) == 1
+        and "--arch tiny" in result.stderr
+    )
 
 
 @pytest.mark.slow
 def test_a_device_that_is_not_there_is_one_line(tmp_path):
     result = script("--device", "cuda", cwd=tmp_path)
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "cuda" in result.stderr
+    assert (
+        result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "cuda" in result.stderr
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (ROOT / "weights" / "tiny" / "open_clip_model.safetensors").exists(),
-                    reason="weights/tiny is not there")
+@pytest.mark.skipif(
+    not (ROOT / "weights" / "tiny" / "open_clip_model.safetensors").exists(),
+    reason="weights/tiny is not there",
+)
 def test_the_demo_alone(tmp_path):
     result = script(cwd=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
@@ -196,7 +259,9 @@ def test_the_demo_alone(tmp_path):
 def test_every_photograph_goes_through(arguments, tmp_path):
     captions = COCO / "captions.jsonl"
     captioned = {json.loads(line)["image"] for line in captions.read_text().splitlines()}
-    others = [str(path) for path in sorted((COCO / "images").iterdir()) if path.name not in captioned]
+    others = [
+        str(path) for path in sorted((COCO / "images").iterdir()) if path.name not in captioned
+    ]
     assert demo.main([*arguments, "--pamr", "--input", str(captions)]) == 0
     assert demo.main([*arguments, "--pamr", "--input", *others, "--tags", "dog", "cat"]) == 0
     assert len(captioned) == 50 and len(others) == 12

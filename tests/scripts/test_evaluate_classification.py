@@ -10,7 +10,10 @@ from core.errors import TTDError
 from core.evaluation.tags import nltk_nouns
 
 SET = {"a": ("A red dog", ["dog", "red"]), "b": ("the dog and the DOG", ["Dog"]), "c": ("🙂", [])}
-KEPT = {"a": {"red": 0.9, "dog": 0.4, "A": 0.0}, "b": {"the": 0.6, "dog": 1.0, "and": 0.1, "DOG": 0.7}}
+KEPT = {
+    "a": {"red": 0.9, "dog": 0.4, "A": 0.0},
+    "b": {"the": 0.6, "dog": 1.0, "and": 0.1, "DOG": 0.7},
+}
 
 
 @pytest.fixture
@@ -32,7 +35,9 @@ def write(folder, name, rows=SET, stopwords=None):
         if key in KEPT or key not in SET:
             norms = KEPT.get(key, {"dog": 1.0})
             text = SET[key][0] if key in SET else "dog"
-            words = [{"word": w, "norm": norms[w], "selected": norms[w] >= 0.5} for w in text.split()]
+            words = [
+                {"word": w, "norm": norms[w], "selected": norms[w] >= 0.5} for w in text.split()
+            ]
             lines.append(json.dumps({"id": key, "text": text, "words": words}))
     (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     (folder / f"{name}.meta.json").write_text(json.dumps({"protocol": {"stopwords": stopwords}}))
@@ -45,7 +50,12 @@ def arguments(world, tmp_path):
 
 
 def test_the_published_line_and_the_table(arguments, tmp_path, capsys):
-    assert script.main([*arguments, "--json", str(tmp_path / "x.json"), "--plot", str(tmp_path / "x.png")]) == 0
+    assert (
+        script.main(
+            [*arguments, "--json", str(tmp_path / "x.json"), "--plot", str(tmp_path / "x.png")]
+        )
+        == 0
+    )
     out = capsys.readouterr().out.splitlines()
     # Of 8 words 4 are true (dog, red; dog, DOG); kept: red; the, dog, the, DOG: 3 of 5.
     assert out[0] == "[M_1_[1.0]@pixel+TTD] Precision: 60.0, Recall: 75.0, F1: 66.7, Acc: 62.5"
@@ -53,7 +63,9 @@ def test_the_published_line_and_the_table(arguments, tmp_path, capsys):
     best = rows["best threshold there is"]  # at 0.7: red, dog, DOG
     assert (best["threshold"], best["precision"], best["recall"]) == (0.7, 1, 0.75)
     # Ranked 1 T, .9 T, .7 T, .6 F F, .4 T, .1 F, 0 F: precision 1, 1, 1 and 4/6 where recall rises by a quarter.
-    assert rows["M_1_[1.0]@pixel+TTD"]["average_precision"] == pytest.approx((1 + 1 + 1 + 4 / 6) / 4)
+    assert rows["M_1_[1.0]@pixel+TTD"]["average_precision"] == pytest.approx(
+        (1 + 1 + 1 + 4 / 6) / 4
+    )
     assert rows["all words"]["precision"] == 0.5 and rows["all words"]["recall"] == 1
     assert rows["all content words"]["f1"] == 1
     assert "mAP" in "".join(out) and Image.open(tmp_path / "x.png").width > 400
@@ -72,9 +84,14 @@ def test_the_best_threshold_respects_stop_words(arguments, tmp_path):
     assert rows[1]["f1"] < 1 and (rows[3]["f1"], rows[3]["threshold"]) == (1, 0.4)
 
 
-@pytest.mark.parametrize(("rows", "text", "message"), [
-    (["a"], None, "1 missing: b"), (["a", "b", "z"], None, "1 not in the set: z"),
-    (["a", "b"], "A blue dog", "1 with another caption: a")])
+@pytest.mark.parametrize(
+    ("rows", "text", "message"),
+    [
+        (["a"], None, "1 missing: b"),
+        (["a", "b", "z"], None, "1 not in the set: z"),
+        (["a", "b"], "A blue dog", "1 with another caption: a"),
+    ],
+)
 def test_what_does_not_match_is_named(arguments, world, tmp_path, capsys, rows, text, message):
     write(tmp_path / "out", "M_1_[1.0]@pixel+TTD", rows)
     if text:
@@ -110,7 +127,10 @@ def test_captions_without_tags_are_no_truth(arguments, world, capsys):
 
 
 def test_two_captions_of_one_id_are_not_mixed_up(arguments, world, tmp_path):
-    lines = [{"image": f"{world}/image/a.jpg", "text": text, "tags": ["dog"]} for text in ("A red dog", "A dog")]
+    lines = [
+        {"image": f"{world}/image/a.jpg", "text": text, "tags": ["dog"]}
+        for text in ("A red dog", "A dog")
+    ]
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(TTDError, match="several captions with the id a; give each an id"):
         script.main(["--root", str(tmp_path / "list.jsonl"), *arguments[2:]])

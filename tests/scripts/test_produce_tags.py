@@ -21,8 +21,15 @@ from core.errors import TTDError
 from core.tags.scoring import SCORERS, score_batch
 from core.tags.selection import is_stopword, select
 
-CAPTIONS = {"a": "A red boat, and a dog!", "b": "dog", "c": "a dog - the cat’s 강아지 🙂", "d": "🙂 !!!", "e": "lost",
-            "f": "two of the two", "g": ""}
+CAPTIONS = {
+    "a": "A red boat, and a dog!",
+    "b": "dog",
+    "c": "a dog - the cat’s 강아지 🙂",
+    "d": "🙂 !!!",
+    "e": "lost",
+    "f": "two of the two",
+    "g": "",
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,9 @@ def world(tmp_path_factory):
     for folder in ("image", "json_refined"):
         (root / folder).mkdir()
     for k, (name, text) in enumerate(CAPTIONS.items()):
-        Image.fromarray(random.integers(0, 256, (30 + k, 40, 3), dtype=np.uint8)).save(root / f"image/{name}.jpg")
+        Image.fromarray(random.integers(0, 256, (30 + k, 40, 3), dtype=np.uint8)).save(
+            root / f"image/{name}.jpg"
+        )
         content = json.dumps({"text": text, "tags": ["dog"]})
         (root / f"json_refined/{name}.json").write_text(content, encoding="utf-8")
     (root / "image/e.jpg").write_bytes((root / "image/e.jpg").read_bytes()[:200])
@@ -41,14 +50,29 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def arguments(small_clip, world, tmp_path):
-    return ["--root", str(world), "--arch", f"local-dir:{small_clip}", "--device", "cpu", "--batch", "2",
-            "--out", str(tmp_path / "out")]
+    return [
+        "--root",
+        str(world),
+        "--arch",
+        f"local-dir:{small_clip}",
+        "--device",
+        "cpu",
+        "--batch",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
 
 
 def results(folder):
     """{scorer: rows} of a folder with one run."""
-    return {path.name.split("@")[1].split(".jsonl")[0]: [json.loads(line) for line in path.open(encoding="utf-8")]
-            for path in folder.glob("*.jsonl") if "skipped" not in path.name}
+    return {
+        path.name.split("@")[1].split(".jsonl")[0]: [
+            json.loads(line) for line in path.open(encoding="utf-8")
+        ]
+        for path in folder.glob("*.jsonl")
+        if "skipped" not in path.name
+    }
 
 
 def files(folder):
@@ -56,7 +80,10 @@ def files(folder):
 
 
 def test_results_are_what_the_scorers_say(arguments, world, small_clip, tmp_path, capsys):
-    assert script.main([*arguments, "--hflip", "--scales", "1.0", "0.5", "--fixed", "--stopwords"]) == 0
+    assert (
+        script.main([*arguments, "--hflip", "--scales", "1.0", "0.5", "--fixed", "--stopwords"])
+        == 0
+    )
     backbone = load_backbone(f"local-dir:{small_clip}", device="cpu")
     found = results(tmp_path / "out")
     assert set(found) == set(SCORERS)
@@ -64,13 +91,18 @@ def test_results_are_what_the_scorers_say(arguments, world, small_clip, tmp_path
         assert [row["id"] for row in rows] == ["a", "b", "c", "f"]
         for row in rows:
             image = read_image(world / row["image"])
-            one = score_batch(backbone, [image], [CAPTIONS[row["id"]]], scales=(1.0, 0.5), hflip=True)[0]
+            one = score_batch(
+                backbone, [image], [CAPTIONS[row["id"]]], scales=(1.0, 0.5), hflip=True
+            )[0]
             stops = torch.tensor([is_stopword(word.text) for word in one.words])
             selected, norms = select(one.scores[scorer], stops, threshold=0.5)
             assert row["text"] == CAPTIONS[row["id"]]
-            assert [(w["word"], w["start"], w["end"]) for w in row["words"]] == \
-                [(w.text, w.start, w.end) for w in one.words]
-            assert [w["score"] for w in row["words"]] == pytest.approx(one.scores[scorer].tolist(), abs=2e-5)
+            assert [(w["word"], w["start"], w["end"]) for w in row["words"]] == [
+                (w.text, w.start, w.end) for w in one.words
+            ]
+            assert [w["score"] for w in row["words"]] == pytest.approx(
+                one.scores[scorer].tolist(), abs=2e-5
+            )
             assert [w["norm"] for w in row["words"]] == pytest.approx(norms.tolist(), abs=1e-4)
             assert [w["selected"] for w in row["words"]] == selected.tolist()
             assert [w["xy"] for w in row["words"]] == one.xy.tolist()
@@ -80,21 +112,46 @@ def test_results_are_what_the_scorers_say(arguments, world, small_clip, tmp_path
 
 def test_what_was_skipped_and_what_made_it(arguments, tmp_path):
     script.main([*arguments, "--scorer", "pixel"])
-    (skipped,), (meta,) = (list((tmp_path / "out").glob(f"*.{end}")) for end in ("skipped.jsonl", "meta.json"))
+    (skipped,), (meta,) = (
+        list((tmp_path / "out").glob(f"*.{end}")) for end in ("skipped.jsonl", "meta.json")
+    )
     rows = [json.loads(line) for line in skipped.read_text(encoding="utf-8").splitlines()]
     assert [(row["index"], row["id"]) for row in rows] == [(3, "d"), (4, "e"), (6, "g")]
-    assert "no words" in rows[0]["reason"] and "truncated" in rows[1]["reason"].lower() and "empty" in rows[2]["reason"]
+    assert (
+        "no words" in rows[0]["reason"]
+        and "truncated" in rows[1]["reason"].lower()
+        and "empty" in rows[2]["reason"]
+    )
     meta = json.loads(meta.read_text(encoding="utf-8"))
     assert meta["finished"] and meta["counts"]["skipped"] == 3 and meta["counts"]["captions"] == 4
     assert meta["protocol"]["threshold"] is None and meta["protocol"]["image_size"] == 32
-    assert len(meta["model"]["checksum"]) == 32 and meta["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert (
+        len(meta["model"]["checksum"]) == 32
+        and meta["versions"]["torch"] == torch.__version__.split("+")[0]
+    )
 
 
-@pytest.mark.parametrize(("options", "name"), [
-    (["--hflip", "--fixed", "--stopwords"], "_32_[1.0]@pixel"),
-    (["--scales", "1", "0.5", "--image", "24"], "_24_[1.0, 0.5]@pixel"),
-    (["--fixed", "--threshold", "0.4", "--normalize", "none", "--limit", "2", "--head", "naclip"],
-     "_32_[1.0]@pixel@head=naclip@normalize=none@threshold=0.4@limit=2")])
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--hflip", "--fixed", "--stopwords"], "_32_[1.0]@pixel"),
+        (["--scales", "1", "0.5", "--image", "24"], "_24_[1.0, 0.5]@pixel"),
+        (
+            [
+                "--fixed",
+                "--threshold",
+                "0.4",
+                "--normalize",
+                "none",
+                "--limit",
+                "2",
+                "--head",
+                "naclip",
+            ],
+            "_32_[1.0]@pixel@head=naclip@normalize=none@threshold=0.4@limit=2",
+        ),
+    ],
+)
 def test_names(arguments, tmp_path, options, name):
     script.main([*arguments, "--scorer", "pixel", *options])
     (path,) = (tmp_path / "out").glob("*@pixel*.meta.json")
@@ -128,8 +185,15 @@ def test_one_scorer_then_all_is_all_at_once(arguments, tmp_path):
     assert files(tmp_path / "out") == files(tmp_path / "other")
 
 
-@pytest.mark.parametrize(("options", "named"), [
-    (["--hflip"], "hflip"), (["--batch", "3"], "batch"), (["--fixed"], "threshold"), (["--stopwords"], "stopwords")])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--hflip"], "hflip"),
+        (["--batch", "3"], "batch"),
+        (["--fixed"], "threshold"),
+        (["--stopwords"], "stopwords"),
+    ],
+)
 def test_results_of_other_settings_are_refused(arguments, tmp_path, options, named):
     script.main([*arguments, "--scorer", "pixel"])
     before = files(tmp_path / "out")
@@ -143,12 +207,20 @@ def test_the_set_is_known_by_its_place(arguments, world, tmp_path, capsys, monke
     """The same folder under another name is the same set; the same name in another folder is not."""
     import shutil
 
-    line = ["--scorer", "pixel", *arguments[arguments.index("--root") + 2 :], *arguments[: arguments.index("--root")]]
+    line = [
+        "--scorer",
+        "pixel",
+        *arguments[arguments.index("--root") + 2 :],
+        *arguments[: arguments.index("--root")],
+    ]
     root = Path(arguments[arguments.index("--root") + 1])
     shutil.copytree(root, tmp_path / "elsewhere" / root.name)
     assert script.main(["--root", str(root), *line]) == 0
     monkeypatch.chdir(root.parent)
-    assert script.main(["--root", f"{root.name}/", *line]) == 0 and "complete already" in capsys.readouterr().out
+    assert (
+        script.main(["--root", f"{root.name}/", *line]) == 0
+        and "complete already" in capsys.readouterr().out
+    )
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(TTDError, match=r"\(root: "):
         script.main(["--root", root.name, *line])
@@ -173,10 +245,14 @@ def test_other_weights_of_the_same_name_are_refused(arguments, tmp_path, small_c
 
 
 def test_jsonl_and_folders_and_limit(arguments, world, tmp_path):
-    lines = [{"image": str(world / "image/a.jpg"), "captions": ["a dog", "the cat"]},
-             {"image": str(world / "image/b.jpg"), "text": "two"}]
+    lines = [
+        {"image": str(world / "image/a.jpg"), "captions": ["a dog", "the cat"]},
+        {"image": str(world / "image/b.jpg"), "text": "two"},
+    ]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    script.main([*arguments, "--root", str(tmp_path / "list.jsonl"), "--limit", "2", "--scorer", "pixel"])
+    script.main(
+        [*arguments, "--root", str(tmp_path / "list.jsonl"), "--limit", "2", "--scorer", "pixel"]
+    )
     ((rows),) = results(tmp_path / "out").values()
     assert [row["id"] for row in rows] == ["a#0", "a#1"]
 
@@ -193,10 +269,18 @@ def test_killed_again_and_again_it_ends_byte_identical(arguments, world, tmp_pat
     arguments = [*arguments, "--root", str(big), "--scales", "1.0", "0.5", "3.0", "--hflip"]
     script.main(arguments)
     killed = tmp_path / "killed"
-    command = [sys.executable, str(ROOT / "produce_tags_from_text.py"), *arguments, "--out", str(killed)]
+    command = [
+        sys.executable,
+        str(ROOT / "produce_tags_from_text.py"),
+        *arguments,
+        "--out",
+        str(killed),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     for wanted in (1, 30):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         _wait_for_lines(killed, wanted, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -213,15 +297,23 @@ def _wait_for_lines(folder, wanted, process, seconds=60):
 
 
 def test_the_published_command_is_understood():
-    published = ("--root ../cc3m_for_evaluation/ --arch TCL --lora ./weights/TCL+TTD.pt --scales 1.0 --hflip --fixed "
-                 "--stopwords")
+    published = (
+        "--root ../cc3m_for_evaluation/ --arch TCL --lora ./weights/TCL+TTD.pt --scales 1.0 --hflip --fixed "
+        "--stopwords"
+    )
     args = script.get_args_parser().parse_args(published.split())
     assert args.stopwords == "shipped" and args.fixed and args.scorer == ["pixel", "image", "text"]
     assert script.threshold(args) == 0.5
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--threshold", "0.3"], "--fixed"), (["--root", "/no/such/set"], "no such"), (["--stopwords", "nltk"], "NLTK")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threshold", "0.3"], "--fixed"),
+        (["--root", "/no/such/set"], "no such"),
+        (["--stopwords", "nltk"], "NLTK"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, options, message, monkeypatch):
     import nltk
 
@@ -232,7 +324,9 @@ def test_bad_input_is_one_line(arguments, options, message, monkeypatch):
 
 
 def test_help_is_quick():
-    code = ("import sys; sys.argv = ['x', '--help']\ntry:\n import produce_tags_from_text as p; p.main()\n"
-            "except SystemExit: pass\nprint({'torch', 'open_clip', 'numpy'} & set(sys.modules))")
+    code = (
+        "import sys; sys.argv = ['x', '--help']\ntry:\n import produce_tags_from_text as p; p.main()\n"
+        "except SystemExit: pass\nprint({'torch', 'open_clip', 'numpy'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.rstrip().endswith("set()")

@@ -42,21 +42,37 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def config(small_clip, root, tmp_path):
-    return TTDConfig(arch=f"local-dir:{small_clip}", root=str(root), steps=6, batch=4, lr=1e-3, warmup=2, tag="small",
-                     out=str(tmp_path / "run"), checkpoint_every=2, log_every=1, eval_every=2, device="cpu",
-                     lora=LoraConfig(rank=2, alpha=2.0))
+    return TTDConfig(
+        arch=f"local-dir:{small_clip}",
+        root=str(root),
+        steps=6,
+        batch=4,
+        lr=1e-3,
+        warmup=2,
+        tag="small",
+        out=str(tmp_path / "run"),
+        checkpoint_every=2,
+        log_every=1,
+        eval_every=2,
+        device="cpu",
+        lora=LoraConfig(rank=2, alpha=2.0),
+    )
 
 
 def fit(config, evaluate=None, overwrite=False, **run):
     """One run from the start or the last checkpoint: (outcome, trainer)."""
     pairs = open_pairs(config.data, config.root, config.pruned, config.limit)
     backbone = load_backbone(config.arch, head=config.head, device="cpu")
-    with closing(Trainer(config, backbone, pairs, evaluate=evaluate, overwrite=overwrite)) as trainer:
+    with closing(
+        Trainer(config, backbone, pairs, evaluate=evaluate, overwrite=overwrite)
+    ) as trainer:
         return trainer.run(**run), trainer
 
 
 def lines(config):
-    return [json.loads(line) for line in (config.folder / "train_log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (config.folder / "train_log.jsonl").read_text().splitlines()
+    ]
 
 
 def guards(*values):
@@ -70,15 +86,32 @@ def test_training_lowers_its_loss_and_leaves_the_base_alone(config):
     outcome, trainer = fit(config)
     losses = [line["loss"] for line in lines(config)]
     assert losses[-1] < 0.8 * losses[0]
-    after = {name.replace(".base_layer", ""): value for name, value in trainer.backbone.state_dict().items()}
+    after = {
+        name.replace(".base_layer", ""): value
+        for name, value in trainer.backbone.state_dict().items()
+    }
     assert all(torch.equal(after[name], value) for name, value in plain.items())
-    assert {"distill", "tag", "anchor", "spread", "alike", "selected", "grad_norm", "lr", "pairs_per_s"} <= \
-        lines(config)[-1].keys()
+    assert {
+        "distill",
+        "tag",
+        "anchor",
+        "spread",
+        "alike",
+        "selected",
+        "grad_norm",
+        "lr",
+        "pairs_per_s",
+    } <= lines(config)[-1].keys()
     adapted = load_backbone(config.arch, lora=outcome.adapter, device="cpu")
     with torch.no_grad():
-        assert torch.allclose(adapted.encode_text(["a dog"]), trainer.backbone.encode_text(["a dog"]), atol=1e-6)
-        assert not torch.allclose(adapted.encode_text(["a dog"]),
-                                  load_backbone(config.arch, device="cpu").encode_text(["a dog"]), atol=1e-3)
+        assert torch.allclose(
+            adapted.encode_text(["a dog"]), trainer.backbone.encode_text(["a dog"]), atol=1e-6
+        )
+        assert not torch.allclose(
+            adapted.encode_text(["a dog"]),
+            load_backbone(config.arch, device="cpu").encode_text(["a dog"]),
+            atol=1e-3,
+        )
 
 
 def test_the_adapter_says_what_made_it(config):
@@ -89,13 +122,17 @@ def test_the_adapter_says_what_made_it(config):
     assert info.base_checksum == load_backbone(config.arch, device="cpu").checksum
     assert info.recipe["lr"] == config.lr and info.recipe["step"] == 2
     folder, _ = read_adapter(outcome.adapter.with_suffix(""))
-    assert state.keys() == folder.keys() and all(torch.equal(state[name], folder[name]) for name in state)
+    assert state.keys() == folder.keys() and all(
+        torch.equal(state[name], folder[name]) for name in state
+    )
 
 
 def test_accumulation_changes_nothing_but_rounding(config):
     for name, parts in (("whole", 1), ("parts", 4)):
         fit(replace(config, out=f"{config.out}_{name}", accumulate=parts))
-    a, b = (read_adapter(f"{config.out}_{name}/small.safetensors")[0] for name in ("whole", "parts"))
+    a, b = (
+        read_adapter(f"{config.out}_{name}/small.safetensors")[0] for name in ("whole", "parts")
+    )
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-5
 
 
@@ -115,13 +152,17 @@ def test_the_teacher_is_the_one_asked_for(config, teacher):
     """Against the loss with a teacher that is a model of its own."""
     pairs = open_pairs(config.data, config.root)
     distill = DistillConfig(teacher=teacher, ema_decay=0.5)
-    distiller, images, captions = first_part(config, load_backbone(config.arch, device="cpu"), distill, pairs)
+    distiller, images, captions = first_part(
+        config, load_backbone(config.arch, device="cpu"), distill, pairs
+    )
     other = load_backbone(config.arch, device="cpu")
     if teacher != "frozen":  # the average after one update of the adapter to twice its values
         first_part(config, other, distill, pairs)
         if teacher == "ema":
             with torch.no_grad():
-                for mine, theirs in zip(distiller.parameters.values(), adapter_parameters(other).values(), strict=True):
+                for mine, theirs in zip(
+                    distiller.parameters.values(), adapter_parameters(other).values(), strict=True
+                ):
                     mine.mul_(2)
                     theirs.mul_(1.5)  # half old, half new
             distiller.follow()
@@ -143,22 +184,37 @@ def test_bf16_keeps_adapter_and_loss_in_float32(config):
     rounded = Distiller(backbone, DistillConfig(), torch.bfloat16)
     a, b = exact.part(images, captions).total, rounded.part(images, captions).total
     b.backward()
-    assert b.dtype == torch.float32 and a.item() != b.item() and a.item() == pytest.approx(b.item(), rel=0.2)
+    assert (
+        b.dtype == torch.float32
+        and a.item() != b.item()
+        and a.item() == pytest.approx(b.item(), rel=0.2)
+    )
     assert {value.dtype for value in adapter_parameters(backbone).values()} == {torch.float32}
     assert {value.grad.dtype for value in adapter_parameters(backbone).values()} == {torch.float32}
 
 
 def test_the_best_by_all_three_scores_is_kept(config):
     """A single high score does not win; the baseline before training is no candidate."""
-    table = iter([guards(0.9, 0.9, 0.9), guards(0.5, 0.5, 0.5), guards(0.99, 0.99, 0.1), guards(0.4, 0.5, 0.6)])
+    table = iter(
+        [
+            guards(0.9, 0.9, 0.9),
+            guards(0.5, 0.5, 0.5),
+            guards(0.99, 0.99, 0.1),
+            guards(0.4, 0.5, 0.6),
+        ]
+    )
     outcome, _ = fit(config, evaluate=lambda backbone: next(table))
     assert (outcome.best_step, outcome.best) == (2, guards(0.5, 0.5, 0.5))
     assert outcome.before == guards(0.9, 0.9, 0.9) and outcome.last == guards(0.4, 0.5, 0.6)
     assert outcome.adapter.read_bytes() == (config.folder / "best.safetensors").read_bytes()
     assert outcome.adapter.read_bytes() != (config.folder / "last.safetensors").read_bytes()
     assert [line["step"] for line in lines(config) if "heldout" in line] == [0, 2, 4, 6]
-    table = iter([guards(0.9, 0.9, 0.9), guards(0.5, 0.5, 0.5), guards(0.2, 0.2, 0.2), guards(0.1, 0.1, 0.1)])
-    outcome, _ = fit(replace(config, keep="last"), evaluate=lambda backbone: next(table), overwrite=True)
+    table = iter(
+        [guards(0.9, 0.9, 0.9), guards(0.5, 0.5, 0.5), guards(0.2, 0.2, 0.2), guards(0.1, 0.1, 0.1)]
+    )
+    outcome, _ = fit(
+        replace(config, keep="last"), evaluate=lambda backbone: next(table), overwrite=True
+    )
     assert outcome.adapter.read_bytes() == (config.folder / "last.safetensors").read_bytes()
 
 
@@ -166,7 +222,10 @@ def test_the_score_is_the_harmonic_mean():
     assert score(guards(0.5, 0.5, 0.5)) == pytest.approx(0.5)
     assert score(guards(1.0, 0.5, 0.25)) == pytest.approx(3 / 7)
     assert score(guards(1.0, 0.0, 1.0)) < 1e-6
-    assert score(guards(0.5, math.nan, 0.5)) == pytest.approx(0.5) and score(guards(*[math.nan] * 3)) == 0
+    assert (
+        score(guards(0.5, math.nan, 0.5)) == pytest.approx(0.5)
+        and score(guards(*[math.nan] * 3)) == 0
+    )
 
 
 def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config):
@@ -183,7 +242,10 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config):
     assert not outcome.stopped
     for name in ("small.safetensors", "last.safetensors"):
         assert (whole.folder / name).read_bytes() == (parts.folder / name).read_bytes()
-    timeless = [[{k: v for k, v in line.items() if k != "pairs_per_s"} for line in lines(c)] for c in (whole, parts)]
+    timeless = [
+        [{k: v for k, v in line.items() if k != "pairs_per_s"} for line in lines(c)]
+        for c in (whole, parts)
+    ]
     assert timeless[0] == timeless[1]
 
 
@@ -196,7 +258,9 @@ def test_a_finished_run_stays_as_it_is(config):
 
 def test_a_run_of_other_settings_is_refused(config):
     fit(replace(config, steps=2))
-    with pytest.raises(TTDError, match=r"other settings \(lr: 0.001, not 0.002; steps: 2, not 6\).*--overwrite"):
+    with pytest.raises(
+        TTDError, match=r"other settings \(lr: 0.001, not 0.002; steps: 2, not 6\).*--overwrite"
+    ):
         fit(replace(config, lr=2e-3))
     with pytest.raises(TTDError, match="distill.distance"):
         fit(replace(config, steps=2, distill=DistillConfig(distance="l1")))
@@ -209,8 +273,10 @@ def test_a_run_of_other_settings_is_refused(config):
 
 def test_two_runs_in_one_folder_are_refused(config):
     pairs = open_pairs(config.data, config.root)
-    with closing(Trainer(config, load_backbone(config.arch, device="cpu"), pairs)), \
-            pytest.raises(TTDError, match="another run is training there"):
+    with (
+        closing(Trainer(config, load_backbone(config.arch, device="cpu"), pairs)),
+        pytest.raises(TTDError, match="another run is training there"),
+    ):
         Trainer(config, load_backbone(config.arch, device="cpu"), pairs)
 
 
@@ -227,12 +293,18 @@ def test_nan_stops_and_the_last_good_adapter_stays(config, monkeypatch):
     def part(self, images, captions):
         calls.append(1)
         result = original(self, images, captions)
-        return replace(result, total=result.total * math.nan, statistics=result.statistics * math.nan) \
-            if len(calls) == 4 else result
+        return (
+            replace(result, total=result.total * math.nan, statistics=result.statistics * math.nan)
+            if len(calls) == 4
+            else result
+        )
 
     monkeypatch.setattr(Distiller, "part", part)
-    with pytest.raises(TTDError, match=r"stopped at step 4: loss is nan; the last good adapter is .*last.safetensors "
-                                       r"\(step 2\)") as error:
+    with pytest.raises(
+        TTDError,
+        match=r"stopped at step 4: loss is nan; the last good adapter is .*last.safetensors "
+        r"\(step 2\)",
+    ) as error:
         fit(config)
     assert "\n" not in str(error.value)
     state, info = read_adapter(config.folder / "last.safetensors")
@@ -243,22 +315,36 @@ def test_nan_stops_and_the_last_good_adapter_stays(config, monkeypatch):
 def test_collapse_stops_and_names_the_adapter(config, monkeypatch):
     from core.ttd.collapse import CollapseMonitor
 
-    monkeypatch.setattr(CollapseMonitor, "update", lambda self, new: "all maps alike" if new.selected >= 0 else None)
-    with pytest.raises(TTDError, match=r"stopped at step 1: all maps alike.*last.safetensors \(step 0\).*lower --lr"):
+    monkeypatch.setattr(
+        CollapseMonitor, "update", lambda self, new: "all maps alike" if new.selected >= 0 else None
+    )
+    with pytest.raises(
+        TTDError,
+        match=r"stopped at step 1: all maps alike.*last.safetensors \(step 0\).*lower --lr",
+    ):
         fit(config)
     assert lines(config)[-1]["stopped"] == "all maps alike"
 
 
-@pytest.mark.parametrize(("every", "at", "name", "step"),
-                         [(2, 5, "previous", 2), (4, 15, "previous", 8), (4, 3, "last", 0)])
-def test_a_collapse_names_an_adapter_from_before_it_began(config, monkeypatch, every, at, name, step):
+@pytest.mark.parametrize(
+    ("every", "at", "name", "step"),
+    [(2, 5, "previous", 2), (4, 15, "previous", 8), (4, 3, "last", 0)],
+)
+def test_a_collapse_names_an_adapter_from_before_it_began(
+    config, monkeypatch, every, at, name, step
+):
     """It is noticed late: what was stored within the monitor's window may have collapsed already."""
     from core.ttd.collapse import CollapseMonitor
 
     seen = []
-    monkeypatch.setattr(CollapseMonitor, "update", lambda self, new: seen.append(1) or (
-        "all maps alike" if len(seen) == at else None))
-    with pytest.raises(TTDError, match=rf"last good adapter is \S*{name}.safetensors \(step {step}\)"):
+    monkeypatch.setattr(
+        CollapseMonitor,
+        "update",
+        lambda self, new: seen.append(1) or ("all maps alike" if len(seen) == at else None),
+    )
+    with pytest.raises(
+        TTDError, match=rf"last good adapter is \S*{name}.safetensors \(step {step}\)"
+    ):
         fit(replace(config, steps=20, checkpoint_every=every))
     assert read_adapter(config.folder / f"{name}.safetensors")[1].recipe["step"] == step
 
@@ -292,16 +378,21 @@ def test_broken_samples_are_skipped_counted_and_listed(config, tmp_path):
     (root / "cc3m/train/image/cc3m_0003.jpg").write_bytes(b"nothing")
     (root / "cc3m/train/json/cc3m_0005.json").write_text("{")
     outcome, _ = fit(replace(config, root=str(root)))
-    listed = [json.loads(line) for line in (config.folder / "skipped.jsonl").read_text().splitlines()]
+    listed = [
+        json.loads(line) for line in (config.folder / "skipped.jsonl").read_text().splitlines()
+    ]
     assert outcome.skipped == 2 and {item["id"] for item in listed} == {"cc3m_0003", "cc3m_0005"}
     assert all(item["reason"] for item in listed)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"image": 30}, "multiple of .* patch, 8"),
-    ({"accumulate": 3}, "a batch of 4 pairs cannot be shared"),
-    ({"lora": LoraConfig(targets=("nonsense",))}, "no linear called nonsense"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"image": 30}, "multiple of .* patch, 8"),
+        ({"accumulate": 3}, "a batch of 4 pairs cannot be shared"),
+        ({"lora": LoraConfig(targets=("nonsense",))}, "no linear called nonsense"),
+    ],
+)
 def test_settings_that_do_not_fit_the_model(config, changes, said):
     with pytest.raises(TTDError, match=said):
         fit(replace(config, **changes))
@@ -316,8 +407,11 @@ def test_tcl_trains_its_text_tower_and_its_masker(small_tcl, config):
         trainer.run()
     names = set(adapter_parameters(backbone))
     assert {name.split(".")[0] for name in names} == {"text", "masker"}
-    moved = {name.split(".")[0] for name, value in adapter_parameters(backbone).items()
-             if name.endswith("lora_B.weight") and value.abs().max() > 0}
+    moved = {
+        name.split(".")[0]
+        for name, value in adapter_parameters(backbone).items()
+        if name.endswith("lora_B.weight") and value.abs().max() > 0
+    }
     assert moved == {"text", "masker"}
 
 
@@ -329,7 +423,10 @@ def test_a_rate_that_destroys_the_maps_is_noticed(config, rate, collapses):
     if not collapses:
         assert fit(config)[0].step == 60
         return
-    with pytest.raises(TTDError, match=r"stopped at step \d+: .*(grown alike|lost their variance).*last good adapter"):
+    with pytest.raises(
+        TTDError,
+        match=r"stopped at step \d+: .*(grown alike|lost their variance).*last good adapter",
+    ):
         fit(config)
     assert read_adapter(config.folder / "last.safetensors")[1].recipe["step"] > 0
 
@@ -340,9 +437,13 @@ def test_a_step_of_tcl_in_its_official_shapes(config, tmp_path):
     from small_tcl import save
 
     weights = oracle_tcl.random_checkpoint(oracle_tcl.tcl_shapes(), 0)
-    config = replace(config, arch="TCL", steps=1, batch=1, limit=1, eval_every=1, checkpoint_every=1)
+    config = replace(
+        config, arch="TCL", steps=1, batch=1, limit=1, eval_every=1, checkpoint_every=1
+    )
     backbone = load_backbone("TCL", weights=save(tmp_path / "tcl.pth", weights), device="cpu")
-    with closing(Trainer(config, backbone, open_pairs(config.data, config.root, limit=1))) as trainer:
+    with closing(
+        Trainer(config, backbone, open_pairs(config.data, config.root, limit=1))
+    ) as trainer:
         assert trainer.run().step == 1
     assert math.isfinite(lines(config)[0]["loss"])
 
@@ -357,9 +458,11 @@ def command(config, *options):
 @pytest.fixture
 def yaml_file(small_clip, root, tmp_path):
     path = tmp_path / "small.yaml"
-    path.write_text(f"arch: local-dir:{small_clip}\nroot: {root}\nout: {tmp_path / 'run'}\ntag: small\nsteps: 12\n"
-                    "batch: 4\nlr: 1e-3\nwarmup: 2\ncheckpoint_every: 3\nlog_every: 1\ndevice: cpu\nthreads: 1\n"
-                    "lora: {rank: 2}\n")
+    path.write_text(
+        f"arch: local-dir:{small_clip}\nroot: {root}\nout: {tmp_path / 'run'}\ntag: small\nsteps: 12\n"
+        "batch: 4\nlr: 1e-3\nwarmup: 2\ncheckpoint_every: 3\nlog_every: 1\ndevice: cpu\nthreads: 1\n"
+        "lora: {rank: 2}\n"
+    )
     return path
 
 
@@ -373,7 +476,9 @@ def held_out_set(folder: Path, count: int = 3) -> Path:
             (folder / "cc3m_for_evaluation" / name).mkdir(parents=True, exist_ok=True)
         base = folder / "cc3m_for_evaluation"
         picture(50 + i).save(base / f"image/h{i}.jpg")
-        (base / f"json_refined/h{i}.json").write_text(json.dumps({"text": "a red dog and a tree", "tags": ["dog"]}))
+        (base / f"json_refined/h{i}.json").write_text(
+            json.dumps({"text": "a red dog and a tree", "tags": ["dog"]})
+        )
         mask = np.zeros((32, 40), np.uint8)
         mask[8:20, 5 : 20 + i] = 255
         Image.fromarray(mask).save(base / f"mask_using_HQ-SAM/h{i}/dog.png")
@@ -381,8 +486,19 @@ def held_out_set(folder: Path, count: int = 3) -> Path:
 
 
 def test_main_trains_evaluates_and_reports(yaml_file, tmp_path, capsys):
-    options = ["--config", str(yaml_file), "--steps", "2", "--eval-root", str(held_out_set(tmp_path / "held")),
-               "--lambda", "0.5", "--set", "distill.anchor=frozen", "distill.anchor_weight=0.1"]
+    options = [
+        "--config",
+        str(yaml_file),
+        "--steps",
+        "2",
+        "--eval-root",
+        str(held_out_set(tmp_path / "held")),
+        "--lambda",
+        "0.5",
+        "--set",
+        "distill.anchor=frozen",
+        "distill.anchor_weight=0.1",
+    ]
     assert train_ttd.main(options) == 0
     said = capsys.readouterr()
     assert "pixel_f1   caption_iou  word_map_iou" in said.out and "step 2 (last)" in said.out
@@ -395,10 +511,16 @@ def test_main_trains_evaluates_and_reports(yaml_file, tmp_path, capsys):
 
 def test_the_published_command_runs_as_it_stands(tmp_path, monkeypatch):
     """--data cc3m+cc12m --arch TCL --scales 1.0 --tag "TCL+TTD": everything else comes from TCL's own recipe."""
-    args = train_ttd.get_args_parser().parse_args(["--data", "cc3m+cc12m", "--arch", "TCL", "--scales", "1.0",
-                                                   "--tag", "TCL+TTD"])
+    args = train_ttd.get_args_parser().parse_args(
+        ["--data", "cc3m+cc12m", "--arch", "TCL", "--scales", "1.0", "--tag", "TCL+TTD"]
+    )
     config = train_ttd.settings(vars(args))
-    assert (config.arch, config.data, config.scales, config.name) == ("TCL", "cc3m+cc12m", (1.0,), "TCL+TTD")
+    assert (config.arch, config.data, config.scales, config.name) == (
+        "TCL",
+        "cc3m+cc12m",
+        (1.0,),
+        "TCL+TTD",
+    )
     assert config.dtype == "bfloat16"  # of configs/ttd_tcl.yaml
 
 
@@ -417,7 +539,9 @@ def test_every_process_says_no_when_there_are_too_few_gpus(monkeypatch):
     for local, count, gpus in ((0, 4, None), (3, 4, None), (0, 2, ["1"])):
         monkeypatch.setenv("LOCAL_RANK", str(local))
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(count))
-        with pytest.raises(TTDError, match=f"{count} processes on this machine for {1 if gpus else 2} GPUs"):
+        with pytest.raises(
+            TTDError, match=f"{count} processes on this machine for {1 if gpus else 2} GPUs"
+        ):
             train_ttd.place(None, gpus)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert train_ttd.place(None, ["1", "0"]) == "cuda:0" and train_ttd.place("cpu", None) == "cpu"
@@ -433,19 +557,22 @@ def test_a_folder_of_something_else_is_one_line(config):
         fit(config)
 
 
-@pytest.mark.parametrize("options, said", [
-    (["--set", "lr"], "write KEY=VALUE"),
-    (["--set", "distill.anchor=[x"], "no value that YAML can read"),
-    (["--set", "lora=3", "lora.rank=4", "steps=0"], "steps 0"),
-    (["--scales", "nan"], "positive numbers are due"),
-    (["--scales", "1.0", "inf"], "positive numbers are due"),
-    (["--lambda", "nan"], "weights must be >= 0"),
-    (["--set", "distill.nonsense=1"], "unknown setting nonsense"),
-    (["--data", "nowhere"], "no pairs called nowhere"),
-    (["--gpus", "0", "1"], "torchrun --nproc_per_node 2"),
-    (["--eval-root", "nowhere"], "nowhere"),
-    (["--pruned", "none.txt"], "pruned list cannot be read"),
-])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--set", "lr"], "write KEY=VALUE"),
+        (["--set", "distill.anchor=[x"], "no value that YAML can read"),
+        (["--set", "lora=3", "lora.rank=4", "steps=0"], "steps 0"),
+        (["--scales", "nan"], "positive numbers are due"),
+        (["--scales", "1.0", "inf"], "positive numbers are due"),
+        (["--lambda", "nan"], "weights must be >= 0"),
+        (["--set", "distill.nonsense=1"], "unknown setting nonsense"),
+        (["--data", "nowhere"], "no pairs called nowhere"),
+        (["--gpus", "0", "1"], "torchrun --nproc_per_node 2"),
+        (["--eval-root", "nowhere"], "nowhere"),
+        (["--pruned", "none.txt"], "pruned list cannot be read"),
+    ],
+)
 def test_mistakes_are_one_line(yaml_file, options, said):
     with pytest.raises(TTDError) as error:
         train_ttd.main(["--config", str(yaml_file), *options])
@@ -463,17 +590,38 @@ def wait_for(path: Path, text: str, process: subprocess.Popen, seconds: float = 
 
 @pytest.mark.slow
 def test_killed_and_run_again_ends_with_the_same_bytes(yaml_file, tmp_path):
-    options = ["--steps", "60", "--lr", "1e-4", "--eval-root", held_out_set(tmp_path / "held"), "--eval-every", "20"]
-    whole = subprocess.run(command(yaml_file, *options, "--out", tmp_path / "whole"), env=ENVIRONMENT,
-                           capture_output=True, text=True, timeout=600)
+    options = [
+        "--steps",
+        "60",
+        "--lr",
+        "1e-4",
+        "--eval-root",
+        held_out_set(tmp_path / "held"),
+        "--eval-every",
+        "20",
+    ]
+    whole = subprocess.run(
+        command(yaml_file, *options, "--out", tmp_path / "whole"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert whole.returncode == 0, whole.stderr
-    killed = subprocess.Popen(command(yaml_file, *options), env=ENVIRONMENT, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True)
+    killed = subprocess.Popen(
+        command(yaml_file, *options),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for(tmp_path / "run/train_log.jsonl", '"step": 7,', killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "run/small.safetensors").exists()
-    again = subprocess.run(command(yaml_file, *options), env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    again = subprocess.run(
+        command(yaml_file, *options), env=ENVIRONMENT, capture_output=True, text=True, timeout=600
+    )
     assert again.returncode == 0 and "going on after step" in again.stdout, again.stderr
     for name in ("small.safetensors", "last.safetensors", "best.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -481,12 +629,19 @@ def test_killed_and_run_again_ends_with_the_same_bytes(yaml_file, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_stores_and_says_so_in_one_line(yaml_file, tmp_path):
-    process = subprocess.Popen(command(yaml_file, "--steps", "5000"), env=ENVIRONMENT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(yaml_file, "--steps", "5000"),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for(tmp_path / "run/train_log.jsonl", '"step": 4,', process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     last = said.strip().splitlines()[-1]
-    assert last.startswith("train_ttd.py: stopped after step ") and "the same command goes on" in last
+    assert (
+        last.startswith("train_ttd.py: stopped after step ") and "the same command goes on" in last
+    )
     assert "Traceback" not in said and (tmp_path / "run/last.safetensors").exists()

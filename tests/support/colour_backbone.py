@@ -11,8 +11,19 @@ class ColourBackbone:
     The fourth channel is 1 where the image was padded; the word "padding" points there.
     """
 
-    words = {"red": (1, 0, 0, 0), "green": (0, 1, 0, 0), "blue": (0, 0, 1, 0), "padding": (0, 0, 0, 1)}
-    mask_scale, mask_bias, image_size, device, dtype = 10.0, 0.5, 24, torch.device("cpu"), torch.float32
+    words = {
+        "red": (1, 0, 0, 0),
+        "green": (0, 1, 0, 0),
+        "blue": (0, 0, 1, 0),
+        "padding": (0, 0, 0, 1),
+    }
+    mask_scale, mask_bias, image_size, device, dtype = (
+        10.0,
+        0.5,
+        24,
+        torch.device("cpu"),
+        torch.float32,
+    )
 
     def __init__(self, patch=8, stride=None):
         self.patch, self.stride, self.calls = patch, stride or patch, {"pixels": 0, "text": 0}

@@ -8,7 +8,11 @@ import math
 import torch
 import torch.nn.functional as F
 
-TEXT, IMAGE, PROJ = "clip_text_encoder.", "clip_image_encoder.clip_visual.", "clip_image_encoder.clip_proj."
+TEXT, IMAGE, PROJ = (
+    "clip_text_encoder.",
+    "clip_image_encoder.clip_visual.",
+    "clip_image_encoder.clip_proj.",
+)
 MASKER = "masker.image_encoder."
 DECODER = MASKER + "decoder.decoder.net."
 DILATIONS = (1, 2, 4, 8, 12, 24)
@@ -16,26 +20,48 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 
 def block_shapes(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
     """The twelve tensors of one CLIP block."""
-    table = {"attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,),
-             "attn.out_proj.weight": (width, width), "attn.out_proj.bias": (width,),
-             "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,),
-             "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,)}
+    table = {
+        "attn.in_proj_weight": (3 * width, width),
+        "attn.in_proj_bias": (3 * width,),
+        "attn.out_proj.weight": (width, width),
+        "attn.out_proj.bias": (width,),
+        "mlp.c_fc.weight": (4 * width, width),
+        "mlp.c_fc.bias": (4 * width,),
+        "mlp.c_proj.weight": (width, 4 * width),
+        "mlp.c_proj.bias": (width,),
+    }
     for norm in ("ln_1", "ln_2"):
         table[f"{norm}.weight"] = table[f"{norm}.bias"] = (width,)
     return {f"{prefix}.{name}": shape for name, shape in table.items()}
 
 
-def tower_shapes(width: int, layers: int, text_width: int, text_layers: int, patch: int, grid: int, embed: int,
-                 vocab: int, context: int) -> dict[str, tuple[int, ...]]:
+def tower_shapes(
+    width: int,
+    layers: int,
+    text_width: int,
+    text_layers: int,
+    patch: int,
+    grid: int,
+    embed: int,
+    vocab: int,
+    context: int,
+) -> dict[str, tuple[int, ...]]:
     """The frozen towers under TCL's names."""
-    shapes = {TEXT + "token_embedding.weight": (vocab, text_width),
-              TEXT + "positional_embedding": (context, text_width),
-              TEXT + "ln_final.weight": (text_width,), TEXT + "ln_final.bias": (text_width,),
-              TEXT + "text_projection": (text_width, embed),
-              IMAGE + "class_embedding": (width,), IMAGE + "positional_embedding": (1 + grid * grid, width),
-              IMAGE + "conv1.weight": (width, 3, patch, patch),
-              IMAGE + "ln_pre.weight": (width,), IMAGE + "ln_pre.bias": (width,),
-              PROJ + "ln.weight": (width,), PROJ + "ln.bias": (width,), PROJ + "proj": (width, embed)}
+    shapes = {
+        TEXT + "token_embedding.weight": (vocab, text_width),
+        TEXT + "positional_embedding": (context, text_width),
+        TEXT + "ln_final.weight": (text_width,),
+        TEXT + "ln_final.bias": (text_width,),
+        TEXT + "text_projection": (text_width, embed),
+        IMAGE + "class_embedding": (width,),
+        IMAGE + "positional_embedding": (1 + grid * grid, width),
+        IMAGE + "conv1.weight": (width, 3, patch, patch),
+        IMAGE + "ln_pre.weight": (width,),
+        IMAGE + "ln_pre.bias": (width,),
+        PROJ + "ln.weight": (width,),
+        PROJ + "ln.bias": (width,),
+        PROJ + "proj": (width, embed),
+    }
     for i in range(text_layers):
         shapes |= block_shapes(f"{TEXT}transformer.resblocks.{i}", text_width)
     for i in range(layers):
@@ -49,19 +75,40 @@ def masker_shapes(width: int, embed: int, copied: tuple[int, ...]) -> dict[str, 
     for i in copied:
         shapes |= block_shapes(f"{MASKER}backbone.transformer.resblocks.{i}", width)
     for conv in (f"{DECODER}{stage}.{name}" for stage in (0, 1) for name in ("conv", "conv2")):
-        shapes |= {f"{conv}.norm.weight": (width,), f"{conv}.norm.bias": (width,),
-                   f"{conv}.conv.weight": (width, width, 3, 3), f"{conv}.conv.bias": (width,), f"{conv}.gate.gate": ()}
+        shapes |= {
+            f"{conv}.norm.weight": (width,),
+            f"{conv}.norm.bias": (width,),
+            f"{conv}.conv.weight": (width, width, 3, 3),
+            f"{conv}.conv.bias": (width,),
+            f"{conv}.gate.gate": (),
+        }
     proj = MASKER + "decoder.image_proj."
-    shapes |= {proj + "ln.weight": (width,), proj + "ln.bias": (width,), proj + "proj": (width, embed)}
+    shapes |= {
+        proj + "ln.weight": (width,),
+        proj + "ln.bias": (width,),
+        proj + "proj": (width, embed),
+    }
     shapes |= {"masker.sim2mask.w": (), "masker.sim2mask.b": ()}
     return shapes | {"tcli_loss.logit_scale": (), "tclf_loss.logit_scale": ()}
 
 
-def tcl_shapes(width=768, layers=12, text_width=512, text_layers=12, patch=16, grid=14, embed=512, vocab=49408,
-               context=77, copied=None) -> dict[str, tuple[int, ...]]:
+def tcl_shapes(
+    width=768,
+    layers=12,
+    text_width=512,
+    text_layers=12,
+    patch=16,
+    grid=14,
+    embed=512,
+    vocab=49408,
+    context=77,
+    copied=None,
+) -> dict[str, tuple[int, ...]]:
     """{key: shape} of a full TCL checkpoint; the defaults are the official ViT-B/16."""
     copied = (layers - 1,) if copied is None else copied
-    towers = tower_shapes(width, layers, text_width, text_layers, patch, grid, embed, vocab, context)
+    towers = tower_shapes(
+        width, layers, text_width, text_layers, patch, grid, embed, vocab, context
+    )
     return towers | masker_shapes(width, embed, copied)
 
 
@@ -82,7 +129,11 @@ def random_value(name: str, shape: tuple[int, ...], generator: torch.Generator) 
         return 1 + 0.3 * noise if name.endswith("weight") else 0.3 * noise
     if "positional_embedding" in name or "token_embedding" in name:
         return 0.5 * noise
-    fan_in = shape[0] if name.endswith(("proj.proj", "clip_proj.proj", "text_projection")) else math.prod(shape[1:])
+    fan_in = (
+        shape[0]
+        if name.endswith(("proj.proj", "clip_proj.proj", "text_projection"))
+        else math.prod(shape[1:])
+    )
     return 1.2 * noise / math.sqrt(fan_in)
 
 
@@ -102,31 +153,49 @@ def double(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def norm(p: dict, name: str, x: torch.Tensor) -> torch.Tensor:
     """LayerNorm over the last dimension, eps 1e-5."""
     centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * p[name + ".weight"] + p[name + ".bias"]
+    return (
+        centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * p[name + ".weight"]
+        + p[name + ".bias"]
+    )
 
 
-def block(p: dict, name: str, x: torch.Tensor, *, value_path: bool = False, causal: bool = False) -> torch.Tensor:
+def block(
+    p: dict, name: str, x: torch.Tensor, *, value_path: bool = False, causal: bool = False
+) -> torch.Tensor:
     """x [B, L, width] through a block of heads 64 wide with QuickGELU; `value_path`: attention is the identity."""
     width, length = x.shape[-1], x.shape[1]
     mask = torch.zeros(length, length, dtype=x.dtype)
     if value_path:
-        mask = torch.full_like(mask, -math.inf).fill_diagonal_(0)  # as the paper's code does it: -inf off the diagonal
+        mask = torch.full_like(mask, -math.inf).fill_diagonal_(
+            0
+        )  # as the paper's code does it: -inf off the diagonal
     if causal:
         mask = torch.full_like(mask, -math.inf).triu(1)
-    qkv = norm(p, name + ".ln_1", x) @ p[name + ".attn.in_proj_weight"].T + p[name + ".attn.in_proj_bias"]
+    qkv = (
+        norm(p, name + ".ln_1", x) @ p[name + ".attn.in_proj_weight"].T
+        + p[name + ".attn.in_proj_bias"]
+    )
     heads = []
     for h in range(width // 64):
-        q, k, v = (qkv[..., part * width + h * 64:part * width + (h + 1) * 64] for part in range(3))
+        q, k, v = (
+            qkv[..., part * width + h * 64 : part * width + (h + 1) * 64] for part in range(3)
+        )
         heads.append(((q @ k.transpose(1, 2)) / 8 + mask).softmax(-1) @ v)
-    x = x + torch.cat(heads, -1) @ p[name + ".attn.out_proj.weight"].T + p[name + ".attn.out_proj.bias"]
-    hidden = norm(p, name + ".ln_2", x) @ p[name + ".mlp.c_fc.weight"].T + p[name + ".mlp.c_fc.bias"]
+    x = (
+        x
+        + torch.cat(heads, -1) @ p[name + ".attn.out_proj.weight"].T
+        + p[name + ".attn.out_proj.bias"]
+    )
+    hidden = (
+        norm(p, name + ".ln_2", x) @ p[name + ".mlp.c_fc.weight"].T + p[name + ".mlp.c_fc.bias"]
+    )
     hidden = hidden * torch.sigmoid(1.702 * hidden)
     return x + hidden @ p[name + ".mlp.c_proj.weight"].T + p[name + ".mlp.c_proj.bias"]
 
 
 def block_indices(p: dict, prefix: str) -> list[int]:
     """The block numbers stored under `prefix`."""
-    return sorted({int(name[len(prefix):].split(".")[0]) for name in p if name.startswith(prefix)})
+    return sorted({int(name[len(prefix) :].split(".")[0]) for name in p if name.startswith(prefix)})
 
 
 # --- towers -----------------------------------------------------------------------------------------------------------
@@ -164,7 +233,9 @@ def embed(p: dict, images: torch.Tensor) -> torch.Tensor:
     kernel = p[IMAGE + "conv1.weight"]
     x = F.conv2d(images, kernel, stride=kernel.shape[-1])
     h, w = x.shape[2:]
-    x = torch.cat([p[IMAGE + "class_embedding"].expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], 1)
+    x = torch.cat(
+        [p[IMAGE + "class_embedding"].expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], 1
+    )
     return norm(p, IMAGE + "ln_pre", x + position_table(p[IMAGE + "positional_embedding"], h, w))
 
 
@@ -197,7 +268,11 @@ def spatial(p: dict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def grid_of(x: torch.Tensor, images: torch.Tensor, patch: int) -> torch.Tensor:
     """Tokens [B, 1 + hw, C] -> [B, C, h, w] without CLS, row-major."""
-    return x[:, 1:].transpose(1, 2).reshape(len(x), -1, images.shape[2] // patch, images.shape[3] // patch)
+    return (
+        x[:, 1:]
+        .transpose(1, 2)
+        .reshape(len(x), -1, images.shape[2] // patch, images.shape[3] // patch)
+    )
 
 
 def gated_conv(p: dict, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -223,7 +298,7 @@ def masker(p: dict, tap: torch.Tensor, images: torch.Tensor, patch: int) -> torc
 
 
 def encode_pixels(p: dict, images: torch.Tensor) -> torch.Tensor:
-    """Normalised images -> the masker's embedding at stride 4."""
+    """Normalized images -> the masker's embedding at stride 4."""
     patch = p[IMAGE + "conv1.weight"].shape[-1]
     images = pad(images, patch)[0]
     return masker(p, spatial(p, images)[1], images, patch)
@@ -241,8 +316,15 @@ def neighbour_indices(h: int, w: int, dilations=DILATIONS) -> torch.Tensor:
     rows = []
     for y in range(h):
         for x in range(w):
-            rows.append([min(max(y + d * dy, 0), h - 1) * w + min(max(x + d * dx, 0), w - 1)
-                         for d in dilations for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)])
+            rows.append(
+                [
+                    min(max(y + d * dy, 0), h - 1) * w + min(max(x + d * dx, 0), w - 1)
+                    for d in dilations
+                    for dy in (-1, 0, 1)
+                    for dx in (-1, 0, 1)
+                    if (dy, dx) != (0, 0)
+                ]
+            )
     return torch.tensor(rows)
 
 
@@ -255,13 +337,22 @@ def pamr(image: torch.Tensor, maps: torch.Tensor, iterations: int = 10) -> torch
     centre = colours[:, :, None]
     # Unbiased deviation over 9 taps of all dilations: the centre is there once per dilation.
     sigma = torch.cat([taps, centre.expand(-1, -1, len(DILATIONS))], 2).std(2, unbiased=True)
-    alpha = (-(taps - centre).abs() / (1e-8 + 0.1 * sigma[:, :, None])).mean(0).softmax(1)  # [hw, 48]
+    alpha = (
+        (-(taps - centre).abs() / (1e-8 + 0.1 * sigma[:, :, None])).mean(0).softmax(1)
+    )  # [hw, 48]
     for _ in range(iterations):
         m = (m[:, near] * alpha).sum(2)
     return m.reshape(maps.shape)
 
 
-def masks(p: dict, images: torch.Tensor, text: torch.Tensor, *, refine: bool = False, kp_weight: float = 0.0):
+def masks(
+    p: dict,
+    images: torch.Tensor,
+    text: torch.Tensor,
+    *,
+    refine: bool = False,
+    kp_weight: float = 0.0,
+):
     """The inference graph: pad, soft mask, PAMR on the map's grid, mix with frozen CLIP, resize, crop: [B, N, H, W]."""
     patch = p[IMAGE + "conv1.weight"].shape[-1]
     padded, top, left = pad(images, patch)
@@ -277,4 +368,4 @@ def masks(p: dict, images: torch.Tensor, text: torch.Tensor, *, refine: bool = F
         k = F.interpolate(k, size=m.shape[2:], mode="bilinear", align_corners=False)
         m = kp_weight * k + (1 - kp_weight) * m
     m = F.interpolate(m, size=padded.shape[2:], mode="bilinear", align_corners=False)
-    return m[:, :, top:top + images.shape[2], left:left + images.shape[3]]
+    return m[:, :, top : top + images.shape[2], left : left + images.shape[3]]

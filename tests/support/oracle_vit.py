@@ -8,11 +8,20 @@ import math
 
 import numpy as np
 
-RESIDUAL = {"vanilla": True, "maskclip": True, "maskclip-value": False, "sclip": True, "naclip": False,
-            "kk": False, "clearclip": False}
+RESIDUAL = {
+    "vanilla": True,
+    "maskclip": True,
+    "maskclip-value": False,
+    "sclip": True,
+    "naclip": False,
+    "kk": False,
+    "clearclip": False,
+}
 
 
-def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+def layer_norm(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5
+) -> np.ndarray:
     centred = x - x.mean(-1, keepdims=True)
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * weight + bias
 
@@ -71,7 +80,7 @@ def embed(p: dict, image: np.ndarray) -> tuple[np.ndarray, int, int]:
     tokens = [p["visual.class_embedding"]]
     for y in range(h):
         for x in range(w):
-            window = image[:, y * patch:(y + 1) * patch, x * patch:(x + 1) * patch]
+            window = image[:, y * patch : (y + 1) * patch, x * patch : (x + 1) * patch]
             tokens.append((kernel * window).sum((1, 2, 3)))
     x = np.stack(tokens) + position_table(p["visual.positional_embedding"], h, w)
     if "visual.ln_pre.weight" in p:
@@ -117,7 +126,9 @@ def attention(p: dict, name: str, x: np.ndarray, heads: int, rule: str, w: int) 
     return out @ p[f"{name}.attn.out_proj.weight"].T + p[f"{name}.attn.out_proj.bias"]
 
 
-def block(p: dict, name: str, x: np.ndarray, heads: int, act, rule: str = "vanilla", w: int = 0) -> np.ndarray:
+def block(
+    p: dict, name: str, x: np.ndarray, heads: int, act, rule: str = "vanilla", w: int = 0
+) -> np.ndarray:
     """One transformer block whose attention follows the rule."""
     o = attention(p, name, x, heads, rule, w)
     if not RESIDUAL[rule]:
@@ -131,15 +142,21 @@ def block(p: dict, name: str, x: np.ndarray, heads: int, act, rule: str = "vanil
 def tokens(p: dict, image: np.ndarray, heads: int, rule: str, act) -> tuple[np.ndarray, int, int]:
     """All tokens after ln_post and the projection: [1 + hw, D], with h and w."""
     x, h, w = embed(p, image)
-    names = sorted({k.split(".attn.")[0] for k in p if k.startswith("visual.transformer") and ".attn." in k},
-                   key=lambda name: int(name.split(".")[-1]))
+    names = sorted(
+        {k.split(".attn.")[0] for k in p if k.startswith("visual.transformer") and ".attn." in k},
+        key=lambda name: int(name.split(".")[-1]),
+    )
     for name in names:
         x = block(p, name, x, heads, act, rule if name == names[-1] else "vanilla", w)
-    return layer_norm(x, p["visual.ln_post.weight"], p["visual.ln_post.bias"]) @ p["visual.proj"], h, w
+    return (
+        layer_norm(x, p["visual.ln_post.weight"], p["visual.ln_post.bias"]) @ p["visual.proj"],
+        h,
+        w,
+    )
 
 
 def dense(weights: dict, image, heads: int, rule: str, act=gelu) -> np.ndarray:
-    """Dense features of one normalised image [3, H, W] by a head: [D, h, w]."""
+    """Dense features of one normalized image [3, H, W] by a head: [D, h, w]."""
     p = {name: np.asarray(value, np.float64) for name, value in weights.items()}
     x, h, w = tokens(p, np.asarray(image, np.float64), heads, rule, act)
     return x[1:].T.reshape(-1, h, w)

@@ -9,8 +9,14 @@ import torch
 VISION = {"image_size": 32, "patch_size": 8, "width": 64, "head_width": 32, "layers": 3}
 TEXT = {"context_length": 77, "vocab_size": 128, "width": 32, "heads": 2, "layers": 2}
 # Not the usual constants, so that a model that ignores its own config is caught.
-PREPROCESS = {"size": [32, 32], "mode": "RGB", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3],
-              "interpolation": "bicubic", "resize_mode": "shortest"}
+PREPROCESS = {
+    "size": [32, 32],
+    "mode": "RGB",
+    "mean": [0.4, 0.5, 0.6],
+    "std": [0.2, 0.25, 0.3],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 
 
 def random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
@@ -34,7 +40,12 @@ def random_weights(shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.
 
 def model_config(vision: dict | None = None, text: dict | None = None, **top) -> dict:
     """An open_clip model config: the small default with `vision`, `text` and top-level keys changed."""
-    return {"embed_dim": 24, "vision_cfg": {**VISION, **(vision or {})}, "text_cfg": {**TEXT, **(text or {})}, **top}
+    return {
+        "embed_dim": 24,
+        "vision_cfg": {**VISION, **(vision or {})},
+        "text_cfg": {**TEXT, **(text or {})},
+        **top,
+    }
 
 
 def write_config(folder: Path, config: dict, preprocess: dict | None = None, **extra) -> Path:
@@ -45,14 +56,18 @@ def write_config(folder: Path, config: dict, preprocess: dict | None = None, **e
     return folder
 
 
-def write_clip(folder: Path, config: dict, *, seed: int = 0, preprocess: dict | None = None, **extra):
+def write_clip(
+    folder: Path, config: dict, *, seed: int = 0, preprocess: dict | None = None, **extra
+):
     """Write config and random weights; return the weights {open_clip's name: float32 tensor}."""
     import open_clip
     from safetensors.torch import save_file
 
     write_config(folder, config, preprocess, **extra)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
-    weights = random_weights({name: value.shape for name, value in model.state_dict().items()}, seed)
+    weights = random_weights(
+        {name: value.shape for name, value in model.state_dict().items()}, seed
+    )
     save_file(weights, folder / "open_clip_model.safetensors")
     return weights
 
@@ -73,5 +88,5 @@ def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
 
 
 def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Normalised images of noise, [B, 3, H, W] or any other shape."""
+    """Normalized images of noise, [B, 3, H, W] or any other shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -31,7 +31,9 @@ def write_set(root: Path, count: int, name: str = "cc3m", first: int = 0) -> Pat
     for number in range(first, first + count):
         stem = root / name / "train"
         picture(number).save(stem / "image" / f"{name}_{number:04d}.jpg", quality=95)
-        (stem / "json" / f"{name}_{number:04d}.json").write_text(json.dumps({"text": caption(number)}))
+        (stem / "json" / f"{name}_{number:04d}.json").write_text(
+            json.dumps({"text": caption(number)})
+        )
     return root
 
 
@@ -40,8 +42,12 @@ def write_jsonl(path: Path, count: int) -> Path:
     (path.parent / "images").mkdir(parents=True, exist_ok=True)
     for number in range(count):
         picture(number).save(path.parent / "images" / f"p{number:04d}.png")
-    path.write_text("".join(json.dumps({"image": f"images/p{n:04d}.png", "text": caption(n)}) + "\n"
-                            for n in range(count)))
+    path.write_text(
+        "".join(
+            json.dumps({"image": f"images/p{n:04d}.png", "text": caption(n)}) + "\n"
+            for n in range(count)
+        )
+    )
     return path
 
 

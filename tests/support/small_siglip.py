@@ -12,16 +12,42 @@ def write_siglip(folder: Path) -> Path:
     from timm.models import is_model, register_model
     from timm.models.vision_transformer import VisionTransformer
 
-    def vit_ttd_small_siglip(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kw):
-        return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw)
+    def vit_ttd_small_siglip(
+        pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kw
+    ):
+        return VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw
+        )
 
     if not is_model(vit_ttd_small_siglip.__name__):
         register_model(vit_ttd_small_siglip)
 
-    vision = {"image_size": 32, "timm_model_name": "vit_ttd_small_siglip", "timm_pool": "map", "timm_proj": "none"}
-    text = {"context_length": CONTEXT, "vocab_size": 128, "width": 48, "heads": 2, "layers": 1, "no_causal_mask": True,
-            "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
-            "hf_tokenizer_name": "nobody/needs-a-download"}
-    write_clip(folder, {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True, "vision_cfg": vision,
-                        "text_cfg": text})
+    vision = {
+        "image_size": 32,
+        "timm_model_name": "vit_ttd_small_siglip",
+        "timm_pool": "map",
+        "timm_proj": "none",
+    }
+    text = {
+        "context_length": CONTEXT,
+        "vocab_size": 128,
+        "width": 48,
+        "heads": 2,
+        "layers": 1,
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "norm_kwargs": {"eps": 1e-6},
+        "hf_tokenizer_name": "nobody/needs-a-download",
+    }
+    write_clip(
+        folder,
+        {
+            "embed_dim": 48,
+            "init_logit_bias": -10,
+            "custom_text": True,
+            "vision_cfg": vision,
+            "text_cfg": text,
+        },
+    )
     return folder

@@ -7,7 +7,11 @@ import oracle_tcl
 import torch
 
 SMALL = {"width": 128, "layers": 3, "text_width": 64, "text_layers": 2, "grid": 4, "embed": 32}
-STRINGS = ["dog", "a photo of a cat.", "the quick brown fox jumps over the lazy dog, again and again"]
+STRINGS = [
+    "dog",
+    "a photo of a cat.",
+    "the quick brown fox jumps over the lazy dog, again and again",
+]
 
 
 def save(path: Path, weights: dict, **others) -> Path:
@@ -30,5 +34,5 @@ def string_tokens() -> torch.Tensor:
 
 
 def texts(n: int, dim: int = SMALL["embed"], seed: int = 5) -> torch.Tensor:
-    """Random text embeddings [n, dim] that are not normalised."""
+    """Random text embeddings [n, dim] that are not normalized."""
     return 3 * torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))

@@ -21,7 +21,12 @@ from core.utils.files import read_json, write_json
 IDENTITY = {"root": "set", "batch": 4, "checksum": "abc"}
 META = {"identity": IDENTITY}
 SCORERS = ("pixel", "image")
-ORDER = ("x@pixel.skipped.jsonl", "x@image.skipped.jsonl", "x@pixel.jsonl", "x@image.jsonl")  # of writing a batch
+ORDER = (
+    "x@pixel.skipped.jsonl",
+    "x@image.skipped.jsonl",
+    "x@pixel.jsonl",
+    "x@image.jsonl",
+)  # of writing a batch
 UNUSABLE = {1, 5, 6, 7, 8, 9, 10, 11, 14}  # of 18 records: some of a batch, all of a batch
 
 
@@ -29,7 +34,9 @@ def line(index, scorer):
     text = f'caption "selected": true {index} \\"selected\\": true é\u2028'
     words = split_words(text)[:3]
     record = Record(index, f"id{index}", None, f"image/{index}.jpg", text)
-    return format_line(record, words, [0.1] * 3, [1 / 3] * 3, [True, False, scorer == "pixel"], [(1, 2)] * 3)
+    return format_line(
+        record, words, [0.1] * 3, [1 / 3] * 3, [True, False, scorer == "pixel"], [(1, 2)] * 3
+    )
 
 
 def batches(first=0, size=4):
@@ -60,15 +67,27 @@ def content(folder):
 def test_published_names():
     assert result_name("TCL", 224, (1.0,), "pixel", True) == "TCL_224_[1.0]@pixel+TTD"
     assert result_name("tiny", 96, (1, 0.5), "text") == "tiny_96_[1.0, 0.5]@text"
-    assert result_name("hf-hub:a/b", 8, (1.0,), "image", extras={"normalize": "none", "limit": 3}) == \
-        "hf-hub_a_b_8_[1.0]@image@normalize=none@limit=3"
+    assert (
+        result_name("hf-hub:a/b", 8, (1.0,), "image", extras={"normalize": "none", "limit": 3})
+        == "hf-hub_a_b_8_[1.0]@image@normalize=none@limit=3"
+    )
 
 
 def test_a_line_is_as_specified():
     row = json.loads(line(3, "pixel"))
-    assert list(row) == ["id", "image", "text", "words"] and (row["id"], row["image"]) == ("id3", "image/3.jpg")
-    assert row["words"][0] == {"word": "caption", "start": 0, "end": 7, "score": 0.1, "norm": 0.33333, "selected": True,
-                               "xy": [1, 2]}
+    assert list(row) == ["id", "image", "text", "words"] and (row["id"], row["image"]) == (
+        "id3",
+        "image/3.jpg",
+    )
+    assert row["words"][0] == {
+        "word": "caption",
+        "start": 0,
+        "end": 7,
+        "score": 0.1,
+        "norm": 0.33333,
+        "selected": True,
+        "xy": [1, 2],
+    }
     assert all(row["text"][word["start"] : word["end"]] == word["word"] for word in row["words"])
     assert '"score": 0.10000, "norm": 0.33333' in line(3, "pixel")
 
@@ -78,7 +97,12 @@ def test_counts_are_those_of_the_words(tmp_path):
     assert writer.counts["pixel"] == {"captions": 9, "words": 27, "selected": 18, "skipped": 9}
     assert writer.counts["image"]["selected"] == 9
     meta = read_json(paths(tmp_path)["image"].meta)
-    assert meta["counts"]["words"] == 27 and meta["finished"] and meta["scorer"] == "image" and meta["seconds"] == 1
+    assert (
+        meta["counts"]["words"] == 27
+        and meta["finished"]
+        and meta["scorer"] == "image"
+        and meta["seconds"] == 1
+    )
     assert len(read_results(paths(tmp_path)["pixel"].lines)) == 9
 
 
@@ -94,7 +118,9 @@ def test_cut_anywhere_it_ends_the_same(tmp_path):
     whole = content(tmp_path / "whole")
     # What is on disk after a kill: everything up to some byte of the stream in the order it is written.
     for stop in range(6):
-        for file, kept in [(None, 0)] + [(name, kept) for name in whole for kept in (0, 0.3, 0.7, 0.99)]:
+        for file, kept in [(None, 0)] + [
+            (name, kept) for name in whole for kept in (0, 0.3, 0.7, 0.99)
+        ]:
             folder = tmp_path / f"{stop}-{file}-{kept}"
             produce(folder, stop)
             if file and (folder / file).exists():
@@ -102,12 +128,21 @@ def test_cut_anywhere_it_ends_the_same(tmp_path):
                 previous = _sizes(tmp_path, max(0, stop - 1))
                 start = previous.get(file, 0)
                 (folder / file).write_bytes(data[: start + int((len(data) - start) * kept)])
-                for name in ORDER[ORDER.index(file) + 1 :]:  # not yet written when this file was cut short
+                for name in ORDER[
+                    ORDER.index(file) + 1 :
+                ]:  # not yet written when this file was cut short
                     if (folder / name).exists():
-                        (folder / name).write_bytes((folder / name).read_bytes()[: previous.get(name, 0)])
+                        (folder / name).write_bytes(
+                            (folder / name).read_bytes()[: previous.get(name, 0)]
+                        )
             writer = produce(folder)
             assert content(folder) == whole
-            assert writer.counts["pixel"] == {"captions": 9, "words": 27, "selected": 18, "skipped": 9}
+            assert writer.counts["pixel"] == {
+                "captions": 9,
+                "words": 27,
+                "selected": 18,
+                "skipped": 9,
+            }
 
 
 def _sizes(tmp_path, stop):
@@ -164,7 +199,9 @@ def test_a_second_run_on_the_same_files_is_refused(tmp_path):
     TagWriter(paths(tmp_path), META, 4).close()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"id": "a", "text": "b", "words": [{}]}', '{"id": "a", "te'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"id": "a", "text": "b", "words": [{}]}', '{"id": "a", "te']
+)
 def test_a_damaged_line_is_named(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(line(0, "pixel") + text)
     with pytest.raises(TTDError, match="x.jsonl:2"):

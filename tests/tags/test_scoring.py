@@ -18,7 +18,13 @@ from core.tags.selection import select
 from core.text.encode import TEXTS, encode_texts
 
 COCO = ROOT.parent / "shared" / "data" / "coco_mini"
-CAPTIONS = ["a red dog and a cat", "dog", "Two dogs, one cat (asleep) beside the dog!", "강아지가 뛴다 고양이", "x y"]
+CAPTIONS = [
+    "a red dog and a cat",
+    "dog",
+    "Two dogs, one cat (asleep) beside the dog!",
+    "강아지가 뛴다 고양이",
+    "x y",
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +48,42 @@ class ColourWords(ColourBackbone):
         return torch.arange(1, len(texts) + 1)[:, None]
 
     def encode_tokens(self, tokens):
-        return torch.tensor([self.words.get(self.seen[int(t) - 1], (1, 1, 1, 0)) for t in tokens], dtype=torch.float32)
+        return torch.tensor(
+            [self.words.get(self.seen[int(t) - 1], (1, 1, 1, 0)) for t in tokens],
+            dtype=torch.float32,
+        )
 
     def encode_both(self, images):
         return self.encode_pixels(images), images.new_ones(len(images), 4)
 
     def similarity(self, pixels, text):
-        return torch.cat([super(ColourWords, self).similarity(*row) for row in zip(pixels.split(1), text, strict=True)])
+        return torch.cat(
+            [
+                super(ColourWords, self).similarity(*row)
+                for row in zip(pixels.split(1), text, strict=True)
+            ]
+        )
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(8, 8), (16, 4)])
 @pytest.mark.parametrize("hflip", [False, True])
 def test_the_nearest_pixel_is_on_the_planted_square(patch, stride, hflip):
-    places = [(48, 64, 0, 0), (61, 45, 50, 41), (45, 61, 20, 30), (48, 64, 44, 33), (33, 97, 29, 93)]
+    places = [
+        (48, 64, 0, 0),
+        (61, 45, 50, 41),
+        (45, 61, 20, 30),
+        (48, 64, 44, 33),
+        (33, 97, 29, 93),
+    ]
     images = [planted(*place) for place in places]
-    result = score_batch(ColourWords(patch, stride), images, ["a red square on blue"] * 5, image_size=48,
-                         scales=(1.0, 1.7), hflip=hflip)
+    result = score_batch(
+        ColourWords(patch, stride),
+        images,
+        ["a red square on blue"] * 5,
+        image_size=48,
+        scales=(1.0, 1.7),
+        hflip=hflip,
+    )
     for (height, width, y, x), one in zip(places, result, strict=True):
         cell = stride * min(height, width) / (1.7 * 48)
         px, py = one.xy[1].tolist()
@@ -69,7 +95,9 @@ def test_padded_cells_are_never_the_nearest():
     image = np.full((17, 40, 3), 255, np.uint8)
     one = score_batch(ColourWords(16, 4), [image], ["padding red"], ["pixel"], image_size=17)[0]
     assert one.scores["pixel"][0] < 0.95
-    assert ColourWords(16, 4).encode_pixels(torch.ones(1, 3, 17, 40))[:, 3].max() == 1  # the trap is there
+    assert (
+        ColourWords(16, 4).encode_pixels(torch.ones(1, 3, 17, 40))[:, 3].max() == 1
+    )  # the trap is there
 
 
 def by_hand(folder, backbone, image, words, caption):
@@ -83,8 +111,14 @@ def by_hand(folder, backbone, image, words, caption):
         encode = lambda text: F.normalize(model.encode_text(backbone.tokenize([text]))[0], dim=0)  # noqa: E731
         similarity = torch.einsum("dhw,d->hw", dense, encode(word))
         cell = divmod(int(similarity.argmax()), similarity.shape[1])
-        rows.append((float(similarity.max()), float(F.normalize(model.encode_image(pixels)[0], dim=0) @ encode(word)),
-                     float(encode(caption) @ encode(word)), [8 * cell[1] + 4, 8 * cell[0] + 4]))
+        rows.append(
+            (
+                float(similarity.max()),
+                float(F.normalize(model.encode_image(pixels)[0], dim=0) @ encode(word)),
+                float(encode(caption) @ encode(word)),
+                [8 * cell[1] + 4, 8 * cell[0] + 4],
+            )
+        )
     return rows
 
 
@@ -94,22 +128,30 @@ def test_all_scorers_equal_open_clip_word_by_word(small_clip, clip):
         one = score_batch(clip, [image], [caption])[0]
         rows = by_hand(small_clip, clip, image, [word.text for word in one.words], caption)
         for k, row in enumerate(rows):
-            assert [float(one.scores[name][k]) for name in SCORERS] == pytest.approx(row[:3], abs=1e-5)
+            assert [float(one.scores[name][k]) for name in SCORERS] == pytest.approx(
+                row[:3], abs=1e-5
+            )
             assert one.xy[k].tolist() == row[3]
 
 
-@pytest.mark.parametrize("options", [{}, {"scales": (1.0, 0.5, 2.0), "hflip": True, "image_size": 40}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scales": (1.0, 0.5, 2.0), "hflip": True, "image_size": 40}]
+)
 def test_neighbours_and_order_change_scores_by_rounding_only(clip, options):
     images = pictures(*SIZES)
     together = score_batch(clip, images, CAPTIONS, **options)
     order = [3, 0, 4, 2, 1]
-    shuffled = score_batch(clip, [images[i] for i in order], [CAPTIONS[i] for i in order], **options)
+    shuffled = score_batch(
+        clip, [images[i] for i in order], [CAPTIONS[i] for i in order], **options
+    )
     for place, i in enumerate(order):
         alone = score_batch(clip, [images[i]], [CAPTIONS[i]], **options)[0]
         for other in (together[i], shuffled[place]):
             assert other.words == alone.words
             for name in SCORERS:
-                torch.testing.assert_close(other.scores[name], alone.scores[name], atol=1e-6, rtol=0)
+                torch.testing.assert_close(
+                    other.scores[name], alone.scores[name], atol=1e-6, rtol=0
+                )
             assert torch.equal(other.xy, alone.xy)
 
 
@@ -124,22 +166,38 @@ def test_a_scorer_gives_the_same_alone(clip):
 
 def test_every_distinct_word_is_encoded_once(clip, monkeypatch):
     seen, encode = [], clip.encode_tokens
-    monkeypatch.setattr(clip, "encode_tokens", lambda tokens: seen.append(len(tokens)) or encode(tokens))
+    monkeypatch.setattr(
+        clip, "encode_tokens", lambda tokens: seen.append(len(tokens)) or encode(tokens)
+    )
     score_batch(clip, pictures(*SIZES), ["a cat a Cat a cat"] * 5, ["pixel", "image"])
     assert seen == [3]  # a, cat, Cat
     score_batch(clip, pictures((32, 32)), ["a cat a cat"], ["text"])
     assert seen == [3, 2, 1]
 
 
-@pytest.mark.parametrize("caption", ["word", "🙂", "", "🙂 dog 🙂🙂", "강아지", "한국어 문장도 됩니다",
-                                     "a " + "very " * 100 + "long story", "antidisestablishmentarianism" * 30])
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "word",
+        "🙂",
+        "",
+        "🙂 dog 🙂🙂",
+        "강아지",
+        "한국어 문장도 됩니다",
+        "a " + "very " * 100 + "long story",
+        "antidisestablishmentarianism" * 30,
+    ],
+)
 def test_odd_captions(clip, caption):
     neighbour = "a cat"
     first, second = score_batch(clip, pictures((32, 32), (32, 32)), [caption, neighbour])
     expected = [word for word in caption.split() if word.isalpha()]
     assert [word.text for word in first.words] == expected
     assert first.xy.shape == (len(expected), 2)
-    assert all(first.scores[name].shape == (len(expected),) and first.scores[name].isfinite().all() for name in SCORERS)
+    assert all(
+        first.scores[name].shape == (len(expected),) and first.scores[name].isfinite().all()
+        for name in SCORERS
+    )
     assert [word.text for word in second.words] == ["a", "cat"]
 
 
@@ -161,7 +219,9 @@ def test_texts_have_unit_length_and_keep_their_order(clip):
     together = encode_texts(clip, texts)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(4))
     for i, text in enumerate(texts):
-        torch.testing.assert_close(together[i], F.normalize(clip.encode_text([text])[0], dim=0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            together[i], F.normalize(clip.encode_text([text])[0], dim=0), atol=1e-6, rtol=0
+        )
     assert encode_texts(clip, []).shape[0] == 0
 
 
@@ -170,18 +230,24 @@ def test_encoding_both_is_encoding_each(small_clip, head):
     backbone = load_backbone(f"local-dir:{small_clip}", head=head, device="cpu")
     images = torch.randn(2, 3, 40, 30, generator=torch.Generator().manual_seed(0))
     pixels, pooled = backbone.encode_both(images)
-    assert torch.equal(pixels, backbone.encode_pixels(images)) and torch.equal(pooled, backbone.encode_image(images))
+    assert torch.equal(pixels, backbone.encode_pixels(images)) and torch.equal(
+        pooled, backbone.encode_image(images)
+    )
 
 
 def test_encoding_both_of_tcl(tcl):
     images = torch.randn(2, 3, 40, 70, generator=torch.Generator().manual_seed(0))
     pixels, pooled = tcl.encode_both(images)
-    assert torch.equal(pixels, tcl.encode_pixels(images)) and torch.equal(pooled, tcl.encode_image(images))
+    assert torch.equal(pixels, tcl.encode_pixels(images)) and torch.equal(
+        pooled, tcl.encode_image(images)
+    )
 
 
 def test_bfloat16_towers_give_float32_scores_nearby(small_clip, clip):
     images = pictures(*SIZES)
-    rough = score_batch(load_backbone(f"local-dir:{small_clip}", device="cpu", dtype="bfloat16"), images, CAPTIONS)
+    rough = score_batch(
+        load_backbone(f"local-dir:{small_clip}", device="cpu", dtype="bfloat16"), images, CAPTIONS
+    )
     for one, exact in zip(rough, score_batch(clip, images, CAPTIONS), strict=True):
         for name in SCORERS:
             assert one.scores[name].dtype == torch.float32
@@ -192,7 +258,9 @@ def test_bfloat16_towers_give_float32_scores_nearby(small_clip, clip):
 def test_cuda_differs_by_rounding(small_clip, clip):
     options = {"scales": (1.0, 0.5), "hflip": True}
     images = pictures(*SIZES)
-    there = score_batch(load_backbone(f"local-dir:{small_clip}", device="cuda"), images, CAPTIONS, **options)
+    there = score_batch(
+        load_backbone(f"local-dir:{small_clip}", device="cuda"), images, CAPTIONS, **options
+    )
     for one, here in zip(there, score_batch(clip, images, CAPTIONS, **options), strict=True):
         for name in SCORERS:
             torch.testing.assert_close(one.scores[name], here.scores[name], atol=1e-3, rtol=0)
@@ -200,17 +268,30 @@ def test_cuda_differs_by_rounding(small_clip, clip):
 
 @pytest.mark.skipif(not COCO.is_dir(), reason="photographs for tests are not here")
 def test_fifty_photographs_with_all_five_captions(clip):
-    rows = [json.loads(line) for line in (COCO / "captions.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (COCO / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert len(rows) == 50 and all(len(row["captions"]) == 5 for row in rows)
     for row in rows:
         image = read_image(COCO / "images" / row["image"])
-        for caption, one in zip(row["captions"], score_batch(clip, [image] * 5, row["captions"]), strict=True):
-            assert all(caption[word.start : word.end] == word.text for word in one.words) and one.words
-            assert one.scores["pixel"].isfinite().all() and one.scores["pixel"].abs().max() <= 1 + 1e-5
-            assert (one.xy >= 0).all() and (one.xy < torch.tensor([image.shape[1], image.shape[0]])).all()
+        for caption, one in zip(
+            row["captions"], score_batch(clip, [image] * 5, row["captions"]), strict=True
+        ):
+            assert (
+                all(caption[word.start : word.end] == word.text for word in one.words) and one.words
+            )
+            assert (
+                one.scores["pixel"].isfinite().all() and one.scores["pixel"].abs().max() <= 1 + 1e-5
+            )
+            assert (one.xy >= 0).all() and (
+                one.xy < torch.tensor([image.shape[1], image.shape[0]])
+            ).all()
 
 
-@pytest.mark.parametrize("options", [{"scorers": ["magic"]}, {"scorers": []}, {"scales": ()}, {"scales": (-1.0,)}])
+@pytest.mark.parametrize(
+    "options", [{"scorers": ["magic"]}, {"scorers": []}, {"scales": ()}, {"scales": (-1.0,)}]
+)
 def test_bad_settings_are_one_line(clip, options):
     with pytest.raises(TTDError):
         score_batch(clip, pictures((32, 32)), ["a dog"], **options)
@@ -219,8 +300,12 @@ def test_bad_settings_are_one_line(clip, options):
 def test_a_picture_with_several_captions_is_encoded_once(clip, monkeypatch):
     seen, encode = [], clip.encode_both
     first, second = pictures((32, 32), (40, 64))
-    separate = score_batch(clip, [first, second.copy(), first.copy(), second], ["a dog", "cat", "", "two dogs"])
-    monkeypatch.setattr(clip, "encode_both", lambda images: seen.append(len(images)) or encode(images))
+    separate = score_batch(
+        clip, [first, second.copy(), first.copy(), second], ["a dog", "cat", "", "two dogs"]
+    )
+    monkeypatch.setattr(
+        clip, "encode_both", lambda images: seen.append(len(images)) or encode(images)
+    )
     together = score_batch(clip, [first, second, first, second], ["a dog", "cat", "", "two dogs"])
     assert seen == [1, 1]
     for one, other in zip(together, separate, strict=True):
@@ -235,7 +320,9 @@ def test_tcl_at_its_stride_of_four_equals_the_predictor(tcl):
     images = pictures((40, 70), (64, 64), (40, 70))
     options = {"scales": (1.0, 0.5, 1.5), "hflip": True}
     predictor = Predictor(tcl, 48, **options)
-    for image, one in zip(images, score_batch(tcl, images, CAPTIONS[:3], image_size=48, **options), strict=True):
+    for image, one in zip(
+        images, score_batch(tcl, images, CAPTIONS[:3], image_size=48, **options), strict=True
+    ):
         predictor.set_image(image)
         words = [word.text for word in one.words]
         torch.testing.assert_close(one.scores["pixel"], predictor.scores(words), atol=1e-5, rtol=0)

@@ -8,7 +8,7 @@ import torch
 
 from core.data.words import stopwords
 from core.errors import TTDError
-from core.tags.selection import is_stopword, minmax, normalise, otsu_threshold, select, split_words
+from core.tags.selection import is_stopword, minmax, normalize, otsu_threshold, select, split_words
 
 CASES = {
     "A red boat.": ["A", "red", "boat"],
@@ -58,7 +58,9 @@ def _between(values, kept):
 def test_otsu_maximises_the_variance_between_classes():
     random = np.random.default_rng(0)
     for _ in range(200):
-        values = random.choice([random.random(7), random.integers(0, 4, 7) / 4])[: random.integers(2, 8)]
+        values = random.choice([random.random(7), random.integers(0, 4, 7) / 4])[
+            : random.integers(2, 8)
+        ]
         if len(set(values)) < 2:
             continue
         best = max(_between(values, values > cut) for cut in set(values) - {values.max()})
@@ -70,7 +72,9 @@ def test_otsu_maximises_the_variance_between_classes():
 def test_otsu_keeps_all_that_cannot_be_told_apart_and_refuses_nothing():
     assert otsu_threshold(torch.tensor([0.4, 0.4])) == float("-inf")
     assert otsu_threshold(torch.tensor([0.4])) == float("-inf")
-    assert otsu_threshold(torch.tensor([0.0, 0.5, 1.0])) == pytest.approx(0.75)  # a tie: the higher cut
+    assert otsu_threshold(torch.tensor([0.0, 0.5, 1.0])) == pytest.approx(
+        0.75
+    )  # a tie: the higher cut
     with pytest.raises(TTDError, match="no words"):
         otsu_threshold(torch.tensor([]))
 
@@ -79,7 +83,14 @@ def test_selection_of_the_published_caption():
     # "a woman spends time in jacuzzi"; scores of the figure in the paper
     scores = torch.tensor([0.18, 0.82, 0.03, 0.00, 0.22, 1.00])
     for threshold in (None, 0.5):
-        assert select(scores, threshold=threshold)[0].tolist() == [False, True, False, False, False, True]
+        assert select(scores, threshold=threshold)[0].tolist() == [
+            False,
+            True,
+            False,
+            False,
+            False,
+            True,
+        ]
 
 
 def test_rejected_words_keep_their_place_in_scale_and_cut():
@@ -101,13 +112,15 @@ def test_one_word_is_kept_unless_rejected(norm):
 def test_softmax_and_none():
     scores = torch.tensor([0.30, 0.29])
     expected = torch.tensor([np.e / (1 + np.e), 1 / (1 + np.e)], dtype=torch.float32)
-    torch.testing.assert_close(normalise(scores, "softmax", 100.0), expected)
-    assert torch.equal(normalise(scores, "none"), scores)
+    torch.testing.assert_close(normalize(scores, "softmax", 100.0), expected)
+    assert torch.equal(normalize(scores, "none"), scores)
     with pytest.raises(TTDError, match="minmax, softmax, none"):
-        normalise(scores, "rank")
+        normalize(scores, "rank")
 
 
 def test_selection_ignores_positive_affine_changes():
     scores = torch.rand(9, generator=torch.Generator().manual_seed(1))
     for threshold in (None, 0.5):
-        assert torch.equal(select(scores, threshold=threshold)[0], select(3 * scores - 1, threshold=threshold)[0])
+        assert torch.equal(
+            select(scores, threshold=threshold)[0], select(3 * scores - 1, threshold=threshold)[0]
+        )

@@ -17,7 +17,9 @@ def _closed_form(text):
     """A vector of length 4 that depends on every character and its place."""
     codes = np.array([ord(c) for c in text], dtype=np.float64)
     place = np.arange(1, len(text) + 1)
-    return np.array([len(text), np.sin(codes * place).sum(), np.cos(codes + place).sum(), codes.sum() / 100])
+    return np.array(
+        [len(text), np.sin(codes * place).sum(), np.cos(codes + place).sum(), codes.sum() / 100]
+    )
 
 
 class FakeBackbone:
@@ -42,7 +44,9 @@ def _expected(classes, templates):
     """classes: lists of synonyms -> [N,4]: raw mean over synonyms and templates, then length 1."""
     rows = []
     for synonyms in classes:
-        raw = np.mean([_closed_form(t.replace("{}", s)) for s in synonyms for t in templates], axis=0)
+        raw = np.mean(
+            [_closed_form(t.replace("{}", s)) for s in synonyms for t in templates], axis=0
+        )
         rows.append(raw / np.linalg.norm(raw))
     return torch.tensor(np.stack(rows), dtype=torch.float32)
 
@@ -56,28 +60,44 @@ def test_template_sets_have_their_published_sizes_and_strings():
     sizes = {name: len(templates) for name, templates in TEMPLATES.items()}
     assert sizes == {"OpenAI": 80, "simple": 1, "identity": 1, "maskclip": 5, "custom": 9}
     assert TEMPLATES["simple"] == ("a photo of a {}.",) and TEMPLATES["identity"] == ("{}",)
-    assert TEMPLATES["maskclip"][::4] == ("there is a {} in the scene.", "this is one {} in the scene.")
+    assert TEMPLATES["maskclip"][::4] == (
+        "there is a {} in the scene.",
+        "this is one {} in the scene.",
+    )
     assert set(TEMPLATES["custom"][:8]) < set(TEMPLATES["OpenAI"])
     assert TEMPLATES["custom"][8] == "a photo of {}s." and TEMPLATES["custom"][0] == "itap of a {}."
     assert all(t.count("{}") == 1 for templates in TEMPLATES.values() for t in templates)
     assert all(len(set(templates)) == len(templates) for templates in TEMPLATES.values())
 
 
-@pytest.mark.parametrize("templates", ["OpenAI", "custom", "identity", ("{}!", "the {} and the {}")])
+@pytest.mark.parametrize(
+    "templates", ["OpenAI", "custom", "identity", ("{}!", "the {} and the {}")]
+)
 def test_raw_mean_over_templates_then_length_one(templates, tmp_path):
-    got = embed_classes(FakeBackbone(), ["cat", "traffic light", "bed "], templates, cache_dir=tmp_path)
+    got = embed_classes(
+        FakeBackbone(), ["cat", "traffic light", "bed "], templates, cache_dir=tmp_path
+    )
     strings = TEMPLATES[templates] if isinstance(templates, str) else templates
-    torch.testing.assert_close(got, _expected([["cat"], ["traffic light"], ["bed "]], strings), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        got, _expected([["cat"], ["traffic light"], ["bed "]], strings), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(got.norm(dim=-1), torch.ones(3))
     assert got.dtype == torch.float32
 
 
-def test_synonyms_are_averaged_before_normalising(tmp_path):
+def test_synonyms_are_averaged_before_normalizing(tmp_path):
     expected = _expected([["person", "human", "man"], ["dog"]], TEMPLATES["custom"])
-    for names in (["person|human|man", "dog"], ["person | human| man", "dog"], [("person", "human", "man"), ["dog"]]):
+    for names in (
+        ["person|human|man", "dog"],
+        ["person | human| man", "dog"],
+        [("person", "human", "man"), ["dog"]],
+    ):
         backbone = FakeBackbone()
         torch.testing.assert_close(
-            embed_classes(backbone, names, "custom", cache_dir=tmp_path / str(names)), expected, atol=1e-5, rtol=0
+            embed_classes(backbone, names, "custom", cache_dir=tmp_path / str(names)),
+            expected,
+            atol=1e-5,
+            rtol=0,
         )
         assert len(backbone.encoded) == 4 * 9
 
@@ -88,10 +108,14 @@ def test_braces_in_names_are_only_text(tmp_path):
     assert set(backbone.encoded) == {"a photo of a {0} {x}.", "a photo of a {."}
 
 
-def test_each_distinct_prompt_is_encoded_once_in_bounded_batches_short_ones_together(tmp_path, monkeypatch):
+def test_each_distinct_prompt_is_encoded_once_in_bounded_batches_short_ones_together(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(prompts, "ENCODE_BATCH", 7)
     backbone = FakeBackbone()
-    got = embed_classes(backbone, ["cat", "dog|cat", "cat", "hippopotamus"], "custom", cache_dir=tmp_path)
+    got = embed_classes(
+        backbone, ["cat", "dog|cat", "cat", "hippopotamus"], "custom", cache_dir=tmp_path
+    )
     assert len(backbone.encoded) == len(set(backbone.encoded)) == 3 * 9
     assert max(map(len, backbone.batches)) == 7
     lengths = [len(t) for t in backbone.encoded]
@@ -105,7 +129,11 @@ def test_the_order_of_the_names_changes_no_bit():
         """Answers depend on what else is in the batch, as real kernels' last bits do, only more."""
 
         def encode_text(self, texts):
-            return super().encode_text(texts) + 0.01 * sum(map(len, texts)) + 0.1 * torch.arange(len(texts))[:, None]
+            return (
+                super().encode_text(texts)
+                + 0.01 * sum(map(len, texts))
+                + 0.1 * torch.arange(len(texts))[:, None]
+            )
 
     names = ["cat", "traffic light", "dog|puppy", "bus", "sky"]
     order = [3, 0, 4, 2, 1]
@@ -127,12 +155,18 @@ def test_the_second_call_reads_the_disk_and_every_part_of_the_key_counts(tmp_pat
     half.dtype = torch.bfloat16
     assert encodes(half)
     assert encodes(names=("dog", "cat"))
-    assert encodes(names=("cat|dog",)) and encodes(names=("catdog",)) and encodes(names=("cat", "dog "))
+    assert (
+        encodes(names=("cat|dog",))
+        and encodes(names=("catdog",))
+        and encodes(names=("cat", "dog "))
+    )
     assert encodes(templates="identity") and encodes(templates=("a photo of a {}!",))
     assert not encodes(templates=("a photo of a {}.",))  # the same strings under no name
     assert not encodes()
     first = embed_classes(FakeBackbone(), ["cat", "dog"], "simple", cache_dir=tmp_path)
-    assert torch.equal(first, embed_classes(FakeBackbone(), ["cat", "dog"], "simple", use_cache=False))
+    assert torch.equal(
+        first, embed_classes(FakeBackbone(), ["cat", "dog"], "simple", use_cache=False)
+    )
 
 
 def test_cache_folder_follows_the_environment_and_can_be_switched_off(tmp_path, monkeypatch):
@@ -156,7 +190,9 @@ def _damage_flip(data):
     return data[:at] + bytes([data[at] ^ 0x40]) + data[at + 1 :]
 
 
-@pytest.mark.parametrize("damage", [_damage_cut, _damage_flip, lambda _: b"", lambda _: b"not an archive"])
+@pytest.mark.parametrize(
+    "damage", [_damage_cut, _damage_flip, lambda _: b"", lambda _: b"not an archive"]
+)
 def test_a_damaged_file_is_computed_again_and_replaced(damage, tmp_path):
     names = [f"name {i}" for i in range(60)]
     good = embed_classes(FakeBackbone(), names, "simple", cache_dir=tmp_path)
@@ -170,7 +206,9 @@ def test_a_damaged_file_is_computed_again_and_replaced(damage, tmp_path):
     assert not again.encoded
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((3, 4), np.float32), np.zeros((2, 4)), np.full((2, 4), np.nan, np.float32)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((3, 4), np.float32), np.zeros((2, 4)), np.full((2, 4), np.nan, np.float32)]
+)
 def test_a_file_with_other_contents_is_not_believed(wrong, tmp_path):
     embed_classes(FakeBackbone(), ["cat", "dog"], "simple", cache_dir=tmp_path)
     (file,) = tmp_path.iterdir()
@@ -185,7 +223,9 @@ def test_without_a_writable_cache_it_still_works(tmp_path):
     blocker.write_text("a file where the folder should be")
     expected = _expected([["cat"]], TEMPLATES["simple"])
     for folder in (blocker, blocker / "below"):
-        torch.testing.assert_close(embed_classes(FakeBackbone(), ["cat"], "simple", cache_dir=folder), expected)
+        torch.testing.assert_close(
+            embed_classes(FakeBackbone(), ["cat"], "simple", cache_dir=folder), expected
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -204,14 +244,18 @@ def _write_many(folder):
     for _ in range(20):
         for file in Path(folder).glob("*.npz"):
             file.unlink(missing_ok=True)  # make the others write again while somebody reads
-        if not torch.equal(embed_classes(FakeBackbone(), names, "custom", cache_dir=folder), wanted):
+        if not torch.equal(
+            embed_classes(FakeBackbone(), names, "custom", cache_dir=folder), wanted
+        ):
             return False
     return True
 
 
 def test_several_threads_may_write_the_same_key(tmp_path):
     results = []
-    threads = [threading.Thread(target=lambda: results.append(_write_many(tmp_path))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: results.append(_write_many(tmp_path))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -233,7 +277,9 @@ def test_a_zero_embedding_does_not_divide_by_zero(tmp_path):
         def encode_text(self, texts):
             return torch.zeros(len(texts), 4)
 
-    assert torch.equal(embed_classes(Zero(), ["cat"], "simple", cache_dir=tmp_path), torch.zeros(1, 4))
+    assert torch.equal(
+        embed_classes(Zero(), ["cat"], "simple", cache_dir=tmp_path), torch.zeros(1, 4)
+    )
 
 
 @pytest.mark.parametrize(

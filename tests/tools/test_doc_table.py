@@ -13,7 +13,10 @@ def test_the_table_is_replaced_and_nothing_else(tmp_path):
     page.write_text("before é\n<!-- here -->\nold\n<!-- there -->\nafter\n", encoding="utf-8")
     for text in ("new\nlines\n", "newer\n"):
         update(page, MARKS, text)
-        assert page.read_text(encoding="utf-8") == f"before é\n<!-- here -->\n{text}<!-- there -->\nafter\n"
+        assert (
+            page.read_text(encoding="utf-8")
+            == f"before é\n<!-- here -->\n{text}<!-- there -->\nafter\n"
+        )
 
 
 @pytest.mark.parametrize("content", ["text", "<!-- here -->", "<!-- there --> <!-- here -->"])

@@ -1,6 +1,5 @@
 """Merged weights are the adapted model: by the libraries that own the formats (open_clip, timm), and by hand (TCL)."""
 
-
 import merge_lora
 import oracle_tcl
 import pytest
@@ -33,22 +32,37 @@ def adapt(path, arch, modules=None, size=0.05, **options):
 @torch.no_grad()
 def embeddings(backbone, tokens=TOKENS):
     images = random_images(2, 3, 48, 32)
-    return [F.normalize(x, dim=1) for x in (backbone.encode_pixels(images), backbone.encode_tokens(tokens))]
+    return [
+        F.normalize(x, dim=1)
+        for x in (backbone.encode_pixels(images), backbone.encode_tokens(tokens))
+    ]
 
 
 def largest(one, other, tokens=TOKENS):
-    return max(float((a - b).abs().max()) for a, b in zip(embeddings(one, tokens), embeddings(other, tokens),
-                                                          strict=True))
+    return max(
+        float((a - b).abs().max())
+        for a, b in zip(embeddings(one, tokens), embeddings(other, tokens), strict=True)
+    )
 
 
 def merge(arch, lora, out, *more):
-    assert merge_lora.main(["--arch", str(arch), "--lora", str(lora), "--out", str(out), *map(str, more)]) == 0
+    assert (
+        merge_lora.main(
+            ["--arch", str(arch), "--lora", str(lora), "--out", str(out), *map(str, more)]
+        )
+        == 0
+    )
 
 
-@pytest.mark.parametrize("config", [
-    model_config(), model_config(custom_text=True, quick_gelu=True),
-    model_config({"pool_type": "avg", "final_ln_after_pool": True, "mlp_ratio": 2.5}),
-], ids=["openai's form", "own text tower, quick gelu", "average"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        model_config(),
+        model_config(custom_text=True, quick_gelu=True),
+        model_config({"pool_type": "avg", "final_ln_after_pool": True, "mlp_ratio": 2.5}),
+    ],
+    ids=["openai's form", "own text tower, quick gelu", "average"],
+)
 @pytest.mark.parametrize("head", ["vanilla", "clearclip"])
 def test_a_folder_is_the_adapted_model_for_us_and_for_open_clip(tmp_path, config, head):
     write_clip(tmp_path / "base", config, ttd={"mask_scale": 7.0})
@@ -58,10 +72,14 @@ def test_a_folder_is_the_adapted_model_for_us_and_for_open_clip(tmp_path, config
     merged = load_backbone(f"local-dir:{tmp_path / 'merged'}", device="cpu")
     assert (merged.head, merged.mask_scale) == (head, 7.0)
     assert largest(adapted, merged) < 1e-5
-    assert largest(adapted, load_backbone(arch, head=head, device="cpu")) > 1e-3  # there was something to merge
+    assert (
+        largest(adapted, load_backbone(arch, head=head, device="cpu")) > 1e-3
+    )  # there was something to merge
     theirs, images = reference_model(tmp_path / "merged"), random_images(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.allclose(theirs.encode_image(images), adapted.encode_image(images), rtol=1e-4, atol=1e-4)
+        assert torch.allclose(
+            theirs.encode_image(images), adapted.encode_image(images), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_file_for_weights_is_the_adapted_model_too(small_clip, tmp_path):
@@ -88,18 +106,29 @@ def test_tcl_is_one_file_in_its_own_names(small_tcl, tmp_path):
     tokens = torch.randint(49408, (3, 77), generator=torch.Generator().manual_seed(0))
     for name in ("m.pth", "m.safetensors"):
         merge("TCL", tmp_path / "a.safetensors", tmp_path / name, "--weights", small_tcl)
-        assert largest(adapted, load_backbone("TCL", weights=tmp_path / name, device="cpu"), tokens) < 1e-5
+        assert (
+            largest(adapted, load_backbone("TCL", weights=tmp_path / name, device="cpu"), tokens)
+            < 1e-5
+        )
     state = torch.load(tmp_path / "m.pth", weights_only=True)["model"]
-    assert state.keys() == {name for name in small_weights() if not name.startswith("pamr.")} - \
-        {"tcli_loss.logit_scale", "tclf_loss.logit_scale"}
+    assert state.keys() == {name for name in small_weights() if not name.startswith("pamr.")} - {
+        "tcli_loss.logit_scale",
+        "tclf_loss.logit_scale",
+    }
     images = random_images(1, 3, 64, 64)
     want = oracle_tcl.encode_pixels(oracle_tcl.double(state), images.double())
-    assert torch.allclose(adapted.encode_pixels(images).detach().double(), want, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(
+        adapted.encode_pixels(images).detach().double(), want, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_tcl_with_every_tower_adapted_by_hand(small_tcl, tmp_path):
-    modules = ["visual.blocks.0.attn.k_proj", "visual.blocks.1.mlp.c_proj", "masker.blocks.0.attn.v_proj",
-               "text.blocks.1.attn.q_proj"]
+    modules = [
+        "visual.blocks.0.attn.k_proj",
+        "visual.blocks.1.mlp.c_proj",
+        "masker.blocks.0.attn.v_proj",
+        "text.blocks.1.attn.q_proj",
+    ]
     adapted = adapt(tmp_path / "a.safetensors", "TCL", modules, weights=small_tcl)
     merge("TCL", tmp_path / "a.safetensors", tmp_path / "m.pth", "--weights", small_tcl)
     merged = load_backbone("TCL", weights=tmp_path / "m.pth", device="cpu")
@@ -145,10 +174,14 @@ def test_a_tensor_that_is_not_the_adapted_weight_is_noticed(small_clip, tmp_path
     name = "visual.transformer.resblocks.0.attn.in_proj_weight"
     before = {key: value.clone() for key, value in source.state.items()}
     merged = lora_merge.merge(adapted, source)
-    assert all(torch.equal(source.state[key], value) for key, value in before.items())  # the source is left alone
+    assert all(
+        torch.equal(source.state[key], value) for key, value in before.items()
+    )  # the source is left alone
     changed = {key for key in before if not torch.equal(merged[key], before[key])}
     assert changed and all(key.endswith("weight") and ".ln_" not in key for key in changed)
     with pytest.raises(TTDError, match="is not its weight"):
         lora_merge.merge(adapted, replace(source, state=source.state | {name: before[name] + 1}))
     with pytest.raises(TTDError, match="has none of"):
-        lora_merge.merge(adapted, replace(source, state={k: v for k, v in before.items() if k != name}))
+        lora_merge.merge(
+            adapted, replace(source, state={k: v for k, v in before.items() if k != name})
+        )

@@ -16,11 +16,22 @@ def write(folder, name="cc3m_train@TCL_224_[1.0]", scores=SCORES, finished=True)
     """A score file as score_captions.py leaves it; ids are not in the order of their names."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.jsonl"
-    path.write_text("".join(json.dumps({"index": i, "id": f"p{9 - i}", "score": s}) + "\n"
-                            for i, s in enumerate(scores)))
-    (folder / f"{name}.meta.json").write_text(json.dumps({
-        "finished": finished, "bytes": path.stat().st_size, "counts": {"skipped": 3},
-        "identity": {"data": "../cc3m/train", "arch": "TCL"}}))
+    path.write_text(
+        "".join(
+            json.dumps({"index": i, "id": f"p{9 - i}", "score": s}) + "\n"
+            for i, s in enumerate(scores)
+        )
+    )
+    (folder / f"{name}.meta.json").write_text(
+        json.dumps(
+            {
+                "finished": finished,
+                "bytes": path.stat().st_size,
+                "counts": {"skipped": 3},
+                "identity": {"data": "../cc3m/train", "arch": "TCL"},
+            }
+        )
+    )
     return path
 
 
@@ -31,7 +42,9 @@ def root(tmp_path):
 
 
 def run(root, *more):
-    return prune_pairs.main(["--root", str(root), "--data", "cc3m", "--arch", "TCL", "--out", str(root / "out"), *more])
+    return prune_pairs.main(
+        ["--root", str(root), "--data", "cc3m", "--arch", "TCL", "--out", str(root / "out"), *more]
+    )
 
 
 def test_the_list_names_what_is_kept_in_input_order(root, capsys):
@@ -40,8 +53,10 @@ def test_the_list_names_what_is_kept_in_input_order(root, capsys):
     lines = (root / "out" / "cc3m_train@TCL_224_[1.0]@drop=0.4.txt").read_text().splitlines()
     # worst first: 0.1 (1), 0.1 (3), 0.2 (8), then one of the three 0.3: the last of them (6)
     assert lines[1:] == [f"p{9 - i}" for i in (0, 2, 4, 5, 7, 9)]
-    assert lines[0] == (f"{HEADER}: data=../cc3m/train arch=TCL drop=0.4 scored=10 kept=6 dropped=4 skipped=3 "
-                        "threshold=0.300000")
+    assert lines[0] == (
+        f"{HEADER}: data=../cc3m/train arch=TCL drop=0.4 scored=10 kept=6 dropped=4 skipped=3 "
+        "threshold=0.300000"
+    )
     said = capsys.readouterr().out
     assert "6 of 10 pairs kept, 4 dropped" in said and "scores from 0.100 |" in said
 

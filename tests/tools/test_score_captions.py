@@ -17,7 +17,15 @@ from core.tags.pair_scores import pair_label, score_pairs
 from core.tags.scoring import prepare
 
 SIZES = ((40, 60), (60, 40), (40, 60), (33, 33), (5, 70), (40, 60), (48, 48))
-CAPTIONS = ["a red boat", "two dogs", "sand", "a boat on the sea, far away from the shore", "it", "a car", "nothing"]
+CAPTIONS = [
+    "a red boat",
+    "two dogs",
+    "sand",
+    "a boat on the sea, far away from the shore",
+    "it",
+    "a car",
+    "nothing",
+]
 
 
 def picture(number):
@@ -44,7 +52,9 @@ def one_by_one(backbone, pixels, caption, size, scales, hflip):
     for scale in scales:
         image = resized_tensor(pixels, round(size * scale))[None]
         for view in (image, image.flip(-1))[: 1 + hflip]:
-            found.append(F.cosine_similarity(backbone.encode_image(backbone.normalize(view))[0], text, dim=0))
+            found.append(
+                F.cosine_similarity(backbone.encode_image(backbone.normalize(view))[0], text, dim=0)
+            )
     return float(torch.stack(found).mean())
 
 
@@ -53,28 +63,51 @@ def test_scores_are_average_cosines_whatever_the_batch(small_clip, scales, hflip
     backbone = load_backbone(f"local-dir:{small_clip}", device="cpu")
     pixels = [picture(number) for number in range(len(SIZES))]
     got = score_pairs(backbone, [prepare(one, 32, scales) for one in pixels], CAPTIONS, hflip)
-    want = [one_by_one(backbone, one, caption, 32, scales, hflip)
-            for one, caption in zip(pixels, CAPTIONS, strict=True)]
+    want = [
+        one_by_one(backbone, one, caption, 32, scales, hflip)
+        for one, caption in zip(pixels, CAPTIONS, strict=True)
+    ]
     assert torch.allclose(got, torch.tensor(want), atol=1e-5)
     assert score_pairs(backbone, [], []).shape == (0,)
 
 
 def run(pairs, small_clip, *more):
-    arguments = ["--root", str(pairs), "--data", "cc3m", "--arch", f"local-dir:{small_clip}", "--out",
-                 str(pairs / "out"), "--batch", "2", "--device", "cpu", *more]
+    arguments = [
+        "--root",
+        str(pairs),
+        "--data",
+        "cc3m",
+        "--arch",
+        f"local-dir:{small_clip}",
+        "--out",
+        str(pairs / "out"),
+        "--batch",
+        "2",
+        "--device",
+        "cpu",
+        *more,
+    ]
     assert score_captions.main(arguments) == 0
 
 
 def test_the_script_scores_in_order_and_lists_what_it_skipped(pairs, small_clip, capsys):
     run(pairs, small_clip, "--image", "32")
     made = sorted(path.name for path in (pairs / "out").iterdir())
-    assert [name.split("_32_[1.0]")[1] for name in made] == [".jsonl", ".meta.json", ".skipped.jsonl"]
+    assert [name.split("_32_[1.0]")[1] for name in made] == [
+        ".jsonl",
+        ".meta.json",
+        ".skipped.jsonl",
+    ]
     assert all(name.startswith("cc3m_train@local-dir_") for name in made)
     rows = [json.loads(line) for line in (pairs / "out" / made[0]).read_text().splitlines()]
-    assert [(row["index"], row["id"]) for row in rows] == [(n, f"{n:03}") for n in (0, 1, 2, 3, 5, 6)]
+    assert [(row["index"], row["id"]) for row in rows] == [
+        (n, f"{n:03}") for n in (0, 1, 2, 3, 5, 6)
+    ]
     backbone = load_backbone(f"local-dir:{small_clip}", device="cpu")
     for row in rows:
-        want = one_by_one(backbone, picture(row["index"]), CAPTIONS[row["index"]], 32, (1.0,), False)
+        want = one_by_one(
+            backbone, picture(row["index"]), CAPTIONS[row["index"]], 32, (1.0,), False
+        )
         assert row["score"] == pytest.approx(want, abs=1e-5)
     skipped = json.loads((pairs / "out" / made[2]).read_text())
     assert skipped["id"] == "004" and "004.png" in skipped["reason"]

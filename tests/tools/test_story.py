@@ -1,6 +1,5 @@
 """The story that `make demo` tells: which picture, what is written on it, how it is drawn; and the whole script."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -24,30 +23,58 @@ def item(name="a", text="A red car and a ladder", tags=("red", "car"), size=20):
 
 def perfect(one, wrong=0.0):
     """A `Look` whose maps are the truth, with a share `wrong` of it missing, and which keeps the true words."""
+
     def seen(mask):
-        return np.where(np.arange(mask.shape[1]) < mask.shape[1] * (1 - wrong), mask, False).astype(np.float32)
+        return np.where(np.arange(mask.shape[1]) < mask.shape[1] * (1 - wrong), mask, False).astype(
+            np.float32
+        )
 
     words = np.zeros((len(one.words), *one.image.shape[:2]), np.float32)
-    return Look(np.stack([seen(mask) for mask in one.masks]), words, seen(one.masks.any(0)), one.truth.copy(),
-                one.truth.astype(float))
+    return Look(
+        np.stack([seen(mask) for mask in one.masks]),
+        words,
+        seen(one.masks.any(0)),
+        one.truth.copy(),
+        one.truth.astype(float),
+    )
 
 
 def measured(items, looks):
-    counts = [[np.stack([threshold_counts(values, mask, THRESHOLDS) for values, mask in pairs])
-               for pairs in ([(look.caption, one.masks.any(0))], zip(look.tags, one.masks, strict=True))]
-              for one, look in zip(items, looks, strict=True)]
+    counts = [
+        [
+            np.stack([threshold_counts(values, mask, THRESHOLDS) for values, mask in pairs])
+            for pairs in (
+                [(look.caption, one.masks.any(0))],
+                zip(look.tags, one.masks, strict=True),
+            )
+        ]
+        for one, look in zip(items, looks, strict=True)
+    ]
     captions, words = (np.concatenate([both[k] for both in counts]) for k in (0, 1))
     owners = np.repeat(np.arange(len(items)), [len(one.tags) for one in items])
     scores = {"pixel": [torch.zeros(len(one.words)) for one in items]}
-    return Measured(tuple(items), scores, dict.fromkeys(MAPS, captions), dict.fromkeys(MAPS, words),
-                    np.arange(len(items)), owners)
+    return Measured(
+        tuple(items),
+        scores,
+        dict.fromkeys(MAPS, captions),
+        dict.fromkeys(MAPS, words),
+        np.arange(len(items)),
+        owners,
+    )
 
 
 def test_the_picture_has_the_best_maps_among_those_that_gained_and_name_an_absent_thing():
-    items = [item("good"), item("best"), item("best but worse than before"), item("nothing absent", "a red car"),
-             item("one tag", "a car or a ladder", ("car",))]
-    looks = [[perfect(one, wrong) for one, wrong in zip(items, missing, strict=True)]
-             for missing in ((0.5, 0.5, 0.0, 0.7, 0.7), (0.4, 0.35, 0.3, 0.0, 0.0))]
+    items = [
+        item("good"),
+        item("best"),
+        item("best but worse than before"),
+        item("nothing absent", "a red car"),
+        item("one tag", "a car or a ladder", ("car",)),
+    ]
+    looks = [
+        [perfect(one, wrong) for one, wrong in zip(items, missing, strict=True)]
+        for missing in ((0.5, 0.5, 0.0, 0.7, 0.7), (0.4, 0.35, 0.3, 0.0, 0.0))
+    ]
     before, after = (measured(items, rows) for rows in looks)
     assert after.item_iou().argmax() == 3 and after.item_iou()[2] > after.item_iou()[1]
     assert choose_picture(before, after).id == "best"
@@ -61,10 +88,18 @@ def test_an_absent_word_is_a_thing_that_is_named_and_not_there():
 
 def test_columns_say_what_is_kept_and_how_well_it_is_found():
     one = item()
-    look, worse = perfect(one), perfect(one, 0.5)  # columns 10 to 14 of masks over 5 to 14 are missing
+    look, worse = (
+        perfect(one),
+        perfect(one, 0.5),
+    )  # columns 10 to 14 of masks over 5 to 14 are missing
     worse.kept[:] = True
     caption, red, car, ladder = columns_of(one, [worse, look])
-    assert [column.title for column in (caption, red, car, ladder)] == ["whole caption", "red", "car", "ladder"]
+    assert [column.title for column in (caption, red, car, ladder)] == [
+        "whole caption",
+        "red",
+        "car",
+        "ladder",
+    ]
     assert [cell.note for cell in red.cells] == ["kept, IoU 50 %", "kept, IoU 100 %"]
     assert [cell.note for cell in ladder.cells] == ["kept", "rejected"]
     assert [cell.good for cell in ladder.cells] == [False, True] and ladder.truth is None
@@ -75,7 +110,9 @@ def test_the_drawing_has_every_map_in_its_place():
     values = np.zeros((10, 10), np.float32)
     full = Column("all", "", (Cell(values + 1), Cell(values)), values > -1)
     absent = Column("none", "", (Cell(values), Cell(values + 1, "kept", False)), None)
-    sheet = draw_before_after(np.full((30, 40, 3), 77, np.uint8), "a caption", [full, absent], legend=("one", "two"))
+    sheet = draw_before_after(
+        np.full((30, 40, 3), 77, np.uint8), "a caption", [full, absent], legend=("one", "two")
+    )
     left, top = MARGIN + 2 * TILE + GAP + GAP + SIDE, None
     column = sheet[:, left + TILE // 2].astype(int)
     red, blue = (np.flatnonzero((column == colour).all(1)) for colour in ((255, 0, 0), (0, 0, 255)))
@@ -89,10 +126,14 @@ def test_the_drawing_has_every_map_in_its_place():
 
 def test_odd_shapes_and_scripts_are_drawn():
     values = np.random.default_rng(0).random((7, 90)).astype(np.float32)
-    column = Column("寿司 " * 9, "in the picture", (Cell(values, "kept"), Cell(values)), values > 0.5)
+    column = Column(
+        "寿司 " * 9, "in the picture", (Cell(values, "kept"), Cell(values)), values > 0.5
+    )
     assert draw_before_after(np.zeros((7, 90, 3), np.uint8), "word " * 80, [column]).ndim == 3
     with pytest.raises(TTDError, match="needs 3 maps"):
-        draw_before_after(np.zeros((9, 9, 3), np.uint8), "x", [column], rows=("before", "between", "after"))
+        draw_before_after(
+            np.zeros((9, 9, 3), np.uint8), "x", [column], rows=("before", "between", "after")
+        )
 
 
 @pytest.mark.slow
@@ -105,7 +146,10 @@ def test_the_whole_story_in_small(monkeypatch, tmp_path, capsys):
     small = ["--steps", "3", "--train", "40", "--held-out", "12", "--out", str(tmp_path / "out")]
     try:
         assert story.main(small) == 0
-        first, adapter = capsys.readouterr().out, (tmp_path / "out/story/run/TTD.safetensors").read_bytes()
+        first, adapter = (
+            capsys.readouterr().out,
+            (tmp_path / "out/story/run/TTD.safetensors").read_bytes(),
+        )
         assert story.main(small) == 0  # again, in the same folder: the same world, the same adapter
     finally:
         torch.set_num_threads(threads)

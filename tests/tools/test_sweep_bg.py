@@ -8,7 +8,13 @@ from PIL import Image
 
 from core.data.datasets import open_dataset
 from core.errors import TTDError
-from core.evaluation.threshold_sweep import Line, counts_at_thresholds, draw_sweep, label_counts, sweep_labels
+from core.evaluation.threshold_sweep import (
+    Line,
+    counts_at_thresholds,
+    draw_sweep,
+    label_counts,
+    sweep_labels,
+)
 from core.masks.results import save_scores
 from core.masks.writer import save_mask
 
@@ -21,7 +27,13 @@ def brute_force(labels: np.ndarray, truth: np.ndarray, values: list[int]) -> np.
     rows = []
     for value in values:
         is_true, is_predicted = scored & (truth == value), scored & (labels == value)
-        rows.append([(is_true & is_predicted).sum(), (is_predicted & ~is_true).sum(), (is_true & ~is_predicted).sum()])
+        rows.append(
+            [
+                (is_true & is_predicted).sum(),
+                (is_predicted & ~is_true).sum(),
+                (is_true & ~is_predicted).sum(),
+            ]
+        )
     return np.array(rows)
 
 
@@ -53,14 +65,20 @@ def result(tmp_path):
     rng = np.random.default_rng(1)
     for folder in ("images", "masks", "r@pets@x"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "pets.yaml").write_text("name: pets\nimages: images\nmasks: masks\nclasses: [a, b, c]\nbackground: 0\n"
-                                        "ignore: 255\nbg: 0.4\n")
+    (tmp_path / "pets.yaml").write_text(
+        "name: pets\nimages: images\nmasks: masks\nclasses: [a, b, c]\nbackground: 0\n"
+        "ignore: 255\nbg: 0.4\n"
+    )
     (tmp_path / "r@pets@x" / "protocol.json").write_text(json.dumps({"protocol": {"bg": 0.5}}))
     for i in range(5):
         truth = rng.choice([0, 1, 2, 3, 255], (8, 9)).astype(np.uint8)
-        Image.fromarray(rng.integers(0, 255, (8, 9, 3)).astype(np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (8, 9, 3)).astype(np.uint8)).save(
+            tmp_path / "images" / f"{i}.png"
+        )
         save_mask(tmp_path / "masks" / f"{i}.png", truth)
-        kept = np.array([0, 2] if i else [], np.int16)  # class 1 nowhere; the first picture has none
+        kept = np.array(
+            [0, 2] if i else [], np.int16
+        )  # class 1 nowhere; the first picture has none
         maps = rng.random((len(kept), 8, 9)).astype(np.float16)
         save_scores(tmp_path / "r@pets@x" / "scores" / f"{i}.npz", maps, kept, (8, 9))
     return tmp_path
@@ -74,8 +92,14 @@ def expected(result, threshold):
             maps, classes = stored["maps"], stored["classes"]
         labels = np.zeros((8, 9), np.uint8)
         if len(classes):
-            labels = np.where(maps.max(0).astype(np.float32) > np.float32(threshold), classes[maps.argmax(0)] + 1, 0)
-        total = total + brute_force(labels, np.asarray(Image.open(result / "masks" / f"{i}.png")), [0, 1, 2, 3])
+            labels = np.where(
+                maps.max(0).astype(np.float32) > np.float32(threshold),
+                classes[maps.argmax(0)] + 1,
+                0,
+            )
+        total = total + brute_force(
+            labels, np.asarray(Image.open(result / "masks" / f"{i}.png")), [0, 1, 2, 3]
+        )
     return np.mean([row[0] / row.sum() for row in total if row.sum()])
 
 
@@ -91,7 +115,14 @@ def test_sweep_of_a_result(result):
 def test_the_script_prints_draws_and_writes(result, capsys):
     import sweep_bg
 
-    line = ["--pred", str(result / "r@pets@x"), "--data", str(result / "pets.yaml"), "--json", str(result / "s.json")]
+    line = [
+        "--pred",
+        str(result / "r@pets@x"),
+        "--data",
+        str(result / "pets.yaml"),
+        "--json",
+        str(result / "s.json"),
+    ]
     assert sweep_bg.main(line) == 0
     printed = capsys.readouterr().out
     values = json.loads((result / "s.json").read_text())
@@ -109,7 +140,9 @@ def test_the_script_prints_draws_and_writes(result, capsys):
 def test_a_crf_result_is_refused(result):
     import sweep_bg
 
-    (result / "r@pets@x" / "protocol.json").write_text(json.dumps({"protocol": {"bg": 0.5, "crf": True}}))
+    (result / "r@pets@x" / "protocol.json").write_text(
+        json.dumps({"protocol": {"bg": 0.5, "crf": True}})
+    )
     with pytest.raises(TTDError, match="CRF"):
         sweep_bg.main(["--pred", str(result / "r@pets@x"), "--data", str(result / "pets.yaml")])
 
@@ -135,7 +168,9 @@ def test_pictures_without_scores_are_named(result, capsys):
 def test_a_result_without_a_threshold_is_not_said_to_have_one(result, capsys):
     import sweep_bg
 
-    (result / "r@pets@x" / "protocol.json").write_text(json.dumps({"protocol": {"bg": 0.5, "rule": "none"}}))
+    (result / "r@pets@x" / "protocol.json").write_text(
+        json.dumps({"protocol": {"bg": 0.5, "rule": "none"}})
+    )
     sweep_bg.main(["--pred", str(result / "r@pets@x"), "--data", str(result / "pets.yaml")])
     printed = capsys.readouterr().out
     assert "at bg 0.50" not in printed and "best" in printed
@@ -162,8 +197,10 @@ def test_a_folder_that_does_not_say_its_set(result):
 def test_the_picture_shows_its_lines():
     """A line's colour is where its values are: high on the left, low on the right."""
     thresholds = tuple(np.linspace(0.01, 0.99, 99).tolist())
-    image = np.asarray(draw_sweep(thresholds, [Line("falls", np.linspace(0.8, 0.1, 99))], "mIoU", {0.4: "--bg"}))
-    blue = (np.abs(image.astype(int) - (0, 114, 178)).sum(-1) < 30)
+    image = np.asarray(
+        draw_sweep(thresholds, [Line("falls", np.linspace(0.8, 0.1, 99))], "mIoU", {0.4: "--bg"})
+    )
+    blue = np.abs(image.astype(int) - (0, 114, 178)).sum(-1) < 30
     rows, columns = np.nonzero(blue[:430])
     left, right = rows[columns < 200].mean(), rows[columns > 500].mean()
     assert left < right

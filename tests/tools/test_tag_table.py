@@ -26,9 +26,13 @@ def make_set(root, seed):
         (root / folder).mkdir(parents=True)
     for k in range(12):
         caption = [str(word) for word in random.choice(words, int(random.integers(1, 7)))]
-        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / f"image/{k}.png")
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+            root / f"image/{k}.png"
+        )
         tags = [word for word in set(caption) if random.random() < 0.5]
-        (root / f"json_refined/{k}.json").write_text(json.dumps({"text": " ".join(caption), "tags": tags}))
+        (root / f"json_refined/{k}.json").write_text(
+            json.dumps({"text": " ".join(caption), "tags": tags})
+        )
     return str(root)
 
 
@@ -45,13 +49,24 @@ def test_the_table_says_what_the_two_scripts_say(tag_table, small_clip, tmp_path
     for k, stop in enumerate(([], ["--stopwords"])):
         out = str(tmp_path / f"out{k}")
         produce_tags_from_text.main([*model, "--root", root, "--out", out, "--fixed", *stop])
-        names, found_in = sorted(path.name for path in Path(out).glob("*.jsonl")), str(tmp_path / "x.json")
-        evaluate_classification.main(["--root", root, "--out", out, "--json", found_in, "--arch", *names])
+        names, found_in = (
+            sorted(path.name for path in Path(out).glob("*.jsonl")),
+            str(tmp_path / "x.json"),
+        )
+        evaluate_classification.main(
+            ["--root", root, "--out", out, "--json", found_in, "--arch", *names]
+        )
         rows = json.loads(Path(found_in).read_text())["rows"]
         for row, best in zip(rows[0:6:2], rows[1:6:2], strict=True):
             scorer = row["name"].split("@")[1]
             for cut, wanted in (("0.5", row), ("best", best)):
-                found = next(row for key, row in cells.items() if key[:2] == (scorer, "minmax") and cut in key[2])
-                percents = [f"{100 * wanted[key]:.1f}" for key in ("precision", "recall", "accuracy", "f1")]
+                found = next(
+                    row
+                    for key, row in cells.items()
+                    if key[:2] == (scorer, "minmax") and cut in key[2]
+                )
+                percents = [
+                    f"{100 * wanted[key]:.1f}" for key in ("precision", "recall", "accuracy", "f1")
+                ]
                 assert found[4 + 3 * k : 6 + 3 * k] == [" / ".join(percents[:3]), percents[3]]
                 assert found[9] == f"{100 * row['average_precision']:.1f}"

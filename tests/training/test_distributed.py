@@ -20,9 +20,11 @@ from core.training.distributed import PeerError, Ranks
 def settings(small_clip, tmp_path):
     write_set(tmp_path / "pairs", 12)
     path = tmp_path / "small.yaml"
-    path.write_text(f"arch: local-dir:{small_clip}\nroot: {tmp_path / 'pairs'}\ntag: small\nsteps: 4\nbatch: 4\n"
-                    "lr: 1e-3\nwarmup: 1\ncheckpoint_every: 2\nlog_every: 1\ndevice: cpu\nthreads: 1\n"
-                    "lora: {rank: 2}\ndistill: {teacher: ema, ema_decay: 0.5}\n")
+    path.write_text(
+        f"arch: local-dir:{small_clip}\nroot: {tmp_path / 'pairs'}\ntag: small\nsteps: 4\nbatch: 4\n"
+        "lr: 1e-3\nwarmup: 1\ncheckpoint_every: 2\nlog_every: 1\ndevice: cpu\nthreads: 1\n"
+        "lora: {rank: 2}\ndistill: {teacher: ema, ema_decay: 0.5}\n"
+    )
     return path
 
 
@@ -34,16 +36,39 @@ def free_port() -> int:
 
 def launch(settings, out, world, *options, each=None):
     """The script in `world` processes with torchrun's environment variables: [(exit code, stdout, stderr)]."""
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TTD_CACHE": str(settings.parent / "cache"),
-              "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
+    common = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TTD_CACHE": str(settings.parent / "cache"),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(world),
+    }
     processes = []
     for rank in range(world):
         own = [*options, *((each or {}).get(rank, []))]
-        processes.append(subprocess.Popen(
-            [sys.executable, str(ROOT / "train_ttd.py"), "--config", str(settings), "--out", str(out), *map(str, own)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True))
-    return [(process.returncode, *said) for process, said in [(p, p.communicate(timeout=600)) for p in processes]]
+        processes.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    str(ROOT / "train_ttd.py"),
+                    "--config",
+                    str(settings),
+                    "--out",
+                    str(out),
+                    *map(str, own),
+                ],
+                env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return [
+        (process.returncode, *said)
+        for process, said in [(p, p.communicate(timeout=600)) for p in processes]
+    ]
 
 
 def test_one_process_alone_needs_no_group():
@@ -88,9 +113,25 @@ def test_an_error_is_told_once_however_deep_it_was_met(failing):
 def test_two_processes_of_torchrun_equal_one(settings, tmp_path):
     (alone,) = launch(settings, tmp_path / "one", 1)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TTD_CACHE": str(settings.parent / "cache")}
-    both = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-                           str(ROOT / "train_ttd.py"), "--config", str(settings), "--out", str(tmp_path / "two")],
-                          env=env, capture_output=True, text=True, timeout=600)
+    both = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(ROOT / "train_ttd.py"),
+            "--config",
+            str(settings),
+            "--out",
+            str(tmp_path / "two"),
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert alone[0] == 0 and both.returncode == 0, (alone, both.stderr)
     assert both.stdout.count("2 processes") == 1  # only the first speaks
     a, b = (read_adapter(tmp_path / name / "small.safetensors")[0] for name in ("one", "two"))
@@ -103,12 +144,21 @@ def test_a_run_goes_on_with_another_number_of_processes(settings, tmp_path):
     """Stopped at a checkpoint of one process, finished by two."""
     (alone,) = launch(settings, tmp_path / "one", 1)
     assert alone[0] == 0, alone
-    stop = ("import itertools, sys, train_ttd; from core.training.trainer import Trainer\n"
-            "run, count = Trainer.run, itertools.count()\n"
-            "Trainer.run = lambda self, progress, ask: run(self, progress, lambda: next(count) == 1)\n"
-            f"sys.exit(train_ttd.main(['--config', {str(settings)!r}, '--out', {str(tmp_path / 'two')!r}]))")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TTD_CACHE": str(settings.parent / "cache"), "PYTHONPATH": str(ROOT)}
-    part = subprocess.run([sys.executable, "-c", stop], env=env, capture_output=True, text=True, timeout=600)
+    stop = (
+        "import itertools, sys, train_ttd; from core.training.trainer import Trainer\n"
+        "run, count = Trainer.run, itertools.count()\n"
+        "Trainer.run = lambda self, progress, ask: run(self, progress, lambda: next(count) == 1)\n"
+        f"sys.exit(train_ttd.main(['--config', {str(settings)!r}, '--out', {str(tmp_path / 'two')!r}]))"
+    )
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TTD_CACHE": str(settings.parent / "cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    part = subprocess.run(
+        [sys.executable, "-c", stop], env=env, capture_output=True, text=True, timeout=600
+    )
     assert part.returncode == 130, part.stderr
     both = launch(settings, tmp_path / "two", 2)
     assert [code for code, *_ in both] == [0, 0] and "going on after step 2" in both[0][1], both
@@ -136,4 +186,6 @@ def test_pictures_that_fail_in_one_process_end_all(settings, tmp_path):
         path.write_bytes(b"")
     results = launch(settings, tmp_path / "run", 2)
     said = "".join(error for *_, error in results)
-    assert [code for code, *_ in results] == [2, 2] and said.count("in a row cannot be read") == 1, said
+    assert [code for code, *_ in results] == [2, 2] and said.count(
+        "in a row cannot be read"
+    ) == 1, said

@@ -8,19 +8,14 @@ import pytest
 from paths import ROOT
 
 from core.errors import TTDError
-from core.ttd.config import (
-    FREE,
-    LoraConfig,
-    TTDConfig,
-    identity,
-    learning_rate,
-    load_config,
-)
+from core.ttd.config import FREE, LoraConfig, TTDConfig, identity, learning_rate, load_config
 from core.ttd.loss import DistillConfig
 from core.utils.config import merge, plain, read_yaml
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("ttd_*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("ttd_*.yaml")), ids=lambda path: path.stem
+)
 def test_the_shipped_recipes_load_and_begin_with_their_command(path):
     config = load_config(read_yaml(path), str(path))
     assert path.read_text().startswith(f"# python train_ttd.py --config configs/{path.name}")
@@ -28,7 +23,11 @@ def test_the_shipped_recipes_load_and_begin_with_their_command(path):
 
 
 def test_later_levels_win_key_by_key():
-    values = merge({"lr": 1e-3, "lora": {"rank": 2, "alpha": 4.0}}, {"lora.rank": 6}, {"distill.teacher": "ema"})
+    values = merge(
+        {"lr": 1e-3, "lora": {"rank": 2, "alpha": 4.0}},
+        {"lora.rank": 6},
+        {"distill.teacher": "ema"},
+    )
     config = load_config(values)
     assert (config.lr, config.lora) == (1e-3, LoraConfig(rank=6, alpha=4.0))
     assert config.distill == DistillConfig(teacher="ema")
@@ -39,25 +38,33 @@ def test_numbers_as_yaml_writes_them(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("lr: 1e-4\nclip: 2\nscales: [1, 0.5]\npruned: list.txt\n")
     config = load_config(read_yaml(path))
-    assert (config.lr, config.clip, config.scales, config.pruned) == (1e-4, 2.0, (1.0, 0.5), ("list.txt",))
+    assert (config.lr, config.clip, config.scales, config.pruned) == (
+        1e-4,
+        2.0,
+        (1.0, 0.5),
+        ("list.txt",),
+    )
     with pytest.raises(TTDError, match="steps must be int"):
         load_config({"steps": True})
 
 
-@pytest.mark.parametrize("values, said", [
-    ({"leraning_rate": 1}, "unknown setting leraning_rate; there are arch"),
-    ({"distill": {"distanc": "l1"}}, "distill: unknown setting distanc; there are distance"),
-    ({"distill": {"distance": "l3"}}, "l1, mse, bce"),
-    ({"lora": 8}, "lora must be settings of its own"),
-    ({"lr": "fast"}, "lr must be float, not 'fast'"),
-    ({"lr": 0}, "lr 0"),
-    ({"lr": math.nan}, "lr nan"),
-    ({"steps": 0}, "steps 0"),
-    ({"crop": 1.5}, "crop 1.5"),
-    ({"scales": []}, "scales"),
-    ({"dtype": "float16"}, "float32, bfloat16"),
-    ({"lora": {"rank": 0}}, "rank 0"),
-])
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"leraning_rate": 1}, "unknown setting leraning_rate; there are arch"),
+        ({"distill": {"distanc": "l1"}}, "distill: unknown setting distanc; there are distance"),
+        ({"distill": {"distance": "l3"}}, "l1, mse, bce"),
+        ({"lora": 8}, "lora must be settings of its own"),
+        ({"lr": "fast"}, "lr must be float, not 'fast'"),
+        ({"lr": 0}, "lr 0"),
+        ({"lr": math.nan}, "lr nan"),
+        ({"steps": 0}, "steps 0"),
+        ({"crop": 1.5}, "crop 1.5"),
+        ({"scales": []}, "scales"),
+        ({"dtype": "float16"}, "float32, bfloat16"),
+        ({"lora": {"rank": 0}}, "rank 0"),
+    ],
+)
 def test_what_cannot_be_is_one_line_with_the_source(values, said):
     with pytest.raises(TTDError) as error:
         load_config(values, "my.yaml")
@@ -83,7 +90,9 @@ def test_a_run_may_change_where_things_are_and_nothing_else():
 def test_names_of_adapters_fit_for_files():
     assert TTDConfig(arch="TCL").name == "TCL+TTD"
     assert "/" not in TTDConfig(arch="local-dir:/a/b").name
-    assert TTDConfig(tag="mine").folder == Path("runs/mine") and TTDConfig(out="x").folder == Path("x")
+    assert TTDConfig(tag="mine").folder == Path("runs/mine") and TTDConfig(out="x").folder == Path(
+        "x"
+    )
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -33,21 +33,39 @@ def random_embedded(texts, seed=0, dim=5, grid=(3, 4), dtype=torch.float64, pool
     draw = lambda *shape: F.normalize(torch.randn(*shape, generator=g, dtype=dtype), dim=-1)  # noqa: E731
     b = len(texts.captions)
     pixels = draw(b, *grid, dim).permute(0, 3, 1, 2)
-    return Embedded(pixels, draw(len(texts.words), dim), draw(b, dim), draw(b, dim) if pooled else None)
+    return Embedded(
+        pixels, draw(len(texts.words), dim), draw(b, dim), draw(b, dim) if pooled else None
+    )
 
 
 def test_words_of_a_batch_are_distinct_and_in_their_places():
     texts = gather_texts(CAPTIONS)
-    assert texts.words == ["A", "dog", "and", "the", "red", "one", "two", "three", "four", "five", "six"]
+    assert texts.words == [
+        "A",
+        "dog",
+        "and",
+        "the",
+        "red",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+    ]
     assert texts.index.shape == (4, 6) and texts.valid.sum(1).tolist() == [5, 1, 0, 6]
     assert [texts.words[i] for i in texts.index[0, :5]] == ["A", "dog", "and", "the", "dog"]
     assert texts.stop[0].tolist() == [True, False, True, True, False, False]
-    assert gather_texts(["", " ... "]).index.shape == (2, 1) and not gather_texts(["", " ... "]).valid.any()
+    assert (
+        gather_texts(["", " ... "]).index.shape == (2, 1)
+        and not gather_texts(["", " ... "]).valid.any()
+    )
     assert gather_texts(["w " * 500]).index.shape == (1, MAX_WORDS)
 
 
 def brute_force(embedded, texts, config, mask):
     """The loss of the module's docstring, one caption, one word, one pixel at a time."""
+
     def distance(s, target):
         if config.distance == "l1":
             return abs(s - target)
@@ -65,9 +83,16 @@ def brute_force(embedded, texts, config, mask):
             distill.append(0.0), tag.append(0.0)
             continue
         scores = np.array([s.max() for s in own])
-        norm = (scores - scores.min()) / (np.ptp(scores) or 1) if np.ptp(scores) else np.ones(len(scores))
+        norm = (
+            (scores - scores.min()) / (np.ptp(scores) or 1)
+            if np.ptp(scores)
+            else np.ones(len(scores))
+        )
         keep = norm >= config.threshold if len(own) > 1 else [True]
-        targets = [(s - s.min()) / np.ptp(s) if k else np.zeros_like(s) for s, k in zip(own, keep, strict=True)]
+        targets = [
+            (s - s.min()) / np.ptp(s) if k else np.zeros_like(s)
+            for s, k in zip(own, keep, strict=True)
+        ]
         union = np.max(targets, 0)
         whole = pixels @ embedded.captions[b].numpy()
         distill.append(np.mean(distance(whole, union)))
@@ -91,8 +116,11 @@ def test_a_case_worked_out_by_hand():
     # One caption of two words on a grid of 1 x 2 cells: cosines (0.1, 0.5) and (0.2, 0.1); the caption's (0.3, 0.3).
     maps = Maps(torch.tensor([[[[0.1, 0.5]], [[0.2, 0.1]]]]), torch.tensor([[[0.3, 0.3]]]))
     # The first word is kept: its map becomes (0, 1), the other's 0, their union (0, 1).
-    targets = Targets(torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]]]), torch.tensor([[[0.0, 1.0]]]),
-                      torch.tensor([[True, False]]))
+    targets = Targets(
+        torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]]]),
+        torch.tensor([[[0.0, 1.0]]]),
+        torch.tensor([[True, False]]),
+    )
     distill, tag = distillation(maps, targets, torch.tensor([[True, True]]), "mse", MASK)
     assert float(distill) == pytest.approx((0.3**2 + 0.7**2) / 2)
     assert float(tag) == pytest.approx(((0.1**2 + 0.5**2) / 2 + (0.2**2 + 0.1**2) / 2) / 2)
@@ -108,17 +136,23 @@ def test_targets_are_minmax_maps_zeros_and_their_union():
     teacher = Embedded(pixels, words, words[:1])
     targets = make_targets(teacher, texts, DistillConfig(threshold=0.5))
     assert targets.selected.tolist() == [[True, True, False]]
-    torch.testing.assert_close(targets.words[0, :, 0], torch.tensor([[0, 1], [0, 1], [0, 0.0]]).double())
+    torch.testing.assert_close(
+        targets.words[0, :, 0], torch.tensor([[0, 1], [0, 1], [0, 0.0]]).double()
+    )
     torch.testing.assert_close(targets.union[0, 0], torch.tensor([0, 1.0]).double())
 
 
-@pytest.mark.parametrize("scorer, rows", [("image", "pooled"), ("text", "captions"), ("pixel+image", "pooled")])
+@pytest.mark.parametrize(
+    "scorer, rows", [("image", "pooled"), ("text", "captions"), ("pixel+image", "pooled")]
+)
 def test_other_scorers_select_by_their_own_scores(scorer, rows):
     texts = gather_texts(["one two three four five"])
     teacher = random_embedded(texts, seed=3)
     scores = (teacher.words @ getattr(teacher, rows)[0]).numpy()
     if scorer == "pixel+image":
-        nearest = np.einsum("kd,dhw->khw", teacher.words.numpy(), teacher.pixels[0].numpy()).max((1, 2))
+        nearest = np.einsum("kd,dhw->khw", teacher.words.numpy(), teacher.pixels[0].numpy()).max(
+            (1, 2)
+        )
         scores = (scores + nearest) / 2
     norm = (scores - scores.min()) / np.ptp(scores)
     targets = make_targets(teacher, texts, DistillConfig(scorer=scorer, threshold=0.5))
@@ -129,7 +163,10 @@ def test_stop_words_can_be_kept_from_being_selected_and_a_caption_of_them_counts
     texts = gather_texts(["the of and", "a dog"])
     embedded = random_embedded(texts, seed=1)
     config = DistillConfig(stopwords=True, threshold=0.0)
-    assert make_targets(embedded, texts, config).selected.tolist() == [[False] * 3, [False, True, False]]
+    assert make_targets(embedded, texts, config).selected.tolist() == [
+        [False] * 3,
+        [False, True, False],
+    ]
     alone = gather_texts(["a dog"])
     rows = [texts.words.index(w) for w in alone.words]
     part = Embedded(embedded.pixels[1:], embedded.words[rows], embedded.captions[1:])
@@ -142,7 +179,11 @@ def test_neighbours_with_more_words_change_nothing():
     captions = ["red dog", "one two three four five six seven"]
     texts = gather_texts(captions)
     whole = random_embedded(texts, seed=2)
-    for config in (DistillConfig(), DistillConfig(distance="bce"), DistillConfig(threshold=0.3, tag_weight=3)):
+    for config in (
+        DistillConfig(),
+        DistillConfig(distance="bce"),
+        DistillConfig(threshold=0.3, tag_weight=3),
+    ):
         alone = []
         for b, caption in enumerate(captions):
             own = gather_texts([caption])
@@ -156,13 +197,23 @@ def test_gradients_equal_finite_differences_when_targets_are_held():
     texts = gather_texts(CAPTIONS[:2])
     fixed = random_embedded(texts, seed=5)
     student = random_embedded(texts, seed=6)
-    for config in (DistillConfig(), DistillConfig(distance="bce"), DistillConfig(anchor="frozen", anchor_weight=0.5),
-                   DistillConfig(anchor="contrastive", anchor_weight=0.5)):
+    for config in (
+        DistillConfig(),
+        DistillConfig(distance="bce"),
+        DistillConfig(anchor="frozen", anchor_weight=0.5),
+        DistillConfig(anchor="contrastive", anchor_weight=0.5),
+    ):
+
         def loss(pixels, words, captions, pooled, config=config):
             moved = Embedded(pixels, words, captions, pooled)
-            return ttd_loss(moved, texts, config, MASK, teacher=fixed, base=fixed, logit_scale=5.0).total
+            return ttd_loss(
+                moved, texts, config, MASK, teacher=fixed, base=fixed, logit_scale=5.0
+            ).total
 
-        inputs = [t.clone().requires_grad_() for t in (student.pixels, student.words, student.captions, student.pooled)]
+        inputs = [
+            t.clone().requires_grad_()
+            for t in (student.pixels, student.words, student.captions, student.pooled)
+        ]
         assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6)
 
 
@@ -174,7 +225,9 @@ def test_targets_of_the_current_model_carry_no_gradient():
         e = random_embedded(texts, seed=8)
         leaves = [t.requires_grad_() for t in (e.pixels, e.words, e.captions)]
         teacher = None if own else random_embedded(texts, seed=8)
-        ttd_loss(Embedded(*leaves), texts, DistillConfig(threshold=0.4), MASK, teacher=teacher).total.backward()
+        ttd_loss(
+            Embedded(*leaves), texts, DistillConfig(threshold=0.4), MASK, teacher=teacher
+        ).total.backward()
         grads.append([leaf.grad for leaf in leaves])
     for mine, copied in zip(*grads, strict=True):
         torch.testing.assert_close(mine, copied)
@@ -186,7 +239,9 @@ def test_anchors_are_zero_where_nothing_moved_and_the_contrastive_one_is_info_nc
     e = random_embedded(texts, seed=4)
     still = ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK, base=e)
     assert float(still.anchor) == pytest.approx(0, abs=1e-12)
-    losses = ttd_loss(e, texts, DistillConfig(anchor="contrastive", anchor_weight=1.0), MASK, logit_scale=7.0)
+    losses = ttd_loss(
+        e, texts, DistillConfig(anchor="contrastive", anchor_weight=1.0), MASK, logit_scale=7.0
+    )
     logits = 7.0 * (e.pooled @ e.captions.T).numpy()
     rows = -np.mean([logits[i, i] - np.log(np.exp(logits[i]).sum()) for i in range(3)])
     cols = -np.mean([logits[i, i] - np.log(np.exp(logits[:, i]).sum()) for i in range(3)])
@@ -195,11 +250,19 @@ def test_anchors_are_zero_where_nothing_moved_and_the_contrastive_one_is_info_nc
         ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK)
 
 
-@pytest.mark.parametrize("values, message", [
-    ({"distance": "l3"}, "l1, mse, bce"), ({"teacher": "me"}, "current, ema, frozen"), ({"tag_weight": -1.0}, ">= 0"),
-    ({"ema_decay": 1.5}, r"\[0, 1\]"), ({"anchor": "frozen"}, "both or neither"), ({"anchor_weight": 0.1}, "neither"),
-    ({"contrast": 0.5}, "contrast 0.5"), ({"refine": "crf"}, "none, pamr"),
-])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"distance": "l3"}, "l1, mse, bce"),
+        ({"teacher": "me"}, "current, ema, frozen"),
+        ({"tag_weight": -1.0}, ">= 0"),
+        ({"ema_decay": 1.5}, r"\[0, 1\]"),
+        ({"anchor": "frozen"}, "both or neither"),
+        ({"anchor_weight": 0.1}, "neither"),
+        ({"contrast": 0.5}, "contrast 0.5"),
+        ({"refine": "crf"}, "none, pamr"),
+    ],
+)
 def test_wrong_settings_say_what_is_served(values, message):
     with pytest.raises(TTDError, match=message):
         DistillConfig(**values)
@@ -208,7 +271,9 @@ def test_wrong_settings_say_what_is_served(values, message):
 def test_pixel_distance_bce_is_torchs():
     maps, targets = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
     own = pixel_distance(maps, targets, "bce", MASK)
-    expected = F.binary_cross_entropy(torch.sigmoid(MASK[0] * (maps - MASK[1])), targets, reduction="none")
+    expected = F.binary_cross_entropy(
+        torch.sigmoid(MASK[0] * (maps - MASK[1])), targets, reduction="none"
+    )
     torch.testing.assert_close(own, expected.mean((1, 2)))
 
 
@@ -222,8 +287,12 @@ def test_embed_is_the_backbones_own_cosine():
         maps = similarity_maps(embed(backbone, images, texts), texts)
         pixels = backbone.encode_pixels(images)
         for b, caption in enumerate(texts.captions):
-            own = backbone.similarity(pixels[b : b + 1], backbone.encode_text([*caption.split(), caption]))[0]
-            torch.testing.assert_close(maps.words[b, : len(own) - 1], own[:-1], atol=1e-5, rtol=1e-5)
+            own = backbone.similarity(
+                pixels[b : b + 1], backbone.encode_text([*caption.split(), caption])
+            )[0]
+            torch.testing.assert_close(
+                maps.words[b, : len(own) - 1], own[:-1], atol=1e-5, rtol=1e-5
+            )
             torch.testing.assert_close(maps.captions[b], own[-1], atol=1e-5, rtol=1e-5)
     with pytest.raises(TTDError, match="multiple of the patch"):
         embed(backbone, images[..., :-1], texts)
@@ -245,7 +314,10 @@ def test_the_frozen_anchor_is_a_mean_per_caption():
     for b, caption in enumerate(texts.captions):
         own = gather_texts([caption])
         rows = [texts.words.index(word) for word in own.words]
-        cut = [Embedded(e.pixels[b : b + 1], e.words[rows], e.captions[b : b + 1]) for e in (student, base)]
+        cut = [
+            Embedded(e.pixels[b : b + 1], e.words[rows], e.captions[b : b + 1])
+            for e in (student, base)
+        ]
         parts.append(ttd_loss(cut[0], own, config, MASK, base=cut[1]).anchor)
     torch.testing.assert_close(whole, sum(parts) / 2)
 
@@ -262,7 +334,11 @@ def test_statistics_tell_alike_maps_from_different_ones():
 
 
 def test_the_monitor_sees_collapse_and_only_collapse_and_survives_a_checkpoint():
-    healthy, alike, dead = MapStatistics(0.1, 0.2, 0.3), MapStatistics(0.1, 0.97, 0.3), MapStatistics(0.001, 0.2, 0.3)
+    healthy, alike, dead = (
+        MapStatistics(0.1, 0.2, 0.3),
+        MapStatistics(0.1, 0.97, 0.3),
+        MapStatistics(0.001, 0.2, 0.3),
+    )
     monitor = CollapseMonitor(window=4)
     assert not any(monitor.update(healthy) for _ in range(30))
     for bad, word in ((alike, "alike"), (dead, "variance")):
@@ -279,12 +355,18 @@ def test_refined_targets_are_pamr_of_each_selected_map_alone():
     teacher = random_embedded(texts, seed=9, dtype=torch.float32)
     images = torch.rand(3, 3, 12, 16, generator=torch.Generator().manual_seed(1))
     plain = make_targets(teacher, texts, DistillConfig(threshold=0.4))
-    targets = make_targets(teacher, texts, DistillConfig(threshold=0.4, refine="pamr"), images=images)
+    targets = make_targets(
+        teacher, texts, DistillConfig(threshold=0.4, refine="pamr"), images=images
+    )
     assert torch.equal(targets.selected, plain.selected) and plain.selected.sum() > 3
     for b, k in plain.selected.nonzero().tolist():
-        up = F.interpolate(plain.words[b, k][None, None], (12, 16), mode="bilinear", align_corners=False)
+        up = F.interpolate(
+            plain.words[b, k][None, None], (12, 16), mode="bilinear", align_corners=False
+        )
         fine = F.avg_pool2d(PAMR()(images[b : b + 1], up), 4)[0, 0]
-        torch.testing.assert_close(targets.words[b, k], (fine - fine.min()) / (fine.max() - fine.min()))
+        torch.testing.assert_close(
+            targets.words[b, k], (fine - fine.min()) / (fine.max() - fine.min())
+        )
     assert not targets.words[~targets.selected].any()
     torch.testing.assert_close(targets.union, targets.words.amax(1))
     with pytest.raises(TTDError, match="needs the pictures"):
@@ -303,4 +385,6 @@ def test_sharpness_multiplies_the_slope_of_the_soft_mask():
     texts = gather_texts(["red dog on a mat"])
     e = random_embedded(texts, seed=3)
     sharp = ttd_loss(e, texts, DistillConfig(distance="bce", sharpness=3.0), MASK).total
-    torch.testing.assert_close(sharp, ttd_loss(e, texts, DistillConfig(distance="bce"), (3 * MASK[0], MASK[1])).total)
+    torch.testing.assert_close(
+        sharp, ttd_loss(e, texts, DistillConfig(distance="bce"), (3 * MASK[0], MASK[1])).total
+    )

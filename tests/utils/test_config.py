@@ -28,22 +28,32 @@ def test_values_are_taken_as_annotated_and_come_back_plain():
     values = {"lr": "1e-4", "scales": [1, 0.5], "inner": {"names": "q_proj"}, "limit": None}
     config = build(Outer, values, "here")
     assert config == Outer(1e-4, scales=(1.0, 0.5), inner=Inner(names=("q_proj",)))
-    assert plain(config) == {"lr": 1e-4, "arch": "tiny", "limit": None, "fast": False,
-                             "scales": [1.0, 0.5], "inner": {"rank": 8, "names": ["q_proj"]}}
+    assert plain(config) == {
+        "lr": 1e-4,
+        "arch": "tiny",
+        "limit": None,
+        "fast": False,
+        "scales": [1.0, 0.5],
+        "inner": {"rank": 8, "names": ["q_proj"]},
+    }
     assert build(Outer, plain(config), "again") == config
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"lr": 1, "speed": 2}, "here: unknown setting speed; there are lr, arch, limit"),
-    ({"arch": "CLIP"}, "here: setting lr is missing"),
-    ({"lr": "fast"}, "here: lr must be float, not 'fast'"),
-    ({"lr": True}, "here: lr must be float, not True"),
-    ({"lr": 1, "limit": 1.5}, "here: limit must be int, not 1.5"),
-    ({"lr": 1, "fast": 1}, "here: fast must be bool, not 1"),
-    ({"lr": 1, "arch": None}, "here: arch must be str, not None"),
-    ({"lr": 1, "inner": 3}, "here: inner must be settings of its own, not 3"),
-    ({"lr": 1, "inner": {"rnk": 3}}, "here: inner: unknown setting rnk; there are rank, names"),
-    ({"lr": 1, "scales": ["a"]}, "here: scales must be float, not 'a'")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": 1, "speed": 2}, "here: unknown setting speed; there are lr, arch, limit"),
+        ({"arch": "CLIP"}, "here: setting lr is missing"),
+        ({"lr": "fast"}, "here: lr must be float, not 'fast'"),
+        ({"lr": True}, "here: lr must be float, not True"),
+        ({"lr": 1, "limit": 1.5}, "here: limit must be int, not 1.5"),
+        ({"lr": 1, "fast": 1}, "here: fast must be bool, not 1"),
+        ({"lr": 1, "arch": None}, "here: arch must be str, not None"),
+        ({"lr": 1, "inner": 3}, "here: inner must be settings of its own, not 3"),
+        ({"lr": 1, "inner": {"rnk": 3}}, "here: inner: unknown setting rnk; there are rank, names"),
+        ({"lr": 1, "scales": ["a"]}, "here: scales must be float, not 'a'"),
+    ],
+)
 def test_what_does_not_fit_is_one_line(values, message):
     with pytest.raises(TTDError) as caught:
         build(Outer, values, "here")
@@ -52,12 +62,17 @@ def test_what_does_not_fit_is_one_line(values, message):
 
 def test_later_levels_win_key_by_key():
     file = {"lr": 1, "inner": {"rank": 4, "names": ["a"]}}
-    assert merge(file, {"inner.rank": 2}, {"lr": 3}) == {"lr": 3, "inner": {"rank": 2, "names": ["a"]}}
+    assert merge(file, {"inner.rank": 2}, {"lr": 3}) == {
+        "lr": 3,
+        "inner": {"rank": 2, "names": ["a"]},
+    }
     assert nested({"a.b": 1, "a": {"b": 2, "c": 3}}) == {"a": {"b": 1, "c": 3}}
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("a: [", "not YAML"), ("- 1", "settings must be lines of"), ("\xff", "not YAML")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not YAML"), ("- 1", "settings must be lines of"), ("\xff", "not YAML")],
+)
 def test_files_that_are_no_settings(tmp_path, text, message):
     path = tmp_path / "a.yaml"
     path.write_bytes(text.encode("latin-1"))

@@ -62,8 +62,10 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TTDError, match=r"file/a.json: cannot be written \(Not a directory\); make"):
         write_json(tmp_path / "file" / "a.json", {})
-    with pytest.raises(TTDError, match=r"^x: cannot be written \(No space left on device\); wait$"), \
-            write_errors("x", "wait"):
+    with (
+        pytest.raises(TTDError, match=r"^x: cannot be written \(No space left on device\); wait$"),
+        write_errors("x", "wait"),
+    ):
         raise OSError(28, "No space left on device")
 
 
@@ -80,14 +82,19 @@ def test_json_comes_back_or_is_none(tmp_path):
 
 
 def test_differences_name_nested_keys():
-    stored, ours = {"a": 1, "b": {"c": [1.0], "d": 2}}, {"a": 1, "b": {"c": [2.0], "d": 2}, "e": "x"}
+    stored, ours = (
+        {"a": 1, "b": {"c": [1.0], "d": 2}},
+        {"a": 1, "b": {"c": [2.0], "d": 2}, "e": "x"},
+    )
     assert differences(stored, ours) == ["b.c: [1.0], not [2.0]", 'e: null, not "x"']
     assert differences(ours, ours) == []
     assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": 2}) == {"a.b.c": 1, "a.d": {}, "e": 2}
 
 
-@pytest.mark.parametrize(("name", "safe"), [
-    ("000001", "000001"), ("a/b", "a_b"), ("a\\b", "a_b"), ('w:*?"<>|', "w_______")])
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("000001", "000001"), ("a/b", "a_b"), ("a\\b", "a_b"), ('w:*?"<>|', "w_______")],
+)
 def test_safe_names(name, safe):
     assert safe_name(name) == safe
 
@@ -100,8 +107,10 @@ print(try_lock(open({path!r}, 'a'), exclusive={exclusive}))
 """
 
 
-@pytest.mark.parametrize(("ours", "theirs", "free"), [
-    (True, True, False), (True, False, False), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "free"),
+    [(True, True, False), (True, False, False), (False, True, False), (False, False, True)],
+)
 def test_locks_hold_against_another_process(tmp_path, ours, theirs, free):
     from paths import ROOT
 

@@ -55,7 +55,11 @@ def test_vocabulary_of_the_world():
     frame = {w for text in (*OPENERS, *CLOSINGS, *FILLERS) for w in words_of(text)}
     assert not frame & set(names)  # unrelated words never turn out to be true
     frequency = noun_frequencies()
-    assert frequency.sum() == pytest.approx(1) and (np.diff(frequency) < 0).all() and frequency[0] > 5 * frequency[-1]
+    assert (
+        frequency.sum() == pytest.approx(1)
+        and (np.diff(frequency) < 0).all()
+        and frequency[0] > 5 * frequency[-1]
+    )
 
 
 def test_places_name_their_scene():
@@ -115,9 +119,17 @@ def test_a_picture_depends_on_nothing_but_seed_split_and_index():
 
 def test_true_tags_are_exactly_the_visible_words_of_the_caption(samples):
     for s in samples:
-        shown = {t.noun for t in s.contents.things} | {t.colour for t in s.contents.things} | set(s.contents.scenes)
+        shown = (
+            {t.noun for t in s.contents.things}
+            | {t.colour for t in s.contents.things}
+            | set(s.contents.scenes)
+        )
         assert s.tags and len(set(s.tags)) == len(s.tags)
-        assert set(s.tags) == set(words_of(s.text)) & shown == set(words_of(s.text)) & visible_words(s.contents).words
+        assert (
+            set(s.tags)
+            == set(words_of(s.text)) & shown
+            == set(words_of(s.text)) & visible_words(s.contents).words
+        )
 
 
 def test_masks_hold_the_tag_and_nothing_else(samples):
@@ -132,7 +144,10 @@ def test_masks_hold_the_tag_and_nothing_else(samples):
 
 
 def test_the_mask_of_a_colour_is_where_the_picture_has_it():
-    thing = Contents((Thing("ball", "blue", 0.3, 0.3, 0.2, 0), Thing("heart", "red", 0.7, 0.7, 0.2, 0)), ("snow",))
+    thing = Contents(
+        (Thing("ball", "blue", 0.3, 0.3, 0.2, 0), Thing("heart", "red", 0.7, 0.7, 0.2, 0)),
+        ("snow",),
+    )
     index = index_map(thing, 96)
     assert (index[29, 22], index[67, 67], index[90, 5]) == (2, 3, 0)
 
@@ -183,16 +198,24 @@ def test_layout_and_schemas(world):
     for path in sorted((root / "json_refined").iterdir()):
         record = json.loads(path.read_text(encoding="utf-8"))
         assert set(record) == {"text", "tags"}
-        assert {p.stem for p in (root / "mask_using_HQ-SAM" / path.stem).iterdir()} == set(record["tags"])
+        assert {p.stem for p in (root / "mask_using_HQ-SAM" / path.stem).iterdir()} == set(
+            record["tags"]
+        )
         for tag in record["tags"]:
-            mask = cv2.imread(str(root / "mask_using_HQ-SAM" / path.stem / f"{tag}.png"), cv2.IMREAD_UNCHANGED)
+            mask = cv2.imread(
+                str(root / "mask_using_HQ-SAM" / path.stem / f"{tag}.png"), cv2.IMREAD_UNCHANGED
+            )
             assert mask.shape == (96, 96) and set(np.unique(mask)) <= {0, 255} and mask.any()
         assert (root / f"image/{path.stem}.jpg").read_bytes() == (
             out / f"World/validation/image/{path.stem}.jpg"
         ).read_bytes()
     assert set(json.loads((out / "cc3m/train/json/train_000000.json").read_text())) == {"text"}
     stored = yaml.safe_load((out / "world.yaml").read_text())
-    assert stored == described and stored["classes"] == list(NOUNS) and stored["made_with"]["seed"] == 3
+    assert (
+        stored == described
+        and stored["classes"] == list(NOUNS)
+        and stored["made_with"]["seed"] == 3
+    )
     assert stored["measured"]["val"]["pictures"] == 12
     assert not list(out.rglob(".*part"))
 
@@ -217,14 +240,19 @@ def test_shards_hold_the_training_pairs(world):
     out, _ = world
     with tarfile.open(out / "shards/00000.tar") as tar:
         members = tar.getmembers()
-        assert [m.name for m in members[:2]] == ["train_000000.jpg", "train_000000.txt"] and len(members) == 140
+        assert [m.name for m in members[:2]] == ["train_000000.jpg", "train_000000.txt"] and len(
+            members
+        ) == 140
         for member in members:
             data = tar.extractfile(member).read()
             stem, ending = member.name.split(".")
             if ending == "jpg":
                 assert data == (out / f"cc3m/train/image/{stem}.jpg").read_bytes()
             else:
-                assert data.decode() == json.loads((out / f"cc3m/train/json/{stem}.json").read_text())["text"]
+                assert (
+                    data.decode()
+                    == json.loads((out / f"cc3m/train/json/{stem}.json").read_text())["text"]
+                )
 
 
 def test_same_bytes_whatever_the_workers_and_when_run_again(world, tmp_path):

@@ -22,8 +22,20 @@ from ...errors import TTDError
 from ..base import Backbone
 from .files import PREFIX, AdapterInfo, module_names, read_adapter, write_adapter, write_peft_folder
 
-__all__ = ["PREFIX", "AdapterInfo", "adapter_deltas", "adapter_disabled", "adapter_layers", "adapter_parameters",
-           "adapter_swapped", "add_adapter", "load_adapter", "read_adapter", "save_adapter", "save_peft_folder"]
+__all__ = [
+    "PREFIX",
+    "AdapterInfo",
+    "adapter_deltas",
+    "adapter_disabled",
+    "adapter_layers",
+    "adapter_parameters",
+    "adapter_swapped",
+    "add_adapter",
+    "load_adapter",
+    "read_adapter",
+    "save_adapter",
+    "save_peft_folder",
+]
 
 ADAPTER = "default"  # PEFT's name of the one adapter that a backbone has
 
@@ -42,8 +54,10 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
     _check_base(backbone, info, source)
     rank = _check_shapes(backbone, state, source)
     if info.rank not in (None, rank):
-        raise TTDError(f"adapter {source} says that its rank is {info.rank} and has tensors of rank {rank}: it is "
-                       "damaged")
+        raise TTDError(
+            f"adapter {source} says that its rank is {info.rank} and has tensors of rank {rank}: it is "
+            "damaged"
+        )
     add_adapter(backbone, module_names(state), rank, info.alpha or rank)
     # By hand: PEFT's own loader passes over names that it does not find, and finds other names in other versions.
     parameters = adapter_parameters(backbone)
@@ -61,12 +75,18 @@ def add_adapter(backbone: Backbone, modules: Sequence[str], rank: int, alpha: fl
     from peft import LoraConfig, inject_adapter_in_model
 
     _check_plain(backbone)
-    wrong = sorted(set(modules) - {name for name, m in backbone.named_modules() if isinstance(m, nn.Linear)})
+    wrong = sorted(
+        set(modules) - {name for name, m in backbone.named_modules() if isinstance(m, nn.Linear)}
+    )
     if wrong or not modules:
-        raise TTDError(f"no linear of {backbone.arch} is called {', '.join(wrong[:3]) or 'nothing'}: take names from "
-                       "lora_targets")
+        raise TTDError(
+            f"no linear of {backbone.arch} is called {', '.join(wrong[:3]) or 'nothing'}: take names from "
+            "lora_targets"
+        )
     if rank < 1 or not math.isfinite(alpha) or alpha == 0:
-        raise TTDError(f"an adapter of rank {rank} and alpha {alpha} is none: rank >= 1 and a finite alpha are due")
+        raise TTDError(
+            f"an adapter of rank {rank} and alpha {alpha} is none: rank >= 1 and a finite alpha are due"
+        )
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(modules), lora_dropout=0.0)
     inject_adapter_in_model(config, backbone, adapter_name=ADAPTER)
 
@@ -88,7 +108,9 @@ def adapter_layers(backbone: nn.Module) -> dict[str, nn.Module]:
     """PEFT's layers by the names of the linears they stand in for; empty where there is no adapter."""
     from peft.tuners.lora import LoraLayer
 
-    return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
+    return {
+        name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)
+    }
 
 
 def adapter_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
@@ -96,8 +118,11 @@ def adapter_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
 
     Empty where the backbone has no adapter.
     """
-    return {name.replace(f".{ADAPTER}.", "."): parameter for name, parameter in backbone.named_parameters()
-            if f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name}
+    return {
+        name.replace(f".{ADAPTER}.", "."): parameter
+        for name, parameter in backbone.named_parameters()
+        if f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name
+    }
 
 
 @torch.no_grad()
@@ -117,7 +142,9 @@ def adapter_disabled(backbone: Backbone) -> Iterator[None]:
     Every parameter has its gradient again afterwards, or still has none; nothing happens where there is no adapter.
     """
     layers = [layer for layer in adapter_layers(backbone).values() if not layer.disable_adapters]
-    trained = [parameter for parameter in adapter_parameters(backbone).values() if parameter.requires_grad]
+    trained = [
+        parameter for parameter in adapter_parameters(backbone).values() if parameter.requires_grad
+    ]
     try:
         for layer in layers:
             layer.enable_adapters(False)
@@ -139,11 +166,14 @@ def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterat
     outside. TTDError for names or shapes that are not the adapter's.
     """
     parameters = adapter_parameters(backbone)
-    strange = sorted(parameters.keys() ^ tensors.keys()) or \
-        [name for name, own in parameters.items() if own.shape != tensors[name].shape]
+    strange = sorted(parameters.keys() ^ tensors.keys()) or [
+        name for name, own in parameters.items() if own.shape != tensors[name].shape
+    ]
     if strange:
-        raise TTDError(f"these are not the values of the adapter on {backbone.arch}: {', '.join(strange[:3])} missing, "
-                       "unknown or of another shape")
+        raise TTDError(
+            f"these are not the values of the adapter on {backbone.arch}: {', '.join(strange[:3])} missing, "
+            "unknown or of another shape"
+        )
     own = {name: parameter.data for name, parameter in parameters.items()}
     try:
         _set_data(parameters, tensors)
@@ -168,18 +198,26 @@ def _own_info(backbone: Backbone, info: AdapterInfo) -> AdapterInfo:
 
 def _check_plain(backbone: Backbone) -> None:
     if adapter_layers(backbone):
-        raise TTDError(f"{backbone.arch} has an adapter already: load the base anew for another one")
+        raise TTDError(
+            f"{backbone.arch} has an adapter already: load the base anew for another one"
+        )
 
 
 def _check_base(backbone: Backbone, info: AdapterInfo, source: str | Path) -> None:
     if info.base_checksum and info.base_checksum != backbone.checksum:
-        raise TTDError(f"adapter {source} was trained on other weights ({info.arch}, {info.base_checksum[:8]}) than "
-                       f"these ({backbone.arch}, {backbone.checksum[:8]}): load the base it belongs to")
+        raise TTDError(
+            f"adapter {source} was trained on other weights ({info.arch}, {info.base_checksum[:8]}) than "
+            f"these ({backbone.arch}, {backbone.checksum[:8]}): load the base it belongs to"
+        )
     if info.arch and not info.base_checksum and info.arch != backbone.arch:
-        raise TTDError(f"adapter {source} was trained on {info.arch}, not on {backbone.arch}: pass --arch {info.arch}")
+        raise TTDError(
+            f"adapter {source} was trained on {info.arch}, not on {backbone.arch}: pass --arch {info.arch}"
+        )
     if info.head and info.head != backbone.head:
-        raise TTDError(f"adapter {source} was trained with dense head {info.head}, not {backbone.head}: pass --head "
-                       f"{info.head}")
+        raise TTDError(
+            f"adapter {source} was trained with dense head {info.head}, not {backbone.head}: pass --head "
+            f"{info.head}"
+        )
 
 
 def _check_shapes(backbone: Backbone, state: dict[str, Tensor], source: str | Path) -> int:
@@ -188,18 +226,30 @@ def _check_shapes(backbone: Backbone, state: dict[str, Tensor], source: str | Pa
     ranks, wrong = set(), []
     for name, value in state.items():
         module = modules.get(name.rsplit(".lora_", 1)[0])
-        side = 1 if name.endswith("lora_A.weight") else 0  # A is [r,in], B is [out,r]; a linear's weight is [out,in]
-        if not isinstance(module, nn.Linear) or value.ndim != 2 or value.shape[side] != module.weight.shape[side]:
+        side = (
+            1 if name.endswith("lora_A.weight") else 0
+        )  # A is [r,in], B is [out,r]; a linear's weight is [out,in]
+        if (
+            not isinstance(module, nn.Linear)
+            or value.ndim != 2
+            or value.shape[side] != module.weight.shape[side]
+        ):
             wrong.append(f"{name} {tuple(value.shape)}")
-        elif name.replace("lora_A" if side else "lora_B", "lora_B" if side else "lora_A") not in state:
+        elif (
+            name.replace("lora_A" if side else "lora_B", "lora_B" if side else "lora_A")
+            not in state
+        ):
             wrong.append(f"{name} without its other half")
         else:
             ranks.add(value.shape[1 - side])
     if wrong:
-        raise TTDError(f"adapter {source} does not fit {backbone.arch}: {', '.join(wrong[:4])}"
-                       f"{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}")
+        raise TTDError(
+            f"adapter {source} does not fit {backbone.arch}: {', '.join(wrong[:4])}"
+            f"{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}"
+        )
     if len(ranks) != 1:
-        raise TTDError(f"adapter {source} has modules of ranks {', '.join(map(str, sorted(ranks)))}: one rank is "
-                       "served, since alpha / rank is one scale")
+        raise TTDError(
+            f"adapter {source} has modules of ranks {', '.join(map(str, sorted(ranks)))}: one rank is "
+            "served, since alpha / rank is one scale"
+        )
     return int(ranks.pop())
-

@@ -23,7 +23,14 @@ PREFIX = "base_model.model."
 HALVES = (".lora_A.weight", ".lora_B.weight")
 CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 # What PEFT can do and this project does not: read as plain LoRA, such an adapter would act otherwise than trained.
-UNSERVED = ("use_dora", "use_rslora", "lora_bias", "alpha_pattern", "rank_pattern", "modules_to_save")
+UNSERVED = (
+    "use_dora",
+    "use_rslora",
+    "lora_bias",
+    "alpha_pattern",
+    "rank_pattern",
+    "modules_to_save",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,9 @@ class AdapterInfo:
     @classmethod
     def of(cls, backbone: Backbone, recipe: dict | str | None = None) -> "AdapterInfo":
         """For an adapter to be trained on `backbone`, which has none yet and is in float32 (as loaded later)."""
-        return cls(arch=backbone.arch, head=backbone.head, base_checksum=backbone.checksum, recipe=recipe)
+        return cls(
+            arch=backbone.arch, head=backbone.head, base_checksum=backbone.checksum, recipe=recipe
+        )
 
 
 def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
@@ -62,8 +71,14 @@ def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     check_tensors(state, file)
     state = {name.removeprefix(PREFIX): value for name, value in state.items()}
     _check_values(state, file)
-    info = _info({**_metadata(file), **({"alpha": config["lora_alpha"]} if "lora_alpha" in config else {}),
-                  **({"rank": config["r"]} if "r" in config else {})}, path)
+    info = _info(
+        {
+            **_metadata(file),
+            **({"alpha": config["lora_alpha"]} if "lora_alpha" in config else {}),
+            **({"rank": config["r"]} if "r" in config else {}),
+        },
+        path,
+    )
     return state, info
 
 
@@ -79,8 +94,13 @@ def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: Ada
     """Write `adapter_config.json` and `adapter_model.safetensors`: what `peft.PeftModel.from_pretrained` reads."""
     from peft import LoraConfig
 
-    config = LoraConfig(r=info.rank, lora_alpha=info.alpha, lora_dropout=0.0, target_modules=module_names(state),
-                        inference_mode=True).to_dict()
+    config = LoraConfig(
+        r=info.rank,
+        lora_alpha=info.alpha,
+        lora_dropout=0.0,
+        target_modules=module_names(state),
+        inference_mode=True,
+    ).to_dict()
     config |= {"target_modules": module_names(state), "base_model_name_or_path": info.arch}
     write_adapter(state, Path(folder) / WEIGHTS[0], info)
     text = json.dumps(config, indent=2, sort_keys=True, default=str) + "\n"
@@ -109,7 +129,9 @@ def _locate(source: str | Path) -> Path:
         return path
     if twin.is_file():
         return twin
-    raise TTDError(f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model")
+    raise TTDError(
+        f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model"
+    )
 
 
 def _fetch(source: str) -> Path:
@@ -117,9 +139,13 @@ def _fetch(source: str) -> Path:
 
     try:
         with hub():
-            return Path(snapshot_download(source.removeprefix("hf-hub:"), allow_patterns=[CONFIG, *WEIGHTS]))
+            return Path(
+                snapshot_download(source.removeprefix("hf-hub:"), allow_patterns=[CONFIG, *WEIGHTS])
+            )
     except Exception as error:
-        raise TTDError(f"adapter {source} could not be fetched ({shorten(error)}): check name and network") from None
+        raise TTDError(
+            f"adapter {source} could not be fetched ({shorten(error)}): check name and network"
+        ) from None
 
 
 def _weights_in(folder: Path) -> Path:
@@ -139,9 +165,13 @@ def _peft_config(folder: Path) -> dict:
         raise TTDError(f"{folder} has no {CONFIG}: name a PEFT folder or an adapter file") from None
     except (OSError, ValueError, AttributeError) as error:
         raise TTDError(f"{path} is not a readable PEFT config ({shorten(error)})") from None
-    unserved = [f"peft_type {kind}"] * (kind != "LORA") + [key for key in UNSERVED if config.get(key)]
+    unserved = [f"peft_type {kind}"] * (kind != "LORA") + [
+        key for key in UNSERVED if config.get(key)
+    ]
     if unserved:
-        raise TTDError(f"{path}: adapters with {', '.join(unserved)} are not served; plain LoRA of one rank is")
+        raise TTDError(
+            f"{path}: adapters with {', '.join(unserved)} are not served; plain LoRA of one rank is"
+        )
     return config
 
 
@@ -157,24 +187,38 @@ def _metadata(path: Path) -> dict:
 
 def _info(entries: Mapping[str, object], path: Path) -> AdapterInfo:
     """The entries that are known, their types and the scale checked."""
-    info = AdapterInfo(**{key: value for key, value in entries.items() if key in AdapterInfo.__dataclass_fields__})
+    info = AdapterInfo(
+        **{key: value for key, value in entries.items() if key in AdapterInfo.__dataclass_fields__}
+    )
     words = [getattr(info, key) for key in ("arch", "head", "base_checksum")]
-    if any(not isinstance(word, str | None) for word in words) or not isinstance(info.rank, int | None):
+    if any(not isinstance(word, str | None) for word in words) or not isinstance(
+        info.rank, int | None
+    ):
         raise TTDError(f"{path} says of itself what no adapter can: {dict(entries)!s:.200}")
-    if info.alpha is not None and not (isinstance(info.alpha, int | float) and math.isfinite(info.alpha)
-                                       and info.alpha != 0):
-        raise TTDError(f"{path}: alpha is {info.alpha}, so this adapter would do nothing, or nothing sensible: it is "
-                       "damaged")
+    if info.alpha is not None and not (
+        isinstance(info.alpha, int | float) and math.isfinite(info.alpha) and info.alpha != 0
+    ):
+        raise TTDError(
+            f"{path}: alpha is {info.alpha}, so this adapter would do nothing, or nothing sensible: it is "
+            "damaged"
+        )
     return info
 
 
 def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
     strange = [name for name in state if not name.endswith(HALVES)]
     if strange or not state:
-        raise TTDError(f"{path} is not a LoRA adapter: it holds {', '.join(strange[:3]) or 'nothing'} where "
-                       "MODULE.lora_A.weight and MODULE.lora_B.weight are due")
-    broken = [name for name, value in state.items()
-              if not value.is_floating_point() or not bool(torch.isfinite(value).all())]
+        raise TTDError(
+            f"{path} is not a LoRA adapter: it holds {', '.join(strange[:3]) or 'nothing'} where "
+            "MODULE.lora_A.weight and MODULE.lora_B.weight are due"
+        )
+    broken = [
+        name
+        for name, value in state.items()
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all())
+    ]
     if broken:
-        raise TTDError(f"{path}: {', '.join(broken[:3])}{f' and {len(broken) - 3} more' * (len(broken) > 3)} "
-                       "not finite numbers: its training had diverged, or the file is damaged")
+        raise TTDError(
+            f"{path}: {', '.join(broken[:3])}{f' and {len(broken) - 3} more' * (len(broken) > 3)} "
+            "not finite numbers: its training had diverged, or the file is damaged"
+        )

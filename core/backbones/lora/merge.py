@@ -26,12 +26,31 @@ from .adapter import adapter_deltas, adapter_layers
 from .files import store
 
 PACKED = ("q_proj", "k_proj", "v_proj")  # the thirds of a packed matrix, in this order everywhere
-BLOCKS = {"text": (tcl_layout.TEXT + tcl_layout.BLOCKS, "text.transformer.resblocks.", "transformer.resblocks."),
-          "visual": (tcl_layout.VISUAL + tcl_layout.BLOCKS, "visual.transformer.resblocks.", "visual.trunk.blocks."),
-          "masker": (tcl_layout.TAIL,)}
-ATTENTION = {**dict.fromkeys(PACKED, ("attn.in_proj_weight", "attn.qkv.weight")),
-             "out_proj": ("attn.out_proj.weight", "attn.proj.weight")}
-TOKENIZERS = ("bpe.txt.gz", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model")
+BLOCKS = {
+    "text": (
+        tcl_layout.TEXT + tcl_layout.BLOCKS,
+        "text.transformer.resblocks.",
+        "transformer.resblocks.",
+    ),
+    "visual": (
+        tcl_layout.VISUAL + tcl_layout.BLOCKS,
+        "visual.transformer.resblocks.",
+        "visual.trunk.blocks.",
+    ),
+    "masker": (tcl_layout.TAIL,),
+}
+ATTENTION = {
+    **dict.fromkeys(PACKED, ("attn.in_proj_weight", "attn.qkv.weight")),
+    "out_proj": ("attn.out_proj.weight", "attn.proj.weight"),
+}
+TOKENIZERS = (
+    "bpe.txt.gz",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+)
 FOLDER_CONFIG, FOLDER_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 State = dict[str, Tensor]
@@ -57,11 +76,15 @@ def read_source(arch: str, weights: str | Path | None) -> Source:
         path = Path(weights).expanduser() if weights else WEIGHTS / "tcl.pth"
         return Source(_tcl_state(path), why_not="TCL's weights are one file")
     model, name = load_openclip_model(arch, weights)
-    state = {key: value.detach().float() if value.is_floating_point() else value
-             for key, value in model.state_dict().items()}
+    state = {
+        key: value.detach().float() if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        return Source(state, json.loads((folder / FOLDER_CONFIG).read_text(encoding="utf-8")), folder=folder)
+        return Source(
+            state, json.loads((folder / FOLDER_CONFIG).read_text(encoding="utf-8")), folder=folder
+        )
     if name.startswith("hf-hub:") or "siglip" in name.lower() or _hub_tokenizer(name):
         return Source(state, why_not=f"the tokenizer of {name} is on the Hugging Face Hub")
     return Source(state, _made_config(model, name))
@@ -76,7 +99,9 @@ def merge(backbone: Backbone, source: Source) -> State:
     for module, delta in adapter_deltas(backbone).items():
         key, third = _place(module, state)
         whole = state[key].clone() if state[key] is source.state[key] else state[key]
-        rows = whole if third is None else whole.chunk(3)[third]  # a view: adding to it adds to the whole
+        rows = (
+            whole if third is None else whole.chunk(3)[third]
+        )  # a view: adding to it adds to the whole
         if not torch.equal(rows, layers[module].base_layer.weight.detach().cpu().float()):
             raise TTDError(f"cannot merge {module}: {key} in the file is not its weight")
         rows += delta.cpu()
@@ -88,12 +113,16 @@ def write_file(state: Mapping[str, Tensor], path: Path) -> None:
     """Write merged tensors as one file for `--weights`: safetensors, or what TCL releases (`.pt`, `.pth`)."""
     from safetensors.torch import save
 
-    tensors = {key: value.contiguous().clone() for key, value in state.items()}  # safetensors wants no shared memory
+    tensors = {
+        key: value.contiguous().clone() for key, value in state.items()
+    }  # safetensors wants no shared memory
     if path.suffix == ".safetensors":
         store(path, save(tensors))
         return
     buffer = io.BytesIO()
-    torch.save({"model": tensors} if any(key.startswith("masker.") for key in tensors) else tensors, buffer)
+    torch.save(
+        {"model": tensors} if any(key.startswith("masker.") for key in tensors) else tensors, buffer
+    )
     store(path, buffer.getvalue())
 
 
@@ -103,9 +132,15 @@ def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head
     head: the adapter's dense head, which becomes the folder's default. TTDError where there can be no folder.
     """
     if source.config is None:
-        raise TTDError(f"no folder can be made of this model ({source.why_not}): name a file, --out X.safetensors, and "
-                       "load it with --weights")
-    for path in [path for name in TOKENIZERS for path in sorted(source.folder.glob(name))] if source.folder else []:
+        raise TTDError(
+            f"no folder can be made of this model ({source.why_not}): name a file, --out X.safetensors, and "
+            "load it with --weights"
+        )
+    for path in (
+        [path for name in TOKENIZERS for path in sorted(source.folder.glob(name))]
+        if source.folder
+        else []
+    ):
         store(folder / path.name, path.read_bytes())
     config = {**source.config, "ttd": {**source.config.get("ttd", {}), "head": head}}
     write_file(state, folder / FOLDER_WEIGHTS)
@@ -129,10 +164,15 @@ def largest_difference(one: Backbone, other: Backbone) -> float:
 def _difference(one: Backbone, other: Backbone) -> float:
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, one.image_size, one.image_size + one.patch, generator=draw)
-    tokens = torch.randint(one.text.token_embedding.num_embeddings, (4, len(one.text.positional_embedding)),
-                           generator=draw)
-    pairs = ((one.encode_pixels(images), other.encode_pixels(images)),
-             (one.encode_tokens(tokens), other.encode_tokens(tokens)))
+    tokens = torch.randint(
+        one.text.token_embedding.num_embeddings,
+        (4, len(one.text.positional_embedding)),
+        generator=draw,
+    )
+    pairs = (
+        (one.encode_pixels(images), other.encode_pixels(images)),
+        (one.encode_tokens(tokens), other.encode_tokens(tokens)),
+    )
     return max(float((F.normalize(a, dim=1) - F.normalize(b, dim=1)).abs().max()) for a, b in pairs)
 
 
@@ -142,7 +182,11 @@ def _place(module: str, state: Mapping[str, Tensor]) -> tuple[str, int | None]:
     last = rest.rpartition(".")[2]
     block = re.fullmatch(r"blocks\.(\d+)\.(attn|mlp)\.(\w+)", rest)
     if block and tower in BLOCKS:
-        number = tcl_layout.indices(state, tcl_layout.TAIL)[int(block[1])] if tower == "masker" else int(block[1])
+        number = (
+            tcl_layout.indices(state, tcl_layout.TAIL)[int(block[1])]
+            if tower == "masker"
+            else int(block[1])
+        )
         inner = ATTENTION[last] if block[2] == "attn" else (f"mlp.{last}.weight",)
         names = [f"{prefix}{number}.{name}" for prefix in BLOCKS[tower] for name in inner]
     else:  # SigLIP's pool
@@ -156,11 +200,19 @@ def _place(module: str, state: Mapping[str, Tensor]) -> tuple[str, int | None]:
 def _tcl_state(path: Path) -> State:
     """TCL's tensors, the frozen towers filled in from OpenAI's where the file, as released, lacks them."""
     content = read_checkpoint(path)
-    state = {key: value.float() for key, value in content.get("model", content).items()
-             if not key.startswith("pamr.") and key not in tcl_layout.LOSSES}
+    state = {
+        key: value.float()
+        for key, value in content.get("model", content).items()
+        if not key.startswith("pamr.") and key not in tcl_layout.LOSSES
+    }
     if not any(key.startswith("clip_") for key in state):
-        clip = {tcl_layout.from_openai(key): value for key, value in state_dict_of_openai_clip().items()}
-        state |= {key: clip[key] for key in tcl_layout.clip_layout(tcl_layout.sizes_of({**clip, **state}, path))}
+        clip = {
+            tcl_layout.from_openai(key): value for key, value in state_dict_of_openai_clip().items()
+        }
+        state |= {
+            key: clip[key]
+            for key in tcl_layout.clip_layout(tcl_layout.sizes_of({**clip, **state}, path))
+        }
     return state
 
 
@@ -170,7 +222,9 @@ def _made_config(model: nn.Module, name: str) -> dict[str, Any]:
 
     config = open_clip.get_model_config(name)
     if any(type(module).__name__ == "QuickGELU" for module in model.modules()):
-        config["quick_gelu"] = True  # decided by the tag of the weights, which a folder does not have
+        config["quick_gelu"] = (
+            True  # decided by the tag of the weights, which a folder does not have
+        )
     return {"model_cfg": config, "preprocess_cfg": dict(model.visual.preprocess_cfg)}
 
 

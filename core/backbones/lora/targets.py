@@ -17,7 +17,9 @@ ENCODERS = ("text", "image", "both")
 PARTS = {"attn", "attn_pool", "mlp"}  # the modules whose linears are meant
 
 
-def lora_targets(backbone: Backbone, encoders: str = "both", which: Sequence[str] | None = None) -> list[str]:
+def lora_targets(
+    backbone: Backbone, encoders: str = "both", which: Sequence[str] | None = None
+) -> list[str]:
     """Sorted names of the attention and MLP linears that get a gradient from `encode_text` / `encode_pixels`.
 
     They are found by running the two on one small input and noting which linears are called, with the backbone's own
@@ -33,35 +35,55 @@ def lora_targets(backbone: Backbone, encoders: str = "both", which: Sequence[str
     """
     if encoders not in ENCODERS:
         raise TTDError(f"unknown encoders {encoders!r}: use one of {', '.join(ENCODERS)}")
-    found = ([] if encoders == "image" else _text_linears(backbone)) + \
-            ([] if encoders == "text" else _image_linears(backbone))
+    found = ([] if encoders == "image" else _text_linears(backbone)) + (
+        [] if encoders == "text" else _image_linears(backbone)
+    )
     kinds = sorted({name.rpartition(".")[2] for name in found})
     unknown = sorted(set(which or ()) - set(kinds))
     if unknown or (which is not None and not which):
-        raise TTDError(f"no linear called {', '.join(unknown) or 'nothing'} in {backbone.arch} with dense head "
-                       f"{backbone.head} (encoders: {encoders}): choose among {', '.join(kinds)}")
+        raise TTDError(
+            f"no linear called {', '.join(unknown) or 'nothing'} in {backbone.arch} with dense head "
+            f"{backbone.head} (encoders: {encoders}): choose among {', '.join(kinds)}"
+        )
     return sorted(name for name in found if which is None or name.rpartition(".")[2] in which)
 
 
 def _text_linears(backbone: Backbone) -> list[str]:
-    tokens = torch.zeros(1, len(backbone.text.positional_embedding), dtype=torch.long, device=backbone.device)
-    return [name for name in _called(backbone, lambda: backbone.encode_tokens(tokens)) if name.startswith("text.")]
+    tokens = torch.zeros(
+        1, len(backbone.text.positional_embedding), dtype=torch.long, device=backbone.device
+    )
+    return [
+        name
+        for name in _called(backbone, lambda: backbone.encode_tokens(tokens))
+        if name.startswith("text.")
+    ]
 
 
 def _image_linears(backbone: Backbone) -> list[str]:
     trained = "masker." if hasattr(backbone, "masker") else "visual."
-    image = torch.zeros(1, 3, backbone.patch, backbone.patch, device=backbone.device, dtype=backbone.dtype)
-    return [name for name in _called(backbone, lambda: backbone.encode_pixels(image)) if name.startswith(trained)]
+    image = torch.zeros(
+        1, 3, backbone.patch, backbone.patch, device=backbone.device, dtype=backbone.dtype
+    )
+    return [
+        name
+        for name in _called(backbone, lambda: backbone.encode_pixels(image))
+        if name.startswith(trained)
+    ]
 
 
 @torch.no_grad()
 def _called(backbone: Backbone, run: Callable[[], object]) -> list[str]:
     """Names of the attention and MLP linears that `run` calls; PEFT's own parts are left out."""
-    linears = {name: module for name, module in backbone.named_modules()
-               if isinstance(module, nn.Linear) and ".lora_" not in name and PARTS & set(name.split("."))}
+    linears = {
+        name: module
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name and PARTS & set(name.split("."))
+    }
     called: set[str] = set()
     with ExitStack() as hooks:
         for name, module in linears.items():
-            hooks.callback(module.register_forward_hook(lambda *_, name=name: called.add(name)).remove)
+            hooks.callback(
+                module.register_forward_hook(lambda *_, name=name: called.add(name)).remove
+            )
         run()
     return [name.removesuffix(".base_layer") for name in linears if name in called]

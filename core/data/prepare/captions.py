@@ -22,8 +22,13 @@ def caption_plan(name: str, source: Path, root: Path, split: str, _: str | None)
         raise TTDError(f"--split {split}: {name} has train and val")
     records = open_records(source)
     out = root / name.lower() / folder
-    return Plan(out, {"set": name, "split": split, "made_from": "img2dataset"}, f"{name}: {records.description}",
-                _jobs(records), records.count)
+    return Plan(
+        out,
+        {"set": name, "split": split, "made_from": "img2dataset"},
+        f"{name}: {records.description}",
+        _jobs(records),
+        records.count,
+    )
 
 
 def _jobs(records: RecordSet) -> Iterator[Job]:
@@ -31,7 +36,9 @@ def _jobs(records: RecordSet) -> Iterator[Job]:
         if isinstance(item, Record):
             key = flat_id(item.id)
             content = partial(_caption, item.text)
-            yield Job(key, item.image, f"image/{key}{_ending(item.name)}", f"json/{key}.json", content)
+            yield Job(
+                key, item.image, f"image/{key}{_ending(item.name)}", f"json/{key}.json", content
+            )
         else:
             yield Job(item.id, Path(), "", "", problem=item.reason)
 
@@ -53,4 +60,3 @@ def _ending(name: str) -> str:
 
 def _caption(text: str) -> bytes:
     return (json.dumps({"text": text}, ensure_ascii=False) + "\n").encode()
-

@@ -27,14 +27,20 @@ def read_instances(path: Path) -> tuple[list[dict[str, Any]], dict[int, list[dic
     except OSError as error:
         raise TTDError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise TTDError(f"{path}: no instances json of COCO ({type(error).__name__}: {error})") from None
+        raise TTDError(
+            f"{path}: no instances json of COCO ({type(error).__name__}: {error})"
+        ) from None
     _check_categories(names, path)
     return pictures, objects
 
 
 def labels_by_category() -> dict[int, int]:
     """COCO's category ids (1-90) -> labels 1-80."""
-    return {raw + 1: label for raw, label in load_shipped("COCO2014")["raw"].items() if 0 < label < 255 and raw < 91}
+    return {
+        raw + 1: label
+        for raw, label in load_shipped("COCO2014")["raw"].items()
+        if 0 < label < 255 and raw < 91
+    }
 
 
 def draw_instances(annotations: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:
@@ -44,7 +50,9 @@ def draw_instances(annotations: Sequence[dict[str, Any]], height: int, width: in
     hidden by the person; equal ones in the order of their ids. Crowds are drawn like any other object.
     """
     table = labels_by_category()
-    masks = [(_mask(item, height, width), item["id"], table[item["category_id"]]) for item in annotations]
+    masks = [
+        (_mask(item, height, width), item["id"], table[item["category_id"]]) for item in annotations
+    ]
     labels = np.zeros((height, width), np.uint8)
     for mask, _, label in sorted(masks, key=lambda entry: (-np.count_nonzero(entry[0]), entry[1])):
         labels[mask] = label
@@ -58,7 +66,9 @@ def _mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
         return fill_polygons(shape, height, width)
     mask = decode(shape)
     if mask.shape != (height, width):
-        raise TTDError(f"annotation {annotation['id']}: a mask of {mask.shape} for a picture of {(height, width)}")
+        raise TTDError(
+            f"annotation {annotation['id']}: a mask of {mask.shape} for a picture of {(height, width)}"
+        )
     return mask
 
 
@@ -67,5 +77,7 @@ def _check_categories(names: dict[int, str], path: Path) -> None:
     classes, table = load_shipped("COCO2014")["classes"], labels_by_category()
     for number, name in names.items():
         if number not in table or classes[table[number] - 1] != name:
-            raise TTDError(f"{path}: category {number} '{name}' is none of COCO's 80 objects; describe your own set in "
-                           "a YAML instead")
+            raise TTDError(
+                f"{path}: category {number} '{name}' is none of COCO's 80 objects; describe your own set in "
+                "a YAML instead"
+            )

@@ -44,8 +44,10 @@ def translate(raw: np.ndarray, table: np.ndarray, where: Path) -> np.ndarray:
     labels = table[raw]
     if (labels == NONE).any():
         unknown = np.unique(raw[labels == NONE])
-        raise TTDError(f"{where}: value {', '.join(map(str, unknown[:4].tolist()))} is none of this release; is it the "
-                       "right one, and not converted already?")
+        raise TTDError(
+            f"{where}: value {', '.join(map(str, unknown[:4].tolist()))} is none of this release; is it the "
+            "right one, and not converted already?"
+        )
     return labels.astype(np.uint8)
 
 
@@ -83,5 +85,7 @@ def read_label_mat(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise TTDError(f"{path}: no such file") from None
     except Exception as error:  # scipy raises many types on damaged files
-        raise TTDError(f"{path}: no LabelMap can be read from it ({' '.join(str(error).split())[:80]})") from None
+        raise TTDError(
+            f"{path}: no LabelMap can be read from it ({' '.join(str(error).split())[:80]})"
+        ) from None
     return labels.astype(np.int64)

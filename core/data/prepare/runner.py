@@ -54,8 +54,14 @@ class Report:
     failed: list[str] = field(default_factory=list)
 
 
-def run_plan(plan: Plan, *, workers: int = 4, link: bool = False, overwrite: bool = False,
-             progress: Callable[[int], None] = lambda done: None) -> Report:
+def run_plan(
+    plan: Plan,
+    *,
+    workers: int = 4,
+    link: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Report:
     """Make all files of a plan. Run again, it makes what is missing.
 
     link: hard links to the release's pictures instead of copies, where the file system allows. overwrite: make
@@ -69,11 +75,19 @@ def run_plan(plan: Plan, *, workers: int = 4, link: bool = False, overwrite: boo
         for outcome in prefetch(make, plan.jobs, AHEAD * workers, workers):
             _count(report, outcome)
             progress(1)
-        mark = {**plan.identity, "pictures": report.made + report.kept, "left_out": len(report.failed)}
-        write_bytes(plan.out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode())
+        mark = {
+            **plan.identity,
+            "pictures": report.made + report.kept,
+            "left_out": len(report.failed),
+        }
+        write_bytes(
+            plan.out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode()
+        )
     except OSError as error:
-        raise TTDError(f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); mend that and run "
-                       "the same command again: it goes on where it stopped") from None
+        raise TTDError(
+            f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); mend that and run "
+            "the same command again: it goes on where it stopped"
+        ) from None
     return report
 
 
@@ -85,13 +99,20 @@ def _start(plan: Plan, overwrite: bool) -> None:
     except (OSError, ValueError):
         found = None
     if found is None and plan.out.is_dir() and any(plan.out.iterdir()) and not overwrite:
-        raise TTDError(f"{plan.out}: not empty, and not made by this tool; move it away or add --overwrite")
+        raise TTDError(
+            f"{plan.out}: not empty, and not made by this tool; move it away or add --overwrite"
+        )
     if found is not None and not overwrite:
-        differing = [f"{key}: {found.get(key)} there, {value} now"
-                     for key, value in plan.identity.items() if found.get(key) != value]
+        differing = [
+            f"{key}: {found.get(key)} there, {value} now"
+            for key, value in plan.identity.items()
+            if found.get(key) != value
+        ]
         if differing:
-            raise TTDError(f"{plan.out} was made from something else ({'; '.join(differing)}); choose another --root "
-                           "or add --overwrite")
+            raise TTDError(
+                f"{plan.out} was made from something else ({'; '.join(differing)}); choose another --root "
+                "or add --overwrite"
+            )
     plan.out.mkdir(parents=True, exist_ok=True)
     if found is None or overwrite:
         write_bytes(mark, json.dumps(plan.identity, ensure_ascii=False).encode())

@@ -20,8 +20,14 @@ from core.backbones.lora.adapter import (
 )
 from core.errors import TTDError
 
-MODULES = ["visual.blocks.0.attn.q_proj", "visual.blocks.1.attn.v_proj", "visual.blocks.1.attn.out_proj",
-           "visual.blocks.0.mlp.c_fc", "text.blocks.0.attn.k_proj", "text.blocks.1.mlp.c_proj"]
+MODULES = [
+    "visual.blocks.0.attn.q_proj",
+    "visual.blocks.1.attn.v_proj",
+    "visual.blocks.1.attn.out_proj",
+    "visual.blocks.0.mlp.c_fc",
+    "text.blocks.0.attn.k_proj",
+    "text.blocks.1.mlp.c_proj",
+]
 RANK, ALPHA = 3, 6.0
 
 
@@ -44,8 +50,11 @@ def random_adapter(backbone, seed=0):
 def write(path, state, **info):
     import json
 
-    save_file({PREFIX + k: v for k, v in state.items()}, path,
-              metadata={"ttd": json.dumps({"alpha": ALPHA, **info})})
+    save_file(
+        {PREFIX + k: v for k, v in state.items()},
+        path,
+        metadata={"ttd": json.dumps({"alpha": ALPHA, **info})},
+    )
     return path
 
 
@@ -54,13 +63,25 @@ def test_adapter_equals_the_hand_merged_weights(base, tmp_path):
     by_hand = copy.deepcopy(base)
     for name in MODULES:
         linear = by_hand.get_submodule(name)
-        delta = ALPHA / RANK * state[f"{name}.lora_B.weight"].double() @ state[f"{name}.lora_A.weight"].double()
+        delta = (
+            ALPHA
+            / RANK
+            * state[f"{name}.lora_B.weight"].double()
+            @ state[f"{name}.lora_A.weight"].double()
+        )
         linear.weight.data += delta
     adapted = copy.deepcopy(base)
     load_adapter(adapted, write(tmp_path / "a.safetensors", state))
     adapted.double()
-    images, words = base.normalize(torch.rand(2, 3, 24, 40, dtype=torch.float64)), ["a red boat", "sand"]
-    for call in (lambda b: b.encode_pixels(images), lambda b: b.encode_image(images), lambda b: b.encode_text(words)):
+    images, words = (
+        base.normalize(torch.rand(2, 3, 24, 40, dtype=torch.float64)),
+        ["a red boat", "sand"],
+    )
+    for call in (
+        lambda b: b.encode_pixels(images),
+        lambda b: b.encode_image(images),
+        lambda b: b.encode_text(words),
+    ):
         assert torch.allclose(call(adapted), call(by_hand), atol=1e-9)
         assert not torch.allclose(call(adapted), call(base), atol=1e-2)  # the adapter does act
 
@@ -73,7 +94,9 @@ def test_only_the_adapter_learns_and_its_gradient_is_the_finite_difference(base,
     images = base.normalize(torch.rand(1, 3, 16, 16, dtype=torch.float64))
 
     def loss():
-        return base.similarity(base.encode_pixels(images), base.encode_text(["boat"])).square().sum()
+        return (
+            base.similarity(base.encode_pixels(images), base.encode_text(["boat"])).square().sum()
+        )
 
     loss().backward()
     for name in learns:
@@ -93,21 +116,42 @@ def test_save_then_load_gives_the_same_model(base, tmp_path):
         if "lora_" in name:
             nn.init.normal_(parameter.data, generator=torch.Generator().manual_seed(len(name)))
     save_adapter(base, tmp_path / "x.safetensors", AdapterInfo(arch=base.arch))
-    again = load_backbone(base.arch, lora=tmp_path / "x.pt", device="cpu")  # X.pt absent: X.safetensors serves
-    assert torch.allclose(again.encode_text(["a boat"]).double(), base.encode_text(["a boat"]), atol=1e-5)
+    again = load_backbone(
+        base.arch, lora=tmp_path / "x.pt", device="cpu"
+    )  # X.pt absent: X.safetensors serves
+    assert torch.allclose(
+        again.encode_text(["a boat"]).double(), base.encode_text(["a boat"]), atol=1e-5
+    )
     assert again.checksum != load_backbone(base.arch, device="cpu").checksum
 
 
-@pytest.mark.parametrize(("spoil", "words"), [
-    (lambda s: s | {"visual.blocks.9.attn.q_proj.lora_A.weight": torch.zeros(3, 8)}, "visual.blocks.9"),
-    (lambda s: {k: v[:, :-1] if "c_fc.lora_A" in k else v for k, v in s.items()}, "c_fc.lora_A"),
-    (lambda s: {k: v for k, v in s.items() if "c_fc.lora_B" not in k}, "c_fc.lora_A.weight without its other half"),
-    (lambda s: s | {"visual.conv.weight": torch.zeros(1)}, "visual.conv.weight"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (
+            lambda s: s | {"visual.blocks.9.attn.q_proj.lora_A.weight": torch.zeros(3, 8)},
+            "visual.blocks.9",
+        ),
+        (
+            lambda s: {k: v[:, :-1] if "c_fc.lora_A" in k else v for k, v in s.items()},
+            "c_fc.lora_A",
+        ),
+        (
+            lambda s: {k: v for k, v in s.items() if "c_fc.lora_B" not in k},
+            "c_fc.lora_A.weight without its other half",
+        ),
+        (lambda s: s | {"visual.conv.weight": torch.zeros(1)}, "visual.conv.weight"),
+    ],
+)
 def test_misfits_are_refused_by_name(base, tmp_path, spoil, words):
     with pytest.raises(TTDError, match=words):
-        load_adapter(base, write(tmp_path / "a.safetensors", {k: v.contiguous() for k, v in
-                                                              spoil(random_adapter(base)).items()}))
+        load_adapter(
+            base,
+            write(
+                tmp_path / "a.safetensors",
+                {k: v.contiguous() for k, v in spoil(random_adapter(base)).items()},
+            ),
+        )
 
 
 def test_another_base_head_or_path_is_refused(base, tmp_path):
@@ -157,7 +201,11 @@ def test_swapped_adapter_acts_inside_only_and_leaves_the_students_gradient_alone
     own = {name: value.detach().clone() for name, value in adapter_parameters(student).items()}
     images = base.normalize(torch.rand(1, 3, 16, 16, dtype=torch.float64))
     student.encode_pixels(images).square().sum().backward()
-    wanted = {name: value.grad.clone() for name, value in adapter_parameters(student).items() if value.grad is not None}
+    wanted = {
+        name: value.grad.clone()
+        for name, value in adapter_parameters(student).items()
+        if value.grad is not None
+    }
     student.zero_grad()
     loss, checksum = student.encode_pixels(images).square().sum(), student.checksum
     with torch.no_grad(), adapter_swapped(student, values):
@@ -170,7 +218,10 @@ def test_swapped_adapter_acts_inside_only_and_leaves_the_students_gradient_alone
 
 
 def test_swap_under_autocast_does_not_use_the_students_cached_casts(base):
-    student, teacher = randomised(copy.deepcopy(base), 0).float(), randomised(copy.deepcopy(base), 1).float()
+    student, teacher = (
+        randomised(copy.deepcopy(base), 0).float(),
+        randomised(copy.deepcopy(base), 1).float(),
+    )
     values = {name: value.detach() for name, value in adapter_parameters(teacher).items()}
     with torch.autocast("cpu", torch.bfloat16):
         mine = student.encode_text(["sand"])
@@ -185,7 +236,10 @@ def test_swap_under_autocast_does_not_use_the_students_cached_casts(base):
 def test_swap_wants_the_adapters_own_names_and_shapes(base):
     adapted = randomised(base)
     values = {name: value.detach() for name, value in adapter_parameters(adapted).items()}
-    with pytest.raises(TTDError, match="visual.conv"), adapter_swapped(adapted, values | {"visual.conv": values}):
+    with (
+        pytest.raises(TTDError, match="visual.conv"),
+        adapter_swapped(adapted, values | {"visual.conv": values}),
+    ):
         pass
     values["text.blocks.0.attn.k_proj.lora_A.weight"] = torch.zeros(1)
     with pytest.raises(TTDError, match="k_proj.lora_A"), adapter_swapped(adapted, values):
