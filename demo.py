@@ -6,9 +6,10 @@
     python demo.py --input photos/ 'more/*.png' captions.jsonl --tags person --out panels
     python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --scales 1.0 0.5 1.5 2.0 --image 448 --pamr
 
-For each picture: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word with its nearest
-pixel; norm = the scores of one picture's words from 0 to 1; kept words are marked `*` and have a dark label in the
-panel. The colours are the soft mask of the word: blue 0, white 0.5, red 1.
+For each picture: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word
+with its nearest pixel; norm = the scores of one picture's words from 0 to 1; kept words are marked
+`*` and have a dark label in the panel. The colours are the soft mask of the word: blue 0, white
+0.5, red 1.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python evaluate_classification.py --root ../cc3m_for_evaluation/ --arch "TCL_224_[1.0]@pixel" \\
         "TCL_224_[1.0]@pixel+TTD" --plot curves.png --json scores.json
 
-NAME is a result of produce_tags_from_text.py, looked for in --out. Every word occurrence of every caption counts once;
-mAP is the average precision over all words by their normalized scores.
+NAME is a result of produce_tags_from_text.py, looked for in --out. Every word occurrence of every
+caption counts once; mAP is the average precision over all words by their normalized scores.
 """
 
 from __future__ import annotations

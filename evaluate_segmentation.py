@@ -4,8 +4,9 @@
         --pred "./results/TCL@VOC2012@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
     python evaluate_segmentation.py --data my_set.yaml --pred results/NAME --per-class --gallery 4 --json scores.json
 
-Per class over the whole set, IoU = TP/(TP+FP+FN), FPR = FP/(TP+FP+FN), FNR = FN/(TP+FP+FN); classes that occur
-neither in truth nor in prediction are left out; the three means sum to 1. Below it: what needs no model.
+Per class over the whole set, IoU = TP/(TP+FP+FN), FPR = FP/(TP+FP+FN), FNR = FN/(TP+FP+FN); classes
+that occur neither in truth nor in prediction are left out; the three means sum to 1. Below it: what
+needs no model.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@
     python evaluate_segmentation_for_text.py --data World --pred results_caption/NAME --tune results_caption/OTHER \\
         --tune-root ../world_dev
 
-A caption's truth is the union of the masks of its true tags (mask_using_HQ-SAM). The line is the mean over captions;
-beside it the value over all pixels pooled and what needs no model. --tune finds the best background threshold on a
-separate split (its predictions need --save-scores, and so do these) and applies it here.
+A caption's truth is the union of the masks of its true tags (mask_using_HQ-SAM). The line is the
+mean over captions; beside it the value over all pixels pooled and what needs no model. --tune finds
+the best background threshold on a separate split (its predictions need --save-scores, and so do
+these) and applies it here.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@
     python3 produce_masks_from_tags.py --gpus 0 --root ../ --data VOC2012 --arch TCL --bg 0.40 \\
         --scales 1.0 0.5 1.5 2.0 --hflip --pamr --lora ./weights/TCL+TTD.pt         # as published
 
-Output: `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png` with the set's label values and
-colours, and protocol.json beside them with everything that made them. Interrupted, the same command goes on where it
-stopped. `evaluate_segmentation.py` scores the folder; docs/masks.md explains protocols and files.
+Output: `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png` with the set's
+label values and colours, and protocol.json beside them with everything that made them. Interrupted,
+the same command goes on where it stopped. `evaluate_segmentation.py` scores the folder;
+docs/masks.md explains protocols and files.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@
     python3 produce_masks_from_text.py --gpus 0 --root ../ --data CC3M --arch TCL --bg 0.40 \\
         --scales 1.0 0.5 1.5 2.0 --hflip --pamr --lora ./weights/TCL+TTD.pt         # as published
 
-`--tags caption` takes the caption's own map; `--tags selected` the union of the maps of the words that pixel-tag
-scoring keeps (minmax, Otsu, at the model's own size: `produce_tags_from_text.py`). Captions and words are encoded as
-they stand, without templates. Output: `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png`,
-255 = foreground, and protocol.json beside them. Interrupted, the same command goes on where it stopped.
+`--tags caption` takes the caption's own map; `--tags selected` the union of the maps of the words
+that pixel-tag scoring keeps (minmax, Otsu, at the model's own size: `produce_tags_from_text.py`).
+Captions and words are encoded as they stand, without templates. Output:
+`OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png`, 255 = foreground, and
+protocol.json beside them. Interrupted, the same command goes on where it stopped.
 `evaluate_segmentation_for_text.py` scores the folder; docs/masks.md explains protocols and files.
 """
 

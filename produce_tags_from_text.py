@@ -6,10 +6,11 @@
     python3 produce_tags_from_text.py --root ../cc3m_for_evaluation/ --arch TCL --lora ./weights/TCL+TTD.pt \\
         --scales 1.0 --hflip --fixed --stopwords                               # as published
 
-Input: CC3M-TagMask (image/, json_refined/), training pairs (image/, json/), a folder of pictures beside .txt or .json
-files, a JSONL list, or webdataset shards. Output, one result per scorer: `OUT/ARCH_SIZE_[scales]@SCORER[+TTD].jsonl`, a
-line per caption in input order; beside it what made it (.meta.json) and what was skipped and why (.skipped.jsonl).
-Interrupted, the same command goes on where it stopped. docs/tags.md explains scorers, cuts and files.
+Input: CC3M-TagMask (image/, json_refined/), training pairs (image/, json/), a folder of pictures
+beside .txt or .json files, a JSONL list, or webdataset shards. Output, one result per scorer:
+`OUT/ARCH_SIZE_[scales]@SCORER[+TTD].jsonl`, a line per caption in input order; beside it what made
+it (.meta.json) and what was skipped and why (.skipped.jsonl). Interrupted, the same command goes on
+where it stopped. docs/tags.md explains scorers, cuts and files.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@
     torchrun --nnodes 2 --node_rank 0 --nproc_per_node 8 --master_addr HOST --master_port 29500 \\
         train_ttd.py --data cc3m+cc12m --arch TCL                       # two machines; --node_rank 1 on the second
 
---data: sets ROOT/NAME/train/{image,json} by name, or a folder, JSONL list or webdataset shards, joined by "+".
-Flags win over --config; without it, TCL, CLIP and tiny take configs/ttd_ARCH.yaml. --batch is that of the whole run:
-any number of processes trains the same. The same command goes on where it was stopped, by Ctrl-C or `kill -9`.
+--data: sets ROOT/NAME/train/{image,json} by name, or a folder, JSONL list or webdataset shards,
+joined by "+". Flags win over --config; without it, TCL, CLIP and tiny take configs/ttd_ARCH.yaml.
+--batch is that of the whole run: any number of processes trains the same. The same command goes on
+where it was stopped, by Ctrl-C or `kill -9`.
 Everything else: docs/training.md
 """
 

@@ -5,9 +5,10 @@
     python benchmarks/ablate_ttd.py --only teacher "learning rate" --seeds 0
     python benchmarks/ablate_ttd.py --only teacher --seeds 0 --steps 10 --limit 40                # seconds: a trial
 
-Every cell (settings and seed) is a training run from the shipped model, scored on the grid's held-out set when it
-ends. A finished cell is a line of --cells and is not run again; killed in the middle, a cell goes on from its last
-checkpoint. A run that is stopped (collapse, NaN) is scored as it was then, and marked.
+Every cell (settings and seed) is a training run from the shipped model, scored on the grid's
+held-out set when it ends. A finished cell is a line of --cells and is not run again; killed in the
+middle, a cell goes on from its last checkpoint. A run that is stopped (collapse, NaN) is scored as
+it was then, and marked.
 """
 
 from __future__ import annotations

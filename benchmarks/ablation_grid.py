@@ -1,7 +1,8 @@
 """One factor at a time around a recipe: the grid, its cells, what is stored of each, and the tables.
 
-A cell is one training run: the recipe with one factor's settings changed, and a seed. Cells that come to the same
-settings (a factor's value may be the recipe's own) are one cell, and a finished cell is never run again.
+A cell is one training run: the recipe with one factor's settings changed, and a seed. Cells that
+come to the same settings (a factor's value may be the recipe's own) are one cell, and a finished
+cell is never run again.
 """
 
 from __future__ import annotations
@@ -122,8 +123,8 @@ def untrained_key(config: TTDConfig, data: Mapping[str, str]) -> str:
 class CellFile:
     """Finished cells in a JSONL file, one line each, on disk before the next begins; a line cut off is dropped.
 
-    share (I, N): written is a file of its own beside `path`, `STEM.I-of-N.jsonl`, so that N processes never write to
-    the same one; read are `path` and all such files.
+    share (I, N): written is a file of its own beside `path`, `STEM.I-of-N.jsonl`, so that N
+    processes never write to the same one; read are `path` and all such files.
     """
 
     def __init__(self, path: Path, share: tuple[int, int] | None = None):

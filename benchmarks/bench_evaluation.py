@@ -3,9 +3,10 @@
     python benchmarks/bench_evaluation.py                      # 512x683, 150 classes, as ADE20K
     python benchmarks/bench_evaluation.py --pairs 200 --workers 4
 
-`counting` is what becomes of two label maps in memory; `from files` reads both PNGs as evaluate_segmentation.py does,
-checks their values, counts, and gives mIoU, per picture too. The reference counts a slice of the pairs ("scaled") and
-reads the same files. The confusion counts are compared, not only the score.
+`counting` is what becomes of two label maps in memory; `from files` reads both PNGs as
+evaluate_segmentation.py does, checks their values, counts, and gives mIoU, per picture too. The
+reference counts a slice of the pairs ("scaled") and reads the same files. The confusion counts are
+compared, not only the score.
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@
     python benchmarks/bench_masks.py --device cuda
     python benchmarks/bench_masks.py --quick            # tiny only, a small picture
 
-The reference (`reference_masks.py`) does windows, scales and flips one by one in float32, with the published PAMR and
-all classes. Both run whole, except that a tower sees one batch of every shape and PAMR's reference one iteration: other
-batches of that shape are given the same result and counted with the same time ("scaled"). Both get the same threads.
+The reference (`reference_masks.py`) does windows, scales and flips one by one in float32, with the
+published PAMR and all classes. Both run whole, except that a tower sees one batch of every shape
+and PAMR's reference one iteration: other batches of that shape are given the same result and
+counted with the same time ("scaled"). Both get the same threads.
 
-Random weights say nothing of pictures, so texts are made such that --surviving classes exceed the threshold (and once
-all). Whether both give the same labels is checked with `tiny` on pictures of the procedural world, nothing sampled.
+Random weights say nothing of pictures, so texts are made such that --surviving classes exceed the
+threshold (and once all). Whether both give the same labels is checked with `tiny` on pictures of
+the procedural world, nothing sampled.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Sampled:
     """Calls `work` once for every shape of its tensors; later calls get that result and count with its time.
 
-    spent: seconds of calls that were made; owed: of those that were not; calls: how many of every shape.
+    spent: seconds of calls that were made; owed: of those that were not; calls: how many of every
+    shape.
     """
 
     def __init__(self, work: Callable):

@@ -4,9 +4,9 @@
     python benchmarks/bench_pamr.py --device cuda
     python benchmarks/bench_pamr.py --quick
 
-Both get the same random picture and maps, the same threads, float32, 10 iterations. Of the published form the weights
-and one iteration are run, on as many classes as make 0.8 GB, and multiplied ("scaled"). The last table shows what a
-class and a pixel more cost.
+Both get the same random picture and maps, the same threads, float32, 10 iterations. Of the
+published form the weights and one iteration are run, on as many classes as make 0.8 GB, and
+multiplied ("scaled"). The last table shows what a class and a pixel more cost.
 """
 
 import argparse

@@ -3,9 +3,10 @@
     python benchmarks/bench_prompts.py                          # tiny
     python benchmarks/bench_prompts.py --model ViT-B-16         # random weights; minutes on a CPU
 
-Reference: every prompt at full length, class by class, on a slice of the classes ("scaled"), at every start. First
-start: ours, which writes the cache. Second start: a backbone loaded anew, the embeddings read from disk; the checksum
-of its weights, which keys the cache and which every result stores anyway, is timed by itself.
+Reference: every prompt at full length, class by class, on a slice of the classes ("scaled"), at
+every start. First start: ours, which writes the cache. Second start: a backbone loaded anew, the
+embeddings read from disk; the checksum of its weights, which keys the cache and which every result
+stores anyway, is timed by itself.
 """
 
 from __future__ import annotations

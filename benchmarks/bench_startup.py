@@ -3,8 +3,8 @@
     python benchmarks/bench_startup.py
     python benchmarks/bench_startup.py --quick          # --help alone
 
-Every command is a fresh process, run in turns; wall-clock time, and the processor's time beside it, which other jobs on
-the machine disturb less. Disk caches are warm: the first round does not count.
+Every command is a fresh process, run in turns; wall-clock time, and the processor's time beside it,
+which other jobs on the machine disturb less. Disk caches are warm: the first round does not count.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     python benchmarks/bench_tags.py --model tiny --captions 64
     python benchmarks/bench_tags.py --model ViT-B-16 --dtype bfloat16 --threads 2
 
-Both score the same words with the three scorers in the same process: same weights, threads and pictures (of the
-procedural world, in memory: reading is not timed), the reference on the first captions alone ("scaled"). The answers
-are compared, then times are taken in turns. A row per number type: `ratio` is to the reference in the same type, the
-last one to the reference in float32.
+Both score the same words with the three scorers in the same process: same weights, threads and
+pictures (of the procedural world, in memory: reading is not timed), the reference on the first
+captions alone ("scaled"). The answers are compared, then times are taken in turns. A row per number
+type: `ratio` is to the reference in the same type, the last one to the reference in float32.
 """
 
 from __future__ import annotations

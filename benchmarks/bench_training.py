@@ -4,10 +4,11 @@
     python benchmarks/bench_training.py --model tiny --steps 20 --batch 16        # a CPU, minutes
     python benchmarks/bench_training.py --quick
 
-The whole trainer runs on pairs of a world made for it (reading, decoding, both towers, loss, AdamW, log), once for each
-number type with the same seed, so the same batches; the loss curves are printed side by side. On a CPU once more with
-the subnormal numbers that `use_threads` does away with. Every run has a process of its own. Weights of models other
-than `tiny` are random: cost and rounding are those of trained ones, the loss and its subnormal gradients are not.
+The whole trainer runs on pairs of a world made for it (reading, decoding, both towers, loss, AdamW,
+log), once for each number type with the same seed, so the same batches; the loss curves are printed
+side by side. On a CPU once more with the subnormal numbers that `use_threads` does away with. Every
+run has a process of its own. Weights of models other than `tiny` are random: cost and rounding are
+those of trained ones, the loss and its subnormal gradients are not.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     python benchmarks/bench_ttd_step.py --model tiny --batch 16
     python benchmarks/bench_ttd_step.py --device cuda --dtype bfloat16
 
-A step: pictures and texts through both towers, loss, gradients of a LoRA adapter of rank 8 on both encoders. The
-pictures go through the tower as one batch on both sides; the reference encodes every word of every caption by itself at
-full length (77 tokens) and loops over captions, on a slice of the batch ("scaled"). Losses and gradients are compared
-there. Captions have 9 to 11 words each, so that a slice of them is like the whole. Text side = texts alone, forward
-and backward; "no word twice" is its worst case, captions of made-up words that share nothing.
+A step: pictures and texts through both towers, loss, gradients of a LoRA adapter of rank 8 on both
+encoders. The pictures go through the tower as one batch on both sides; the reference encodes every
+word of every caption by itself at full length (77 tokens) and loops over captions, on a slice of
+the batch ("scaled"). Losses and gradients are compared there. Captions have 9 to 11 words each, so
+that a slice of them is like the whole. Text side = texts alone, forward and backward; "no word
+twice" is its worst case, captions of made-up words that share nothing.
 """
 
 from __future__ import annotations

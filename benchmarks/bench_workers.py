@@ -3,8 +3,9 @@
     python benchmarks/bench_workers.py
     python benchmarks/bench_workers.py --arch CLIP --pictures 8
 
-produce_masks_from_tags.py on pictures of the procedural world, its own rate (start-up is not in it): N pictures and 4 N
-in one process held to one thread, 4 N in two workers of one thread each. The masks of both must be the same bytes.
+produce_masks_from_tags.py on pictures of the procedural world, its own rate (start-up is not in
+it): N pictures and 4 N in one process held to one thread, 4 N in two workers of one thread each.
+The masks of both must be the same bytes.
 """
 
 from __future__ import annotations

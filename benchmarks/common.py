@@ -177,8 +177,9 @@ def in_turns(
 def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
     """Bytes that `work` needs at its worst beyond what was held before.
 
-    On a GPU by torch's own count. On a CPU what the system counts as this process's highest resident memory, set back
-    before; memory that earlier calls freed is handed back first, so that it does not hide anything.
+    On a GPU by torch's own count. On a CPU what the system counts as this process's highest
+    resident memory, set back before; memory that earlier calls freed is handed back first, so that
+    it does not hide anything.
     """
     import torch
 
@@ -292,8 +293,8 @@ def goal_below(what: str, most: float, got: float, unit: str) -> dict:
 def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict] = ()) -> None:
     """The last call of a benchmark: print the goals and, with --json, write them with tables and provenance.
 
-    goals: `goal`, `goal_below`, or dicts of the same keys; those of small sizes (--quick) say nothing and are left out.
-    `docs/performance.md` is made of these files.
+    goals: `goal`, `goal_below`, or dicts of the same keys; those of small sizes (--quick) say
+    nothing and are left out. `docs/performance.md` is made of these files.
     """
     goals = [] if args.quick else goals
     for row in goals:

@@ -1,8 +1,9 @@
 """Masks from tags, written down as the papers describe them: the reference of `bench_masks.py` and of its tests.
 
-Every scale, window and flip by itself; the soft masks of all classes resized to the window, pasted and averaged, then
-resized to the picture; PAMR in its published form on all classes; background where no class exceeds the threshold.
-Nothing is batched, pruned or folded together, and TCL's decoder convolves the upsampled map itself.
+Every scale, window and flip by itself; the soft masks of all classes resized to the window, pasted
+and averaged, then resized to the picture; PAMR in its published form on all classes; background
+where no class exceeds the threshold. Nothing is batched, pruned or folded together, and TCL's
+decoder convolves the upsampled map itself.
 """
 
 from __future__ import annotations

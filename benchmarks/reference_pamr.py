@@ -1,8 +1,8 @@
 """PAMR as it is published (Araslanov & Roth, CVPR 2020; TCL, CVPR 2023): neighbours gathered by convolutions.
 
-One dilated 3x3 convolution per dilation, its kernels ones and minus ones, writes every neighbour of every class into a
-tensor [B, N, 48, H, W] that is then multiplied by the weights and summed. The reference of `benchmarks/`: slow, and
-gigabytes large, on purpose.
+One dilated 3x3 convolution per dilation, its kernels ones and minus ones, writes every neighbour of
+every class into a tensor [B, N, 48, H, W] that is then multiplied by the weights and summed. The
+reference of `benchmarks/`: slow, and gigabytes large, on purpose.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,8 @@
     python benchmarks/run_all.py --quick                           # small sizes, one process: seconds; what CI runs
     python benchmarks/run_all.py --from results --update docs/performance.md      # of JSON files made before
 
-Exit code 2 when a benchmark fails, that is when a fast path and its reference disagree; a missed goal is printed.
+Exit code 2 when a benchmark fails, that is when a fast path and its reference disagree; a missed
+goal is printed.
 """
 
 from __future__ import annotations

@@ -35,9 +35,10 @@ CHUNK = 32  # maps refined at a time
 class Predictor:
     """Similarity maps, scores and soft masks of one picture for any words.
 
-    Each scale is encoded whole (no sliding windows): its short side becomes `image_size * scale`, the long side at
-    most 4 times that. Maps of several scales and of the mirrored picture are averaged on the finest grid; scores
-    are the maximum of that average, and larger maps are interpolated from it.
+    Each scale is encoded whole (no sliding windows): its short side becomes `image_size * scale`,
+    the long side at most 4 times that. Maps of several scales and of the mirrored picture are
+    averaged on the finest grid; scores are the maximum of that average, and larger maps are
+    interpolated from it.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class Predictor:
             hflip: also encode the mirrored picture.
             refine: None, "pamr" or "crf"; acts on `soft_masks` alone.
             pictures: how many there will be, about; PAMR has a faster path for many.
-        Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not installed.
+        Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not
+        installed.
         """
         if not scales or min(scales) <= 0:
             raise TTDError(
@@ -85,7 +87,8 @@ class Predictor:
 
         Raises TTDError for a file that cannot be read or an array of another shape or type.
         """
-        # Before anything can fail: after an error the previous picture's maps must not be taken for this one's.
+        # Before anything can fail: after an error the previous picture's maps must not be taken for
+        # this one's.
         self._image, self._views, self._edges = None, [], None
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
@@ -132,8 +135,8 @@ class Predictor:
     ) -> Tensor:
         """Soft masks [K, H, W] in [0, 1]: `sigmoid(a (S - b))` with the backbone's a and b, then `refine`.
 
-        Refinement runs at the picture's size, at most 1024 pixels on the long side (`REFINE_SIDE`); the result is
-        resized bilinearly to `size` (by default the picture's own).
+        Refinement runs at the picture's size, at most 1024 pixels on the long side (`REFINE_SIDE`);
+        the result is resized bilinearly to `size` (by default the picture's own).
         """
         size = size or self.size
         masks = self.backbone.soft_mask(self._average(texts, templates))  # [K, h, w]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# `python tools/x.py` puts tools/ on the path, not the repository; scripts at the top import this as `tools.cli`.
+# `python tools/x.py` puts tools/ on the path, not the repository; scripts at the top import this as
+# `tools.cli`.
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))

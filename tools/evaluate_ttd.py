@@ -3,9 +3,10 @@
     python tools/evaluate_ttd.py --root ../world --dev ../world_dev --arch tiny --lora weights/tiny+TTD.safetensors
     python tools/evaluate_ttd.py --root ../cc3m_for_evaluation --arch TCL --lora weights/TCL+TTD.pt --json scores.json
 
---root and --dev are sets in CC3M-TagMask's layout, or the folder above one. With --dev, each model's own best single
-thresholds are chosen there and a second table shows what they give on --root. Pictures go through the model once, at
-one scale (short side --image). F1 alone can lie: the three scores belong together.
+--root and --dev are sets in CC3M-TagMask's layout, or the folder above one. With --dev, each
+model's own best single thresholds are chosen there and a second table shows what they give on
+--root. Pictures go through the model once, at one scale (short side --image). F1 alone can lie: the
+three scores belong together.
 """
 
 from __future__ import annotations

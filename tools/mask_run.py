@@ -35,9 +35,9 @@ Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what g
 class Task:
     """What a script hands over: the pictures, the set's own background rule, and how a picture becomes a mask.
 
-    make(backbone, protocol, batch) gives an object with `make(job, picture, scores)`; identity: what else decides the
-    masks, where the pictures are among it; extras: settings for the folder's name; categories: COCO's category id by
-    pixel value, for rle.json.
+    make(backbone, protocol, batch) gives an object with `make(job, picture, scores)`; identity:
+    what else decides the masks, where the pictures are among it; extras: settings for the folder's
+    name; categories: COCO's category id by pixel value, for rle.json.
     """
 
     name: str

@@ -3,9 +3,10 @@
     python tools/mask_table.py --root ../world                                        # print them, all pictures
     python tools/mask_table.py --root ../world --limit 100 --update docs/masks.md
 
-Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows, then the evaluation, then the sweep
-over thresholds. Masks go to --out, and what is there is not made again, so an interrupted table goes on where it
-stopped. The tables between the two marks in the file are replaced.
+Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows, then the
+evaluation, then the sweep over thresholds. Masks go to --out, and what is there is not made again,
+so an interrupted table goes on where it stopped. The tables between the two marks in the file are
+replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tools.doc_table import update
 MARKS = ("<!-- tables: tools/mask_table.py -->", "<!-- end of tables -->")
 SCALES = "--scales 1.0 0.5 1.5 2.0"
 HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "kk", "naclip", "clearclip")
-SIZE = "--image 96"  # the tiny model's own: at the default, twice that, it may find less (last row of the second table)
+# the tiny model's own: at the default, twice that, it may find less (last row of the second table)
+SIZE = "--image 96"
 HEAD_ROWS = tuple(f"{SIZE} --head {head}{pamr}" for head in HEADS for pamr in ("", " --pamr"))
 VIEW_ROWS = tuple(
     f"{SIZE}{scales}{flip}{pamr}"

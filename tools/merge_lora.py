@@ -5,9 +5,10 @@
     python tools/merge_lora.py --arch TCL --lora weights/TCL+TTD.pt --out tcl_ttd.pth            # a file:
     python demo.py --arch TCL --weights tcl_ttd.pth
 
-A folder (open_clip's config and weights, the tokenizer where it has its own) can be made of tiny, local-dir: and
-open_clip's built-in models; a file (.safetensors, .pt, .pth: a state dict) of every model. What was written is loaded
-again and compared with the adapted model; a difference above 1e-5 is an error. docs/adapters.md says more.
+A folder (open_clip's config and weights, the tokenizer where it has its own) can be made of tiny,
+local-dir: and open_clip's built-in models; a file (.safetensors, .pt, .pth: a state dict) of every
+model. What was written is loaded again and compared with the adapted model; a difference above 1e-5
+is an error. docs/adapters.md says more.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     python tools/prepare_dataset.py COCO2014 --source ~/coco --root .. --objects instances --link
     python tools/prepare_dataset.py CC3M --source ~/cc3m_shards --root .. --split train
 
-What is there already is kept, so a broken run goes on where it stopped. What each release must look like: docs/data.md.
+What is there already is kept, so a broken run goes on where it stopped. What each release must look
+like: docs/data.md.
 """
 
 from __future__ import annotations

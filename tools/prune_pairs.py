@@ -5,9 +5,10 @@
     python tools/prune_pairs.py --data cc3m+cc12m --arch TCL --drop 0.3             # a list for each
     python tools/prune_pairs.py --scores results_pairs/x.jsonl --drop 0.5
 
-Reads what tools/score_captions.py wrote into OUT. Writes beside each score file `NAME@drop=0.2.txt`: one header line,
-then one id per line, in input order; pairs that were skipped are not on it. Equal scores: the later pair goes first.
-The share of 20 % is ours; the paper says that the lowest are dropped, not how many.
+Reads what tools/score_captions.py wrote into OUT. Writes beside each score file
+`NAME@drop=0.2.txt`: one header line, then one id per line, in input order; pairs that were skipped
+are not on it. Equal scores: the later pair goes first. The share of 20 % is ours; the paper says
+that the lowest are dropped, not how many.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
     python tools/score_captions.py --data cc3m+cc12m --arch TCL --hflip             # two sets, a file for each
     python tools/score_captions.py --data 'shards/{00000..00331}.tar' --arch CLIP --gpus 0 --batch 256
 
-The score is the cosine of the pooled image embedding with the caption's, averaged over scales and flip. `--data NAME`
-is ROOT/NAME/DOMAIN; a folder, a JSONL list or shards serve too. Output: `OUT/DATA_DOMAIN@ARCH_SIZE_[scales][@hflip]
-.jsonl`, a line per pair in input order; beside it what made it (.meta.json) and what was skipped and why
-(.skipped.jsonl). Interrupted, the same command goes on where it stopped. Several GPUs: a process on each, with a part
-of the shards as --data. docs/adapters.md tells what follows.
+The score is the cosine of the pooled image embedding with the caption's, averaged over scales and
+flip. `--data NAME` is ROOT/NAME/DOMAIN; a folder, a JSONL list or shards serve too. Output:
+`OUT/DATA_DOMAIN@ARCH_SIZE_[scales][@hflip] .jsonl`, a line per pair in input order; beside it what
+made it (.meta.json) and what was skipped and why (.skipped.jsonl). Interrupted, the same command
+goes on where it stopped. Several GPUs: a process on each, with a part of the shards as --data.
+docs/adapters.md tells what follows.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python tools/story.py                                 # out/ttd.png and a table; works in out/story
     python tools/story.py --steps 20 --train 200 --held-out 20
 
-A world is made (pictures, captions, and for the held-out ones the truth); the tiny model is scored on the held-out
-pictures; it is trained on the captions alone, by the recipe in --config; it is scored again. The training never sees
-the truth. The same command makes the same adapter.
+A world is made (pictures, captions, and for the held-out ones the truth); the tiny model is scored
+on the held-out pictures; it is trained on the captions alone, by the recipe in --config; it is
+scored again. The training never sees the truth. The same command makes the same adapter.
 """
 
 from __future__ import annotations

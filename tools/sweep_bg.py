@@ -4,9 +4,9 @@
     python tools/sweep_bg.py --root ../world --pred results_caption/NAME               # caption IoU
     python tools/sweep_bg.py --pred results/PLAIN results/PAMR --labels plain PAMR     # several in one picture
 
-Prints the best threshold of each result and the score at the one it was made with, and draws NAME.sweep.png beside
-the first. A threshold that is chosen on the pictures it is scored on flatters: choose it on a separate split
-(`evaluate_segmentation_for_text.py --tune`).
+Prints the best threshold of each result and the score at the one it was made with, and draws
+NAME.sweep.png beside the first. A threshold that is chosen on the pictures it is scored on
+flatters: choose it on a separate split (`evaluate_segmentation_for_text.py --tune`).
 """
 
 from __future__ import annotations

@@ -23,16 +23,19 @@ def load_backbone(
     """Load a model by name, ready for inference: eval mode, base parameters frozen.
 
     Args:
-        arch: `CLIP` (alias `MaskCLIP`; OpenAI's ViT-B/16), `TCL`, `tiny` (ships with the project), any open_clip
+        arch: `CLIP` (alias `MaskCLIP`; OpenAI's ViT-B/16), `TCL`, `tiny` (ships with the project),
+        any open_clip
             `MODEL:PRETRAINED` or `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, `local-dir:/path`.
         weights: a file that wins over anything in the name.
         lora: an adapter on top: file, PEFT folder or `hf-hub:ORG/NAME`.
-        head: dense head (`core.backbones.heads.HEADS`); default: the one that a local folder's config names,
+        head: dense head (`core.backbones.heads.HEADS`); default: the one that a local folder's
+        config names,
             else `maskclip` for class-token models and `vanilla` for others.
         device: default CUDA where there is one, else the CPU.
         dtype: of the parameters, default float32; similarity maps are at least float32 always.
 
-    Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind not served.
+    Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind
+    not served.
     """
     from .clip_loading import load_clip
     from .device import resolve_device, resolve_dtype

@@ -32,7 +32,8 @@ class Backbone(nn.Module):
 
     Attributes:
         arch: the name it was loaded by; head: its dense head; patch: side of a patch in pixels;
-        stride: pixels per cell of `encode_pixels`; image_size: the model's own input side in pixels;
+        stride: pixels per cell of `encode_pixels`; image_size: the model's own input side in
+        pixels;
         logit_scale: CLIP's temperature, logits = logit_scale * cosine;
         mask_scale, mask_bias: a, b of the soft mask `sigmoid(a (S - b))`.
     """
@@ -58,7 +59,8 @@ class Backbone(nn.Module):
         self.logit_scale = logit_scale
         self._tokenizer = tokenizer
         self.pamr = PAMR()  # a job of many pictures puts its own here
-        # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides thresholds.
+        # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides
+        # thresholds.
         self._mask, self._preprocess = mask, preprocess
         self._checksum: tuple[tuple, str] | None = None
 
@@ -86,7 +88,8 @@ class Backbone(nn.Module):
     def checksum(self) -> str:
         """SHA-256 (32 hex digits) of every weight by name, adapter included; what caches and results are keyed by."""
         tensors = sorted(self.state_dict(keep_vars=True).items())
-        # Inference tensors keep no version, but nothing can change them in place outside of inference mode either.
+        # Inference tensors keep no version, but nothing can change them in place outside of
+        # inference mode either.
         version = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for _, t in tensors)
         if self._checksum is None or self._checksum[0] != version:
             digest = hashlib.sha256(repr((self._mask, self._preprocess)).encode())
@@ -152,14 +155,15 @@ class Backbone(nn.Module):
             images: normalized [B,3,H,W], any H and W.
             text_embeddings: [N,D], any length.
             pamr: refine with PAMR (TCL: on the map's grid, before KP; others: at the images' size).
-            kp_weight: share of TCL's "knowledge prior" branch in [0,1]; TTDError for backbones that have none.
+            kp_weight: share of TCL's "knowledge prior" branch in [0,1]; TTDError for backbones that
+            have none.
         """
 
     def pad(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Zero-pad normalized images [B,3,H,W], centred, to multiples of the patch: [B,3,H',W'] and (top, left).
 
-        `encode_pixels` and `encode_image` pad by themselves; pixel embeddings cover the padded picture:
-        h = H'/stride, w = W'/stride.
+        `encode_pixels` and `encode_image` pad by themselves; pixel embeddings cover the padded
+        picture: h = H'/stride, w = W'/stride.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
             raise TTDError(
@@ -170,7 +174,8 @@ class Backbone(nn.Module):
     def similarity(self, pixels: Tensor, text: Tensor) -> Tensor:
         """Cosine of every pixel with every text: [B,D,h,w], [N,D] -> [B,N,h,w] in [-1,1], at least float32.
 
-        `text` may also be [B,N,D]: N texts of its own for each picture. TTDError when the two have different D.
+        `text` may also be [B,N,D]: N texts of its own for each picture. TTDError when the two have
+        different D.
         """
         if pixels.ndim != 4 or text.ndim not in (2, 3) or text.shape[-1] != pixels.shape[1]:
             raise TTDError(

@@ -143,7 +143,8 @@ def _skeleton(name: str, quick_gelu: bool = False) -> nn.Module:
 
     preprocess = _preprocess_of(name)
     with hub():
-        # The tag decides the activation: open_clip only warns where a model's name does not fit its weights.
+        # The tag decides the activation: open_clip only warns where a model's name does not fit its
+        # weights.
         return open_clip.create_model(
             name,
             force_quick_gelu=quick_gelu,
@@ -187,7 +188,8 @@ def _fill(model: nn.Module, path: Path) -> nn.Module:
         for name in ("logit_scale", "logit_bias"):  # files differ in [] and [1]
             if name in state and getattr(model, name, None) is not None:
                 state[name] = state[name].reshape(getattr(model, name).shape)
-        # Not open_clip.load_checkpoint: it resizes a position table that does not fit in silence, by another rule.
+        # Not open_clip.load_checkpoint: it resizes a position table that does not fit in silence,
+        # by another rule.
         model.load_state_dict(state, strict=True)
     return model
 

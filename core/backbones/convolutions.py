@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TILES = 512  # 2x2 values of a strip: enough for products of matrices at full speed, 2 x 25 MB at TCL's width
+# 2x2 values of a strip: enough for products of matrices at full speed, 2 x 25 MB at TCL's width
+TILES = 512
 TILE = (
     (0, 2, -1),
     (1, 2, 1),
@@ -20,18 +21,21 @@ TILE = (
 def conv_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """`conv(interpolate(x, scale_factor=2, mode="nearest"))`, conv 3x3 with padding 1: [B,C,h,w] -> [B,D,2h,2w].
 
-    Along one side a doubled map is x_0 x_0 x_1 x_1 ..., so with taps a, b, c and the steps d_i = x_{i-1} - x_i
+    Along one side a doubled map is x_0 x_0 x_1 x_1 ..., so with taps a, b, c and the steps d_i =
+    x_{i-1} - x_i
 
         y_{2i}   = a x_{i-1} + (b + c) x_i = (a + b + c) x_i + a d_i
         y_{2i+1} = (a + b) x_i + c x_{i+1} = (a + b + c) x_i - c d_{i+1}
 
-    Three products for two values instead of six; nine for four instead of 36 on both sides. The same up to rounding.
+    Three products for two values instead of six; nine for four instead of 36 on both sides. The
+    same up to rounding.
     """
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, h+2, w+2, C)
     taps = [
         _taps(part) for part in _taps(conv.weight)
     ]  # [row][column]: sum, first, minus last, each (D, C)
-    # Products of rows and columns that are cells or steps; taps that meet the same of them share one.
+    # Products of rows and columns that are cells or steps; taps that meet the same of them share
+    # one.
     products = {}
     for down, rows in ((0, padded[:, 1:-1]), (1, padded[:, :-1] - padded[:, 1:])):
         for across, seen in ((0, rows[:, :, 1:-1]), (1, rows[:, :, :-1] - rows[:, :, 1:])):
@@ -64,9 +68,10 @@ def _taps(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """`conv(x)`, conv 3x3 with padding 1: [B,C,H,W] -> [B,D,H,W].
 
-    On a CPU in float32, without gradient, by Winograd's F(2x2, 3x3) (Lavin & Gray, CVPR 2016), which torch has for GPUs
-    alone: 16 products for 2x2 values instead of 36. Its additions are of neighbouring values: errors stay those of
-    float32. Half types would lose digits, and their units are faster than this.
+    On a CPU in float32, without gradient, by Winograd's F(2x2, 3x3) (Lavin & Gray, CVPR 2016),
+    which torch has for GPUs alone: 16 products for 2x2 values instead of 36. Its additions are of
+    neighbouring values: errors stay those of float32. Half types would lose digits, and their units
+    are faster than this.
     """
     recorded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
     if x.device.type != "cpu" or x.dtype != torch.float32 or recorded:

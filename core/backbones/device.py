@@ -43,9 +43,9 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 def use_threads(count: int | None = None) -> None:
     """Train with `count` CPU threads (None: as many as torch takes), numbers below 1e-38 taken as 0. Call it early.
 
-    Gradients of attention are full of such subnormal numbers, which a CPU multiplies many times slower
-    (benchmarks/bench_training.py). The flag belongs to a thread, and the threads of a parallel loop inherit it from
-    the one that starts the first such loop: hence early.
+    Gradients of attention are full of such subnormal numbers, which a CPU multiplies many times
+    slower (benchmarks/bench_training.py). The flag belongs to a thread, and the threads of a
+    parallel loop inherit it from the one that starts the first such loop: hence early.
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(count or torch.get_num_threads())

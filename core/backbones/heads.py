@@ -1,8 +1,8 @@
 """Dense heads: how the last attention of CLIP's image tower is changed so that every patch gets a feature of its own.
 
-With `q, k, v` the projections of `ln_1(x)` and `O(A) = out_proj(concat_heads A v)`; heads with `residual` go on as the
-block does (`x + O(A)`, then `+ MLP(LN2)`), the others return `O(A)` alone. Afterwards the tower always drops the class
-token and applies its final norm and projection.
+With `q, k, v` the projections of `ln_1(x)` and `O(A) = out_proj(concat_heads A v)`; heads with
+`residual` go on as the block does (`x + O(A)`, then `+ MLP(LN2)`), the others return `O(A)` alone.
+Afterwards the tower always drops the class token and applies its final norm and projection.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """Transformer parts every tower shares, with plain `nn.Linear` projections.
 
-`nn.MultiheadAttention` hides its projections in one packed parameter: LoRA wrappers miss it silently and dense heads
-cannot reach single projections. Here each projection is a module, so both are ordinary code.
+`nn.MultiheadAttention` hides its projections in one packed parameter: LoRA wrappers miss it
+silently and dense heads cannot reach single projections. Here each projection is a module, so both
+are ordinary code.
 """
 
 import torch
@@ -29,7 +30,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """softmax(q kᵀ / sqrt(head_dim) + mask) v, heads concatenated, before `out_proj`.
 
-        Args: q, k, v [B,heads,L,head_dim]; mask broadcastable to [B,heads,L,L], additive, or boolean (True = seen).
+        Args: q, k, v [B,heads,L,head_dim]; mask broadcastable to [B,heads,L,L], additive, or
+        boolean (True = seen).
         Returns: [B,L,C].
         """
         return (
@@ -73,7 +75,8 @@ class Block(nn.Module):
 def resize_positions(table: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
     """Position table for another grid: bicubic, no antialias; the `prefix` rows (class token) stay as they are.
 
-    Args: table [prefix + g*g, C]; grid (h, w). Returns: [prefix + h*w, C]. Source: TCL's position rule (CVPR 2023).
+    Args: table [prefix + g*g, C]; grid (h, w). Returns: [prefix + h*w, C]. Source: TCL's position
+    rule (CVPR 2023).
     """
     side = round((table.shape[0] - prefix) ** 0.5)
     if grid == (side, side):

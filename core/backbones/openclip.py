@@ -1,7 +1,8 @@
 """The one file that touches the inside of open_clip (and of the timm towers it wraps).
 
-It takes an open_clip model apart into `VisionTower` and `TextTower`; nothing else in the project knows open_clip's
-attribute names. Weights are copied as they are, packed attention projections are unpacked into plain linears.
+It takes an open_clip model apart into `VisionTower` and `TextTower`; nothing else in the project
+knows open_clip's attribute names. Weights are copied as they are, packed attention projections are
+unpacked into plain linears.
 """
 
 from collections import OrderedDict

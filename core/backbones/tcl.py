@@ -29,7 +29,9 @@ class GatedConv(nn.Module):
     def forward(self, u: Tensor, doubled: bool = False) -> Tensor:
         """[B,C,h,w] -> [B,C,h,w]; doubled: as if `u` were first upsampled by 2 (nearest) -> [B,C,2h,2w]."""
         normed = F.gelu(self.norm(u.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
-        if doubled:  # norm and GELU see one cell at a time: they may act before the upsampling, on a quarter of them
+        # norm and GELU see one cell at a time: they may act before the upsampling, on a quarter of
+        # them
+        if doubled:
             u = F.interpolate(u, scale_factor=2, mode="nearest")
             return u + torch.tanh(self.gate) * conv_doubled(normed, self.conv)
         return u + torch.tanh(self.gate) * conv_same(normed, self.conv)

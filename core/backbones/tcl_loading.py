@@ -41,7 +41,8 @@ def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
 def build_tcl(state: dict[str, Tensor], path: str | Path) -> TCLBackbone:
     """The backbone from a state dict in TCL's names, float32, on the CPU.
 
-    `pamr.*` and the losses' temperatures are dropped; absent `clip_*` tensors come from OpenAI's ViT-B/16.
+    `pamr.*` and the losses' temperatures are dropped; absent `clip_*` tensors come from OpenAI's
+    ViT-B/16.
     Errors: TTDError listing all missing and unknown names, or all tensors whose shapes do not fit.
     """
     check_tensors(state, path)

@@ -167,7 +167,8 @@ class TextTower(nn.Module):
             )
         ends = self.end_positions(tokens)
         if self.causal and self.pool in ("argmax", "eos") and tokens.numel():
-            # Later tokens are invisible to the end token of a causal tower: cutting them is exact (1e-6).
+            # Later tokens are invisible to the end token of a causal tower: cutting them is exact
+            # (1e-6).
             tokens = tokens[:, : int(ends.max()) + 1]
         mask = None if self.pad_id is None else (tokens != self.pad_id)[:, None, None, :]
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
@@ -199,7 +200,8 @@ def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 def pad_to_multiple(images: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
     """Zero-pad [B,3,H,W] centred so that H and W become multiples; the smaller half goes top/left.
 
-    Returns: padded images and (top, left). Zeros are the mean colour, since images are normalized. Source: TCL.
+    Returns: padded images and (top, left). Zeros are the mean colour, since images are normalized.
+    Source: TCL.
     """
     height, width = images.shape[-2:]
     down, across = -height % multiple, -width % multiple

@@ -91,7 +91,8 @@ def is_torchscript(path: Path) -> bool:
 def openai_clip_file() -> Path:
     """OpenAI's ViT-B/16 weights: weights/ViT-B-16.pt, then open_clip's caches, then downloaded.
 
-    TTDError: none of these; the message names the file, the places, the source and the offline default.
+    TTDError: none of these; the message names the file, the places, the source and the offline
+    default.
     """
     import open_clip
     from open_clip.pretrained import download_pretrained, download_pretrained_from_url

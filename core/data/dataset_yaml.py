@@ -34,8 +34,8 @@ SHIPPED_KEYS = (
     "palette",
     "raw",
 )
-# What tools/make_world.py notes in world.yaml about how the world was made. Allowed where `made_with` is, and nowhere
-# else, so that a misspelt key of a user's set stays an error.
+# What tools/make_world.py notes in world.yaml about how the world was made. Allowed where
+# `made_with` is, and nowhere else, so that a misspelt key of a user's set stays an error.
 GENERATOR_KEYS = ("made_with", "colours", "scenes", "measured", "unseen_pairs", "unseen_ids")
 
 
@@ -83,9 +83,10 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
 def parse_labels(content: dict[str, Any], where: str | Path) -> dict[str, Any]:
     """The label side of a description -> `classes, background, first_label, ignore, zero_ignored` of a Dataset.
 
-    background: 0 or true = label 0 is the background and the classes follow from 1; false, null or none given = label
-    0 is the first class. ignore: one value, or [0, value] where label 0 is ignored as well (classes follow from 1).
-    Raises TTDError for anything else, for repeated classes and for more than 254.
+    background: 0 or true = label 0 is the background and the classes follow from 1; false, null or
+    none given = label 0 is the first class. ignore: one value, or [0, value] where label 0 is
+    ignored as well (classes follow from 1). Raises TTDError for anything else, for repeated classes
+    and for more than 254.
     """
     classes = _classes(content["classes"], where)
     background = _background(content.get("background"), where)

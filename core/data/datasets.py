@@ -1,6 +1,7 @@
 """Segmentation sets and the caption set with masks: where their files lie and what their labels mean.
 
-`open_dataset` looks at folders only; mask values are checked as they are read (core/data/dataset_checks.py).
+`open_dataset` looks at folders only; mask values are checked as they are read
+(core/data/dataset_checks.py).
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ class Dataset:
     """A segmentation set.
 
     images, masks: folders of ID.jpg (or another picture) and ID.png; no masks, no scores.
-    classes: the N prompted classes in label order, "a|b" = synonyms; classes[0] has the label `first_label`.
-    background: label 0 is a class of its own. rule: "threshold" (below `bg` is background) or "none" (arg-max only).
-    ignore: label that is never scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by label value.
+    classes: the N prompted classes in label order, "a|b" = synonyms; classes[0] has the label
+    `first_label`.
+    background: label 0 is a class of its own. rule: "threshold" (below `bg` is background) or
+    "none" (arg-max only).
+    ignore: label that is never scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by
+    label value.
     expected: pictures of the official set, where there is one.
     """
 
@@ -111,9 +115,9 @@ class Dataset:
 def open_dataset(name: str, root: str | Path = "..") -> Dataset:
     """The set `name` under its parent folder `root` (ROOT/VOC2012/validation/{image,mask}), or that of a YAML file.
 
-    VOC20 reads VOC2012's folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else ROOT/world.yaml, else
-    ROOT/World/validation. Raises TTDError for an unknown name (all are listed), a folder that is missing or without
-    pictures, and YAML files with something wrong.
+    VOC20 reads VOC2012's folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else
+    ROOT/world.yaml, else ROOT/World/validation. Raises TTDError for an unknown name (all are
+    listed), a folder that is missing or without pictures, and YAML files with something wrong.
     """
     path = Path(name).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):

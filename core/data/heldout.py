@@ -21,7 +21,8 @@ from .words import is_stopword, split_words
 class Item:
     """A picture uint8 [H, W, 3] with its caption: K words, T true tags and their masks.
 
-    words, tags: as they stand; truth [K], stop [K] bool: true tags, function words; masks bool [T, H, W].
+    words, tags: as they stand; truth [K], stop [K] bool: true tags, function words; masks bool [T,
+    H, W].
     """
 
     id: str
@@ -56,9 +57,10 @@ def make_item(
 def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     """All pictures (or the first `limit`) of a set in CC3M-TagMask's layout, with masks, in the order of their ids.
 
-    root: the folder of image/, json_refined/ID.json, mask_using_HQ-SAM/ID/TAG.png, or the folder above it
-    (ROOT/cc3m_for_evaluation). Everything is held in memory: 500 pictures of 500 x 375 take about 0.5 GB.
-    Raises TTDError where there is none, for an unreadable picture and for a missing mask.
+    root: the folder of image/, json_refined/ID.json, mask_using_HQ-SAM/ID/TAG.png, or the folder
+    above it (ROOT/cc3m_for_evaluation). Everything is held in memory: 500 pictures of 500 x 375
+    take about 0.5 GB. Raises TTDError where there is none, for an unreadable picture and for a
+    missing mask.
     """
     captions = _open(Path(root).expanduser())
     records = (record for record in captions.records.iterate() if isinstance(record, Record))

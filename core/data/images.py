@@ -49,10 +49,10 @@ class Listed(NamedTuple):
 def read_image(path: str | Path) -> np.ndarray:
     """Read any picture file as uint8 [H, W, 3] RGB: upright, its first frame, on white where it is transparent.
 
-    Handles what Pillow can open: JPEG (CMYK too), PNG, WebP, GIF, TIFF, AVIF, ...; EXIF orientation is applied;
-    deeper samples are scaled to 8 bits (see `_to_rgb`).
-    Raises TTDError naming the file: missing, a folder, not readable, empty, not a picture, truncated, or larger
-    than Pillow's limit against decompression bombs (about 179 million pixels).
+    Handles what Pillow can open: JPEG (CMYK too), PNG, WebP, GIF, TIFF, AVIF, ...; EXIF orientation
+    is applied; deeper samples are scaled to 8 bits (see `_to_rgb`).
+    Raises TTDError naming the file: missing, a folder, not readable, empty, not a picture,
+    truncated, or larger than Pillow's limit against decompression bombs (about 179 million pixels).
     """
     path = Path(path)
     _check_file(path)
@@ -79,7 +79,8 @@ def resized_tensor(pixels: np.ndarray, size: int) -> torch.Tensor:
 
 def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
     """A file or its bytes -> uint8 [H, W, 3] RGB; TTDError naming it."""
-    # Pillow warns about large pictures, odd EXIF blocks, palettes: none of it helps whoever runs a script.
+    # Pillow warns about large pictures, odd EXIF blocks, palettes: none of it helps whoever runs a
+    # script.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -145,8 +146,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: transparency on white, deep samples scaled to the whole 8-bit range.
 
-    16-bit grey v becomes round(v / 257) (0 -> 0, 65535 -> 255). Pillow itself reads 16-bit colour as v // 256.
-    32-bit integers and floats have no agreed range: see `_grey_range`.
+    16-bit grey v becomes round(v / 257) (0 -> 0, 65535 -> 255). Pillow itself reads 16-bit colour
+    as v // 256. 32-bit integers and floats have no agreed range: see `_grey_range`.
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)  # [H, W]
@@ -173,11 +174,12 @@ def _grey_range(values: np.ndarray, mode: str) -> tuple[float, float]:
 def list_images(inputs: Sequence[str | Path]) -> list[Listed]:
     """The pictures that files, folders, glob patterns and JSONL lists name, in the order given.
 
-    A folder gives the pictures directly in it, sorted by name. A JSONL line is `{"image": path, "text": str}` or
-    `{"image": path, "captions": [str, ...]}`; its path is relative to the JSONL's folder or to `images/` or
-    `image/` beside it. A picture that a JSONL names and that is missing stays in the list (reading it will say so),
-    unless all of them are missing.
-    Raises TTDError: inputs that do not exist (all in one line), a folder without pictures, a bad JSONL line.
+    A folder gives the pictures directly in it, sorted by name. A JSONL line is `{"image": path,
+    "text": str}` or `{"image": path, "captions": [str, ...]}`; its path is relative to the JSONL's
+    folder or to `images/` or `image/` beside it. A picture that a JSONL names and that is missing
+    stays in the list (reading it will say so), unless all of them are missing.
+    Raises TTDError: inputs that do not exist (all in one line), a folder without pictures, a bad
+    JSONL line.
     """
     listed: list[Listed] = []
     missing: list[str] = []
@@ -307,8 +309,9 @@ def target_size(
 ) -> tuple[int, int]:
     """(H, W) with the short side `size` and the aspect kept, sides >= 1.
 
-    The long side is at most `max_aspect * size`: a more elongated picture is squeezed to that, because a 5000 x 1
-    line would otherwise become 5000 * size pixels long and the cost of attention grows with the square of that.
+    The long side is at most `max_aspect * size`: a more elongated picture is squeezed to that,
+    because a 5000 x 1 line would otherwise become 5000 * size pixels long and the cost of attention
+    grows with the square of that.
     """
     ratio = min(max(height, width) / min(height, width), max_aspect)
     size = max(1, size)

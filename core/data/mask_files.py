@@ -14,7 +14,8 @@ from ..errors import TTDError
 def read_index(path: Path) -> np.ndarray:
     """An index mask (palette or grey PNG), uint8 [H, W].
 
-    Raises TTDError naming the file: missing, unreadable, colour-coded, or with values above 255 (instance ids).
+    Raises TTDError naming the file: missing, unreadable, colour-coded, or with values above 255
+    (instance ids).
     """
     image = _decoded(path)
     values = np.asarray(image)

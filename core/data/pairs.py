@@ -1,8 +1,9 @@
 """Millions of image-caption pairs, any one of them at once: an index on disk, made once, that memory hardly notices.
 
-An input of core/data/records.py (folders, JSONL, shards) is walked once; every usable pair becomes a line in a cache file
-and two numbers beside it: where the line begins and a hash of its id. A line takes about 150 bytes of disk; in memory,
-15 million pairs take 240 MB of numbers, which processes of one machine share.
+An input of core/data/records.py (folders, JSONL, shards) is walked once; every usable pair becomes
+a line in a cache file and two numbers beside it: where the line begins and a hash of its id. A line
+takes about 150 bytes of disk; in memory, 15 million pairs take 240 MB of numbers, which processes
+of one machine share.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Pairs:
     ):
         """pruned: lists of ids to keep: none, one for all inputs, or one per input. limit: the first so many only.
 
-        TTDError: as many lists as neither 1 nor the inputs, lists that cannot be read, nothing left.
+        TTDError: as many lists as neither 1 nor the inputs, lists that cannot be read, nothing
+        left.
         """
         if len(pruned) not in (0, 1, len(parts)):
             raise TTDError(
@@ -132,7 +134,8 @@ def open_pairs(
 ) -> Pairs:
     """The pairs of `data` = "NAME+NAME": each is ROOT/NAME/train, or a folder, JSONL, tar or pattern of tars.
 
-    pruned, limit: see `Pairs`; `refresh` makes the index anew. TTDError for what is not there or holds no pair.
+    pruned, limit: see `Pairs`; `refresh` makes the index anew. TTDError for what is not there or
+    holds no pair.
     """
     parts = [open_index(place, refresh, progress) for place in find_pairs(data, root)]
     return Pairs(parts, [None if name == "none" else name for name in pruned], limit)
@@ -170,8 +173,10 @@ def open_index(
 ) -> PairIndex:
     """The index of one input of core/data/records.py, from the cache ($TTD_CACHE, else ~/.cache/ttd) or made now.
 
-    A changed list, shard or folder is noticed by size and time; a caption edited in place is not: `refresh`.
-    progress hears how many pairs have been read while the index is made. TTDError: nothing there, or a full disk.
+    A changed list, shard or folder is noticed by size and time; a caption edited in place is not:
+    `refresh`.
+    progress hears how many pairs have been read while the index is made. TTDError: nothing there,
+    or a full disk.
     """
     records = open_records(place)
     key = json.dumps([FORMAT, _stamps(place), records.description])
@@ -253,7 +258,8 @@ def _stamps(place: str) -> list:
 def _walk(records: RecordSet, place: Path) -> Iterator[Item]:
     """All records in order; captions that are files of their own are read in threads, as a disk likes it."""
     if not place.is_dir() or any(entry.suffix.lower() == ".tar" for entry in place.iterdir()):
-        yield from records.iterate()  # one file after the other: only a folder of captions can be begun anywhere
+        # one file after the other: only a folder of captions can be begun anywhere
+        yield from records.iterate()
         return
 
     def read(start: int) -> list[Item]:

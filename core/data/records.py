@@ -1,7 +1,7 @@
 """Pictures with captions as people have them: folders, JSONL lists, webdataset shards; one stream of records.
 
-Records are cheap: a caption and where its picture lies. What cannot be used comes as `Skipped` with the reason, so
-that numbers of records never depend on what was readable.
+Records are cheap: a caption and where its picture lies. What cannot be used comes as `Skipped` with
+the reason, so that numbers of records never depend on what was readable.
 """
 
 from __future__ import annotations
@@ -222,8 +222,8 @@ def _content(data: bytes, ending: str) -> dict:
 def _jsonl(path: Path) -> RecordSet:
     """Lines {"image": path, "text": str} or {"image": path, "captions": [str, ...]}, with "id" and "tags" if you like.
 
-    Paths are relative to the list's folder, or to images/ or image/ in it. The id is the path without its ending;
-    several captions of a picture get #0, #1, ... behind it.
+    Paths are relative to the list's folder, or to images/ or image/ in it. The id is the path
+    without its ending; several captions of a picture get #0, #1, ... behind it.
     """
     try:
         pictures = {

@@ -25,7 +25,8 @@ def _edge(char: str) -> bool:
 def split_words(text: str) -> list[Word]:
     """Split a caption on white space and strip punctuation and symbols from both ends of each piece.
 
-    Hyphens and apostrophes inside a word stay ("mother-in-law's"); a piece of nothing but punctuation is no word.
+    Hyphens and apostrophes inside a word stay ("mother-in-law's"); a piece of nothing but
+    punctuation is no word.
 
     >>> [(w.text, w.start, w.end) for w in split_words("A jacuzzi, “in” 2")]
     [('A', 0, 1), ('jacuzzi', 2, 9), ('in', 12, 14), ('2', 16, 17)]

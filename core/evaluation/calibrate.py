@@ -22,8 +22,9 @@ def fit_mask_mapping(
 ) -> dict[str, float]:
     """a, b of `sigmoid(a (S - b))` for the word maps of the true tags, to be fitted on a split that is not reported.
 
-    The slope a is that of a logistic regression of "the pixel shows the tag" on its cosine; then b is set so that
-    the cut at `bg` falls on the cosine with the best mean IoU: b = t + log((1 - bg) / bg) / a.
+    The slope a is that of a logistic regression of "the pixel shows the tag" on its cosine; then b
+    is set so that the cut at `bg` falls on the cosine with the best mean IoU: b = t + log((1 - bg)
+    / bg) / a.
     """
     maps, masks = [], []
     for row, seen in heldout_maps(backbone, items):

@@ -32,7 +32,8 @@ from .predictions import (
 )
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
-WHOLE = 0.99  # a caption whose truth covers this share of the picture says little: everything scores high there
+# a caption whose truth covers this share of the picture says little: everything scores high there
+WHOLE = 0.99
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def sweep(
 ) -> tuple[np.ndarray, Problems]:
     """TP, FP, FN int64 [B, S, 3] of FOLDER/scores/ID.npz cut at every threshold, and what was left out.
 
-    A caption's map is the maximum of its saved ones. Raises TTDError when maps are missing (unless `allow_missing`) or
-    of another size.
+    A caption's map is the maximum of its saved ones. Raises TTDError when maps are missing (unless
+    `allow_missing`) or of another size.
     """
     records, untagged = _records(captions)
     found, problems = saved_scores(folder, list(records), allow_missing, untagged)

@@ -4,8 +4,9 @@
     scores = evaluate_heldout(load_backbone("tiny"), items)
     scores.pixel_f1, scores.caption_iou, scores.word_map_iou       # fractions in [0, 1]
 
-Pictures of any sizes: each goes through the model once, at one scale, the short side `image_size` (the model's own
-by default), and pictures of equal size go together. Definitions: spec ttd.md 3; word-map IoU is this project's guard.
+Pictures of any sizes: each goes through the model once, at one scale, the short side `image_size`
+(the model's own by default), and pictures of equal size go together. Definitions: spec ttd.md 3;
+word-map IoU is this project's guard.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ MAPS = (
 class Cuts:
     """Where scores and maps are cut: `tag` in the normalized scores (None: Otsu), the others multiples of 0.01.
 
-    caption, word: through the soft mask; caption_minmax, word_minmax: of min-max maps, as the trials had it.
+    caption, word: through the soft mask; caption_minmax, word_minmax: of min-max maps, as the
+    trials had it.
     """
 
     tag: float | None = None
@@ -69,8 +71,10 @@ class Cuts:
 class HeldOut:
     """Scores at some `cuts`, fractions in [0, 1]; NaN where nothing could be scored.
 
-    tags: stop words allowed; content: stop words rejected; average_precision: all words pooled by normalized score.
-    caption_iou: mean over `captions`, word_map_iou: mean over (caption, tag) `pairs`, both through the soft mask;
+    tags: stop words allowed; content: stop words rejected; average_precision: all words pooled by
+    normalized score.
+    caption_iou: mean over `captions`, word_map_iou: mean over (caption, tag) `pairs`, both through
+    the soft mask;
     caption_iou_pooled: of all pixels together; *_minmax: of min-max maps.
     """
 
@@ -125,9 +129,10 @@ class Baselines:
 class Measured:
     """What a model makes of items, before anything is cut.
 
-    scores: raw scores of each item's words by scorer, lists of [K]; captions, words: TP, FP, FN int64 [C, S, 3] and
-    [P, S, 3] by kind of map (`MAPS`) at the S `THRESHOLDS`, for the captions that have true tags and for their
-    (caption, tag) pairs; caption_item [C], word_item [P]: whose they are.
+    scores: raw scores of each item's words by scorer, lists of [K]; captions, words: TP, FP, FN
+    int64 [C, S, 3] and [P, S, 3] by kind of map (`MAPS`) at the S `THRESHOLDS`, for the captions
+    that have true tags and for their (caption, tag) pairs; caption_item [C], word_item [P]: whose
+    they are.
     """
 
     items: tuple[Item, ...]

@@ -48,8 +48,9 @@ def heldout_maps(
 ) -> Iterator[tuple[int, ItemMaps]]:
     """(row of the item, what the model sees in it) for all items, those whose pictures have one size together.
 
-    image_size: short side of the pictures (None: the model's own); scorers: any of core.tags.scoring.SCORERS.
-    Tensors are float32 on the backbone's device. Raises TTDError for no items and for unknown scorers.
+    image_size: short side of the pictures (None: the model's own); scorers: any of
+    core.tags.scoring.SCORERS. Tensors are float32 on the backbone's device. Raises TTDError for no
+    items and for unknown scorers.
     """
     if not items:
         raise TTDError("no pictures to score the model on: give at least one")

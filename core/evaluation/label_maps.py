@@ -57,9 +57,9 @@ def evaluate(
 ) -> Evaluation:
     """Score FOLDER/ID.png against the masks of the set, read by `workers` threads.
 
-    Predictions that are missing, extra, unreadable, of another size or with unknown labels are left out and listed
-    in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the set that are wrong, for masks of
-    captions, and when nothing can be scored.
+    Predictions that are missing, extra, unreadable, of another size or with unknown labels are left
+    out and listed in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the
+    set that are wrong, for masks of captions, and when nothing can be scored.
     """
     items = {item.id: item for item in dataset.items()}
     with_mask = [name for name, item in items.items() if item.mask is not None]

@@ -109,7 +109,8 @@ def match(
 ) -> tuple[list[str], Problems]:
     """Ids that have a prediction, in the order expected, and what is missing or extra.
 
-    unscored: ids whose predictions are neither scored nor extra. Raises TTDError when nothing matches at all.
+    unscored: ids whose predictions are neither scored nor extra. Raises TTDError when nothing
+    matches at all.
     """
     problems = Problems()
     for name in expected:
@@ -156,7 +157,8 @@ def in_threads(
 ) -> Iterator[tuple[int, Part]]:
     """work(chunk) for chunks of names, in threads and in order: yields (length of the chunk, result).
 
-    Decoding leaves the interpreter free, so threads suffice; a chunk returns sums, so memory stays flat.
+    Decoding leaves the interpreter free, so threads suffice; a chunk returns sums, so memory stays
+    flat.
     """
     chunks = [list(names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)]
     parts = prefetch(work, chunks, 2 * workers, workers)

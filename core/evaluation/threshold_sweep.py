@@ -1,7 +1,8 @@
 """Scores of saved soft maps at many background thresholds at once, and their picture.
 
-The winning class of a pixel does not depend on the threshold, only whether it wins against the background: one
-histogram of (winner's value, truth, winner) gives the confusion matrices of all thresholds.
+The winning class of a pixel does not depend on the threshold, only whether it wins against the
+background: one histogram of (winner's value, truth, winner) gives the confusion matrices of all
+thresholds.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def sweep_labels(
 ) -> tuple[SegScores, Problems]:
     """Scores per threshold and label, fields [S, L], from FOLDER/scores/ID.npz, and what was left out.
 
-    Pixels at or below a threshold are background where the set has one, else nothing (a false negative).
-    Raises TTDError: no scores there, some missing (unless `allow_missing`), another size than the truth, thresholds
-    that do not ascend.
+    Pixels at or below a threshold are background where the set has one, else nothing (a false
+    negative).
+    Raises TTDError: no scores there, some missing (unless `allow_missing`), another size than the
+    truth, thresholds that do not ascend.
     """
     items = {item.id: item for item in dataset.items()}
     with_mask = [name for name, item in items.items() if item.mask is not None]
@@ -71,8 +73,8 @@ def label_counts(
 ) -> np.ndarray:
     """Pixels by number of thresholds below their value, true label and winner: int64 [S + 1, L, L + 1].
 
-    values float [H, W] of the winners int [H, W]; winners and truth are label numbers below L, L = not scored (truth)
-    or nobody (winner).
+    values float [H, W] of the winners int [H, W]; winners and truth are label numbers below L, L =
+    not scored (truth) or nobody (winner).
     """
     cuts = np.asarray(thresholds, np.float32)
     if (np.diff(cuts) <= 0).any():
@@ -134,7 +136,8 @@ def draw_sweep(
 ) -> Image.Image:
     """The picture, RGB: thresholds to the right, values upwards, a legend below, `marks` as vertical lines.
 
-    Every undashed line has its maximum marked. Drawn at twice the size and halved, so that lines are smooth.
+    Every undashed line has its maximum marked. Drawn at twice the size and halved, so that lines
+    are smooth.
     """
     font, small = find_font("score", 30), find_font("score", 26)
     width = max(

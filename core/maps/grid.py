@@ -1,8 +1,8 @@
 """Where the cells of a feature map lie in the picture: one helper for padding, resizing and averaging maps.
 
-A backbone pads the image it is given with zeros, centred, to multiples of its patch; its map covers the padded
-image. Positions here are fractions of the *picture*: 0 is its left (top) edge and 1 its right (bottom) edge, so
-maps made at different scales meet in one coordinate.
+A backbone pads the image it is given with zeros, centred, to multiples of its patch; its map covers
+the padded image. Positions here are fractions of the *picture*: 0 is its left (top) edge and 1 its
+right (bottom) edge, so maps made at different scales meet in one coordinate.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Axis(NamedTuple):
     def weights(self, positions: Tensor) -> Tensor:
         """Bilinear weights [n, cells] (float32) that read a map at `positions` [n]; each row sums to 1.
 
-        Equal to bilinear interpolation with align_corners=False, followed by cropping the padding; beyond the
-        outermost cells that are `inside` the map is constant.
+        Equal to bilinear interpolation with align_corners=False, followed by cropping the padding;
+        beyond the outermost cells that are `inside` the map is constant.
         """
         inside = self.inside().nonzero()
         at = (positions.double() * self.length + self.pad) / self.stride - 0.5

@@ -4,9 +4,10 @@
     merged = merge_views(backbone, picture, text, used)     # text [N, D]
     merged.at_picture(range(5))                             # [5, H, W]: maps of the first five classes
 
-Every view's map (`sigmoid(a (S - b))`, or the cosine S for protocols with a softmax) is read on the model's own grid;
-what follows is linear, so the maps of all windows of a scale become the picture's in one product of matrices
-(`core.maps.windows`), for a few classes at a time: nothing of the size classes x picture is held.
+Every view's map (`sigmoid(a (S - b))`, or the cosine S for protocols with a softmax) is read on the
+model's own grid; what follows is linear, so the maps of all windows of a scale become the picture's
+in one product of matrices (`core.maps.windows`), for a few classes at a time: nothing of the size
+classes x picture is held.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Layer:
 class Merged:
     """The maps of a picture for N classes, one `Layer` per scale, not yet of the picture's size = (H, W).
 
-    highest, lowest [N]: bounds of each class, since every value of the picture is an average over scales of averages.
+    highest, lowest [N]: bounds of each class, since every value of the picture is an average over
+    scales of averages.
     """
 
     def __init__(self, layers: list[Layer], size: tuple[int, int]):
@@ -98,8 +100,8 @@ def merge_views(
 ) -> Merged:
     """Encode all views of a picture and average their maps for text embeddings [N, D].
 
-    used: resolved protocol, the one `picture` was prepared with; batch: windows per forward pass, which changes
-    results by rounding only.
+    used: resolved protocol, the one `picture` was prepared with; batch: windows per forward pass,
+    which changes results by rounding only.
     """
     if used.by_window:
         return _merge_masks(backbone, picture, text, used, batch)

@@ -35,8 +35,8 @@ def encode_views(
 ) -> tuple[list[View], Tensor | None]:
     """Encode pictures [B, 3, H, W] in [0, 1] of one scale, and mirrored too with `hflip`, in one batch.
 
-    Returns the views, and with `pooled` the pooled embeddings [B, D] float32: each of unit length, then averaged over
-    the views, so that their product with a unit word is the average cosine.
+    Returns the views, and with `pooled` the pooled embeddings [B, D] float32: each of unit length,
+    then averaged over the views, so that their product with a unit word is the average cosine.
     """
     batch = torch.cat([images, images.flip(-1)]) if hflip else images
     batch = backbone.normalize(batch.to(backbone.device))
@@ -56,8 +56,8 @@ def finest_grid(views: Sequence[View]) -> Grid:
 def average_maps(backbone: Backbone, views: Sequence[View], text: Tensor) -> Tensor:
     """Similarity maps averaged over the views on their finest grid: [B, K, h, w] float32.
 
-    text [K, D], or [B, K, D] for words of its own for each picture. Cells of nothing but padding hold values too: see
-    `Grid.inside`.
+    text [K, D], or [B, K, D] for words of its own for each picture. Cells of nothing but padding
+    hold values too: see `Grid.inside`.
     """
     grid = finest_grid(views)
     rows, cols = grid.rows.centres(), grid.cols.centres()

@@ -1,8 +1,9 @@
 """Sliding windows over a picture, and the matrices that put the maps of all windows together in one product.
 
-Everything between the map of a window and the map of the picture is linear and works on rows and columns separately:
-resizing the map to the window, cropping the window's padding, averaging where windows overlap, resizing to the picture.
-So all of it is one matrix per side, and no map of a window's or a scaled picture's size is ever made:
+Everything between the map of a window and the map of the picture is linear and works on rows and
+columns separately: resizing the map to the window, cropping the window's padding, averaging where
+windows overlap, resizing to the picture. So all of it is one matrix per side, and no map of a
+window's or a scaled picture's size is ever made:
 
     map of the picture = Rows @ M @ Cols^T,    M = the maps of all windows side by side, as they lie in the picture
 """
@@ -20,8 +21,9 @@ Span = tuple[int, int]  # first pixel and one past the last
 def window_spans(length: int, window: int, stride: int) -> list[Span]:
     """Where windows of `window` pixels lie on a side of `length` pixels, as TCL and mmsegmentation place them.
 
-    n = floor(max(length - window + stride - 1, 0) / stride) + 1 windows; window k ends at min(k stride + window,
-    length) and starts `window` before that, so the last ones are pulled back; a shorter side is one window.
+    n = floor(max(length - window + stride - 1, 0) / stride) + 1 windows; window k ends at min(k
+    stride + window, length) and starts `window` before that, so the last ones are pulled back; a
+    shorter side is one window.
 
     >>> window_spans(597, 448, 224)
     [(0, 448), (149, 597)]
@@ -46,8 +48,10 @@ def bilinear(out: int, cells: int) -> Tensor:
 class Side:
     """One side of a scaled picture: its windows, and how a map made of theirs becomes a map of the picture.
 
-    spans: the windows; cells: of the map of each; matrix: float32 [pixels of the picture, len(spans) * cells];
-    mirrored: the same for maps of mirrored windows, cells as they come; None where it is enough to mirror the map.
+    spans: the windows; cells: of the map of each; matrix: float32 [pixels of the picture,
+    len(spans) * cells];
+    mirrored: the same for maps of mirrored windows, cells as they come; None where it is enough to
+    mirror the map.
     """
 
     spans: list[Span]
@@ -59,7 +63,8 @@ class Side:
     def of(cls, length: int, final: int, window: int, step: int, patch: int, stride: int) -> Side:
         """The side of `length` pixels of a picture whose own side has `final` pixels.
 
-        window, step: of the windows; patch: windows are padded to its multiples, half of it (rounded down) before;
+        window, step: of the windows; patch: windows are padded to its multiples, half of it
+        (rounded down) before;
         stride: pixels per cell of the model's maps.
         """
         spans = window_spans(length, window, step)

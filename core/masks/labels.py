@@ -1,9 +1,10 @@
 """From averaged maps to a label map: what cannot win is dropped, the rest is refined, the best class takes the pixel.
 
-Pruning cannot change the result: resizing and PAMR only average (weights positive, summing to 1, classes not mixed),
-so a class never rises above its own maximum. With a background threshold, or where some class is higher everywhere
-than another's maximum, that class cannot win and is neither resized nor refined. The CRF lets classes compete: nothing
-is dropped there; nor with a softmax, whose sum runs over all classes.
+Pruning cannot change the result: resizing and PAMR only average (weights positive, summing to 1,
+classes not mixed), so a class never rises above its own maximum. With a background threshold, or
+where some class is higher everywhere than another's maximum, that class cannot win and is neither
+resized nor refined. The CRF lets classes compete: nothing is dropped there; nor with a softmax,
+whose sum runs over all classes.
 """
 
 from __future__ import annotations
@@ -59,8 +60,10 @@ def decide(
 ) -> tuple[np.ndarray, Scores | None]:
     """Index of the winning class at every pixel, int16 [H, W], -1 for none; and the soft maps, with `scores`.
 
-    used: resolved protocol. prune=False keeps every class to the end, for checking that pruning changes nothing.
-    pamr: the job's own, which knows how many pictures there are and so how to refine them; None for a single one.
+    used: resolved protocol. prune=False keeps every class to the end, for checking that pruning
+    changes nothing.
+    pamr: the job's own, which knows how many pictures there are and so how to refine them; None for
+    a single one.
     """
     pamr = pamr or PAMR()
     floor = -2.0  # below every cosine
@@ -73,7 +76,8 @@ def decide(
     strips = strips_of(merged.size, used)
     indices, kept = [], []
     for strip in strips:
-        # The bound above is loose. That of a strip is exact, but saved maps need the same classes in all strips.
+        # The bound above is loose. That of a strip is exact, but saved maps need the same classes
+        # in all strips.
         exact = floor - MARGIN if len(strips) == 1 or not scores else None
         chunks = _chunks(merged, picture, pamr if refines(used) else None, classes, strip, exact)
         chunks = list(chunks) if scores or used.crf else chunks
@@ -104,7 +108,8 @@ class Strip:
 def strips_of(size: tuple[int, int], used: MaskProtocol) -> list[Strip]:
     """The strips in which a picture is worked on, mostly one: together they give what it would give at once.
 
-    After i iterations of PAMR a value depends on pixels up to i times the largest dilation away, and on nothing else.
+    After i iterations of PAMR a value depends on pixels up to i times the largest dilation away,
+    and on nothing else.
     """
     height, width = size
     if used.crf or height * width <= STRIP_PIXELS:

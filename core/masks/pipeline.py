@@ -1,6 +1,7 @@
 """What is segmented and into what: pictures with a list of classes, or pictures with captions.
 
-Both give `jobs` (what to read) and `make` (a picture to a mask uint8 [H, W] in the label values of the result).
+Both give `jobs` (what to read) and `make` (a picture to a mask uint8 [H, W] in the label values of
+the result).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     protocol("ttd", scales=(1.0, 0.5, 1.5, 2.0), hflip=True, pamr=True)     # what TTD's published commands set
 
-Papers differ in constants that move the numbers by several points, so results of two methods compare only under one
-protocol: name it, and print it with every score.
+Papers differ in constants that move the numbers by several points, so results of two methods
+compare only under one protocol: name it, and print it with every score.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ RESIZES = ("antialias", "opencv")
 class MaskProtocol:
     """How a picture becomes a label map. None = decided by the model or the data set: see `resolve`.
 
-    image: short side in pixels at scale 1. window: side of the sliding windows (None: `image`). s: their stride is
-    window / s. scales, hflip: views that are averaged. resize: `antialias` (ours, long side at most 4 x short) or
-    `opencv` (mmsegmentation's: bilinear on 8-bit values, the picture must fit into 2048 x `image`).
+    image: short side in pixels at scale 1. window: side of the sliding windows (None: `image`). s:
+    their stride is window / s. scales, hflip: views that are averaged. resize: `antialias` (ours,
+    long side at most 4 x short) or `opencv` (mmsegmentation's: bilinear on 8-bit values, the
+    picture must fit into 2048 x `image`).
     head: dense head. templates: prompts of class names.
-    mapping: `sigmoid`, soft masks sigmoid(a (S - b)) of each view, the model's a and b; or `softmax` over the classes
-    of `scale` times the average cosine. pamr, crf: refinement; pamr_at: `picture` (after merging, at the picture's
-    size) or `window` (inside each window, by the backbone). kp_weight: share of TCL's knowledge prior.
+    mapping: `sigmoid`, soft masks sigmoid(a (S - b)) of each view, the model's a and b; or
+    `softmax` over the classes of `scale` times the average cosine. pamr, crf: refinement; pamr_at:
+    `picture` (after merging, at the picture's size) or `window` (inside each window, by the
+    backbone). kp_weight: share of TCL's knowledge prior.
     rule: `threshold` (below `background_threshold`, --bg, no class) or `none` (the
     best class everywhere).
     """
@@ -76,8 +78,8 @@ class MaskProtocol:
     ) -> MaskProtocol:
         """The protocol with nothing left open: for a model of that name and own size, and a set's rule and threshold.
 
-        kp_weight None (protocol tcl) is 0.3 for TCL and 0 for models without a knowledge prior; its bg is TCL's 0.4
-        with PAMR and 0.5 without, for all sets.
+        kp_weight None (protocol tcl) is 0.3 for TCL and 0 for models without a knowledge prior; its
+        bg is TCL's 0.4 with PAMR and 0.5 without, for all sets.
         """
         background_threshold = (
             (0.4 if self.pamr else 0.5) if self.name == "tcl" else background_threshold
@@ -194,7 +196,8 @@ def folder_name(
 ) -> str:
     """`ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B`, then `@key=value` for what is unusual.
 
-    used: resolved protocol; rule: the data set's own background rule; extras: further settings, None = at default.
+    used: resolved protocol; rule: the data set's own background rule; extras: further settings,
+    None = at default.
 
     >>> folder_name("TCL", "VOC2012", protocol("ttd", image=448, background_threshold=0.4, pamr=True), True, "threshold")
     'TCL@VOC2012@OpenAI@[1.0]@448@s=2@pamr@TTD@bg=0.40'

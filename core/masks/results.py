@@ -5,8 +5,9 @@
     RESULTS/NAME/skipped.jsonl  pictures that could not be read, and why
     RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
 
-All processes of one run (shards) share the lock by a token; it is an flock, so it dies with the last of them, however
-they die. Everything can be found out from the files alone, so a killed run goes on by running it again.
+All processes of one run (shards) share the lock by a token; it is an flock, so it dies with the
+last of them, however they die. Everything can be found out from the files alone, so a killed run
+goes on by running it again.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ class MaskFolder:
     def __init__(self, path: Path, meta: Mapping, token: str, overwrite: bool = False):
         """Lock the folder, made where missing, and make sure that it is ours to go on with.
 
-        meta: goes into protocol.json; meta["identity"] must equal that of what is there already. token: the same for
-        all processes of this run and for no other. Raises TTDError: another run is writing here; the folder was made
-        with another identity (the differences are named), unless `overwrite`, which then empties it.
+        meta: goes into protocol.json; meta["identity"] must equal that of what is there already.
+        token: the same for all processes of this run and for no other. Raises TTDError: another run
+        is writing here; the folder was made with another identity (the differences are named),
+        unless `overwrite`, which then empties it.
         """
         self.path = path
         self._lock = _open_lock(path)

@@ -1,6 +1,7 @@
 """Segmentation scores from counts: IoU, false positives and false negatives, each over TP + FP + FN, so they sum to 1.
 
-Counts are int64 over a whole set. Truth 255 is never scored; a prediction outside the labels is a false negative.
+Counts are int64 over a whole set. Truth 255 is never scored; a prediction outside the labels is a
+false negative.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def threshold_counts(
 ) -> np.ndarray:
     """TP, FP, FN of `scores > threshold` against truth bool, both [H, W] -> int64 [S, 3] for S ascending thresholds.
 
-    One pass over the pixels however many thresholds. A score equal to a threshold is background, as arg-max with the
-    background first has it.
+    One pass over the pixels however many thresholds. A score equal to a threshold is background, as
+    arg-max with the background first has it.
     """
     cuts = np.asarray(thresholds, np.float32)
     if (np.diff(cuts) <= 0).any():
@@ -118,9 +119,9 @@ def label_baselines(
 ) -> dict[str, SegScores]:
     """What needs no model, from the pixels of each label int64 [L]: constants and a random map.
 
-    all-foreground is the commonest class everywhere; all-background is label 0 everywhere, or nothing at all where
-    the set has no background; the random map draws every pixel's label evenly (as one multinomial draw per true
-    label, which is the same distribution).
+    all-foreground is the commonest class everywhere; all-background is label 0 everywhere, or
+    nothing at all where the set has no background; the random map draws every pixel's label evenly
+    (as one multinomial draw per true label, which is the same distribution).
     """
     first = int(background)
     commonest = first + int(truth[first:].argmax())

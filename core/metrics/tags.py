@@ -1,6 +1,7 @@
 """How good tags are: micro precision, recall, F1 and accuracy over word occurrences, average precision, best cuts.
 
-All functions take one entry per word occurrence of all captions, W in all; numbers are fractions in [0, 1].
+All functions take one entry per word occurrence of all captions, W in all; numbers are fractions in
+[0, 1].
 """
 
 from __future__ import annotations

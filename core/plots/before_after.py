@@ -54,8 +54,8 @@ def draw_before_after(
 ) -> np.ndarray:
     """Draw it: the photo uint8 [H, W, 3] over its caption, a row of maps per name in `rows`, the truth, the legend.
 
-    Maps may have any size; they and the photo are drawn as squares of theirs, aspect kept. Returns uint8 [PH, PW, 3].
-    Raises TTDError for a column without one cell per row.
+    Maps may have any size; they and the photo are drawn as squares of theirs, aspect kept. Returns
+    uint8 [PH, PW, 3]. Raises TTDError for a column without one cell per row.
     """
     if any(len(column.cells) != len(rows) for column in columns):
         raise TTDError(f"every column needs {len(rows)} maps, one for each of {', '.join(rows)}")

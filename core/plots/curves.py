@@ -46,7 +46,8 @@ class Point:
 def draw_precision_recall(curves: Sequence[Curve], points: Sequence[Point]) -> Image.Image:
     """The picture, RGB: recall to the right and precision upwards, both 0 to 1; legend below.
 
-    Drawn at twice the size and halved, so that lines are smooth. Curves are steps, as average precision sums them.
+    Drawn at twice the size and halved, so that lines are smooth. Curves are steps, as average
+    precision sums them.
     """
     font, small = find_font("precision", 30), find_font("recall", 26)
     labels = [curve.label for curve in curves] + [point.label for point in points]

@@ -49,8 +49,9 @@ NO_GLYPH = "\U0010fffe"  # a code point that no font has: what it draws is the "
 def drawable(text: str, size: int) -> tuple[str, Font] | None:
     """`text` as it can be drawn on one line, and the font of `size` pixels to draw it with.
 
-    Characters without a look of their own (line breaks, control and formatting characters) are left out; where no
-    font has all letters, accents are dropped. None when nothing is left or no font can draw it.
+    Characters without a look of their own (line breaks, control and formatting characters) are left
+    out; where no font has all letters, accents are dropped. None when nothing is left or no font
+    can draw it.
     """
     plain = "".join(
         c for c in " ".join(text.split()) if c.isprintable() and c not in VARIATION_SELECTORS
@@ -66,7 +67,8 @@ def drawable(text: str, size: int) -> tuple[str, Font] | None:
 def find_font(text: str, size: int) -> Font | None:
     """The first font that can draw `text` and numbers, at `size` pixels; None when there is none.
 
-    Pillow's built-in font comes first, so Latin tags look the same on every machine; then the installed fonts.
+    Pillow's built-in font comes first, so Latin tags look the same on every machine; then the
+    installed fonts.
     """
     for font in _fonts(size):
         if _covers(font, text + NUMBERS):

@@ -49,8 +49,8 @@ class Layout:
 def plan(height: int, width: int, tags: int) -> Layout:
     """Arrange a picture of `height` x `width` pixels and `tags` heat maps.
 
-    Tiles have the picture's size, within the bounds at the top of this file. Maps need no more pixels than
-    `Layout.picture`, so that is the size to ask the predictor for.
+    Tiles have the picture's size, within the bounds at the top of this file. Maps need no more
+    pixels than `Layout.picture`, so that is the size to ask the predictor for.
     """
     count, long = tags + 1, max(height, width)
     affordable = math.sqrt(MAX_PIXELS / count * long / min(height, width))
@@ -101,7 +101,8 @@ def draw_panel(
 
     Args:
         image: uint8 [H, W, 3].
-        maps: [K, h, w] in [0, 1], of any size; the size of `plan(H, W, K).picture` needs no resizing.
+        maps: [K, h, w] in [0, 1], of any size; the size of `plan(H, W, K).picture` needs no
+        resizing.
         tags, scores: K names and the K numbers written beside them.
         selected: K flags; labels of tags that were not chosen are grey. None: all are chosen.
         overlay: blend the heat maps over the picture.
@@ -155,7 +156,8 @@ def _label(
 ) -> None:
     """Write `tag: score` on a box in the tile's corner, shortened with an ellipsis to the tile's width.
 
-    A tag that no font can draw, not even without its accents, is written as `#number`, its row in the demo's table.
+    A tag that no font can draw, not even without its accents, is written as `#number`, its row in
+    the demo's table.
     """
     size = round(min(max(15, min(tile) / 15), 72))
     tag, font = drawable(tag, size) or drawable(f"#{number}", size)

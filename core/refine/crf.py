@@ -1,19 +1,22 @@
 """DenseCRF: soft masks drawn to the picture's colour edges (Kraehenbuehl & Koltun, NeurIPS 2011). Optional.
 
-A fully connected CRF over the pixels: unary -log p_n(i) of each label n, and for every pair of pixels with different
-labels the Potts energy
+A fully connected CRF over the pixels: unary -log p_n(i) of each label n, and for every pair of
+pixels with different labels the Potts energy
 
     gaussian_compat * exp(-|pos|^2 / 2 gaussian_sxy^2)
     + bilateral_compat * exp(-|pos|^2 / 2 bilateral_sxy^2 - |rgb|^2 / 2 bilateral_srgb^2)
 
 (each kernel scaled symmetrically by its row sums), solved by mean field. Two uses:
 
-- `dense_crf`: N labels that exclude each other, as in a label map. With a background threshold t, put a constant map t
+- `dense_crf`: N labels that exclude each other, as in a label map. With a background threshold t,
+put a constant map t
   in front of the soft masks: they then compete exactly as in the arg-max without a CRF.
-- `refine_soft_masks`: maps of words that may overlap, as in the demo; each is a problem of its own, word or not word.
+- `refine_soft_masks`: maps of words that may overlap, as in the demo; each is a problem of its own,
+word or not word.
   Here 0.5 is the even point: weaker evidence is pushed towards 0, stronger towards 1.
 
-Runs on the CPU through the package `pydensecrf2`, which is not installed by default; PAMR needs nothing.
+Runs on the CPU through the package `pydensecrf2`, which is not installed by default; PAMR needs
+nothing.
 """
 
 from dataclasses import dataclass
@@ -34,8 +37,9 @@ SMALLEST = 1e-5  # a probability of 0 would be an infinite energy that no neighb
 class CRFSettings:
     """Strengths and widths; the defaults are those of DeepLab v2.
 
-    The stronger set customary with pydensecrf (3, 3, 80, 13, 10) assumes confident probabilities: hesitant soft masks
-    (0.25 against 0.75), which is what similarity maps give, are overruled by colour.
+    The stronger set customary with pydensecrf (3, 3, 80, 13, 10) assumes confident probabilities:
+    hesitant soft masks (0.25 against 0.75), which is what similarity maps give, are overruled by
+    colour.
     """
 
     iterations: int = 10  # of mean field
@@ -54,9 +58,10 @@ DEFAULTS = CRFSettings()
 def dense_crf(image: np.ndarray, probabilities: Maps, settings: CRFSettings = DEFAULTS) -> Maps:
     """Mean-field marginals of N >= 2 competing labels.
 
-    image: uint8 [H,W,3] RGB. probabilities: [N,H,W], finite and >= 0, any scale: each pixel is divided by its sum over
-    N (all zero: every label alike). Array or tensor; the same kind comes back, [N,H,W] float32, sum over N = 1, on the
-    tensor's device. Raises TTDError on a wrong shape, type or value, and when pydensecrf2 is not installed.
+    image: uint8 [H,W,3] RGB. probabilities: [N,H,W], finite and >= 0, any scale: each pixel is
+    divided by its sum over N (all zero: every label alike). Array or tensor; the same kind comes
+    back, [N,H,W] float32, sum over N = 1, on the tensor's device. Raises TTDError on a wrong shape,
+    type or value, and when pydensecrf2 is not installed.
     """
     library = _import_library()
     maps = _as_array(probabilities)
@@ -71,8 +76,9 @@ def dense_crf(image: np.ndarray, probabilities: Maps, settings: CRFSettings = DE
 def refine_soft_masks(image: np.ndarray, masks: Maps, settings: CRFSettings = DEFAULTS) -> Maps:
     """Refine each of N independent soft masks as a two-label problem, mask against 1 - mask.
 
-    image: uint8 [H,W,3] RGB. masks: [N,H,W] in [0,1]; array or tensor. Returns the same kind, [N,H,W] float32 in [0,1]:
-    the probability of the mask. The masks do not see each other. Raises TTDError as `dense_crf`.
+    image: uint8 [H,W,3] RGB. masks: [N,H,W] in [0,1]; array or tensor. Returns the same kind,
+    [N,H,W] float32 in [0,1]: the probability of the mask. The masks do not see each other. Raises
+    TTDError as `dense_crf`.
     """
     library = _import_library()
     maps = _as_array(masks)

@@ -1,17 +1,17 @@
 """Pixel-adaptive mask refinement (PAMR, Araslanov & Roth, CVPR 2020), as TCL (CVPR 2023) applies it to soft masks.
 
-For pixel i let N(i) be its 8 neighbours at each dilation d (48 for the six default dilations), indices clamped to the
-picture ("replicate" padding); x_ic is channel c of the picture:
+For pixel i let N(i) be its 8 neighbours at each dilation d (48 for the six default dilations),
+indices clamped to the picture ("replicate" padding); x_ic is channel c of the picture:
 
     sigma_ic = unbiased standard deviation over the 3x3 taps of all dilations (54 values: the centre counts once per d)
     a_ij     = mean_c( -|x_ic - x_jc| / (1e-8 + 0.1 * sigma_ic) ),     alpha_i = softmax over the j of N(i) of a_ij
     repeat:    m_i <- sum_j alpha_ij * m_j                             (the pixel itself is not in the sum)
 
-alpha depends on the picture alone: compute it once (`weights`), use it for every class, tag set and threshold
-(`refine`). The alpha are positive and sum to 1, so a map never leaves its own [min, max].
+alpha depends on the picture alone: compute it once (`weights`), use it for every class, tag set and
+threshold (`refine`). The alpha are positive and sum to 1, so a map never leaves its own [min, max].
 
-Nothing of size classes x 48 x pixels ever exists. `PAMR.path` says which of four ways a sum takes, a choice made
-before it starts, from what is known then; they give the same up to rounding:
+Nothing of size classes x 48 x pixels ever exists. `PAMR.path` says which of four ways a sum takes,
+a choice made before it starts, from what is known then; they give the same up to rounding:
 
     shifted    48 shifted multiply-adds on slices of one padded buffer (clamping an index does not care how far outside
                it was, so padding by the largest dilation serves all of them); on any device
@@ -36,10 +36,11 @@ from . import pamr_gather, pamr_native
 
 Offset = tuple[int, int]
 
-# One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in the cache.
+# One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in
+# the cache.
 CPU_BLOCK_VALUES = 2**16
-# By device: the path that is compiled first, and from how many pictures on that costs less than it saves (about a
-# second of a C compiler, once per machine; a second or two of Triton's).
+# By device: the path that is compiled first, and from how many pictures on that costs less than it
+# saves (about a second of a C compiler, once per machine; a second or two of Triton's).
 COMPILED = {"cpu": ("native", 32), "cuda": ("fused", 200)}
 
 
@@ -53,10 +54,12 @@ def neighbour_offsets(dilations: Sequence[int]) -> list[Offset]:
 class PAMR(torch.nn.Module):
     """Refines soft masks along the picture's edges; no parameters, no buffers, nothing in the state dict.
 
-    num_iter: how many times the masks are averaged over their neighbours (0 only resizes). dilations: distances in
-    pixels of the neighbours. Works in float32 whatever comes in and returns float32 (a fixed threshold follows, and
-    bfloat16 would move pixels across it). Always without gradient, also where the caller has gradients switched on.
-    pictures: of the whole job, for the choice of the path: one that must be compiled first is for many.
+    num_iter: how many times the masks are averaged over their neighbours (0 only resizes).
+    dilations: distances in pixels of the neighbours. Works in float32 whatever comes in and returns
+    float32 (a fixed threshold follows, and bfloat16 would move pixels across it). Always without
+    gradient, also where the caller has gradients switched on.
+    pictures: of the whole job, for the choice of the path: one that must be compiled first is for
+    many.
     """
 
     def __init__(
@@ -89,8 +92,9 @@ class PAMR(torch.nn.Module):
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Refine `mask` [B,N,h,w] by `image` [B,C,H,W] (any value range, usually normalized) -> [B,N,H,W] float32.
 
-        A mask of another size is first resized to the image's (bilinear, align_corners=True). Any H, W >= 1, any C >= 1
-        and N >= 0. Raises TTDError when the shapes do not fit. Same as `refine(weights(image, N), mask)`.
+        A mask of another size is first resized to the image's (bilinear, align_corners=True). Any
+        H, W >= 1, any C >= 1 and N >= 0. Raises TTDError when the shapes do not fit. Same as
+        `refine(weights(image, N), mask)`.
         """
         _check_pair(image, mask)
         return self.refine(self.weights(image, mask.shape[1]), mask)
@@ -99,9 +103,9 @@ class PAMR(torch.nn.Module):
     def weights(self, image: torch.Tensor, classes: int = 1) -> torch.Tensor:
         """The weights alpha of `image` [B,C,H,W] -> [B,K,H,W] float32; K = 8 * len(dilations), the sum over K is 1.
 
-        Computed once per picture and shared by all classes. classes: of the maps to be refined, about; the weights'
-        order in memory follows from it, and `refine` makes a copy where it needs the other one. Raises TTDError when
-        `image` is not [B,C,H,W].
+        Computed once per picture and shared by all classes. classes: of the maps to be refined,
+        about; the weights' order in memory follows from it, and `refine` makes a copy where it
+        needs the other one. Raises TTDError when `image` is not [B,C,H,W].
         """
         _check_maps(image, "PAMR's image", "[B,C,H,W]")
         if image.shape[1] == 0:
@@ -119,7 +123,8 @@ class PAMR(torch.nn.Module):
             batch, 1, height, width, image.device, values=2 * channels
         ):
             target = out[pictures, :, rows]
-            # In channels-last order writing one neighbour at a time would touch every line 48 times: a planar block.
+            # In channels-last order writing one neighbour at a time would touch every line 48
+            # times: a planar block.
             block = (
                 torch.empty_like(target, memory_format=torch.contiguous_format)
                 if way == "gathered"
@@ -134,7 +139,8 @@ class PAMR(torch.nn.Module):
     def refine(self, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Average `mask` [B,N,h,w] `num_iter` times with `weights` [B,K,H,W] of `self.weights` -> [B,N,H,W] float32.
 
-        K = 8 * len(dilations). Holds two padded copies of the masks at most. Raises TTDError on a mismatch.
+        K = 8 * len(dilations). Holds two padded copies of the masks at most. Raises TTDError on a
+        mismatch.
         """
         _check_pair(weights, mask)
         offsets = neighbour_offsets(self.dilations)
@@ -168,7 +174,8 @@ def _kernels(way: str) -> ModuleType | None:
 def _works(way: str, device: torch.device) -> bool:
     """Whether a compiled path can be had here and gives what the plain one gives: asked once, on two small pictures.
 
-    Compilers and drivers fail in many ways, and a job must not: what goes wrong is said as a warning.
+    Compilers and drivers fail in many ways, and a job must not: what goes wrong is said as a
+    warning.
     """
     if not (pamr_native.library() if way == "native" else find_spec("triton")):
         return False
@@ -212,9 +219,9 @@ def _affinity_(
 ) -> None:
     """Write softmax_j mean_c(-|x_i - x_j| / (1e-8 + 0.1 sigma)) of the given rows into `out` [B,K,R,W].
 
-    padded: [B,C,H+2p,W+2p]. Differences from the centre give the variance in one pass: n_dilations of the taps are the
-    centre itself (difference 0), which bounds (sum d)^2 / taps by 8/9 of sum d^2, so little cancels; and a flat
-    region has sigma = 0 exactly, hence equal weights.
+    padded: [B,C,H+2p,W+2p]. Differences from the centre give the variance in one pass: n_dilations
+    of the taps are the centre itself (difference 0), which bounds (sum d)^2 / taps by 8/9 of sum
+    d^2, so little cancels; and a flat region has sigma = 0 exactly, hence equal weights.
     """
     centre = _shifted(padded, rows, pad, (0, 0))  # [B,C,R,W]
     total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
@@ -274,8 +281,8 @@ def _blocks(
 ) -> Iterator[tuple[slice, slice, slice]]:
     """Slices (pictures, classes, rows) that cover everything once; on a CPU cache-sized and one picture at a time.
 
-    values: of a pixel and class. One picture at a time also makes its result on a CPU the same to the bit whatever it
-    is batched with.
+    values: of a pixel and class. One picture at a time also makes its result on a CPU the same to
+    the bit whatever it is batched with.
     """
     if device.type != "cpu":
         yield slice(0, batch), slice(0, classes), slice(0, height)

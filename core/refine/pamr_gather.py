@@ -1,9 +1,10 @@
 """PAMR's iterations on a CPU for several classes: every pixel a bag of its 48 neighbours, summed by `embedding_bag`.
 
-With the classes of a pixel side by side in memory, the weighted sum over its neighbours is what recommender models ask
-of an embedding table: for each bag, sum some rows times their weights. Torch ships a vectorised kernel for it, so the
-sums stay in registers without a compiler on the machine: 2 to 4 times the speed of shifted multiply-adds for 21
-classes, in the same order. It pays from a few classes on; a single one has nothing to lie side by side with.
+With the classes of a pixel side by side in memory, the weighted sum over its neighbours is what
+recommender models ask of an embedding table: for each bag, sum some rows times their weights. Torch
+ships a vectorised kernel for it, so the sums stay in registers without a compiler on the machine: 2
+to 4 times the speed of shifted multiply-adds for 21 classes, in the same order. It pays from a few
+classes on; a single one has nothing to lie side by side with.
 """
 
 import math
@@ -60,7 +61,8 @@ def _indices(
 ) -> Tensor:
     """Where the neighbours of a block's pixels lie, counted from the block's first row of the padded map: [R*W,K].
 
-    The same for every block of rows, as all pixels have their neighbours at the same distances in a padded map.
+    The same for every block of rows, as all pixels have their neighbours at the same distances in a
+    padded map.
     """
     height, width = size
     rows = max(1, min(height, BLOCK_PIXELS // width))

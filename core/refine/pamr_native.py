@@ -1,10 +1,12 @@
 """PAMR on a CPU as a C kernel (`core/refine/pamr.c`), compiled once per machine with the C compiler that is there.
 
-A sum over 48 neighbours that stays in registers is what no chain of library calls gives: several times the speed of
-the `gathered` path. Without a compiler, or where it fails, `library()` is None and the other paths serve.
+A sum over 48 neighbours that stays in registers is what no chain of library calls gives: several
+times the speed of the `gathered` path. Without a compiler, or where it fails, `library()` is None
+and the other paths serve.
 
-Layouts: rows of maps are padded to `stride = pad + wide + pad` values, `wide` being the width rounded up to whole
-vectors. The weights of a row lie together, [B,H,K,wide]; the [B,K,H,W] that callers see is a view of it.
+Layouts: rows of maps are padded to `stride = pad + wide + pad` values, `wide` being the width
+rounded up to whole vectors. The weights of a row lie together, [B,H,K,wide]; the [B,K,H,W] that
+callers see is a view of it.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def library() -> ctypes.CDLL | None:
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         tuned = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-        # Code made for one processor stops another with an illegal instruction: homes are shared between machines.
+        # Code made for one processor stops another with an illegal instruction: homes are shared
+        # between machines.
         key = repr(
             (
                 SOURCE.read_bytes(),
@@ -137,7 +140,8 @@ def weights(image: Tensor, offsets: Sequence[Offset], dilations: int) -> Tensor:
 def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: Sequence[Offset]) -> Tensor:
     """`num_iter` iterations: alpha [B,K,H,W], mask [B,N,H,W] float32 -> [B,N,H,W] float32.
 
-    Holds two padded copies of at most BLOCK_CLASSES classes, and a copy of `alpha` where it is not from `weights`.
+    Holds two padded copies of at most BLOCK_CLASSES classes, and a copy of `alpha` where it is not
+    from `weights`.
     """
     batch, classes, height, width = mask.shape
     pad, wide = _pad(offsets), _wide(width)

@@ -1,10 +1,12 @@
 """PAMR on CUDA as two Triton kernels: the weights in one pass over the picture, an iteration in one pass over the maps.
 
-The plain form on a GPU is 48 small kernels an iteration, each of which reads and writes all maps. Here a program owns
-a tile of pixels of a few classes: sums stay in registers, a weight is read once for all of them, and the shifted reads
-of a tile overlap, so most come from the L1 cache. Neighbours outside of the picture are clamped: nothing is padded.
+The plain form on a GPU is 48 small kernels an iteration, each of which reads and writes all maps.
+Here a program owns a tile of pixels of a few classes: sums stay in registers, a weight is read once
+for all of them, and the shifted reads of a tile overlap, so most come from the L1 cache. Neighbours
+outside of the picture are clamped: nothing is padded.
 
-Import this module only where triton is installed; with TRITON_INTERPRET=1 set before, it runs on a CPU, for tests.
+Import this module only where triton is installed; with TRITON_INTERPRET=1 set before, it runs on a
+CPU, for tests.
 """
 
 import torch
@@ -75,7 +77,8 @@ def _weights_kernel(
 ):
     """out [B,K,H,W] <- softmax_k mean_c(-distance), image [B,C,H,W]; scales [B,C,H,W] is scratch.
 
-    The distances are summed with a running minimum, then computed again for the result: cheaper than storing them.
+    The distances are summed with a running minimum, then computed again for the result: cheaper
+    than storing them.
     """
     size = height * width
     y, x, inside = _tile(tl.program_id(0), height, width, TY, TX)

@@ -1,8 +1,8 @@
 """How well captions fit their pictures: one cosine per training pair, and the list of pairs worth keeping.
 
-Scores are files of `core.tags.results`' kind (lines, meta, skipped; resumed batch by batch); a line is
-`{"index": 7, "id": "000007", "score": 0.213456}`. A pruned list is a text file: a header line that starts with
-`# ttd pruned list`, then the ids to keep, in input order.
+Scores are files of `core.tags.results`' kind (lines, meta, skipped; resumed batch by batch); a line
+is `{"index": 7, "id": "000007", "score": 0.213456}`. A pruned list is a text file: a header line
+that starts with `# ttd pruned list`, then the ids to keep, in input order.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def score_pairs(
 ) -> Tensor:
     """Cosine of each caption with its picture's pooled embedding, averaged over scales and flip: [B] float32, CPU.
 
-    pictures: B of `core.tags.scoring.prepare`, all with the same scales; captions: B strings, encoded as they stand.
-    Pictures of one size are encoded together; what they are resized to does not depend on the batch.
+    pictures: B of `core.tags.scoring.prepare`, all with the same scales; captions: B strings,
+    encoded as they stand. Pictures of one size are encoded together; what they are resized to does
+    not depend on the batch.
     """
     vectors = torch.zeros(len(pictures), 0)
     for rows in _same_shapes(pictures):
@@ -150,7 +151,8 @@ def read_scores(path: Path) -> Iterator[tuple[str, float]]:
 def worst(scores: np.ndarray, drop: float) -> np.ndarray:
     """Which of the scores [n] belong to the worst share `drop` in [0, 1): bool [n], floor(drop * n) of them.
 
-    Of equal scores the later ones are dropped first. TTDError: another share, scores that are no numbers.
+    Of equal scores the later ones are dropped first. TTDError: another share, scores that are no
+    numbers.
     """
     if not 0 <= drop < 1:
         raise TTDError(

@@ -12,7 +12,8 @@ class TagProtocol:
     """How words are scored and cut.
 
     image_size: short side in pixels at scale 1; scales, hflip: views whose maps are averaged.
-    normalize: `minmax`, `softmax` or `none`; threshold: a constant on that scale, or None for Otsu's of each caption.
+    normalize: `minmax`, `softmax` or `none`; threshold: a constant on that scale, or None for
+    Otsu's of each caption.
     stopwords: None, "shipped" or "nltk": function words that are never selected.
     """
 

@@ -1,8 +1,9 @@
 """Result files of tags: their names, their lines, and going on after an interruption.
 
-A result is `NAME.jsonl` (a line per caption, in input order), `NAME.meta.json` (what made it) and, where something
-could not be used, `NAME.skipped.jsonl`. Batches are numbered from the start of the input and a batch's skipped
-records are written before its lines, so the files alone say how many batches are whole.
+A result is `NAME.jsonl` (a line per caption, in input order), `NAME.meta.json` (what made it) and,
+where something could not be used, `NAME.skipped.jsonl`. Batches are numbered from the start of the
+input and a batch's skipped records are written before its lines, so the files alone say how many
+batches are whole.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def is_finished(
 ) -> bool:
     """Whether this very result is there and complete.
 
-    Raises TTDError when the files there were made with another identity (arguments, weights), naming what differs.
+    Raises TTDError when the files there were made with another identity (arguments, weights),
+    naming what differs.
     """
     meta = read_json(paths.meta)
     empty = not paths.lines.exists() or not paths.lines.stat().st_size
@@ -144,7 +146,8 @@ def is_complete(paths: ResultPaths, meta: Mapping[str, object]) -> bool:
 class TagWriter:
     """Appends whole batches to the results of one run, one result per scorer, from the first that is missing on.
 
-    `done` is the number of records already there; `counts` maps each scorer to its captions, words and selected.
+    `done` is the number of records already there; `counts` maps each scorer to its captions, words
+    and selected.
     """
 
     def __init__(
@@ -152,7 +155,8 @@ class TagWriter:
     ):
         """Open the files (made where missing, emptied with `overwrite`), cut them back to whole batches.
 
-        meta: written at once, with "finished": False. Raises TTDError when another run is writing them.
+        meta: written at once, with "finished": False. Raises TTDError when another run is writing
+        them.
         """
         self.paths, self.meta, self.batch = dict(paths), meta, batch
         self._files = {name: _open_locked(path.lines) for name, path in paths.items()}

@@ -2,9 +2,10 @@
 
     score_batch(load_backbone("tiny"), [read_image("dog.jpg")], ["a dog runs"])[0].scores["pixel"]    # [3]
 
-Scorers: `pixel` = the word's cosine with its nearest pixel (TTD); `image` = with the pooled image embedding; `text` =
-with the embedding of the whole caption. Every distinct word and every picture of a batch is encoded once; nothing is
-kept between batches, and a caption's scores depend on its batch by rounding only.
+Scorers: `pixel` = the word's cosine with its nearest pixel (TTD); `image` = with the pooled image
+embedding; `text` = with the embedding of the whole caption. Every distinct word and every picture
+of a batch is encoded once; nothing is kept between batches, and a caption's scores depend on its
+batch by rounding only.
 """
 
 from __future__ import annotations
@@ -69,10 +70,12 @@ def score_batch(
     """Score the words of B captions in their B pictures.
 
     Args:
-        images: B arrays uint8 [H, W, 3] RGB of any sizes; captions: B strings, split by `split_words`.
+        images: B arrays uint8 [H, W, 3] RGB of any sizes; captions: B strings, split by
+        `split_words`.
         scorers: any of `SCORERS`.
         image_size: short side in pixels at scale 1; the model's own when None.
-        scales, hflip: maps are averaged over scales and the mirrored picture before the maximum is taken.
+        scales, hflip: maps are averaged over scales and the mirrored picture before the maximum is
+        taken.
     Raises TTDError for unknown scorers and for scales or sizes that are not positive.
     """
     size = image_size or backbone.image_size
@@ -160,8 +163,9 @@ def _groups(
 ) -> list[list[list[int]]]:
     """Pictures that can be encoded together: same size at every scale, those with most words first, none without.
 
-    A picture is the list of its captions' rows: the same `Prepared` object under several captions is encoded once.
-    Sizes, not neighbours, decide what a picture is resized or padded to, so results cannot depend on the batch.
+    A picture is the list of its captions' rows: the same `Prepared` object under several captions
+    is encoded once. Sizes, not neighbours, decide what a picture is resized or padded to, so
+    results cannot depend on the batch.
     """
     captions: dict[int, list[int]] = {}
     for row, picture in enumerate(pictures):
@@ -192,8 +196,8 @@ def _score_pictures(
 ) -> tuple[dict[str, Sequence[Tensor]], Tensor]:
     """Scores of pictures of one size: {"pixel", "image" if `pooled`: B rows [K]}, and nearest pixels [B, K, 2].
 
-    embedded [U, D]; index = the rows of it that each picture's words have, longest first. The pooled embedding is
-    that of the scale nearest to 1.
+    embedded [U, D]; index = the rows of it that each picture's words have, longest first. The
+    pooled embedding is that of the scale nearest to 1.
     """
     nearest = min(range(len(scales)), key=lambda i: abs(scales[i] - 1))
     views, whole = [], None

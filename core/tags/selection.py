@@ -1,7 +1,8 @@
 """From words and scores to tags: pure functions of the selection step.
 
-A caption is split into words, each word gets a score, the scores of one caption are put on one scale and cut. All
-functions take one caption's scores [K] or those of many captions [..., K] with a mask of which entries are words.
+A caption is split into words, each word gets a score, the scores of one caption are put on one
+scale and cut. All functions take one caption's scores [K] or those of many captions [..., K] with a
+mask of which entries are words.
 """
 
 import torch
@@ -39,8 +40,9 @@ def _flags(scores: Tensor, flags: Tensor | None, default: bool) -> Tensor:
 def minmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scale the scores of each caption to [0, 1] over its own words: (s - min) / (max - min).
 
-    scores [..., K]; mask [..., K] bool, False for padding (which gets 0 and never counts). Where all words of a
-    caption score the same, one-word captions among them, each gets 1. Raises TTDError when the shapes differ.
+    scores [..., K]; mask [..., K] bool, False for padding (which gets 0 and never counts). Where
+    all words of a caption score the same, one-word captions among them, each gets 1. Raises
+    TTDError when the shapes differ.
     """
     valid = _flags(scores, mask, True)
     low = scores.masked_fill(~valid, float("inf")).amin(-1, keepdim=True)
@@ -57,9 +59,10 @@ def minmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Otsu's threshold of each caption, [...] float64: the cut with the largest variance between the two classes.
 
-    scores [..., K], mask as in `minmax`. Exact: every cut between two neighbouring distinct values is tried, and the
-    threshold is the middle of the best one (the highest of equals); a word is kept when its score is above it. With
-    no two distinct values nothing can be separated and the threshold is -inf: all are kept.
+    scores [..., K], mask as in `minmax`. Exact: every cut between two neighbouring distinct values
+    is tried, and the threshold is the middle of the best one (the highest of equals); a word is
+    kept when its score is above it. With no two distinct values nothing can be separated and the
+    threshold is -inf: all are kept.
     """
     valid = _flags(scores, mask, True)
     count = valid.sum(-1, keepdim=True)
@@ -118,10 +121,10 @@ def select(
 ) -> tuple[Tensor, Tensor]:
     """Normalize and cut the scores of each caption -> (selected [..., K] bool, normalized [..., K]).
 
-    scores [..., K] raw; rejected [..., K] bool, words that may not be chosen (function words); mask as in `minmax`.
-    `threshold` is a constant in the normalized scale (kept when >=), or None for Otsu's over all the words (kept
-    when >); both scale and cut are those of the whole caption, and rejected words are then taken out. A single word
-    is kept, unless rejected.
+    scores [..., K] raw; rejected [..., K] bool, words that may not be chosen (function words); mask
+    as in `minmax`. `threshold` is a constant in the normalized scale (kept when >=), or None for
+    Otsu's over all the words (kept when >); both scale and cut are those of the whole caption, and
+    rejected words are then taken out. A single word is kept, unless rejected.
     """
     valid = _flags(scores, mask, True)
     allowed = valid & ~_flags(scores, rejected, False)

@@ -17,8 +17,8 @@ PADDING = 512  # tokens of padding that a batch of texts may hold before a secon
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     """Words or captions as they stand -> [N, D] float32 of unit length, on the backbone's device.
 
-    Short texts are encoded with short ones, words apart from captions: a causal text tower then skips the padding. A
-    text longer than the model's context is cut by its tokenizer.
+    Short texts are encoded with short ones, words apart from captions: a causal text tower then
+    skips the padding. A text longer than the model's context is cut by its tokenizer.
     """
     tokens = (
         backbone.tokenize(texts)

@@ -2,7 +2,8 @@
 
     e_n = mean over the class's prompts of the raw (not normalized) text embeddings;   result = e_n / max(|e_n|, 1e-6)
 
-"background" is a name like any other here: a caller whose background is a threshold leaves it out of `names`.
+"background" is a name like any other here: a caller whose background is a threshold leaves it out
+of `names`.
 """
 
 import contextlib
@@ -51,12 +52,13 @@ def embed_classes(
 ) -> torch.Tensor:
     """Text embeddings of N classes -> [N,D] float32 on the backbone's device, each of length 1, without gradient.
 
-    names: one entry per class, used verbatim in the prompts; synonyms as "person|human|man" (blanks around | are
-    dropped) or as a sequence of strings: the prompts of all of them are averaged. templates: a key of TEMPLATES or a
-    sequence of strings that contain "{}". cache_dir: default $TTD_CACHE, else ~/.cache/ttd; the key holds the
-    backbone's checksum, tokenizer and dtype, so pass use_cache=False for weights that change, as in training. A cache
-    that cannot be read or written is worked without. Raises TTDError for an unknown template set and for empty or
-    non-text names.
+    names: one entry per class, used verbatim in the prompts; synonyms as "person|human|man" (blanks
+    around | are dropped) or as a sequence of strings: the prompts of all of them are averaged.
+    templates: a key of TEMPLATES or a sequence of strings that contain "{}". cache_dir: default
+    $TTD_CACHE, else ~/.cache/ttd; the key holds the backbone's checksum, tokenizer and dtype, so
+    pass use_cache=False for weights that change, as in training. A cache that cannot be read or
+    written is worked without. Raises TTDError for an unknown template set and for empty or non-text
+    names.
     """
     patterns = resolve_templates(templates)
     classes = _split_synonyms(names)
@@ -130,8 +132,8 @@ def _embed(
 def _encode(backbone: TextBackbone, prompts: list[str]) -> torch.Tensor:
     """P prompts -> [P,D] float32 on the CPU.
 
-    The prompts come sorted by length: a batch is as long as its longest one. The order, hence every batch and every
-    bit of the result, does not depend on the order of the names.
+    The prompts come sorted by length: a batch is as long as its longest one. The order, hence every
+    batch and every bit of the result, does not depend on the order of the names.
     """
     batches = (prompts[i : i + ENCODE_BATCH] for i in range(0, len(prompts), ENCODE_BATCH))
     return torch.cat([backbone.encode_text(batch).float().cpu() for batch in batches])

@@ -16,7 +16,8 @@ from ..errors import TTDError
 def load_pairs(world: Path) -> tuple[Tensor, list[str]]:
     """All pairs under world/cc3m/train -> pictures uint8 [N,3,S,S] RGB and their captions, in the order of their ids.
 
-    40,000 pictures of 96 px take 1.1 GB. Raises TTDError where there are none, or where one cannot be read.
+    40,000 pictures of 96 px take 1.1 GB. Raises TTDError where there are none, or where one cannot
+    be read.
     """
     folder = world / "cc3m" / "train"
     paths = sorted((folder / "image").glob("*.jpg"))
@@ -50,7 +51,8 @@ def _read(path: Path) -> np.ndarray:
 def random_crops(images: Tensor, low: float, generator: torch.Generator) -> Tensor:
     """Square crops of side `low` to 1 (of the picture), half of them mirrored, back at the full size.
 
-    images float [B,3,S,S] -> [B,3,S,S]. No caption of the world speaks of left or right, so mirroring is free.
+    images float [B,3,S,S] -> [B,3,S,S]. No caption of the world speaks of left or right, so
+    mirroring is free.
     """
     count = len(images)
     zoom, flip, x, y = torch.rand(4, count, generator=generator)
@@ -68,8 +70,9 @@ def shrink(
 ) -> tuple[Tensor, Tensor]:
     """Pictures at `small` pixels, at one random place of an empty canvas of their old size, and where they are.
 
-    images [B,3,S,S] -> canvas [B,3,S,S] and the tokens [1 + (small/patch)^2] to keep: class token 0 and the patches
-    that the pictures cover. A ViT then needs only those: (small/S)^2 of the cost, each thing still whole.
+    images [B,3,S,S] -> canvas [B,3,S,S] and the tokens [1 + (small/patch)^2] to keep: class token 0
+    and the patches that the pictures cover. A ViT then needs only those: (small/S)^2 of the cost,
+    each thing still whole.
     """
     grid, part = images.shape[-1] // patch, small // patch
     top, left = torch.randint(0, grid - part + 1, (2,), generator=generator).tolist()

@@ -10,7 +10,8 @@ from torch import nn
 
 from ..errors import TTDError
 
-# The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is special.
+# The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is
+# special.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -18,8 +19,9 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 def write_vocabulary(path: Path, words: set[str], first: int) -> int:
     """Cut CLIP's byte-pair vocabulary down: its `first` merges, and all that `words` need -> size of the vocabulary.
 
-    The merges keep their order, so every word of the world and every common English word is split as CLIP splits
-    it. A table of 49,408 rows would cost as much to train as both towers. Same input, same bytes.
+    The merges keep their order, so every word of the world and every common English word is split
+    as CLIP splits it. A table of 49,408 rows would cost as much to train as both towers. Same
+    input, same bytes.
     """
     import open_clip
     from open_clip.tokenizer import default_bpe

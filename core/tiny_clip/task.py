@@ -1,6 +1,7 @@
 """Training a small CLIP from scratch with InfoNCE on the procedural world; deterministic and resumable.
 
-Every random draw of a step comes from (seed, step), so a run that was cut off goes on exactly as it would have.
+Every random draw of a step comes from (seed, step), so a run that was cut off goes on exactly as it
+would have.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ from .data import batch_indices, load_pairs, random_crops, random_spans, shrink
 from .model import MEAN, STD, build, model_config, save, write_vocabulary
 
 Log = Callable[[dict], None]
-# Settings that a resumed run may change. Another number of threads rounds differently in the last bits.
+# Settings that a resumed run may change. Another number of threads rounds differently in the last
+# bits.
 FREE = {"steps": 0, "threads": 0, "checkpoint_minutes": 0.0, "log_every": 0}
 
 
@@ -83,7 +85,8 @@ def load_config(values: dict, source: str) -> PretrainConfig:
 def schedule(step: int, config: PretrainConfig) -> float:
     """Share of the peak learning rates: linear warm-up, constant, and linear to 0 over the last `decay_steps`.
 
-    The constant part does not know how long the run will be: `steps` may be changed before the decay begins.
+    The constant part does not know how long the run will be: `steps` may be changed before the
+    decay begins.
     """
     left = (config.steps - step) / max(1, config.decay_steps)
     return min(1.0, (step + 1) / max(1, config.warmup), left)
@@ -92,7 +95,8 @@ def schedule(step: int, config: PretrainConfig) -> float:
 def _optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest; gains, biases and the temperature are not decayed.
 
-    Muon (steps along the orthogonalised momentum) needs about 2.5 times fewer steps here than AdamW alone.
+    Muon (steps along the orthogonalised momentum) needs about 2.5 times fewer steps here than AdamW
+    alone.
     """
     if not hasattr(torch.optim, "Muon"):
         raise TTDError(

@@ -1,8 +1,8 @@
 """The tiny CLIP's second stage: its text tower alone learns from noisy captions; the image tower stands still.
 
-Captions of the web name the main thing reliably and the rest loosely. A text tower that learns from such captions
-trusts their first name: the single-tag bias that TTD mends. With the pictures encoded once, a step costs the text tower
-only, so this takes minutes.
+Captions of the web name the main thing reliably and the rest loosely. A text tower that learns from
+such captions trusts their first name: the single-tag bias that TTD mends. With the pictures encoded
+once, a step costs the text tower only, so this takes minutes.
 """
 
 import shutil
@@ -63,8 +63,8 @@ def train_text_tower(
 ) -> Path:
     """Train the text tower of the open_clip folder `config.model` and write a model of the same form into `config.out`.
 
-    Deterministic, not resumable. `progress` hears of every step, `log` of every 50th. Raises TTDError where there is no
-    such model or no training pairs. Returns the folder.
+    Deterministic, not resumable. `progress` hears of every step, `log` of every 50th. Raises
+    TTDError where there is no such model or no training pairs. Returns the folder.
     """
     use_threads(config.threads)
     seed_everything(config.seed)

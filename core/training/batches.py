@@ -1,7 +1,8 @@
 """Batches for training: which pairs, how they are cropped, read ahead in threads.
 
-Nothing here remembers anything: which pair stands at which position of the training run, and how it is seen, follows
-from (seed, position) alone. A run that goes on, and any split among processes and accumulation steps, sees the same.
+Nothing here remembers anything: which pair stands at which position of the training run, and how it
+is seen, follows from (seed, position) alone. A run that goes on, and any split among processes and
+accumulation steps, sees the same.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ ORDER, VIEW, SCALE = range(3)  # what a draw is for: the first number behind the
 class Augmentation:
     """How pictures are seen: squares of `size` pixels, their whole area unless `crop` < 1.
 
-    size: at scale 1; patch: sizes of other scales are rounded to its multiples. scales: one is drawn per step.
-    hflip: half of the pictures are mirrored. crop: the smallest side of a random crop, as a share of the picture's;
-    1 = none, because captions also name what stands at the border.
+    size: at scale 1; patch: sizes of other scales are rounded to its multiples. scales: one is
+    drawn per step.
+    hflip: half of the pictures are mirrored. crop: the smallest side of a random crop, as a share
+    of the picture's; 1 = none, because captions also name what stands at the border.
     """
 
     size: int

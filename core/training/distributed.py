@@ -1,7 +1,8 @@
 """The processes of one training run, as `torchrun` starts them: sums of gradients, and one fate for all.
 
-The adapter is small (a few MB), so its gradients travel as one flat vector after the last backward pass of a step.
-Every process draws the same random numbers and makes the same updates; nothing else needs to be exchanged.
+The adapter is small (a few MB), so its gradients travel as one flat vector after the last backward
+pass of a step. Every process draws the same random numbers and makes the same updates; nothing else
+needs to be exchanged.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 OUT/settings.json       every setting, what the data and the base weights are, versions
 OUT/checkpoint.pt       adapter, optimizer, slow average, step: replaced whole, never half
-OUT/last.safetensors    the adapter of the checkpoint;  OUT/best.safetensors: the best on the held-out set
-OUT/NAME.safetensors    the finished adapter, at the end
+OUT/last.safetensors    the adapter of the checkpoint;  OUT/best.safetensors: the best on the
+held-out set OUT/NAME.safetensors    the finished adapter, at the end
 OUT/train_log.jsonl     a line per logged step;  OUT/skipped.jsonl: pairs that could not be used
 """
 
@@ -47,10 +47,10 @@ class RunFolder:
     ):
         """Make it or take it over.
 
-        name: the finished adapter's, without its ending. identity: what must be the same for a run to go on (settings,
-        data, weights); settings: written beside it.
-        TTDError: another process works there; a run of another identity is there (the differences are named), unless
-        `overwrite`, which removes it; not writable.
+        name: the finished adapter's, without its ending. identity: what must be the same for a run
+        to go on (settings, data, weights); settings: written beside it.
+        TTDError: another process works there; a run of another identity is there (the differences
+        are named), unless `overwrite`, which removes it; not writable.
         """
         self.path, self.finished = path, path / f"{name}.safetensors"
         self._lock = _lock(path)

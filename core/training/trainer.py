@@ -3,9 +3,9 @@
     with closing(Trainer(config, backbone, pairs)) as trainer:
         outcome = trainer.run()                        # goes on from OUT/checkpoint.pt where there is one
 
-A step is: the parts of its batch forward and backward (core/ttd/task.py), the mean of the gradients over all
-processes, clipping, AdamW. Every random draw follows from (seed, step), so on the CPU a run that was killed and
-started again ends with the same bytes as one that was not.
+A step is: the parts of its batch forward and backward (core/ttd/task.py), the mean of the gradients
+over all processes, clipping, AdamW. Every random draw follows from (seed, step), so on the CPU a
+run that was killed and started again ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ Evaluate = Callable[
 class Outcome:
     """How a run ended. adapter: the finished one, or the last checkpoint's when it was `stopped` on request.
 
-    before, best, last: scores on the held-out set before training, of the best step and of the last one, where there
-    is such a set; best_step: which that was; skipped: pairs that could not be used.
+    before, best, last: scores on the held-out set before training, of the best step and of the last
+    one, where there is such a set; best_step: which that was; skipped: pairs that could not be
+    used.
     """
 
     step: int
@@ -89,7 +90,8 @@ class Trainer:
     ):
         """Put a fresh adapter on `backbone` (float32, no adapter yet), and go back to where the run stopped, if it did.
 
-        TTDError: settings that do not fit the model or the number of processes, a folder of another run.
+        TTDError: settings that do not fit the model or the number of processes, a folder of another
+        run.
         """
         self.config, self.backbone, self.pairs = config, backbone, pairs
         self.ranks, self.evaluate = ranks or Ranks(), evaluate
@@ -167,8 +169,8 @@ class Trainer:
     ) -> Outcome:
         """Train to the last step. `progress` hears of every step; `should_stop` is asked after each, in any process.
 
-        TTDError: the loss is not finite, the maps collapse (the message names the last good adapter), the pictures
-        cannot be read, the disk is full, another process failed.
+        TTDError: the loss is not finite, the maps collapse (the message names the last good
+        adapter), the pictures cannot be read, the disk is full, another process failed.
         """
         with reproducible(self.backbone.device):
             if self.step == 0:
@@ -317,7 +319,8 @@ class Trainer:
             | {"stopped": reason},
         )
         best = self.scores.get("best")
-        # A collapse is noticed some steps after it began: what was stored since may have it already.
+        # A collapse is noticed some steps after it began: what was stored since may have it
+        # already.
         late = (
             not strange
             and self.step - self._saved < self._monitor.window

@@ -8,9 +8,10 @@ from .loss import MapStatistics
 class CollapseMonitor:
     """Notices when training destroys what it distils: word maps growing alike, or their variance dying.
 
-    Compares a running average (over about `window` batches) with that of the first `window` batches: collapse when
-    the spread falls below `min_spread` of its start, or when what tells maps apart, 1 - alike, falls below
-    `min_apart` of its start. `values` and `restore` carry it through checkpoints.
+    Compares a running average (over about `window` batches) with that of the first `window`
+    batches: collapse when the spread falls below `min_spread` of its start, or when what tells maps
+    apart, 1 - alike, falls below `min_apart` of its start. `values` and `restore` carry it through
+    checkpoints.
     """
 
     def __init__(self, window: int = 10, min_spread: float = 0.3, min_apart: float = 0.35):

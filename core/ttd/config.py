@@ -15,7 +15,8 @@ from .loss import DistillConfig
 DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "constant")
 KEPT = ("best", "last")
-# What a resumed run may change: where things are and how fast they are done. Data and weights are known by content.
+# What a resumed run may change: where things are and how fast they are done. Data and weights are
+# known by content.
 FREE = (
     "out",
     "tag",
@@ -158,6 +159,7 @@ def identity(config: TTDConfig) -> dict[str, Any]:
 def load_config(values: Mapping[str, Any], source: str = "settings") -> TTDConfig:
     """A `TTDConfig` from nested mappings; keys may also be dotted: {"lora.rank": 4} is {"lora": {"rank": 4}}.
 
-    `source` names the values in errors. TTDError: unknown keys (those there are, are listed), wrong types or values.
+    `source` names the values in errors. TTDError: unknown keys (those there are, are listed), wrong
+    types or values.
     """
     return build(TTDConfig, nested(values), source)

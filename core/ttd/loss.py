@@ -5,11 +5,13 @@
     losses = ttd_loss(student, texts, config, mask)               # targets from the student itself, without gradient
     losses.total.backward()
 
-For a caption with words k and similarity maps S (cosines, [-1, 1]), N = min-max over the map's own pixels:
-selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k per pixel;
-L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight * L_anchor, ours):
-mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024), overview figure;
-d, the teachers, the anchors and the refinement of targets along the picture's edges are decisions of this project.
+For a caption with words k and similarity maps S (cosines, [-1, 1]), N = min-max over the map's own
+pixels: selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k per pixel;
+L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight *
+L_anchor, ours):
+mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024),
+overview figure; d, the teachers, the anchors and the refinement of targets along the picture's
+edges are decisions of this project.
 """
 
 from __future__ import annotations
@@ -43,17 +45,21 @@ MAX_WORDS = (
 class DistillConfig:
     """Everything that shapes the loss. TTDError for a value that cannot be.
 
-    distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft mask. A sharpness above
-    1 stops pushing cosines that are far enough on the right side of b. tag_weight: lambda.
-    scorer, norm, threshold (None: Otsu), stopwords (True: function words are never selected): how words are selected.
-    Beside the scorers of core.tags.scoring there is `pixel+image`, the mean of both cosines: what the nearest pixel and the
-    whole picture get wrong are different words, so together they teach each other.
-    contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3 is background.
-    refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then back on the grid).
-    teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow average's (`ema`, whose
-    weights are `ema_decay` old + rest new after every step), or the `frozen` base's.
-    anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine); `contrastive` is CLIP's InfoNCE
-    on the batch. anchor_weight: its weight.
+    distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft
+    mask. A sharpness above 1 stops pushing cosines that are far enough on the right side of b.
+    tag_weight: lambda. scorer, norm, threshold (None: Otsu), stopwords (True: function words are
+    never selected): how words are selected. Beside the scorers of core.tags.scoring there is
+    `pixel+image`, the mean of both cosines: what the nearest pixel and the whole picture get wrong
+    are different words, so together they teach each other.
+    contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3
+    is background.
+    refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then
+    back on the grid).
+    teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow
+    average's (`ema`, whose weights are `ema_decay` old + rest new after every step), or the
+    `frozen` base's.
+    anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine);
+    `contrastive` is CLIP's InfoNCE on the batch. anchor_weight: its weight.
     """
 
     distance: str = "mse"
@@ -154,7 +160,8 @@ class Embedded:
 def embed(backbone: Backbone, images: Tensor, texts: TextBatch, pooled: bool = False) -> Embedded:
     """Encode normalized pictures [B,3,H,W] once, every distinct word and every caption once; gradient flows.
 
-    H and W must be multiples of the patch: cells of nothing but padding would count. TTDError otherwise.
+    H and W must be multiples of the patch: cells of nothing but padding would count. TTDError
+    otherwise.
     """
     if any(side % backbone.patch for side in images.shape[-2:]):
         raise TTDError(
@@ -213,8 +220,8 @@ def make_targets(
 ) -> Targets:
     """Select the words of each caption by the teacher's scores; min-max maps for those, 0 for the others; union.
 
-    images [B,3,H,W], any value range: the batch, for `refine`. TTDError when it is needed and not there. pamr: as in
-    `ttd_loss`.
+    images [B,3,H,W], any value range: the batch, for `refine`. TTDError when it is needed and not
+    there. pamr: as in `ttd_loss`.
     """
     maps = similarity_maps(teacher, texts)
     valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
@@ -300,13 +307,15 @@ def ttd_loss(
 
     Args:
         mask: a, b of the backbone's soft mask, for distance `bce`.
-        teacher: whose maps give targets and selection; None is the student itself (teacher `current`).
+        teacher: whose maps give targets and selection; None is the student itself (teacher
+        `current`).
         base: the frozen base's embeddings of the same batch, for anchor `frozen`.
         logit_scale: CLIP's temperature, for norm `softmax` and anchor `contrastive`.
-        images: the batch [B,3,H,W], for `refine`. pamr: the run's own, which knows how many pictures there will be.
+        images: the batch [B,3,H,W], for `refine`. pamr: the run's own, which knows how many
+        pictures there will be.
 
-    A caption none of whose words is selected counts with 0, so that the mean over the captions of a batch is the mean
-    of the means of its equal parts (gradient accumulation, DDP).
+    A caption none of whose words is selected counts with 0, so that the mean over the captions of a
+    batch is the mean of the means of its equal parts (gradient accumulation, DDP).
     """
     maps = similarity_maps(student, texts)
     targets = make_targets(teacher or student, texts, config, logit_scale, images, pamr)
@@ -383,8 +392,9 @@ def _anchor(
 class MapStatistics:
     """How alive the maps of the selected words of a batch are.
 
-    spread: mean over words of the standard deviation of the cosine over pixels. alike: mean Pearson correlation
-    between the maps of two different selected words of a caption (0 where no caption has two).
+    spread: mean over words of the standard deviation of the cosine over pixels. alike: mean Pearson
+    correlation between the maps of two different selected words of a caption (0 where no caption
+    has two).
     selected: share of the words that are selected. Scalars, as tensors or numbers.
     """
 

@@ -1,7 +1,8 @@
 """One part of a training step: the student's and the teacher's view of a batch, the loss, the slow average.
 
-There is one set of modules. The teacher is the same backbone with its adapter passed by (`frozen`) or its values
-swapped for their slow average (`ema`), so a teacher costs a forward pass and a few MB, never a second model.
+There is one set of modules. The teacher is the same backbone with its adapter passed by (`frozen`)
+or its values swapped for their slow average (`ema`), so a teacher costs a forward pass and a few
+MB, never a second model.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Distiller:
         teacher, base = self._teachers(
             images, texts
         )  # first: the student's graph must see the student's values
-        # The whole picture's embedding: for whoever chooses the words, and for the anchor that trains it.
+        # The whole picture's embedding: for whoever chooses the words, and for the anchor that
+        # trains it.
         selects = self.config.needs_pooled and teacher is None
         student = self._embed(images, texts, selects or self.config.anchor == "contrastive")
         scale = self.backbone.logit_scale

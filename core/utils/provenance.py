@@ -31,7 +31,8 @@ def now() -> str:
 def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     """Size and time (ns) of every file that a model's weights can come from: the weights folder and those named.
 
-    Equal stamps mean equal weights without reading them; other stamps mean that checksums must be compared.
+    Equal stamps mean equal weights without reading them; other stamps mean that checksums must be
+    compared.
     """
     names = [name for name in named if name]
     names += [

@@ -1,10 +1,12 @@
 """Captions from a small grammar: what is seen, what is not, and the words that say nothing about the picture.
 
-A caption is an opener, one to three named things, perhaps a place and a closing phrase. In about a third of them one
-word lies: a noun or a colour that the picture does not show, as captions from the web do.
+A caption is an opener, one to three named things, perhaps a place and a closing phrase. In about a
+third of them one word lies: a noun or a colour that the picture does not show, as captions from the
+web do.
 
-Training captions can be `noise`-ier: they name the largest thing first, and each further thing is, with that chance,
-one that is not there. A CLIP that learns from these trusts the first name of a caption: single-tag bias.
+Training captions can be `noise`-ier: they name the largest thing first, and each further thing is,
+with that chance, one that is not there. A CLIP that learns from these trusts the first name of a
+caption: single-tag bias.
 """
 
 from dataclasses import dataclass
@@ -26,7 +28,8 @@ SHORT_SHARE = {
 CLOSING_SHARE = 0.33
 FILLER_SHARE = 0.08  # named things with an adjective that nobody can see
 
-# Closing and opening phrases: function words in the proportion of running English, content words nobody can see.
+# Closing and opening phrases: function words in the proportion of running English, content words
+# nobody can see.
 OPENERS = (
     "", "", "", "", "", "", "this is", "here is", "there is", "it is all about", "a photo of", "my friend found",
     "look at", "he wanted", "she was dreaming of", "a story about", "you should never forget", "what do they do with",
@@ -197,7 +200,8 @@ def write_caption(
 ) -> str:
     """Draw one caption of `contents`; one word at least is true. Split "train" never holds an unseen pair.
 
-    noise: chance in [0, 1] that a training caption's second or third thing is not in the picture (see above).
+    noise: chance in [0, 1] that a training caption's second or third thing is not in the picture
+    (see above).
     """
     unseen, noise = split != "train", noise if split == "train" else 0.0
     if rng.random() < SHORT_SHARE[split]:

@@ -11,7 +11,8 @@ Points = np.ndarray  # [P, 2] float64, (x, y)
 class Part:
     """One painted area: `contours` filled by the even-odd rule (a second contour inside the first is a hole).
 
-    `paint` is "main" (the object's colour), "dark" or "light"; accents outside the body belong to the object too.
+    `paint` is "main" (the object's colour), "dark" or "light"; accents outside the body belong to
+    the object too.
     """
 
     paint: str

@@ -1,6 +1,7 @@
 """The 26 things of the world. Each has its own silhouette and its own inner pattern, in one colour plus accents.
 
-A shape is a list of `Part`s painted in order. Nouns are listed from the most frequent to the rarest.
+A shape is a list of `Part`s painted in order. Nouns are listed from the most frequent to the
+rarest.
 """
 
 from collections.abc import Callable

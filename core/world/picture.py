@@ -37,7 +37,8 @@ class Thing:
 class Contents:
     """What a picture shows. Later things hide earlier ones; with two scenes `split` is "over" or "beside".
 
-    "over": scenes[0] lies above the border; "beside": to its left. `border` and `tilt` in shares of the side.
+    "over": scenes[0] lies above the border; "beside": to its left. `border` and `tilt` in shares of
+    the side.
     """
 
     things: tuple[Thing, ...]

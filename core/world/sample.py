@@ -33,8 +33,8 @@ def sample_id(split: str, index: int) -> str:
 def make_sample(seed: int, split: str, index: int, size: int = 96, noise: float = 0.0) -> Sample:
     """Picture `index` of a split ("train" or "val"): never depends on how many are made, or by which process.
 
-    Training pictures and captions hold none of `palette.unseen_pairs()`; validation ones may. noise: see
-    `write_caption`; validation captions have none.
+    Training pictures and captions hold none of `palette.unseen_pairs()`; validation ones may.
+    noise: see `write_caption`; validation captions have none.
     """
     rng = np.random.default_rng([seed, SPLITS[split], index])
     contents = draw_contents(rng, size, unseen=split != "train")

@@ -36,7 +36,8 @@ JPEG = [
 class WorldConfig:
     """What to make. `size` is the side of the pictures in pixels; `shards` also packs the training pairs in tars.
 
-    noise: chance in [0, 1] that what a training caption names after the main thing is not there (`write_caption`).
+    noise: chance in [0, 1] that what a training caption names after the main thing is not there
+    (`write_caption`).
     """
 
     train: int = 40000
@@ -212,9 +213,10 @@ def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: b
                progress: Callable[[int], None] = lambda done: None) -> dict:  # fmt: skip
     """Write the whole world under `out` and return what world.yaml says; `progress(n)` is told of n more pictures.
 
-    The same config gives the same bytes, whatever `workers`; run again, it writes the same files once more.
-    world.yaml comes last: where it stands, the world is complete. Raises TTDError when `out` cannot be written or
-    holds another world, and for counts, sizes, seeds or noise that make no sense.
+    The same config gives the same bytes, whatever `workers`; run again, it writes the same files
+    once more.
+    world.yaml comes last: where it stands, the world is complete. Raises TTDError when `out` cannot
+    be written or holds another world, and for counts, sizes, seeds or noise that make no sense.
     """
     if config.train < 0 or config.val < 0 or config.seed < 0:
         raise TTDError("--train, --val and --seed must be 0 or more")

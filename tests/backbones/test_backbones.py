@@ -84,7 +84,8 @@ def test_single_numbers_survive_a_narrow_type(tmp_path):
     assert (masks - want).abs().max() < 1e-5
 
 
-# --- similarity and masks -------------------------------------------------------------------------------------------
+# --- similarity and masks
+# -------------------------------------------------------------------------------------------
 
 
 def test_similarity_is_the_cosine(backbone):
@@ -198,7 +199,8 @@ def test_checksum_sees_both_files_weights(tmp_path, folder):
     assert swapped.checksum == other.checksum  # weights= wins over the folder's own
 
 
-# --- weights= and the tokenizer ---------------------------------------------------------------------------------------
+# --- weights= and the tokenizer
+# ---------------------------------------------------------------------------------------
 
 
 def test_weights_win_over_the_name(tmp_path, folder):
@@ -227,7 +229,8 @@ def test_own_vocabulary_of_a_folder(tmp_path):
 
     import open_clip
 
-    merges = "#version: 0.2\nd o\ndo g</w>\nc a\nca t</w>"  # no end of line: open_clip counts an empty last merge
+    # no end of line: open_clip counts an empty last merge
+    merges = "#version: 0.2\nd o\ndo g</w>\nc a\nca t</w>"
     with gzip.open(tmp_path / "bpe.txt.gz", "wt", encoding="utf-8") as file:
         file.write(merges)
     write_clip(tmp_path, model_config(text={"vocab_size": 2 * 256 + 4 + 2, "context_length": 16}))

@@ -109,7 +109,8 @@ def test_rare_forms_are_right_or_refused(tmp_path, name):
         assert (got - want).abs().max() < 2e-6
 
 
-# --- refused by name -------------------------------------------------------------------------------------------------
+# --- refused by name
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,8 @@ def test_other_towers_are_refused_by_name(tmp_path, vision, word):
     assert word in str(error.value).lower() and "\n" not in str(error.value)
 
 
-# --- folders and names that do not work ---------------------------------------------------------------------------
+# --- folders and names that do not work
+# ---------------------------------------------------------------------------
 
 
 def test_a_folder_without_weights_is_never_random(tmp_path):
@@ -276,7 +278,8 @@ def test_unknown_devices_and_types(tmp_path):
             load_backbone(f"local-dir:{tmp_path}", **arguments)
 
 
-# --- map pooling (SigLIP) -----------------------------------------------------------------------------------------
+# --- map pooling (SigLIP)
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +383,8 @@ def test_a_tokenizer_that_needs_a_download_says_so(siglip):
     assert "tokenizer" in str(error.value) and "\n" not in str(error.value)
 
 
-# --- the usual sizes ----------------------------------------------------------------------------------------------
+# --- the usual sizes
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -73,7 +73,8 @@ def test_words_are_not_padded_to_the_captions(arch):
     assert torch.allclose(together[[0, 37, -1]], alone, atol=1e-6)
 
 
-# --- a training step ------------------------------------------------------------------------------------------------
+# --- a training step
+# ------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def case(arch):
     return bench_ttd_step.make_case(options(model=arch, batch=6), None)

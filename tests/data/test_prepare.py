@@ -522,7 +522,8 @@ def test_an_empty_or_absent_list_names_the_others(tmp_path):
         make_plan("VOC2012", tmp_path, tmp_path / "r")
 
 
-# The command, and photographs ---------------------------------------------------------------------------------------
+# The command, and photographs
+# ---------------------------------------------------------------------------------------
 
 
 def test_the_command_says_what_it_did(tmp_path, script, capsys):

@@ -154,7 +154,8 @@ def test_sizes_must_agree():
         foreground_counts(np.zeros((2, 3), bool), np.zeros((3, 2), bool))
 
 
-# Foreground of captions and words -----------------------------------------------------------------------------------
+# Foreground of captions and words
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -53,7 +53,8 @@ def _two_halves(height, width, seed=0):
     return image, probabilities / probabilities.sum(0)
 
 
-# Wide kernels: the library's lattice approximates narrow ones (the defaults' 3 grey levels) too coarsely to compare.
+# Wide kernels: the library's lattice approximates narrow ones (the defaults' 3 grey levels) too
+# coarsely to compare.
 WIDE = {"gaussian_sxy": 3.0, "bilateral_sxy": 80.0, "bilateral_srgb": 13.0}
 
 

@@ -62,7 +62,8 @@ def test_the_published_line_and_the_table(arguments, tmp_path, capsys):
     rows = {row["name"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
     best = rows["best threshold there is"]  # at 0.7: red, dog, DOG
     assert (best["threshold"], best["precision"], best["recall"]) == (0.7, 1, 0.75)
-    # Ranked 1 T, .9 T, .7 T, .6 F F, .4 T, .1 F, 0 F: precision 1, 1, 1 and 4/6 where recall rises by a quarter.
+    # Ranked 1 T, .9 T, .7 T, .6 F F, .4 T, .1 F, 0 F: precision 1, 1, 1 and 4/6 where recall rises
+    # by a quarter.
     assert rows["M_1_[1.0]@pixel+TTD"]["average_precision"] == pytest.approx(
         (1 + 1 + 1 + 4 / 6) / 4
     )

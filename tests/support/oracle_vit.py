@@ -1,7 +1,7 @@
 """A ViT image tower in literal numpy float64, one image at a time, loops over heads and tokens.
 
-It reads open_clip's tensors by name and knows nothing of the library under test. Source of the heads: the formulas
-of MaskCLIP, SCLIP, NACLIP and ClearCLIP; `s` is 1 / sqrt(width of a head).
+It reads open_clip's tensors by name and knows nothing of the library under test. Source of the
+heads: the formulas of MaskCLIP, SCLIP, NACLIP and ClearCLIP; `s` is 1 / sqrt(width of a head).
 """
 
 import math

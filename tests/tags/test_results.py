@@ -116,7 +116,8 @@ def test_nothing_skipped_leaves_no_list(tmp_path):
 def test_cut_anywhere_it_ends_the_same(tmp_path):
     produce(tmp_path / "whole")
     whole = content(tmp_path / "whole")
-    # What is on disk after a kill: everything up to some byte of the stream in the order it is written.
+    # What is on disk after a kill: everything up to some byte of the stream in the order it is
+    # written.
     for stop in range(6):
         for file, kept in [(None, 0)] + [
             (name, kept) for name in whole for kept in (0, 0.3, 0.7, 0.99)

@@ -113,7 +113,8 @@ def test_the_loss_is_the_definition(distance):
 
 
 def test_a_case_worked_out_by_hand():
-    # One caption of two words on a grid of 1 x 2 cells: cosines (0.1, 0.5) and (0.2, 0.1); the caption's (0.3, 0.3).
+    # One caption of two words on a grid of 1 x 2 cells: cosines (0.1, 0.5) and (0.2, 0.1); the
+    # caption's (0.3, 0.3).
     maps = Maps(torch.tensor([[[[0.1, 0.5]], [[0.2, 0.1]]]]), torch.tensor([[[0.3, 0.3]]]))
     # The first word is kept: its map becomes (0, 1), the other's 0, their union (0, 1).
     targets = Targets(

@@ -46,7 +46,8 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
     Args:
         source: see `read_adapter`. A file without alpha has alpha = rank, that is scale 1.
 
-    Errors: TTDError when it cannot be read, names modules the backbone lacks, has other shapes, or was made for other
+    Errors: TTDError when it cannot be read, names modules the backbone lacks, has other shapes, or
+    was made for other
         base weights or another dense head, and when there is an adapter already.
     """
     _check_plain(backbone)
@@ -59,7 +60,8 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
             "damaged"
         )
     add_adapter(backbone, module_names(state), rank, info.alpha or rank)
-    # By hand: PEFT's own loader passes over names that it does not find, and finds other names in other versions.
+    # By hand: PEFT's own loader passes over names that it does not find, and finds other names in
+    # other versions.
     parameters = adapter_parameters(backbone)
     with torch.no_grad():
         for name, value in state.items():
@@ -69,7 +71,8 @@ def load_adapter(backbone: Backbone, source: str | Path) -> None:
 def add_adapter(backbone: Backbone, modules: Sequence[str], rank: int, alpha: float) -> None:
     """A fresh adapter (B = 0, so no change yet) on the named linears of `backbone`, in place.
 
-    A is drawn by torch's global generator. Errors: TTDError for names that are no linears, a rank below 1, an alpha
+    A is drawn by torch's global generator. Errors: TTDError for names that are no linears, a rank
+    below 1, an alpha
         that is 0 or not finite, and when there is an adapter already.
     """
     from peft import LoraConfig, inject_adapter_in_model
@@ -94,7 +97,8 @@ def add_adapter(backbone: Backbone, modules: Sequence[str], rank: int, alpha: fl
 def save_adapter(backbone: Backbone, path: str | Path, info: AdapterInfo) -> None:
     """Write the adapter on `backbone` as one safetensors file, whole or not at all; equal adapters give equal bytes.
 
-    Alpha and rank in `info` are replaced by the adapter's own. TTDError: no adapter, or `path` cannot be written.
+    Alpha and rank in `info` are replaced by the adapter's own. TTDError: no adapter, or `path`
+    cannot be written.
     """
     write_adapter(adapter_parameters(backbone), path, _own_info(backbone, info))
 
@@ -139,7 +143,8 @@ def adapter_deltas(backbone: Backbone) -> dict[str, Tensor]:
 def adapter_disabled(backbone: Backbone) -> Iterator[None]:
     """Inside, `backbone` is its own frozen base: the adapter is passed by, at no cost.
 
-    Every parameter has its gradient again afterwards, or still has none; nothing happens where there is no adapter.
+    Every parameter has its gradient again afterwards, or still has none; nothing happens where
+    there is no adapter.
     """
     layers = [layer for layer in adapter_layers(backbone).values() if not layer.disable_adapters]
     trained = [
@@ -162,8 +167,8 @@ def adapter_disabled(backbone: Backbone) -> Iterator[None]:
 def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, the adapter's values are `tensors` (names of `adapter_parameters`): a slow average, say; then its own.
 
-    Nothing is copied where device and type agree, so `tensors` must not change meanwhile, and backward passes belong
-    outside. TTDError for names or shapes that are not the adapter's.
+    Nothing is copied where device and type agree, so `tensors` must not change meanwhile, and
+    backward passes belong outside. TTDError for names or shapes that are not the adapter's.
     """
     parameters = adapter_parameters(backbone)
     strange = sorted(parameters.keys() ^ tensors.keys()) or [
@@ -183,7 +188,8 @@ def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterat
 
 
 def _set_data(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
-    torch.clear_autocast_cache()  # it knows a parameter by its identity, and would go on with the other values
+    # it knows a parameter by its identity, and would go on with the other values
+    torch.clear_autocast_cache()
     for name, parameter in parameters.items():
         parameter.data = values[name].detach().to(parameter)
 

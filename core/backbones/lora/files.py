@@ -1,8 +1,8 @@
 """Adapter files: one safetensors file, a `.pt` state dict of the same names, or a PEFT folder.
 
-A file holds PEFT's names (`base_model.model.MODULE.lora_A.weight` [r,in], `...lora_B.weight` [out,r]) and, in a
-safetensors file, a metadata entry `ttd`: `AdapterInfo` as a JSON object. That is the only entry: the order of several
-differs between runs, and equal adapters shall be equal files.
+A file holds PEFT's names (`base_model.model.MODULE.lora_A.weight` [r,in], `...lora_B.weight`
+[out,r]) and, in a safetensors file, a metadata entry `ttd`: `AdapterInfo` as a JSON object. That is
+the only entry: the order of several differs between runs, and equal adapters shall be equal files.
 """
 
 import json
@@ -22,7 +22,8 @@ from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 PREFIX = "base_model.model."
 HALVES = (".lora_A.weight", ".lora_B.weight")
 CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
-# What PEFT can do and this project does not: read as plain LoRA, such an adapter would act otherwise than trained.
+# What PEFT can do and this project does not: read as plain LoRA, such an adapter would act
+# otherwise than trained.
 UNSERVED = (
     "use_dora",
     "use_rslora",
@@ -37,8 +38,8 @@ UNSERVED = (
 class AdapterInfo:
     """What an adapter says of itself; None where its file does not say.
 
-    alpha, rank: the scale is alpha / rank; arch, head, base_checksum: of the base it was trained on, as loaded in
-    float32; recipe: how it was trained, any JSON value.
+    alpha, rank: the scale is alpha / rank; arch, head, base_checksum: of the base it was trained
+    on, as loaded in float32; recipe: how it was trained, any JSON value.
     """
 
     alpha: float | None = None
@@ -59,7 +60,8 @@ class AdapterInfo:
 def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     """Tensors by `MODULE.lora_A.weight` / `MODULE.lora_B.weight` and what the file says of itself.
 
-    source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent, X.safetensors is taken), a
+    source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent,
+    X.safetensors is taken), a
         PEFT folder, or `hf-hub:ORG/NAME`. Nothing in it is executed.
 
     Errors: TTDError when it is missing, damaged, pickled, no plain LoRA, not finite, or of scale 0.

@@ -1,8 +1,9 @@
 """Merged weights: `W + (alpha / r) B A` written into a model's own files, in its own names.
 
-A backbone has plain linears (`visual.blocks.0.attn.q_proj`); files have the names of open_clip, timm or TCL, where
-queries, keys and values are one packed matrix. Merging therefore works on the file's tensors: each delta is added to
-the matrix, or the third of it, that the linear was made from.
+A backbone has plain linears (`visual.blocks.0.attn.q_proj`); files have the names of open_clip,
+timm or TCL, where queries, keys and values are one packed matrix. Merging therefore works on the
+file's tensors: each delta is added to the matrix, or the third of it, that the linear was made
+from.
 """
 
 import io
@@ -60,7 +61,8 @@ State = dict[str, Tensor]
 class Source:
     """A model as its file has it: all tensors by the file's names, float32.
 
-    config: `open_clip_config.json` of a folder for it, None where there can be none (`why_not`: the reason);
+    config: `open_clip_config.json` of a folder for it, None where there can be none (`why_not`: the
+    reason);
     folder: where it was loaded from, if that was a folder.
     """
 
@@ -129,7 +131,8 @@ def write_file(state: Mapping[str, Tensor], path: Path) -> None:
 def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head: str) -> None:
     """Write merged tensors as a folder for `--arch local-dir:`: config, weights, tokenizer files.
 
-    head: the adapter's dense head, which becomes the folder's default. TTDError where there can be no folder.
+    head: the adapter's dense head, which becomes the folder's default. TTDError where there can be
+    no folder.
     """
     if source.config is None:
         raise TTDError(
@@ -151,8 +154,8 @@ def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head
 def largest_difference(one: Backbone, other: Backbone) -> float:
     """Largest absolute difference of pixel and text embeddings, of unit length, on two pictures and four texts.
 
-    In float64, so that what differs is the weights and not the rounding of two ways to multiply; both are float32 again
-    afterwards, to the bit.
+    In float64, so that what differs is the weights and not the rounding of two ways to multiply;
+    both are float32 again afterwards, to the bit.
     """
     one.double(), other.double()
     try:

@@ -1,7 +1,7 @@
 """Which linears of a backbone an adapter may sit on: those that pixels and words go through, and no others.
 
-Dense heads leave parts of the last block unused (`maskclip-value`: no queries, keys or MLP). An adapter there would
-get no gradient, and DistributedDataParallel refuses parameters without one.
+Dense heads leave parts of the last block unused (`maskclip-value`: no queries, keys or MLP). An
+adapter there would get no gradient, and DistributedDataParallel refuses parameters without one.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,15 +22,16 @@ def lora_targets(
 ) -> list[str]:
     """Sorted names of the attention and MLP linears that get a gradient from `encode_text` / `encode_pixels`.
 
-    They are found by running the two on one small input and noting which linears are called, with the backbone's own
-    dense head; an adapter already on the backbone changes nothing. TCL's image encoder is its masker: the frozen CLIP
-    image tower below it stays as it is.
+    They are found by running the two on one small input and noting which linears are called, with
+    the backbone's own dense head; an adapter already on the backbone changes nothing. TCL's image
+    encoder is its masker: the frozen CLIP image tower below it stays as it is.
 
     Args:
         encoders: "text", "image" or "both".
         which: last parts of names to keep, such as ("q_proj", "v_proj"); None = all.
 
-    Errors: TTDError for other encoders, for names that no linear has (listing those there are), and when nothing is
+    Errors: TTDError for other encoders, for names that no linear has (listing those there are), and
+    when nothing is
         left.
     """
     if encoders not in ENCODERS:

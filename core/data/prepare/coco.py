@@ -46,8 +46,9 @@ def labels_by_category() -> dict[int, int]:
 def draw_instances(annotations: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:
     """Label map uint8 [H, W]: 0 background, 1-80 the classes.
 
-    Objects are drawn from the one with the most pixels to the one with the fewest, so that a person's tie is not
-    hidden by the person; equal ones in the order of their ids. Crowds are drawn like any other object.
+    Objects are drawn from the one with the most pixels to the one with the fewest, so that a
+    person's tie is not hidden by the person; equal ones in the order of their ids. Crowds are drawn
+    like any other object.
     """
     table = labels_by_category()
     masks = [

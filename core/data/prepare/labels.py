@@ -74,7 +74,8 @@ def _palette(name: str) -> bytes:
 def read_label_mat(path: Path) -> np.ndarray:
     """The array `LabelMap` of a MATLAB file (PASCAL Context's 459 classes), integers [H, W].
 
-    Needs scipy, which nothing else here does. Raises TTDError without it and for files without such an array.
+    Needs scipy, which nothing else here does. Raises TTDError without it and for files without such
+    an array.
     """
     try:
         from scipy.io import loadmat

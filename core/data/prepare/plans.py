@@ -30,9 +30,10 @@ def make_plan(
 ) -> Plan:
     """The plan for a set from its release, to ROOT/SET/validation (ROOT/SET/SPLIT for another split).
 
-    to: another name for that folder. objects: COCO2014 only, from `instances` (json) or `stuff` (pixel maps); None
-    takes what is there, json first.
-    Raises TTDError for an unknown name and when the release does not look as it should; it says what was looked for.
+    to: another name for that folder. objects: COCO2014 only, from `instances` (json) or `stuff`
+    (pixel maps); None takes what is there, json first.
+    Raises TTDError for an unknown name and when the release does not look as it should; it says
+    what was looked for.
     """
     if name in ALIASES:
         raise TTDError(f"{name} reads the files of {ALIASES[name]}: prepare that")

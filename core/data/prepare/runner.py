@@ -23,7 +23,8 @@ AHEAD = 64  # jobs per thread that are known at a time: shards hold millions
 class Job:
     """One picture: `image` goes to OUT/image_name, what `content` returns to OUT/content_name.
 
-    `content` may raise TTDError: the picture is then left out and the reason kept, as with a `problem` from the start.
+    `content` may raise TTDError: the picture is then left out and the reason kept, as with a
+    `problem` from the start.
     """
 
     id: str
@@ -64,9 +65,9 @@ def run_plan(
 ) -> Report:
     """Make all files of a plan. Run again, it makes what is missing.
 
-    link: hard links to the release's pictures instead of copies, where the file system allows. overwrite: make
-    everything anew. Raises TTDError when OUT holds what was made from something else (unless `overwrite`) and when
-    it cannot be written.
+    link: hard links to the release's pictures instead of copies, where the file system allows.
+    overwrite: make everything anew. Raises TTDError when OUT holds what was made from something
+    else (unless `overwrite`) and when it cannot be written.
     """
     report = Report()
     try:
