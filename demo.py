@@ -1,13 +1,13 @@
-"""Words light up in a picture: one heat map per word, and how strongly each word is there.
+"""Words light up in an image: one heat map per word, and how strongly each word is there.
 
-    python demo.py                                                   # the picture that ships, the tiny model, offline
+    python demo.py                                                   # the image that ships, the tiny model, offline
     python demo.py --input photo.jpg --tags dog "red ball" --pamr
     python demo.py --input photo.jpg --text "a dog chases a ball"    # every word of a caption, and the caption itself
     python demo.py --input photos/ 'more/*.png' captions.jsonl --tags person --out panels
     python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --scales 1.0 0.5 1.5 2.0 --image 448 --pamr
 
-For each picture: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word
-with its nearest pixel; norm = the scores of one picture's words from 0 to 1; kept words are marked
+For each image: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word
+with its nearest pixel; norm = the scores of one image's words from 0 to 1; kept words are marked
 `*` and have a dark label in the panel. The colours are the soft mask of the word: blue 0, white
 0.5, red 1.
 """
@@ -36,7 +36,7 @@ SHIPPED = ROOT / "weights" / "tiny" / "demo.jpg"
 
 @dataclass(frozen=True)
 class Job:
-    """One picture, the words to look for in it, the caption they come from (if any) and the panel's file."""
+    """One image, the words to look for in it, the caption they come from (if any) and the panel's file."""
 
     path: Path
     words: tuple[str, ...]
@@ -67,8 +67,8 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--input",
         nargs="+",
         metavar="PATH",
-        help="pictures, folders, patterns, or JSONL files of pictures with captions "
-        "(default: the picture that ships)",
+        help="images, folders, patterns, or JSONL files of images with captions "
+        "(default: the image that ships)",
     )
     parser.add_argument("--tags", nargs="+", metavar="TAG", help="words or phrases to look for")
     parser.add_argument(
@@ -84,14 +84,12 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)"
     )
-    parser.add_argument(
-        "--overlay", action="store_true", help="draw the heat maps over the picture"
-    )
+    parser.add_argument("--overlay", action="store_true", help="draw the heat maps over the image")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw a panel and print a table per picture; 2 when some pictures of a batch failed."""
+    """Draw a panel and print a table per image; 2 when some images of a batch failed."""
     args = get_args_parser().parse_args(argv)
     jobs = plan_jobs(args)
     _make_folder(args.out)
@@ -107,12 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed += 1
             say(str(error))
     if failed:
-        say(f"{failed} of {len(jobs)} pictures failed")
+        say(f"{failed} of {len(jobs)} images failed")
     return 2 if failed else 0
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every picture with its words and its panel's name. Raises TTDError when no picture has any words."""
+    """Every image with its words and its panel's name. Raises TTDError when no image has any words."""
     from core.data.images import list_images
 
     listed = list_images(args.input) if args.input else [_shipped()]
@@ -120,7 +118,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     if not any(words for words, _ in queries):
         raise TTDError('no words to look for: add --tags dog ball, or --text "a dog with a ball"')
     if not (args.tags or args.text) and any(len(item.texts) > 1 for item in listed):
-        say("several captions per picture: the first one is used")
+        say("several captions per image: the first one is used")
     panels = panel_names([item.path for item in listed], args.out)
     return [
         Job(item.path, words, caption, panel)
@@ -129,7 +127,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _shipped() -> Listed:
-    """The picture that ships, with its caption."""
+    """The image that ships, with its caption."""
     from core.data.images import Listed
 
     record = SHIPPED.with_suffix(".json")
@@ -142,7 +140,7 @@ def _shipped() -> Listed:
 def _query(
     item: Listed, tags: Sequence[str] | None, text: str | None
 ) -> tuple[tuple[str, ...], str | None]:
-    """Words and caption of a picture: --tags and --text where given, else its own first caption."""
+    """Words and caption of an image: --tags and --text where given, else its own first caption."""
     from core.data.words import split_words
 
     caption = text if tags or text else next(iter(item.texts), None)
@@ -153,8 +151,8 @@ def _query(
 
 
 def panel_names(pictures: Iterable[Path], out: Path) -> list[Path]:
-    """`OUT/STEM.png` for every picture; `STEM-2.png`, ... where that is taken by another picture of the run or is
-    itself one of the pictures."""
+    """`OUT/STEM.png` for every image; `STEM-2.png`, ... where that is taken by another image of the run or is
+    itself one of the images."""
     pictures = list(pictures)
     taken = {
         str(path.resolve()).casefold() for path in pictures
@@ -180,7 +178,7 @@ def _make_folder(out: Path) -> None:
 
 
 def make_predictor(args: argparse.Namespace, pictures: int) -> Predictor:
-    """The model and how it looks at pictures. Raises TTDError for --pamr with --crf, --crf without pydensecrf2."""
+    """The model and how it looks at images. Raises TTDError for --pamr with --crf, --crf without pydensecrf2."""
     if args.pamr and args.crf:
         raise TTDError("--pamr and --crf both refine the maps: give one of them")
     from core.predictor import Predictor
@@ -208,7 +206,7 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
 
 
 def show(predictor: Predictor, job: Job, overlay: bool) -> None:
-    """One picture: encode, score, draw the panel, print the table. Raises TTDError naming the picture."""
+    """One image: encode, score, draw the panel, print the table. Raises TTDError naming the image."""
     from core.data.images import read_image
     from core.plots.panel import draw_panel, plan
 

@@ -63,7 +63,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a line per method and the table; write the picture and the JSON that were asked for."""
+    """Print a line per method and the table; write the image and the JSON that were asked for."""
     args = get_args_parser().parse_args(argv)
     from core.evaluation.tags import (
         baseline_rows,

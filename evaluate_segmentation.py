@@ -115,7 +115,7 @@ def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict
 
 
 def gallery(found: Evaluation, folder: Path, count: int) -> None:
-    """Draw the best and worst pictures by their own mean IoU."""
+    """Draw the best and worst images by their own mean IoU."""
     from core.data.dataset_checks import read_truth
     from core.data.images import read_image
     from core.data.mask_files import read_index

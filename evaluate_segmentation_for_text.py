@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(published_line(tag, "Caption IoU", found.scores.means))
     print(
         f"{protocol_line(read_protocol(folder))}\n{captions.describe()}; {len(found.ids)} scored, {found.whole} of "
-        f"them with a truth that is the whole picture\n\n{means_table(rows, 'IoU')}"
+        f"them with a truth that is the whole image\n\n{means_table(rows, 'IoU')}"
     )
     if args.csv:
         write(args.csv, to_csv(caption_rows(found)))

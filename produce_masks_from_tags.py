@@ -1,4 +1,4 @@
-"""Segment the pictures of a benchmark, or your own, into its classes: a label map per picture.
+"""Segment the images of a benchmark, or your own, into its classes: a label map per image.
 
     python produce_masks_from_tags.py --data World --root ../world                 # the tiny model, offline
     python produce_masks_from_tags.py --data my_set.yaml --arch CLIP --pamr
@@ -10,7 +10,7 @@
 
 Output: `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png` with the set's
 label values and colours, and protocol.json beside them with everything that made them. Interrupted,
-the same command goes on where it stopped. `evaluate_segmentation.py` scores the folder;
+the same command resumes where it stopped. `evaluate_segmentation.py` scores the folder;
 docs/masks.md explains protocols and files.
 """
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def setup(args: argparse.Namespace) -> Task:
-    """The set and its pictures."""
+    """The set and its images."""
     import hashlib
     import os
 

@@ -1,4 +1,4 @@
-"""Segment what captions speak of: a foreground mask per picture with a caption.
+"""Segment what captions speak of: a foreground mask per image with a caption.
 
     python produce_masks_from_text.py --data CC3M --root ../world                   # the tiny model, offline
     python produce_masks_from_text.py --data captions.jsonl --arch CLIP --tags selected
@@ -9,7 +9,7 @@
 that pixel-tag scoring keeps (minmax, Otsu, at the model's own size: `produce_tags_from_text.py`).
 Captions and words are encoded as they stand, without templates. Output:
 `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png`, 255 = foreground, and
-protocol.json beside them. Interrupted, the same command goes on where it stopped.
+protocol.json beside them. Interrupted, the same command resumes where it stopped.
 `evaluate_segmentation_for_text.py` scores the folder; docs/masks.md explains protocols and files.
 """
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def setup(args: argparse.Namespace) -> Task:
-    """The pictures and their captions."""
+    """The images and their captions."""
     from core.masks.pipeline import jobs_of_records
 
     name, place, records = find_records(args.data, args.root)
@@ -90,7 +90,7 @@ def setup(args: argparse.Namespace) -> Task:
 
 
 def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
-    """A caption set by name, or any other input of pictures with captions: its name, where it is, what it holds."""
+    """A caption set by name, or any other input of images with captions: its name, where it is, what it holds."""
     import os
     from pathlib import Path
 
@@ -102,7 +102,7 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
         return data, os.path.abspath(captions.root), captions.records
     if not Path(data).expanduser().exists() and not set(data) & set("*?[{"):
         raise TTDError(
-            f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of pictures with "
+            f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of images with "
             "captions; check the path"
         )
     return (

@@ -1,4 +1,4 @@
-"""Which words of a caption are in its picture: scores, tags and nearest pixels for every word of a data set.
+"""Which words of a caption are in its image: scores, tags and nearest pixels for every word of a data set.
 
     python produce_tags_from_text.py --root ../world/cc3m_for_evaluation      # the tiny model, offline
     python produce_tags_from_text.py --root captions.jsonl --scorer pixel --out tags
@@ -6,7 +6,7 @@
     python3 produce_tags_from_text.py --root ../cc3m_for_evaluation/ --arch TCL --lora ./weights/TCL+TTD.pt \\
         --scales 1.0 --hflip --fixed --stopwords                               # as published
 
-Input: CC3M-TagMask (image/, json_refined/), training pairs (image/, json/), a folder of pictures
+Input: CC3M-TagMask (image/, json_refined/), training pairs (image/, json/), a folder of images
 beside .txt or .json files, a JSONL list, or webdataset shards. Output, one result per scorer:
 `OUT/ARCH_SIZE_[scales]@SCORER[+TTD].jsonl`, a line per caption in input order; beside it what made
 it (.meta.json) and what was skipped and why (.skipped.jsonl). Interrupted, the same command goes on
@@ -48,10 +48,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--root",
-        required=True,
-        metavar="PATH",
-        help="pictures with captions: folder, list or shards",
+        "--root", required=True, metavar="PATH", help="images with captions: folder, list or shards"
     )
     data.add_argument("--limit", type=positive_int, metavar="N", help="only the first N records")
     data.add_argument(
@@ -76,7 +73,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         type=positive_int,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read pictures ahead (default: %(default)s)",
+        help="threads that read images ahead (default: %(default)s)",
     )
     tags = parser.add_argument_group("tags")
     tags.add_argument(
@@ -246,10 +243,10 @@ def protocol_of(protocol: TagProtocol, writer: TagWriter) -> TagProtocol:
 def report(
     writer: TagWriter, paths: dict[str, ResultPaths], seconds: float, pictures: int | None
 ) -> None:
-    """What was done, and a line per result; `pictures` read in those seconds, None when a run was only gone on with."""
+    """What was done, and a line per result; `images` read in those seconds, None when a run was only gone on with."""
     counts = next(iter(writer.counts.values()))
     rate = (
-        f", {pictures / seconds:.1f} pictures/s, {counts['words'] / seconds:.0f} words/s"
+        f", {pictures / seconds:.1f} images/s, {counts['words'] / seconds:.0f} words/s"
         if pictures
         else ""
     )

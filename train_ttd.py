@@ -81,16 +81,13 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
     group.add_argument(
-        "--image",
-        type=int,
-        metavar="PIXELS",
-        help="side of the pictures (default: the model's own)",
+        "--image", type=int, metavar="PIXELS", help="side of the images (default: the model's own)"
     )
     group.add_argument(
         "--scales", type=float, nargs="+", metavar="S", help="one of these is drawn for every step"
     )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="threads that read pictures, in each process"
+        "--workers", type=int, metavar="N", help="threads that read images, in each process"
     )
 
 
@@ -178,7 +175,7 @@ def _run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--eval-every", type=int, metavar="STEPS", help="score it every so many steps"
     )
-    group.add_argument("--eval-limit", type=int, metavar="N", help="only its first N pictures")
+    group.add_argument("--eval-limit", type=int, metavar="N", help="only its first N images")
     group.add_argument(
         "--checkpoint-every", type=int, metavar="STEPS", help="store the state every so many steps"
     )
@@ -352,7 +349,7 @@ def describe(trainer: Trainer, ranks: Ranks) -> None:
         f"{'es' * (ranks.world > 1)}, {backbone.device}, {config.dtype}; {config.folder}"
     )
     if trainer.step:
-        print(f"going on after step {trainer.step}")
+        print(f"resuming after step {trainer.step}")
     if config.eval_root is None:
         say(
             "no --eval-root: F1, Caption IoU and word-map IoU are not measured, and the last adapter is kept"

@@ -61,7 +61,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--limit",
         type=positive_int,
         metavar="N",
-        help="only the first N training pairs and held-out pictures",
+        help="only the first N training pairs and held-out images",
     )
     parser.add_argument(
         "--cells",
@@ -263,7 +263,7 @@ class Ablation:
         )
         return (
             f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, {base.steps} steps of "
-            f"{base.batch}, {len(self.pairs):,} pairs of {base.root}; {len(self.items)} pictures of "
+            f"{base.batch}, {len(self.pairs):,} pairs of {base.root}; {len(self.items)} images of "
             f"{self.grid.heldout}; seeds {', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: "
             "the base; †: stopped by the collapse monitor or a number that is not finite, and scored as it was."
         )

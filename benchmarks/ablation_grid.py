@@ -104,7 +104,7 @@ def chosen_factors(grid: Grid, only: Sequence[str] | None) -> dict[str, tuple[Va
 
 
 def cell_key(config: TTDConfig, data: Mapping[str, str]) -> str:
-    """What a cell is known by: settings, seed, and `data`: what pairs, weights and held-out pictures are."""
+    """What a cell is known by: settings, seed, and `data`: what pairs, weights and held-out images are."""
     return hashlib.sha256(
         json.dumps([identity(config), dict(data)], sort_keys=True).encode()
     ).hexdigest()[:24]

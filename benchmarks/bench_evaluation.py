@@ -4,7 +4,7 @@
     python benchmarks/bench_evaluation.py --pairs 200 --workers 4
 
 `counting` is what becomes of two label maps in memory; `from files` reads both PNGs as
-evaluate_segmentation.py does, checks their values, counts, and gives mIoU, per picture too. The
+evaluate_segmentation.py does, checks their values, counts, and gives mIoU, per image too. The
 reference counts a slice of the pairs ("scaled") and reads the same files. The confusion counts are
 compared, not only the score.
 """
@@ -32,7 +32,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         parents=[common.options()],
     )
     parser.add_argument(
-        "--pairs", type=positive_int, default=64, help="pictures (default: %(default)s)"
+        "--pairs", type=positive_int, default=64, help="images (default: %(default)s)"
     )
     parser.add_argument(
         "--slice", type=positive_int, default=2, help="of the reference (default: %(default)s)"
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     few = pairs[: args.slice]
     compare(few, classes)
-    table = common.Table("path", "reference", "ours", "ratio", "ours, pictures/s", width=14)
+    table = common.Table("path", "reference", "ours", "ratio", "ours, images/s", width=14)
     with tempfile.TemporaryDirectory() as folder:
         dataset, predictions = write_set(Path(folder), pairs, classes)
         works = {
@@ -84,7 +84,7 @@ def bench(name: str, slow, fast, count: int, args: argparse.Namespace, table: co
 
 
 def label_map(size: tuple[int, int], classes: int, seed: int) -> np.ndarray:
-    """Labels 0 (ignored) to `classes`, uint8 [H, W]: blocks, as segments are, a dozen values in each picture."""
+    """Labels 0 (ignored) to `classes`, uint8 [H, W]: blocks, as segments are, a dozen values in each image."""
     rng = np.random.default_rng(seed)
     values = rng.integers(0, classes + 1, 12).astype(np.uint8)
     blocks = rng.choice(values, (-(-size[0] // 16), -(-size[1] // 16)))
@@ -135,7 +135,7 @@ def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], clas
     for name in ("image", "mask", "prediction"):
         (folder / name).mkdir()
     for i, pair in enumerate(pairs):
-        (folder / "image" / f"{i:04d}.jpg").touch()  # evaluation never opens the pictures
+        (folder / "image" / f"{i:04d}.jpg").touch()  # evaluation never opens the images
         for name, labels in zip(("mask", "prediction"), pair, strict=True):
             Image.fromarray(labels).save(folder / name / f"{i:04d}.png", compress_level=1)
     names = tuple(f"class {i}" for i in range(1, classes + 1))

@@ -1,4 +1,4 @@
-"""How costs grow: time linear in pictures, memory flat; resizing and PAMR linear in the classes that survive pruning.
+"""How costs grow: time linear in images, memory flat; resizing and PAMR linear in the classes that survive pruning.
 
     python benchmarks/bench_growth.py
     python benchmarks/bench_growth.py --quick
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def growth_in_pictures(args: argparse.Namespace) -> common.Table:
-    """Time and memory of 2, 4, 8 ... pictures with `tiny`."""
-    table = common.Table("growth with pictures", "time", "per picture", "peak memory")
+    """Time and memory of 2, 4, 8 ... images with `tiny`."""
+    table = common.Table("growth with images", "time", "per image", "peak memory")
     backbone = bench_masks.tiny(args.device, args.dtype)
     used = bench_masks.protocol_of(backbone, args)
     pixels = bench_masks.picture(SMALL)
@@ -52,7 +52,7 @@ def growth_in_pictures(args: argparse.Namespace) -> common.Table:
         took = common.Time(common.once(work))
         memory = common.peak_memory(work, args.device)
         table.row(
-            f"{count} pictures", took, common.Time(took.seconds / count), common.megabytes(memory)
+            f"{count} images", took, common.Time(took.seconds / count), common.megabytes(memory)
         )
     return table
 

@@ -2,15 +2,15 @@
 
     python benchmarks/bench_masks.py                    # ViT-B/16 and TCL (random weights), 640x480, 21 and 171 classes
     python benchmarks/bench_masks.py --device cuda
-    python benchmarks/bench_masks.py --quick            # tiny only, a small picture
+    python benchmarks/bench_masks.py --quick            # tiny only, a small image
 
 The reference (`reference_masks.py`) does windows, scales and flips one by one in float32, with the
 published PAMR and all classes. Both run whole, except that a tower sees one batch of every shape
 and PAMR's reference one iteration: other batches of that shape are given the same result and
 counted with the same time ("scaled"). Both get the same threads.
 
-Random weights say nothing of pictures, so texts are made such that --surviving classes exceed the
-threshold (and once all). Whether both give the same labels is checked with `tiny` on pictures of
+Random weights say nothing of images, so texts are made such that --surviving classes exceed the
+threshold (and once all). Whether both give the same labels is checked with `tiny` on images of
 the procedural world, nothing sampled.
 """
 
@@ -33,10 +33,10 @@ from core.errors import TTDError
 TTD = {"scales": (1.0, 0.5, 1.5, 2.0), "hflip": True, "pamr": True}
 SIZE = (480, 640)
 BG = 0.4
-MADE_BG = 0.75  # for `texts`: the picture's own are above it everywhere, the others below
+MADE_BG = 0.75  # for `texts`: the image's own are above it everywhere, the others below
 AGREE = 0.999  # share of pixels
 PICTURES = 3  # with >= 3 classes and 5 to 80 % background
-MANY = 10**6  # pictures of a job that is worth compiling PAMR for
+MANY = 10**6  # images of a job that is worth compiling PAMR for
 CANDIDATES = 20  # looked through for them
 
 
@@ -317,7 +317,7 @@ def protocol_of(backbone, args: argparse.Namespace):
 
 
 def picture(size: tuple[int, int], index: int = 0):
-    """A picture of the procedural world, uint8 [H,W,3]."""
+    """An image of the procedural world, uint8 [H,W,3]."""
     import numpy as np
     from PIL import Image
 
@@ -328,7 +328,7 @@ def picture(size: tuple[int, int], index: int = 0):
 
 
 def texts(backbone, pixels, classes: int, kept: int):
-    """Embeddings [N,D]; the first `kept` are the picture's own and survive, the others point away from it."""
+    """Embeddings [N,D]; the first `kept` are the image's own and survive, the others point away from it."""
     import torch
     import torch.nn.functional as F
 
@@ -348,7 +348,7 @@ def texts(backbone, pixels, classes: int, kept: int):
 
 
 def agreement(args: argparse.Namespace) -> common.Table:
-    """Labels of both paths with `tiny`, on pictures with several classes; TTDError where they disagree."""
+    """Labels of both paths with `tiny`, on images with several classes; TTDError where they disagree."""
     kinds = dict.fromkeys(("float32", args.dtype))
     table = common.Table("agreement, tiny, world", "classes", "background", *kinds)
     for number, (pixels, text, used) in enumerate(interesting(args)):
@@ -361,11 +361,11 @@ def agreement(args: argparse.Namespace) -> common.Table:
                 else want
             )
             same = (ours(backbone, pixels, text, used) == want.cpu().numpy()).mean()
-            common.check(f"labels of picture {number}, {dtype}", 1 - float(same), 1 - AGREE)
+            common.check(f"labels of image {number}, {dtype}", 1 - float(same), 1 - AGREE)
             shares.append(f"{100 * same:.3f} %")
         kept = want.unique()
         table.row(
-            f"picture {number}",
+            f"image {number}",
             len(kept[kept >= 0]),
             f"{100 * float((want < 0).float().mean()):.0f} %",
             *shares,
@@ -374,7 +374,7 @@ def agreement(args: argparse.Namespace) -> common.Table:
 
 
 def interesting(args: argparse.Namespace) -> list:
-    """(pixels, text, resolved protocol) of pictures where labels can be wrong: >= 3 classes, 5 to 80 % background."""
+    """(pixels, text, resolved protocol) of images where labels can be wrong: >= 3 classes, 5 to 80 % background."""
     from core.masks.protocol import protocol
     from core.text.prompts import embed_classes
     from core.world.objects import NOUNS
@@ -393,7 +393,7 @@ def interesting(args: argparse.Namespace) -> list:
             if len(found) == (1 if args.quick else PICTURES):
                 return found
     raise TTDError(
-        "no picture with three classes and 5 to 80 % background was found to compare labels on"
+        "no image with three classes and 5 to 80 % background was found to compare labels on"
     )
 
 

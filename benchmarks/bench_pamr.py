@@ -4,7 +4,7 @@
     python benchmarks/bench_pamr.py --device cuda
     python benchmarks/bench_pamr.py --quick
 
-Both get the same random picture and maps, the same threads, float32, 10 iterations. Of the
+Both get the same random image and maps, the same threads, float32, 10 iterations. Of the
 published form the weights and one iteration are run, on as many classes as make 0.8 GB, and
 multiplied ("scaled"). The last table shows what a class and a pixel more cost.
 """
@@ -22,7 +22,7 @@ GROWTH = (1, 3, 5, 10, 21, 42)  # classes
 GATHERED = 800_000_000  # bytes of one [N,48,H,W] of the reference, at most
 TOLERANCE = 1e-5
 ITERATIONS = 10
-MANY = 10**6  # pictures of a job that is worth compiling a kernel for
+MANY = 10**6  # images of a job that is worth compiling a kernel for
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables."""
     args = common.start(get_args_parser(), argv)
     table = common.Table(
-        "classes x picture, path", "time", "ratio", "peak memory", "smaller", "difference", width=15
+        "classes x image, path", "time", "ratio", "peak memory", "smaller", "difference", width=15
     )
     goals = [
         goal for size in (QUICK if args.quick else SIZES) for goal in compare(size, args, table)
@@ -122,7 +122,7 @@ def compare(
 
 
 def paths(image, classes: int):
-    """A `PAMR` for a single picture, and one for a long job where that takes another path (a compiler is there)."""
+    """A `PAMR` for a single image, and one for a long job where that takes another path (a compiler is there)."""
     from core.refine.pamr import PAMR
 
     both = [PAMR(ITERATIONS, pictures=pictures) for pictures in (1, MANY)]
@@ -178,7 +178,7 @@ def growth(size: tuple[int, int, int], args: argparse.Namespace) -> common.Table
 
 
 def example(size: tuple[int, int, int], device: str):
-    """A random picture [1,3,H,W] and maps [1,N,H,W]; smooth, with edges, as pictures are."""
+    """A random image [1,3,H,W] and maps [1,N,H,W]; smooth, with edges, as images are."""
     import torch
     import torch.nn.functional as F
 

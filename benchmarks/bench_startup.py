@@ -79,7 +79,7 @@ def scripts() -> list[str]:
 
 
 def demo(table: common.Table, rounds: int) -> dict:
-    """Two rows: the imports, and demo.py on the picture that ships; the goal."""
+    """Two rows: the imports, and demo.py on the image that ships; the goal."""
     with tempfile.TemporaryDirectory() as out:
         taken = measure(
             {

@@ -5,7 +5,7 @@
     python benchmarks/bench_tags.py --model ViT-B-16 --dtype bfloat16 --threads 2
 
 Both score the same words with the three scorers in the same process: same weights, threads and
-pictures (of the procedural world, in memory: reading is not timed), the reference on the first
+images (of the procedural world, in memory: reading is not timed), the reference on the first
 captions alone ("scaled"). The answers are compared, then times are taken in turns. A row per number
 type: `ratio` is to the reference in the same type, the last one to the reference in float32.
 """
@@ -49,7 +49,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[1, 5],
         metavar="N",
-        help="captions of each picture: 1 as in CC3M, 5 as in COCO (default: both)",
+        help="captions of each image: 1 as in CC3M, 5 as in COCO (default: both)",
     )
     parser.add_argument(
         "--batch", type=positive_int, default=32, help="of the batched path (default: 32)"
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quick:
         args.model, args.captions, args.slice, args.per_picture = ["tiny"], 8, 4, [2]
     table = common.Table(
-        "model, captions per picture",
+        "model, captions per image",
         "dtype",
         "reference",
         "ours",
@@ -134,7 +134,7 @@ def bench(
         )
         print(
             f"    {stages(backbone, images, captions, args)}; image tower "
-            f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP a picture",
+            f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP an image",
             flush=True,
         )
     return goals_of(name, per_picture, slow, rows)
@@ -143,7 +143,7 @@ def bench(
 def goals_of(
     name: str, per_picture: int, slow: dict[str, common.Time], fast: dict[str, common.Time]
 ) -> list[dict]:
-    """The project's goals for one caption per picture."""
+    """The project's goals for one caption per image."""
     if per_picture > 1 or "float32" not in fast:
         return []
     title = f"tags from text, {name}"
@@ -184,7 +184,7 @@ def batched(backbone, images: Sequence, captions: Sequence[str], batch: int) -> 
 
 
 def literal(backbone, images: Sequence, captions: Sequence[str]) -> list[dict]:
-    """The definition, written down: every picture and every word by itself, every prompt at the model's full length."""
+    """The definition, written down: every image and every word by itself, every prompt at the model's full length."""
     import torch
     import torch.nn.functional as F
 
@@ -226,7 +226,7 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     ]
     each = [
         list({id(image): image for image in images[g]}.values()) for g in groups
-    ]  # every picture once
+    ]  # every image once
     pictures = [
         torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part])
         for part in each
@@ -251,7 +251,7 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
 
 
 def tower_flops(backbone, image) -> float:
-    """Of one picture through the image tower, pixels and pooled embedding."""
+    """Of one image through the image tower, pixels and pooled embedding."""
     import torch
 
     from core.maps.views import encode_views

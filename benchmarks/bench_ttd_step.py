@@ -4,8 +4,8 @@
     python benchmarks/bench_ttd_step.py --model tiny --batch 16
     python benchmarks/bench_ttd_step.py --device cuda --dtype bfloat16
 
-A step: pictures and texts through both towers, loss, gradients of a LoRA adapter of rank 8 on both
-encoders. The pictures go through the tower as one batch on both sides; the reference encodes every
+A step: images and texts through both towers, loss, gradients of a LoRA adapter of rank 8 on both
+encoders. The images go through the tower as one batch on both sides; the reference encodes every
 word of every caption by itself at full length (77 tokens) and loops over captions, on a slice of
 the batch ("scaled"). Losses and gradients are compared there. Captions have 9 to 11 words each, so
 that a slice of them is like the whole. Text side = texts alone, forward and backward; "no word
@@ -62,14 +62,14 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Case:
-    """A backbone with an adapter, normalized pictures [B,3,H,W] and their captions."""
+    """A backbone with an adapter, normalized images [B,3,H,W] and their captions."""
 
     backbone: Backbone
     images: Tensor
     captions: list[str]
 
     def first(self, count: int) -> Case:
-        """The same with `count` pictures."""
+        """The same with `count` images."""
         return Case(self.backbone, self.images[:count], self.captions[:count])
 
 
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_case(args: argparse.Namespace, folder: Path) -> Case:
-    """The model with a fresh adapter, and captioned pictures of the procedural world."""
+    """The model with a fresh adapter, and captioned images of the procedural world."""
     import torch
 
     from core.backbones import load_backbone
@@ -295,7 +295,7 @@ def stages(case: Case, args: argparse.Namespace) -> None:
         parts = {
             "gather texts": lambda: gather_texts(case.captions),
             "texts forward": lambda: encode_texts(case.backbone, texts.words + texts.captions),
-            "pictures forward": lambda: case.backbone.encode_pixels(case.images),
+            "images forward": lambda: case.backbone.encode_pixels(case.images),
         }
         taken = {
             name: common.measure(work, args, warm_up=0, rounds=1) for name, work in parts.items()

@@ -1,10 +1,10 @@
-"""How the scripts that make masks share their work and grow with it: two workers, four times the pictures.
+"""How the scripts that make masks share their work and grow with it: two workers, four times the images.
 
     python benchmarks/bench_workers.py
-    python benchmarks/bench_workers.py --arch CLIP --pictures 8
+    python benchmarks/bench_workers.py --arch CLIP --images 8
 
-produce_masks_from_tags.py on pictures of the procedural world, its own rate (start-up is not in
-it): N pictures and 4 N in one process held to one thread, 4 N in two workers of one thread each.
+produce_masks_from_tags.py on images of the procedural world, its own rate (start-up is not in
+it): N images and 4 N in one process held to one thread, 4 N in two workers of one thread each.
 The masks of both must be the same bytes.
 """
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shared = produce(data, folder / "two", args, many, 2)
     if shared.masks != large.masks or not warm.masks:
         raise TTDError("two workers and one process made different masks")
-    table = common.Table("run", "time", "per picture", "ratio", "peak memory", width=14)
+    table = common.Table("run", "time", "per image", "ratio", "peak memory", width=14)
     for name, one, count in (
         ("1 process, 1 thread", small, few),
         ("1 process, 1 thread", large, many),
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ratio = common.ratio(large.time, one.time) if one is shared else ""
         memory = common.megabytes(one.memory) if one is not shared else ""
         table.row(
-            f"{name}, {count} pictures",
+            f"{name}, {count} images",
             one.time,
             common.Time(one.time.seconds / count),
             ratio,
@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             common.goal(
                 "2 CPU workers against 1 process held to 1 thread", 1.7, large.time, shared.time
             ),
-            common.goal_below("time per picture, 4 N pictures to N", 1.1, growth, " times"),
+            common.goal_below("time per image, 4 N images to N", 1.1, growth, " times"),
             common.goal_below(
-                "peak memory, 4 N pictures to N", 1.1, large.memory / small.memory, " times"
+                "peak memory, 4 N images to N", 1.1, large.memory / small.memory, " times"
             ),
         ],
     )
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_set(folder: Path, count: int, size: int) -> Path:
-    """`count` pictures of the world and the YAML that names them; the YAML's path."""
+    """`count` images of the world and the YAML that names them; the YAML's path."""
     from PIL import Image
 
     from core.world.objects import NOUNS
@@ -113,14 +113,14 @@ def write_set(folder: Path, count: int, size: int) -> Path:
             folder / "images" / f"{i:05d}.png"
         )
     (folder / "set.yaml").write_text(
-        f"name: pictures\nimages: images\nclasses: [{', '.join(NOUNS)}]\n"
+        f"name: images\nimages: images\nclasses: [{', '.join(NOUNS)}]\n"
         "background: 0\nignore: 255\nbg: 0.4\n"
     )
     return folder / "set.yaml"
 
 
 def produce(data: Path, out: Path, args: argparse.Namespace, count: int, workers: int) -> Run:
-    """Run the script on the first `count` pictures, in this process or in two of its own."""
+    """Run the script on the first `count` images, in this process or in two of its own."""
     import torch
 
     import produce_masks_from_tags

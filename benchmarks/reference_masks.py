@@ -1,7 +1,7 @@
 """Masks from tags, written down as the papers describe them: the reference of `bench_masks.py` and of its tests.
 
 Every scale, window and flip by itself; the soft masks of all classes resized to the window, pasted
-and averaged, then resized to the picture; PAMR in its published form on all classes; background
+and averaged, then resized to the image; PAMR in its published form on all classes; background
 where no class exceeds the threshold. Nothing is batched, pruned or folded together, and TCL's
 decoder convolves the upsampled map itself.
 """
@@ -59,7 +59,7 @@ def scale_masks(
     used: MaskProtocol,
     masks_of: Callable[..., Tensor] = window_masks,
 ) -> Tensor:
-    """Averaged soft masks [N,H,W] of one scaled picture [3,H,W] in [0,1]: its windows and flips one by one."""
+    """Averaged soft masks [N,H,W] of one scaled image [3,H,W] in [0,1]: its windows and flips one by one."""
     image = backbone.normalize(scaled[None])
     summed = torch.zeros(len(text), *scaled.shape[1:], device=image.device)
     count = torch.zeros(scaled.shape[1:], device=image.device)
@@ -81,7 +81,7 @@ def soft_masks(
     used: MaskProtocol,
     masks_of: Callable[..., Tensor] = window_masks,
 ) -> Tensor:
-    """Soft masks [N,H,W] of a picture uint8 [H,W,3], averaged over scales."""
+    """Soft masks [N,H,W] of an image uint8 [H,W,3], averaged over scales."""
     total = torch.zeros(len(text), *pixels.shape[:2], device=backbone.device)
     for scale in used.scales:
         scaled = resized_tensor(pixels, max(1, round(used.image * scale)))
@@ -96,7 +96,7 @@ def refine(
     weights: Callable[[Tensor], Tensor] = reference_pamr.weights,
     iterate: Callable[..., Tensor] = reference_pamr.iterate,
 ) -> Tensor:
-    """PAMR's published form on maps [N,H,W] of a picture uint8 [H,W,3]."""
+    """PAMR's published form on maps [N,H,W] of an image uint8 [H,W,3]."""
     alpha = weights(torch.from_numpy(pixels).to(maps.device).permute(2, 0, 1)[None].float() / 255)
     refined = []
     for some in maps[None].split(PAMR_CLASSES, 1):
@@ -116,6 +116,6 @@ def label_map(maps: Tensor, background_threshold: float) -> Tensor:
 def masks_from_tags(
     backbone: Backbone, pixels: np.ndarray, text: Tensor, used: MaskProtocol
 ) -> Tensor:
-    """The whole: picture uint8 [H,W,3] and text embeddings [N,D] -> class indices [H,W], -1 for the background."""
+    """The whole: image uint8 [H,W,3] and text embeddings [N,D] -> class indices [H,W], -1 for the background."""
     maps = soft_masks(backbone, pixels, text, used)
     return label_map(refine(pixels, maps) if used.pamr else maps, used.background_threshold)

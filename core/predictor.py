@@ -1,8 +1,8 @@
-"""Encode a picture once, ask it many words.
+"""Encode an image once, ask it many words.
 
 predictor = Predictor(load_backbone("tiny"), scales=(1.0, 0.5), refine="pamr")
 predictor.set_image("street.jpg")                 # expensive, once
-predictor.scores(["dog", "tree"])                 # cheap, many: max cosine of each word over the picture
+predictor.scores(["dog", "tree"])                 # cheap, many: max cosine of each word over the image
 predictor.soft_masks(["dog", "tree"])             # [2, H, W] in [0, 1]
 """
 
@@ -27,16 +27,16 @@ from .refine.pamr import PAMR
 
 REFINERS = ("pamr", "crf")
 REFINE_SIDE = (
-    1024  # refinement needs 48 planes of the picture's size: at 20 megapixels that would be 4 GB
+    1024  # refinement needs 48 planes of the image's size: at 20 megapixels that would be 4 GB
 )
 CHUNK = 32  # maps refined at a time
 
 
 class Predictor:
-    """Similarity maps, scores and soft masks of one picture for any words.
+    """Similarity maps, scores and soft masks of one image for any words.
 
     Each scale is encoded whole (no sliding windows): its short side becomes `image_size * scale`,
-    the long side at most 4 times that. Maps of several scales and of the mirrored picture are
+    the long side at most 4 times that. Maps of several scales and of the mirrored image are
     averaged on the finest grid; scores are the maximum of that average, and larger maps are
     interpolated from it.
     """
@@ -54,9 +54,9 @@ class Predictor:
             backbone: from `load_backbone`.
             image_size: short side in pixels at scale 1; twice the model's own size when None.
             scales: factors of `image_size`, each > 0.
-            hflip: also encode the mirrored picture.
+            hflip: also encode the mirrored image.
             refine: None, "pamr" or "crf"; acts on `soft_masks` alone.
-            pictures: how many there will be, about; PAMR has a faster path for many.
+            images: how many there will be, about; PAMR has a faster path for many.
         Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not
         installed.
         """
@@ -72,7 +72,7 @@ class Predictor:
             raise TTDError(f"refine must be one of {', '.join(REFINERS)} or None, got {refine!r}")
         if (
             refine == "crf"
-        ):  # find out now whether it is installed, not after a picture has been encoded
+        ):  # find out now whether it is installed, not after an image has been encoded
             refine_soft_masks(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 1)))
         self.backbone, self.scales, self.hflip, self.refine = backbone, tuple(scales), hflip, refine
         self.image_size = image_size or 2 * backbone.image_size
@@ -83,11 +83,11 @@ class Predictor:
 
     @torch.no_grad()
     def set_image(self, image: np.ndarray | str | Path) -> None:
-        """Encode a picture: uint8 [H, W, 3] RGB, or a path that `read_image` reads. The expensive call, once.
+        """Encode an image: uint8 [H, W, 3] RGB, or a path that `read_image` reads. The expensive call, once.
 
         Raises TTDError for a file that cannot be read or an array of another shape or type.
         """
-        # Before anything can fail: after an error the previous picture's maps must not be taken for
+        # Before anything can fail: after an error the previous image's maps must not be taken for
         # this one's.
         self._image, self._views, self._edges = None, [], None
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
@@ -100,7 +100,7 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the picture in pixels."""
+        """(H, W) of the image in pixels."""
         return self._picture().shape[:2]
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class Predictor:
         Args:
             texts: K strings.
             templates: a set of `core.text.prompts`; "identity" encodes the strings as they stand.
-            size: (H, W) of the result; the picture's own by default (4 bytes per pixel and text).
+            size: (H, W) of the result; the image's own by default (4 bytes per pixel and text).
         """
         return self._finest_grid().resize(self._average(texts, templates), size or self.size)
 
@@ -123,7 +123,7 @@ class Predictor:
 
     @torch.no_grad()
     def peaks(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
-        """The pixel of the picture where each text scores highest (centre of its cell): int64 [K, 2] = (x, y)."""
+        """The pixel of the image where each text scores highest (centre of its cell): int64 [K, 2] = (x, y)."""
         grid, (height, width) = self._finest_grid(), torch.tensor(self.size)
         return cells_to_pixels(
             peak_cells(self._average(texts, templates), grid)[1], grid, height, width
@@ -135,8 +135,8 @@ class Predictor:
     ) -> Tensor:
         """Soft masks [K, H, W] in [0, 1]: `sigmoid(a (S - b))` with the backbone's a and b, then `refine`.
 
-        Refinement runs at the picture's size, at most 1024 pixels on the long side (`REFINE_SIDE`);
-        the result is resized bilinearly to `size` (by default the picture's own).
+        Refinement runs at the image's size, at most 1024 pixels on the long side (`REFINE_SIDE`);
+        the result is resized bilinearly to `size` (by default the image's own).
         """
         size = size or self.size
         masks = self.backbone.soft_mask(self._average(texts, templates))  # [K, h, w]
@@ -180,14 +180,14 @@ class Predictor:
             return refine_soft_masks(image, masks)
         if (
             self._edges is None
-        ):  # PAMR's weights depend on the picture alone: one computation serves every word
+        ):  # PAMR's weights depend on the image alone: one computation serves every word
             self._edges = self._pamr.weights(_to_tensor(image).to(masks))
         return torch.cat(
             [self._pamr.refine(self._edges, chunk[None])[0] for chunk in masks.split(CHUNK)]
         )
 
     def _bounded_image(self) -> np.ndarray:
-        """The picture, its long side at most `REFINE_SIDE`: uint8 [H, W, 3]."""
+        """The image, its long side at most `REFINE_SIDE`: uint8 [H, W, 3]."""
         image = self._picture()
         if max(image.shape[:2]) <= REFINE_SIDE:
             return image
@@ -197,7 +197,7 @@ class Predictor:
 
     def _picture(self) -> np.ndarray:
         if self._image is None:
-            raise TTDError("no picture yet: call set_image(picture) before asking for words")
+            raise TTDError("no image yet: call set_image(image) before asking for words")
         return self._image
 
     def _finest_grid(self) -> Grid:

@@ -1,4 +1,4 @@
-"""The Predictor and its geometry, against torch's interpolation, hand computation and planted pictures."""
+"""The Predictor and its geometry, against torch's interpolation, hand computation and planted images."""
 
 import sys
 
@@ -81,7 +81,7 @@ def test_a_planted_square_is_found_where_it_is(patch, stride, shape, image_size)
     predictor = Predictor(
         ColourBackbone(patch, stride), image_size, scales=(1.0, 0.6, 1.7), hflip=True
     )
-    cell = stride * min(shape) / (1.7 * image_size)  # of the finest grid, in pixels of the picture
+    cell = stride * min(shape) / (1.7 * image_size)  # of the finest grid, in pixels of the image
     for y, x in [(0, 0), (shape[0] - 4, shape[1] - 4), (shape[0] // 3, shape[1] // 2)]:
         predictor.set_image(planted(*shape, y, x))
         (px, py), heat = predictor.peaks(["red"])[0].tolist(), predictor.maps(["red"])[0]
@@ -140,7 +140,7 @@ def test_scales_and_flip_are_averaged_on_the_finest_grid_before_the_maximum():
 def test_flip_of_a_padded_picture_lands_on_the_same_pixels():
     image = planted(
         21, 27, 5, 20
-    )  # 27 -> 32: 2 columns of padding left, 3 right, swapped in the mirrored picture
+    )  # 27 -> 32: 2 columns of padding left, 3 right, swapped in the mirrored image
     plain, both = (
         Predictor(ColourBackbone(8, 1), 21),
         Predictor(ColourBackbone(8, 1), 21, hflip=True),
@@ -242,7 +242,7 @@ def test_asking_before_a_picture_is_set_is_one_line(tmp_path):
     predictor.set_image(planted(8, 8, 0, 0))
     with pytest.raises(TTDError, match="no such file"):
         predictor.set_image(tmp_path / "missing.png")
-    with pytest.raises(TTDError, match="set_image"):  # not the previous picture's maps
+    with pytest.raises(TTDError, match="set_image"):  # not the previous image's maps
         predictor.maps(["red"])
 
 

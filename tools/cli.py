@@ -102,14 +102,14 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
 def view_options(
     size: str = "twice the model's own size", pamr: bool = True
 ) -> argparse.ArgumentParser:
-    """Parent parser with the options that say how a picture is looked at; `size` is the default of --image in words."""
+    """Parent parser with the options that say how an image is looked at; `size` is the default of --image in words."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("inference")
     group.add_argument(
         "--image",
         type=positive_int,
         metavar="PIXELS",
-        help=f"short side of the picture at scale 1 (default: {size})",
+        help=f"short side of the image at scale 1 (default: {size})",
     )
     group.add_argument(
         "--scales",
@@ -119,12 +119,10 @@ def view_options(
         metavar="S",
         help="scales whose maps are averaged (default: 1.0)",
     )
-    group.add_argument(
-        "--hflip", action="store_true", help="also average with the mirrored picture"
-    )
+    group.add_argument("--hflip", action="store_true", help="also average with the mirrored image")
     if pamr:
         group.add_argument(
-            "--pamr", action="store_true", help="refine the maps along the picture's edges (PAMR)"
+            "--pamr", action="store_true", help="refine the maps along the image's edges (PAMR)"
         )
     return parser
 

@@ -5,7 +5,7 @@
 
 --root and --dev are sets in CC3M-TagMask's layout, or the folder above one. With --dev, each
 model's own best single thresholds are chosen there and a second table shows what they give on
---root. Pictures go through the model once, at one scale (short side --image). F1 alone can lie: the
+--root. Images go through the model once, at one scale (short side --image). F1 alone can lie: the
 three scores belong together.
 """
 
@@ -41,7 +41,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--image",
         type=positive_int,
         metavar="PIXELS",
-        help="short side of the pictures (default: the model's own size)",
+        help="short side of the images (default: the model's own size)",
     )
     parser.add_argument(
         "--bg",
@@ -51,7 +51,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="where soft masks are cut (default: %(default)s)",
     )
     parser.add_argument(
-        "--limit", type=positive_int, metavar="N", help="only the first N pictures of each set"
+        "--limit", type=positive_int, metavar="N", help="only the first N images of each set"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     return parser
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     items = load_heldout(args.root, args.limit)
     dev = load_heldout(args.dev, args.limit) if args.dev else []
     parts = {
-        "all pictures": items,
-        "pictures with a noun-colour pair unseen in training": unseen_items(args.root, items),
+        "all images": items,
+        "images with a noun-colour pair unseen in training": unseen_items(args.root, items),
     }
     models = {
         name: [measure_set(model, part, args, name) for part in (items, dev) if part]
@@ -119,7 +119,7 @@ def measure_set(
 def section(
     models: dict[str, list[Measured]], items: list[Item], name: str, args: argparse.Namespace
 ) -> tuple[str, dict[str, Any]]:
-    """The tables of some of the pictures as text, and their content for JSON."""
+    """The tables of some of the images as text, and their content for JSON."""
     from core.evaluation.heldout import Cuts, baselines
     from core.evaluation.heldout_report import to_json, trivial_json
 

@@ -35,7 +35,7 @@ def evaluation_options(pred: str) -> argparse.ArgumentParser:
         "--gallery",
         type=positive_int,
         metavar="N",
-        help="draw the N best and the N worst pictures beside FOLDER: FOLDER.gallery.png",
+        help="draw the N best and the N worst images beside FOLDER: FOLDER.gallery.png",
     )
     parser.add_argument(
         "--allow-missing",
@@ -78,7 +78,7 @@ def report_left_out(line: str) -> None:
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """Store a drawing. TTDError when that fails, also for an ending that is no picture's."""
+    """Store a drawing. TTDError when that fails, also for an ending that is no image's."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)

@@ -1,10 +1,10 @@
-"""Make the procedural world: pictures, captions, true tags and masks, with nothing to download.
+"""Make the procedural world: images, captions, true tags and masks, with nothing to download.
 
     python tools/make_world.py --out ../world --train 40000 --val 500 --seed 0
     python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1     # a separate split for tuning
     python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0            # for the tiny CLIP's second stage
-    python tools/make_world.py --demo weights/tiny                                 # only the picture of demo.py
-    python tools/make_world.py --sheet docs/world.png                              # only 16 pictures side by side
+    python tools/make_world.py --demo weights/tiny                                 # only the image of demo.py
+    python tools/make_world.py --sheet docs/world.png                              # only 16 images side by side
 
 The same arguments give the same bytes. Layout and statistics: docs/world.md.
 """
@@ -28,9 +28,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     target.add_argument(
         "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
     )
-    target.add_argument(
-        "--sheet", type=Path, help="only write 16 pictures side by side as this PNG"
-    )
+    target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
     parser.add_argument(
         "--train", type=int, default=40000, help="training pairs (default 40000; 0 for none)"
     )
@@ -38,13 +36,13 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--val",
         type=int,
         default=500,
-        help="evaluation pictures with true tags and masks (default 500)",
+        help="evaluation images with true tags and masks (default 500)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="another seed, another world (default 0)"
     )
     parser.add_argument(
-        "--size", type=int, default=96, help="side of the pictures in pixels (default 96)"
+        "--size", type=int, default=96, help="side of the images in pixels (default 96)"
     )
     parser.add_argument(
         "--noise",
@@ -99,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     rate = (args.train + args.val) / (time.perf_counter() - start)
     print(_table(world))
-    print(f"{args.train + args.val} pictures in {args.out}, {rate:.0f} pictures/s")
+    print(f"{args.train + args.val} images in {args.out}, {rate:.0f} images/s")
     return 0
 
 

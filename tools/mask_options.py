@@ -27,7 +27,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     data.add_argument(
         "--root", default="..", metavar="FOLDER", help="parent folder of the sets (default: ..)"
     )
-    data.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
+    data.add_argument("--limit", type=positive_int, metavar="N", help="only the first N images")
     data.add_argument(
         "--out", type=Path, default=Path(out), metavar="FOLDER", help="default: ./%(default)s"
     )
@@ -79,7 +79,7 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
         "--hflip", action=switch, default=None, help="also average with the mirrored windows"
     )
     group.add_argument(
-        "--pamr", action=switch, default=None, help="refine along the picture's edges (PAMR)"
+        "--pamr", action=switch, default=None, help="refine along the image's edges (PAMR)"
     )
     group.add_argument(
         "--crf", action="store_true", default=None, help="refine by a dense CRF (needs pydensecrf2)"

@@ -33,10 +33,10 @@ Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what g
 
 @dataclass(frozen=True)
 class Task:
-    """What a script hands over: the pictures, the set's own background rule, and how a picture becomes a mask.
+    """What a script hands over: the images, the set's own background rule, and how an image becomes a mask.
 
-    make(backbone, protocol, batch) gives an object with `make(job, picture, scores)`; identity:
-    what else decides the masks, where the pictures are among it; extras: settings for the folder's
+    make(backbone, protocol, batch) gives an object with `make(job, image, scores)`; identity:
+    what else decides the masks, where the images are among it; extras: settings for the folder's
     name; categories: COCO's category id by pixel value, for rle.json.
     """
 
@@ -55,7 +55,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """One process's share: every `world`-th picture from `rank` on, and where it computes; `token` names the run."""
+    """One process's share: every `world`-th image from `rank` on, and where it computes; `token` names the run."""
 
     rank: int
     world: int
@@ -65,7 +65,7 @@ class Shard:
 
 
 def produce(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task]) -> int:
-    """Make all masks that are missing, in this process or several; 0, or 2 when pictures had to be left out."""
+    """Make all masks that are missing, in this process or several; 0, or 2 when images had to be left out."""
     args.protocol = make_protocol(args)
     args.head = args.protocol.head
     shards = plan(args)
@@ -311,11 +311,11 @@ class Progress:
         seconds, counts = time.perf_counter() - self._start, self._counts
         if not self._quiet:
             kept = f", {counts['kept']} were there already" if counts["kept"] else ""
-            rate = f"{counts['made'] / seconds:.2f} pictures/s"
+            rate = f"{counts['made'] / seconds:.2f} images/s"
             print(f"{counts['made']} masks{self._of} in {seconds:.1f} s ({rate}){kept}")
             print(self._path)
         if counts["skipped"]:
-            say(f"{counts['skipped']} pictures could not be used: see {self._path}/skipped.jsonl")
+            say(f"{counts['skipped']} images could not be used: see {self._path}/skipped.jsonl")
         return 2 if counts["skipped"] else 0
 
 
@@ -348,7 +348,7 @@ def _run_processes(
                 ]:
                     raise TTDError(
                         f"a process ended with exit code {dead[0]}, out of memory perhaps; the same command "
-                        "goes on where it stopped"
+                        "resumes where it stopped"
                     ) from None
                 continue
             if event == "error":

@@ -1,11 +1,11 @@
 """Make the tables of docs/masks.md: heads, PAMR, scales and flip on the world's benchmark, end to end.
 
-    python tools/mask_table.py --root ../world                                        # print them, all pictures
+    python tools/mask_table.py --root ../world                                        # print them, all images
     python tools/mask_table.py --root ../world --limit 100 --update docs/masks.md
 
 Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows, then the
 evaluation, then the sweep over thresholds. Masks go to --out, and what is there is not made again,
-so an interrupted table goes on where it stopped. The tables between the two marks in the file are
+so an interrupted table resumes where it stopped. The tables between the two marks in the file are
 replaced.
 """
 
@@ -61,7 +61,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--arch", default="tiny", metavar="NAME", help="model (default: %(default)s)"
     )
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N images")
     parser.add_argument(
         "--workers", type=positive_int, default=1, metavar="N", help="processes (default: 1)"
     )
@@ -150,7 +150,7 @@ def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
 
 
 def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
-    """What the evaluation of that kind prints: means and baselines on the same pictures."""
+    """What the evaluation of that kind prints: means and baselines on the same images."""
     from core.data.datasets import open_caption_set, open_dataset
     from core.evaluation.captions import evaluate_captions
     from core.evaluation.label_maps import evaluate
@@ -168,7 +168,7 @@ def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
 
 
 def best_threshold(kind: str, root: str, folder: Path) -> tuple[float, float]:
-    """(threshold, mean IoU there) of what tools/sweep_bg.py finds best on the same pictures."""
+    """(threshold, mean IoU there) of what tools/sweep_bg.py finds best on the same images."""
     import sweep_bg
 
     means = (sweep_bg.label_means if kind == "tags" else sweep_bg.caption_means)(

@@ -4,7 +4,7 @@
     python tools/prepare_dataset.py COCO2014 --source ~/coco --root .. --objects instances --link
     python tools/prepare_dataset.py CC3M --source ~/cc3m_shards --root .. --split train
 
-What is there already is kept, so a broken run goes on where it stopped. What each release must look
+What is there already is kept, so a broken run resumes where it stopped. What each release must look
 like: docs/data.md.
 """
 
@@ -59,7 +59,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         "there)",
     )
     parser.add_argument(
-        "--link", action="store_true", help="hard links to the release's pictures instead of copies"
+        "--link", action="store_true", help="hard links to the release's images instead of copies"
     )
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
     parser.add_argument(
@@ -73,7 +73,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the set; returns 2 when pictures of a benchmark could not be made."""
+    """Make the set; returns 2 when images of a benchmark could not be made."""
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Drop the training pairs whose captions fit their pictures worst: a list of the ids to keep, for train_ttd.py.
+"""Drop the training pairs whose captions fit their images worst: a list of the ids to keep, for train_ttd.py.
 
     python tools/prune_pairs.py --root ../world --data cc3m                         # scores of the tiny model
     python tools/prune_pairs.py --data cc3m --domain train --arch TCL               # as published; drops 20 %

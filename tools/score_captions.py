@@ -1,4 +1,4 @@
-"""How well does each caption fit its picture? One cosine per training pair, for tools/prune_pairs.py.
+"""How well does each caption fit its image? One cosine per training pair, for tools/prune_pairs.py.
 
     python tools/score_captions.py --root ../world --data cc3m                      # the tiny model, offline
     python tools/score_captions.py --data cc3m --arch TCL --image 224 --scales 1.0 --hflip        # ../cc3m/train
@@ -9,7 +9,7 @@ The score is the cosine of the pooled image embedding with the caption's, averag
 flip. `--data NAME` is ROOT/NAME/DOMAIN; a folder, a JSONL list or shards serve too. Output:
 `OUT/DATA_DOMAIN@ARCH_SIZE_[scales][@hflip] .jsonl`, a line per pair in input order; beside it what
 made it (.meta.json) and what was skipped and why (.skipped.jsonl). Interrupted, the same command
-goes on where it stopped. Several GPUs: a process on each, with a part of the shards as --data.
+resumes where it stopped. Several GPUs: a process on each, with a part of the shards as --data.
 docs/adapters.md tells what follows.
 """
 
@@ -85,7 +85,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         type=positive_int,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read pictures ahead (default: %(default)s)",
+        help="threads that read images ahead (default: %(default)s)",
     )
     return parser
 

@@ -3,8 +3,8 @@
     python tools/story.py                                 # out/ttd.png and a table; works in out/story
     python tools/story.py --steps 20 --train 200 --held-out 20
 
-A world is made (pictures, captions, and for the held-out ones the truth); the tiny model is scored
-on the held-out pictures; it is trained on the captions alone, by the recipe in --config; it is
+A world is made (images, captions, and for the held-out ones the truth); the tiny model is scored
+on the held-out images; it is trained on the captions alone, by the recipe in --config; it is
 scored again. The training never sees the truth. The same command makes the same adapter.
 """
 
@@ -59,7 +59,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         type=positive_int,
         default=120,
         metavar="N",
-        help="pictures to score on (default: %(default)s)",
+        help="images to score on (default: %(default)s)",
     )
     parser.add_argument(
         "--steps", type=positive_int, metavar="N", help="of training (default: the recipe's)"
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "4/5  scores after", load_backbone(config.arch, lora=adapter, device=config.device), items
     )
     print(
-        f"5/5  on {len(items)} pictures that the training never saw, percent:\n\n{results(before, after)}\n"
+        f"5/5  on {len(items)} images that the training never saw, percent:\n\n{results(before, after)}\n"
     )
     picture(config, adapter, before, after, args.out / "ttd.png")
     print(
@@ -111,7 +111,7 @@ def make_world(args: argparse.Namespace) -> Path:
 
     folder = args.out / "story" / "world"
     print(
-        f"1/5  a world of {args.train} training pairs and {args.held_out} held-out pictures in {folder}"
+        f"1/5  a world of {args.train} training pairs and {args.held_out} held-out images in {folder}"
     )
     with tqdm(
         total=args.train + args.held_out, unit="picture", file=sys.stderr, leave=False, disable=None
@@ -138,7 +138,7 @@ def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
 
 
 def score(title: str, backbone: Backbone, items: list[Item]) -> Measured:
-    """What a model makes of the held-out pictures, and its three scores in one line."""
+    """What a model makes of the held-out images, and its three scores in one line."""
     from tqdm import tqdm
 
     from core.evaluation.heldout import measure
@@ -195,7 +195,7 @@ def results(before: Measured, after: Measured) -> str:
 def picture(
     config: TTDConfig, adapter: Path, before: Measured, after: Measured, path: Path
 ) -> None:
-    """Draw one held-out picture before and after, and say which."""
+    """Draw one held-out image before and after, and say which."""
     from PIL import Image
     from story_parts import LEGEND, RULE, choose_picture, columns_of, look
 
@@ -215,7 +215,7 @@ def picture(
         raise TTDError(
             f"{path}: cannot be written ({error.strerror or error}); name another --out"
         ) from None
-    print(f"picture: {path}: {item.id}, {RULE}")
+    print(f"image: {path}: {item.id}, {RULE}")
 
 
 if __name__ == "__main__":

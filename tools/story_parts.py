@@ -1,4 +1,4 @@
-"""The whole method told on a small world of its own: scores before, training, scores after, and one picture of it."""
+"""The whole method told on a small world of its own: scores before, training, scores after, and one image of it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from core.plots.before_after import Cell, Column
 from core.tags.selection import select
 
 TRAIN, HELD_OUT, SEED = 2000, 120, 11  # no other world of the documentation has this seed
-WORDS = 5  # true words in the picture, at most
-COVERED = 0.9  # a caption that names more of the picture than this shows little
+WORDS = 5  # true words in the image, at most
+COVERED = 0.9  # a caption that names more of the image than this shows little
 RULE = (
-    "the picture with the best maps after training, of those that gained and whose caption names a thing that is "
-    "not there, two things that are, and not the whole picture"
+    "the image with the best maps after training, of those that gained and whose caption names a thing that is "
+    "not there, two things that are, and not the whole image"
 )
 LEGEND = (
     "Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, with the truth.",
-    "kept / rejected: whether the model takes the word to be in the picture. It was trained on captions alone: "
+    "kept / rejected: whether the model takes the word to be in the image. It was trained on captions alone: "
     "no truth, no masks.",
 )
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a model makes of one picture: soft masks [T, H, W], [K, H, W], [H, W] in [0, 1]; words kept bool [K]."""
+    """What a model makes of one image: soft masks [T, H, W], [K, H, W], [H, W] in [0, 1]; words kept bool [K]."""
 
     tags: np.ndarray
     words: np.ndarray
@@ -77,7 +77,7 @@ def choose_picture(before: Measured, after: Measured) -> Item:
 
 
 def absent_word(item: Item) -> int | None:
-    """The first content word of the caption that is not in the picture and stands for a thing of the world."""
+    """The first content word of the caption that is not in the image and stands for a thing of the world."""
     from core.world.objects import NOUNS
 
     found = [
@@ -87,7 +87,7 @@ def absent_word(item: Item) -> int | None:
 
 
 def look(backbone: Backbone, item: Item) -> Look:
-    """One picture through a model."""
+    """One image through a model."""
     [(_, seen)] = heldout_maps(backbone, [item])
     kept, norms = select(seen.scores["pixel"].cpu())
     maps = torch.cat([seen.tags, seen.words, seen.caption[None]])
@@ -97,7 +97,7 @@ def look(backbone: Backbone, item: Item) -> Look:
 
 
 def columns_of(item: Item, looks: Sequence[Look], bg: float = Cuts().word) -> list[Column]:
-    """The picture's columns: the caption, its true words (as they stand in it), and one word that is not there."""
+    """The image's columns: the caption, its true words (as they stand in it), and one word that is not there."""
     truth = item.masks.any(0)
     columns = [
         Column(
@@ -117,7 +117,7 @@ def columns_of(item: Item, looks: Sequence[Look], bg: float = Cuts().word) -> li
             _cell(one.tags[k], item.masks[k], bg, None if word is None else bool(one.kept[word]))
             for one in looks
         )
-        columns.append(Column(item.tags[k], "in the picture", cells, item.masks[k]))
+        columns.append(Column(item.tags[k], "in the image", cells, item.masks[k]))
     rejected = absent_word(item)
     if rejected is None:
         rejected = next((k for k in range(len(item.words)) if not item.truth[k]), None)

@@ -2,10 +2,10 @@
 
     python tools/sweep_bg.py --root ../world --pred results/NAME                       # mIoU of label maps
     python tools/sweep_bg.py --root ../world --pred results_caption/NAME               # caption IoU
-    python tools/sweep_bg.py --pred results/PLAIN results/PAMR --labels plain PAMR     # several in one picture
+    python tools/sweep_bg.py --pred results/PLAIN results/PAMR --labels plain PAMR     # several in one image
 
 Prints the best threshold of each result and the score at the one it was made with, and draws
-NAME.sweep.png beside the first. A threshold that is chosen on the pictures it is scored on
+NAME.sweep.png beside the first. A threshold that is chosen on the images it is scored on
 flatters: choose it on a separate split (`evaluate_segmentation_for_text.py --tune`).
 """
 
@@ -66,7 +66,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-missing",
         action="store_true",
-        help="leave out pictures without scores; otherwise they are an error",
+        help="leave out images without scores; otherwise they are an error",
     )
     parser.add_argument(
         "--workers",
@@ -191,7 +191,7 @@ def describe(one: Swept) -> str:
 
 
 def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
-    """The picture and the values. A single result also shows its false positives and negatives."""
+    """The image and the values. A single result also shows its false positives and negatives."""
     from core.evaluation.threshold_sweep import Line, draw_sweep
 
     lines = [Line(describe(one), one.iou) for one in swept]

@@ -1,8 +1,8 @@
 """Train the tiny CLIP that ships with the project, or evaluate one.
 
     python tools/make_world.py --out ../world && python tools/make_world.py --out ../world_dev --train 0 --seed 1
-    python tools/train_tiny_clip.py --config configs/tiny_clip.yaml --dev ../world_dev    # goes on where it stopped
-    python tools/train_tiny_clip.py --eval-only weights/tiny --world ../world             # the held-out pictures
+    python tools/train_tiny_clip.py --config configs/tiny_clip.yaml --dev ../world_dev    # resumes where it stopped
+    python tools/train_tiny_clip.py --eval-only weights/tiny --world ../world             # the held-out images
 
 After training the mask mapping (a, b) is fitted on --dev and written into open_clip_config.json.
 """
@@ -59,7 +59,7 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
     ):
         if part:
             own = measured.part([item.id for item in part])
-            print(f"{folder} ({backbone.head}) on {world}: {len(part)} pictures, {name}")
+            print(f"{folder} ({backbone.head}) on {world}: {len(part)} images, {name}")
             print(
                 f"{scorer_table(own)}\n{table(lines_of([own.at()], baselines(part)))}\n({cuts_line(own.at())})\n"
             )
@@ -74,7 +74,7 @@ def fit_folder(folder: Path, dev: Path) -> None:
 
     items = load_heldout(dev)
     fitted = fit_mask_mapping(load_backbone(f"local-dir:{folder}"), items)
-    note = f"{len(items)} pictures of the world of make_world.py --seed 1: slope by logistic fit, bias by best IoU at 0.4"
+    note = f"{len(items)} images of the world of make_world.py --seed 1: slope by logistic fit, bias by best IoU at 0.4"
     config = read_config(folder)
     config["ttd"] = {**config.get("ttd", {}), **fitted, "fitted_on": note}
     write_config(folder, config)

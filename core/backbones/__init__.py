@@ -35,7 +35,7 @@ def load_backbone(
         dtype: of the parameters, default float32; similarity maps are at least float32 always.
 
     Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind
-    not served.
+    not supported.
     """
     from .clip_loading import load_clip
     from .device import resolve_device, resolve_dtype

@@ -20,7 +20,7 @@ EPS = 1e-6  # smallest norm a vector is divided by, as in TCL
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How this model's pictures are normalized: per-channel mean and std on [0,1], and its own side in pixels."""
+    """How this model's images are normalized: per-channel mean and std on [0,1], and its own side in pixels."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         self.image_size, self.patch, self.stride = preprocess.image_size, visual.patch, visual.patch
         self.logit_scale = logit_scale
         self._tokenizer = tokenizer
-        self.pamr = PAMR()  # a job of many pictures puts its own here
+        self.pamr = PAMR()  # a job of many images puts its own here
         # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides
         # thresholds.
         self._mask, self._preprocess = mask, preprocess
@@ -163,7 +163,7 @@ class Backbone(nn.Module):
         """Zero-pad normalized images [B,3,H,W], centred, to multiples of the patch: [B,3,H',W'] and (top, left).
 
         `encode_pixels` and `encode_image` pad by themselves; pixel embeddings cover the padded
-        picture: h = H'/stride, w = W'/stride.
+        image: h = H'/stride, w = W'/stride.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
             raise TTDError(
@@ -174,7 +174,7 @@ class Backbone(nn.Module):
     def similarity(self, pixels: Tensor, text: Tensor) -> Tensor:
         """Cosine of every pixel with every text: [B,D,h,w], [N,D] -> [B,N,h,w] in [-1,1], at least float32.
 
-        `text` may also be [B,N,D]: N texts of its own for each picture. TTDError when the two have
+        `text` may also be [B,N,D]: N texts of its own for each image. TTDError when the two have
         different D.
         """
         if pixels.ndim != 4 or text.ndim not in (2, 3) or text.shape[-1] != pixels.shape[1]:

@@ -24,26 +24,28 @@ def check_served(model: nn.Module, name: str) -> None:
     visual, text = model.visual, getattr(model, "text", model)
     if type(visual).__name__ not in ("VisionTransformer", "TimmModel"):
         raise TTDError(
-            f"{name}: image tower {type(visual).__name__} is not served; served are open_clip's "
+            f"{name}: image tower {type(visual).__name__} is not supported; served are open_clip's "
             "VisionTransformer (tok or avg pooling) and timm ViTs with map pooling (SigLIP)"
         )
     if type(visual).__name__ == "TimmModel":
         _check_timm(visual.trunk, name)
     elif getattr(visual, "attn_pool", None) is not None or visual.pool_type not in ("tok", "avg"):
-        raise TTDError(f"{name}: image towers with attentional or no pooling (CoCa) are not served")
+        raise TTDError(
+            f"{name}: image towers with attentional or no pooling (CoCa) are not supported"
+        )
     elif (
         visual.conv1.kernel_size[0] != visual.conv1.kernel_size[1]
         or visual.grid_size[0] != visual.grid_size[1]
     ):
         raise TTDError(
-            f"{name}: image towers with non-square patches or position tables are not served"
+            f"{name}: image towers with non-square patches or position tables are not supported"
         )
     if not hasattr(text, "token_embedding"):
         raise TTDError(
-            f"{name}: text tower {type(text).__name__} is not served; open_clip's own transformers are"
+            f"{name}: text tower {type(text).__name__} is not supported; open_clip's own transformers are"
         )
     if getattr(text, "cls_emb", None) is not None:
-        raise TTDError(f"{name}: text towers with an appended class token (CoCa) are not served")
+        raise TTDError(f"{name}: text towers with an appended class token (CoCa) are not supported")
 
 
 def vision_tower(model: nn.Module, name: str) -> VisionTower:
@@ -144,7 +146,9 @@ def _block(block: nn.Module, name: str) -> Block:
         or not set(packed) <= PACKED
         or not hasattr(attn, "num_heads")
     ):
-        raise TTDError(f"{name}: transformer blocks of kind {type(block).__name__} are not served")
+        raise TTDError(
+            f"{name}: transformer blocks of kind {type(block).__name__} are not supported"
+        )
     return Block(
         block.ln_1, attention(packed, attn.num_heads), block.ln_2, block.mlp, block.ls_1, block.ls_2
     )
@@ -155,7 +159,7 @@ def _check_timm(trunk: nn.Module, name: str) -> None:
     kind = f"{name}: timm tower {type(trunk).__name__}"
     if type(trunk).__name__ != "VisionTransformer" or type(pool).__name__ != "AttentionPoolLatent":
         raise TTDError(
-            f"{kind} is not served; of timm's towers only ViTs with map pooling (SigLIP) are"
+            f"{kind} is not supported; of timm's towers only ViTs with map pooling (SigLIP) are"
         )
     if (
         trunk.num_prefix_tokens
@@ -164,7 +168,7 @@ def _check_timm(trunk: nn.Module, name: str) -> None:
         or trunk.pos_embed is None
     ):
         raise TTDError(
-            f"{kind} with class tokens, or pooling of another form than SigLIP's, is not served"
+            f"{kind} with class tokens, or pooling of another form than SigLIP's, is not supported"
         )
 
 
@@ -190,7 +194,7 @@ def _timm_block(block: nn.Module, kind: str) -> Block:
         not isinstance(getattr(attn, part, nn.Identity()), nn.Identity)
         for part in ("q_norm", "k_norm", "norm")
     ):
-        raise TTDError(f"{kind} with normalized queries or keys is not served")
+        raise TTDError(f"{kind} with normalized queries or keys is not supported")
     packed = {
         "in_proj_weight": attn.qkv.weight,
         "in_proj_bias": attn.qkv.bias,

@@ -13,11 +13,11 @@ from .datasets import Dataset, Item
 from .mask_files import listed, read_index
 
 IGNORED = 255  # what every ignored label is called after reading
-ORIENTATION = 0x0112  # EXIF: values from 5 on turn the picture by a quarter
+ORIENTATION = 0x0112  # EXIF: values from 5 on turn the image by a quarter
 
 
 def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
-    """The true labels of a picture, uint8 [H, W]: values of `dataset.label_values`, 255 where nothing is scored.
+    """The true labels of an image, uint8 [H, W]: values of `dataset.label_values`, 255 where nothing is scored.
 
     Raises TTDError: no mask, unreadable, or a value that the set does not have.
     """
@@ -58,7 +58,7 @@ def label_range(dataset: Dataset) -> str:
 
 
 def check(dataset: Dataset, limit: int | None = None) -> list[str]:
-    """What is wrong with the masks of a set, a line each; [] for nothing. `limit`: only so many pictures, evenly."""
+    """What is wrong with the masks of a set, a line each; [] for nothing. `limit`: only so many images, evenly."""
     items = [item for item in dataset.items() if item.mask is not None]
     if limit is not None and len(items) > limit:
         items = [items[i * len(items) // limit] for i in range(limit)]
@@ -72,7 +72,7 @@ def check(dataset: Dataset, limit: int | None = None) -> list[str]:
         seen.append(np.unique(truth[truth != IGNORED]))
         if (size := _picture_size(item.image)) not in (None, truth.shape[::-1]):
             lines.append(
-                f"{item.mask}: {truth.shape[1]}x{truth.shape[0]}, but its picture has {size[0]}x{size[1]}"
+                f"{item.mask}: {truth.shape[1]}x{truth.shape[0]}, but its image has {size[0]}x{size[1]}"
             )
     return lines + _instances(dataset, seen)
 
@@ -93,7 +93,7 @@ def _hint(dataset: Dataset) -> str:
 
 
 def _picture_size(path: Path) -> tuple[int, int] | None:
-    """(W, H) from the header, turned as EXIF asks; None when the picture cannot be read (which reading will say)."""
+    """(W, H) from the header, turned as EXIF asks; None when the image cannot be read (which reading will say)."""
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ORIENTATION, 1) >= 5

@@ -34,7 +34,7 @@ MASKS_OF_TAGS = "mask_using_HQ-SAM"
 
 @dataclass(frozen=True)
 class Item:
-    """A picture of a set; `mask` is None where it has none."""
+    """An image of a set; `mask` is None where it has none."""
 
     id: str
     image: Path
@@ -45,14 +45,14 @@ class Item:
 class Dataset:
     """A segmentation set.
 
-    images, masks: folders of ID.jpg (or another picture) and ID.png; no masks, no scores.
+    images, masks: folders of ID.jpg (or another image) and ID.png; no masks, no scores.
     classes: the N prompted classes in label order, "a|b" = synonyms; classes[0] has the label
     `first_label`.
     background: label 0 is a class of its own. rule: "threshold" (below `bg` is background) or
     "none" (arg-max only).
     ignore: label that is never scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by
     label value.
-    expected: pictures of the official set, where there is one.
+    expected: images of the official set, where there is one.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Dataset:
         return ("background",) * self.background + self.classes
 
     def items(self) -> list[Item]:
-        """All pictures, sorted by id, with their masks where there are any."""
+        """All images, sorted by id, with their masks where there are any."""
         masks = self._masks
         return [
             Item(key, self.images / name, self.masks / masks[key] if key in masks else None)
@@ -91,16 +91,16 @@ class Dataset:
     def describe(self) -> str:
         """What was found and what is missing, in one line."""
         pictures, masks = self._pictures.keys(), self._masks.keys()
-        line = f"{self.name}: {len(pictures)} pictures in {self.images}, "
+        line = f"{self.name}: {len(pictures)} images in {self.images}, "
         if self.masks is None:
             return line + f"no masks, {len(self.classes)} classes"
         line += (
             f"{len(masks)} masks, {len(self.classes)} classes{' and background' * self.background}; "
-            f"{_some(pictures - masks, 'pictures without a mask')}, "
-            f"{_some(masks - pictures, 'masks without a picture')}"
+            f"{_some(pictures - masks, 'images without a mask')}, "
+            f"{_some(masks - pictures, 'masks without an image')}"
         )
         if self.expected is not None and len(pictures) != self.expected:
-            line += f"; the official set has {self.expected} pictures"
+            line += f"; the official set has {self.expected} images"
         return line
 
     @cached_property
@@ -117,7 +117,7 @@ def open_dataset(name: str, root: str | Path = "..") -> Dataset:
 
     VOC20 reads VOC2012's folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else
     ROOT/world.yaml, else ROOT/World/validation. Raises TTDError for an unknown name (all are
-    listed), a folder that is missing or without pictures, and YAML files with something wrong.
+    listed), a folder that is missing or without images, and YAML files with something wrong.
     """
     path = Path(name).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -172,7 +172,7 @@ def _dataset(
         **labels,
     )
     if not dataset._pictures:
-        raise TTDError(f"{images}: no pictures in this folder ({', '.join(SUFFIXES)})")
+        raise TTDError(f"{images}: no images in this folder ({', '.join(SUFFIXES)})")
     return dataset
 
 
@@ -251,7 +251,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _some(ids: set[str], what: str, shown: int = 3) -> str:
-    """`no pictures without a mask`, or how many and the first few."""
+    """`no images without a mask`, or how many and the first few."""
     named = f" ({', '.join(sorted(ids)[:shown])}{', ...' * (len(ids) > shown)})" if ids else ""
     return f"{len(ids) or 'no'} {what}{named}"
 

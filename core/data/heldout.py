@@ -19,7 +19,7 @@ from .words import is_stopword, split_words
 
 @dataclass(frozen=True)
 class Item:
-    """A picture uint8 [H, W, 3] with its caption: K words, T true tags and their masks.
+    """An image uint8 [H, W, 3] with its caption: K words, T true tags and their masks.
 
     words, tags: as they stand; truth [K], stop [K] bool: true tags, function words; masks bool [T,
     H, W].
@@ -38,7 +38,7 @@ class Item:
 def make_item(
     name: str, image: np.ndarray, text: str, tags: Sequence[str], masks: np.ndarray
 ) -> Item:
-    """An `Item` from a picture uint8 [H, W, 3], a caption, its T true tags and their masks bool [T, H, W].
+    """An `Item` from an image uint8 [H, W, 3], a caption, its T true tags and their masks bool [T, H, W].
 
     Raises TTDError for a caption without words and for masks of another number or size.
     """
@@ -47,19 +47,19 @@ def make_item(
         raise TTDError(f"{name}: the caption {text!r} has no words, so there is nothing to score")
     if masks.shape != (len(tags), *image.shape[:2]):
         raise TTDError(
-            f"{name}: masks of {masks.shape} for {len(tags)} tags on a picture of {image.shape[:2]} pixels: "
-            "one mask of the picture's size per tag is due"
+            f"{name}: masks of {masks.shape} for {len(tags)} tags on an image of {image.shape[:2]} pixels: "
+            "one mask of the image's size per tag is due"
         )
     stop = np.array([is_stopword(word) for word in words], dtype=bool)
     return Item(name, image, text, words, truth_of(words, tags), stop, tuple(tags), masks)
 
 
 def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
-    """All pictures (or the first `limit`) of a set in CC3M-TagMask's layout, with masks, in the order of their ids.
+    """All images (or the first `limit`) of a set in CC3M-TagMask's layout, with masks, in the order of their ids.
 
     root: the folder of image/, json_refined/ID.json, mask_using_HQ-SAM/ID/TAG.png, or the folder
-    above it (ROOT/cc3m_for_evaluation). Everything is held in memory: 500 pictures of 500 x 375
-    take about 0.5 GB. Raises TTDError where there is none, for an unreadable picture and for a
+    above it (ROOT/cc3m_for_evaluation). Everything is held in memory: 500 images of 500 x 375
+    take about 0.5 GB. Raises TTDError where there is none, for an unreadable image and for a
     missing mask.
     """
     captions = _open(Path(root).expanduser())
@@ -73,7 +73,7 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
 
 
 def unseen_items(root: str | Path, items: Sequence[Item]) -> list[Item]:
-    """Those of a world's items that show a noun-colour pair which no training picture has; none for other sets."""
+    """Those of a world's items that show a noun-colour pair which no training image has; none for other sets."""
     path = Path(root).expanduser() / "world.yaml"
     unseen = (
         yaml.safe_load(path.read_text(encoding="utf-8")).get("unseen_ids", {})
@@ -99,7 +99,7 @@ def _load(captions: CaptionSet, record: Record) -> Item:
     masks = [captions.tag_mask(record, tag) for tag in record.tags]
     if any(mask.shape != image.shape[:2] for mask in masks):
         raise TTDError(
-            f"{captions.root / MASKS_OF_TAGS / record.id}: a mask has another size than the picture "
+            f"{captions.root / MASKS_OF_TAGS / record.id}: a mask has another size than the image "
             f"({image.shape[1]}x{image.shape[0]})"
         )
     stacked = np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), bool)

@@ -1,4 +1,4 @@
-"""Pictures as people have them: whatever file comes in, uint8 RGB comes out, or one line that says why not."""
+"""Images as people have them: whatever file comes in, uint8 RGB comes out, or one line that says why not."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ CONVERT_HINT = "open it in an image editor and save it as PNG or JPEG"
 
 
 class Listed(NamedTuple):
-    """One picture to work on and the captions that came with it (none for plain files)."""
+    """One image to work on and the captions that came with it (none for plain files)."""
 
     path: Path
     texts: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read any picture file as uint8 [H, W, 3] RGB: upright, its first frame, on white where it is transparent.
+    """Read any image file as uint8 [H, W, 3] RGB: upright, its first frame, on white where it is transparent.
 
     Handles what Pillow can open: JPEG (CMYK too), PNG, WebP, GIF, TIFF, AVIF, ...; EXIF orientation
     is applied; deeper samples are scaled to 8 bits (see `_to_rgb`).
-    Raises TTDError naming the file: missing, a folder, not readable, empty, not a picture,
+    Raises TTDError naming the file: missing, a folder, not readable, empty, not an image,
     truncated, or larger than Pillow's limit against decompression bombs (about 179 million pixels).
     """
     path = Path(path)
@@ -60,7 +60,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(data: bytes, name: str | Path) -> np.ndarray:
-    """`read_image` for a picture that is already in memory; `name` is what errors call it."""
+    """`read_image` for an image that is already in memory; `name` is what errors call it."""
     if not data:
         raise TTDError(f"{name}: the file is empty; download or copy it again")
     return _decode(io.BytesIO(data), name)
@@ -71,7 +71,7 @@ def resized_tensor(pixels: np.ndarray, size: int) -> torch.Tensor:
     import torch
 
     planes = [torch.from_numpy(np.ascontiguousarray(pixels[..., c])) for c in range(3)]
-    # One plane at a time: a float copy of a whole 20-megapixel picture takes 240 MB.
+    # One plane at a time: a float copy of a whole 20-megapixel image takes 240 MB.
     return torch.cat(
         [resize_short_side(plane[None, None].float() / 255, size)[0] for plane in planes]
     )
@@ -79,7 +79,7 @@ def resized_tensor(pixels: np.ndarray, size: int) -> torch.Tensor:
 
 def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
     """A file or its bytes -> uint8 [H, W, 3] RGB; TTDError naming it."""
-    # Pillow warns about large pictures, odd EXIF blocks, palettes: none of it helps whoever runs a
+    # Pillow warns about large images, odd EXIF blocks, palettes: none of it helps whoever runs a
     # script.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -90,15 +90,15 @@ def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
         except Image.DecompressionBombError:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
             raise TTDError(
-                f"{name}: more than {limit} million pixels; make the picture smaller first"
+                f"{name}: more than {limit} million pixels; make the image smaller first"
             ) from None
         except UnidentifiedImageError:
             raise TTDError(
-                f"{name}: not a picture, or damaged, or of a format unknown here; {CONVERT_HINT}"
+                f"{name}: not an image, or damaged, or of a format unknown here; {CONVERT_HINT}"
             ) from None
         except MemoryError:
             raise TTDError(
-                f"{name}: not enough memory to decode it; make the picture smaller first"
+                f"{name}: not enough memory to decode it; make the image smaller first"
             ) from None
         except (
             Exception
@@ -110,11 +110,11 @@ def _check_file(path: Path) -> None:
     """Raise TTDError unless `path` is a readable, non-empty, regular file."""
     try:
         if path.is_dir():
-            raise TTDError(f"{path}: a folder, not a picture; name a file in it")
+            raise TTDError(f"{path}: a folder, not an image; name a file in it")
         if not path.exists():
             raise TTDError(f"{path}: no such file; check the path")
         if not path.is_file():
-            raise TTDError(f"{path}: not a regular file; name a picture file")
+            raise TTDError(f"{path}: not a regular file; name an image file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise TTDError(f"{path}: the file is empty; download or copy it again")
@@ -128,7 +128,7 @@ def _check_file(path: Path) -> None:
 
 
 def _damaged(path: str | Path, error: Exception) -> str:
-    """One line for a file that starts like a picture and cannot be decoded."""
+    """One line for a file that starts like an image and cannot be decoded."""
     if "truncated" in str(error) or isinstance(error, EOFError):
         return f"{path}: truncated, the end of the file is missing; download or copy it again"
     reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -136,10 +136,10 @@ def _damaged(path: str | Path, error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn the picture as its EXIF orientation asks; a damaged EXIF block leaves it as it is stored."""
+    """Turn the image as its EXIF orientation asks; a damaged EXIF block leaves it as it is stored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF is third-party bytes: the picture matters more than its metadata
+    except Exception:  # EXIF is third-party bytes: the image matters more than its metadata
         return image
 
 
@@ -162,7 +162,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _grey_range(values: np.ndarray, mode: str) -> tuple[float, float]:
     """The values that become black and white: [0, 65535] for 16 bits, [0, 1] or [0, 255] for floats that fit,
-    else the finite minimum and maximum (scientific pictures: depth, counts)."""
+    else the finite minimum and maximum (scientific images: depth, counts)."""
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     for top in (1.0, 255.0) if mode == "F" else (65535.0,):
@@ -172,13 +172,13 @@ def _grey_range(values: np.ndarray, mode: str) -> tuple[float, float]:
 
 
 def list_images(inputs: Sequence[str | Path]) -> list[Listed]:
-    """The pictures that files, folders, glob patterns and JSONL lists name, in the order given.
+    """The images that files, folders, glob patterns and JSONL lists name, in the order given.
 
-    A folder gives the pictures directly in it, sorted by name. A JSONL line is `{"image": path,
+    A folder gives the images directly in it, sorted by name. A JSONL line is `{"image": path,
     "text": str}` or `{"image": path, "captions": [str, ...]}`; its path is relative to the JSONL's
-    folder or to `images/` or `image/` beside it. A picture that a JSONL names and that is missing
+    folder or to `images/` or `image/` beside it. An image that a JSONL names and that is missing
     stays in the list (reading it will say so), unless all of them are missing.
-    Raises TTDError: inputs that do not exist (all in one line), a folder without pictures, a bad
+    Raises TTDError: inputs that do not exist (all in one line), a folder without images, a bad
     JSONL line.
     """
     listed: list[Listed] = []
@@ -199,7 +199,7 @@ def list_images(inputs: Sequence[str | Path]) -> list[Listed]:
 
 
 def _expand(item: str | Path) -> list[Path]:
-    """The files behind one input: itself, a folder's pictures, or a pattern's matches; [] when nothing is there."""
+    """The files behind one input: itself, a folder's images, or a pattern's matches; [] when nothing is there."""
     path = Path(item).expanduser()
     try:
         if path.is_dir():
@@ -219,7 +219,7 @@ def _expand(item: str | Path) -> list[Path]:
 
 
 def _folder(folder: Path) -> list[Path]:
-    """The pictures directly in `folder`, sorted by name, without hidden files."""
+    """The images directly in `folder`, sorted by name, without hidden files."""
     try:
         files = sorted(
             p
@@ -232,7 +232,7 @@ def _folder(folder: Path) -> list[Path]:
         ) from None
     if not files:
         raise TTDError(
-            f"{folder}: no pictures directly in this folder; for subfolders use a pattern: '{folder}/**/*'"
+            f"{folder}: no images directly in this folder; for subfolders use a pattern: '{folder}/**/*'"
         )
     return files
 
@@ -255,7 +255,7 @@ def _read_jsonl(path: Path) -> list[Listed]:
     absent = [str(item.path) for item in listed if not item.path.exists()]
     if len(absent) == len(listed):
         raise TTDError(
-            f"{path}: none of its pictures is there: {_shorten(absent)}; put them in {path.parent}/images"
+            f"{path}: none of its images is there: {_shorten(absent)}; put them in {path.parent}/images"
         )
     return listed
 
@@ -309,7 +309,7 @@ def target_size(
 ) -> tuple[int, int]:
     """(H, W) with the short side `size` and the aspect kept, sides >= 1.
 
-    The long side is at most `max_aspect * size`: a more elongated picture is squeezed to that,
+    The long side is at most `max_aspect * size`: a more elongated image is squeezed to that,
     because a 5000 x 1 line would otherwise become 5000 * size pixels long and the cost of attention
     grows with the square of that.
     """
@@ -323,7 +323,7 @@ def resize_short_side(
     images: torch.Tensor, size: int, max_aspect: float = MAX_ASPECT
 ) -> torch.Tensor:
     """Resize images [B, C, H, W] (float) to `target_size`, bilinear with antialiasing; range and dtype are kept."""
-    import torch.nn.functional as F  # late: listing and reading pictures needs no torch
+    import torch.nn.functional as F  # late: listing and reading images needs no torch
 
     target = target_size(*images.shape[-2:], size, max_aspect)
     if target == tuple(images.shape[-2:]):

@@ -28,7 +28,7 @@ def read_index(path: Path) -> np.ndarray:
             )
         values = colours[..., 0]
     if values.dtype.kind == "f":
-        raise TTDError(f"{path}: a floating-point picture; wanted 8-bit label values")
+        raise TTDError(f"{path}: a floating-point image; wanted 8-bit label values")
     if (
         values.dtype not in (np.uint8, np.bool_)
         and values.size
@@ -77,7 +77,7 @@ def _decoded(path: Path) -> Image.Image:
 
 
 def _colours(image: Image.Image, values: np.ndarray) -> np.ndarray:
-    """Values [H, W, C] of a picture without its transparency."""
+    """Values [H, W, C] of an image without its transparency."""
     return values[..., : 1 if image.mode in ("LA", "PA") else 3]
 
 

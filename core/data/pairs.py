@@ -94,7 +94,7 @@ class Pairs:
         self._count = min(self._count, limit or self._count)
         if not self._count:
             raise TTDError(
-                "no usable pair of a picture and a caption in "
+                "no usable pair of an image and a caption in "
                 + "; ".join(p.description for p in parts)
                 + (", or the pruned list is of another set" if lists else "")
             )

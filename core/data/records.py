@@ -1,6 +1,6 @@
-"""Pictures with captions as people have them: folders, JSONL lists, webdataset shards; one stream of records.
+"""Images with captions as people have them: folders, JSONL lists, webdataset shards; one stream of records.
 
-Records are cheap: a caption and where its picture lies. What cannot be used comes as `Skipped` with
+Records are cheap: a caption and where its image lies. What cannot be used comes as `Skipped` with
 the reason, so that numbers of records never depend on what was readable.
 """
 
@@ -24,7 +24,7 @@ from .images import decode_image, read_image
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEXTS = (".txt", ".json")
 FORMS = (
-    "image/ID.jpg + json_refined/ID.json, image/ID.jpg + json/ID.json, pictures beside .txt or .json files, "
+    "image/ID.jpg + json_refined/ID.json, image/ID.jpg + json/ID.json, images beside .txt or .json files, "
     "*.jsonl, or webdataset *.tar"
 )
 
@@ -46,7 +46,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Record:
-    """A picture and one caption. `name` is the picture relative to the input, `tags` the true ones where known."""
+    """An image and one caption. `name` is the image relative to the input, `tags` the true ones where known."""
 
     index: int
     id: str
@@ -83,7 +83,7 @@ class RecordSet:
 
 
 def read_record(record: Record) -> np.ndarray:
-    """The picture of a record, uint8 [H, W, 3] RGB. TTDError naming it when it cannot be read."""
+    """The image of a record, uint8 [H, W, 3] RGB. TTDError naming it when it cannot be read."""
     if isinstance(record.image, Packed):
         return decode_image(record.image.read(), record.name)
     return read_image(record.image)
@@ -106,7 +106,7 @@ def open_records(root: str | Path) -> RecordSet:
     if tars and all(tar.suffix.lower() == ".tar" for tar in tars):
         return _shards(tars, Path(os.path.commonpath([tar.parent for tar in tars])))
     if path.exists() or tars:
-        raise TTDError(f"{name}: not a list or shard of pictures with captions; wanted: {FORMS}")
+        raise TTDError(f"{name}: not a list or shard of images with captions; wanted: {FORMS}")
     raise TTDError(f"{name}: no such folder, file or pattern; check the path")
 
 
@@ -135,7 +135,7 @@ def _folder(root: Path) -> RecordSet:
     if pairs is None:
         lists = [name for name in names if name.lower().endswith((".jsonl", ".ndjson"))]
         hint = f"; for the list there, name it: {root / lists[0]}" if lists else ""
-        raise TTDError(f"{root}: no pictures with captions here; wanted: {FORMS}{hint}")
+        raise TTDError(f"{root}: no images with captions here; wanted: {FORMS}{hint}")
     return pairs
 
 
@@ -155,7 +155,7 @@ def _two_folders(root: Path, texts: str, kind: str) -> RecordSet:
 
 
 def _pairs(root: Path, names: Sequence[str]) -> RecordSet | None:
-    """A folder of pictures beside .txt or .json files; where it has none, those of its subfolders. None for none."""
+    """A folder of images beside .txt or .json files; where it has none, those of its subfolders. None for none."""
     if not any(name.lower().endswith(SUFFIXES) for name in names):
         below = [name for name in names if (root / name).is_dir()]
         names = [f"{folder}/{name}" for folder in below for name in _names(root / folder)]
@@ -172,7 +172,7 @@ def _pairs(root: Path, names: Sequence[str]) -> RecordSet | None:
         if stem in images or name.endswith(".txt")
     ]
     return (
-        _of_captions(root, "pictures with captions", captions, images)
+        _of_captions(root, "images with captions", captions, images)
         if captions and images
         else None
     )
@@ -181,7 +181,7 @@ def _pairs(root: Path, names: Sequence[str]) -> RecordSet | None:
 def _of_captions(
     root: Path, kind: str, captions: list[tuple[str, str]], images: dict[str, str]
 ) -> RecordSet:
-    """One record per caption file (id, name); `images` are the pictures by id. Names are relative to root."""
+    """One record per caption file (id, name); `images` are the images by id. Names are relative to root."""
     missing, unused = (
         sum(stem not in images for stem, _ in captions),
         len(images.keys() - dict(captions).keys()),
@@ -198,11 +198,11 @@ def _of_captions(
                     lambda at=root / name: _caption(at),
                 )
             else:
-                yield Skipped(index, stem, "no picture with this name")
+                yield Skipped(index, stem, "no image with this name")
 
     return RecordSet(
-        f"{root}: {kind}, {len(captions)} captions; {_lacking(missing, 'captions without a picture')}, "
-        f"{_lacking(unused, 'pictures without a caption')}",
+        f"{root}: {kind}, {len(captions)} captions; {_lacking(missing, 'captions without an image')}, "
+        f"{_lacking(unused, 'images without a caption')}",
         len(captions),
         True,
         walk,
@@ -223,7 +223,7 @@ def _jsonl(path: Path) -> RecordSet:
     """Lines {"image": path, "text": str} or {"image": path, "captions": [str, ...]}, with "id" and "tags" if you like.
 
     Paths are relative to the list's folder, or to images/ or image/ in it. The id is the path
-    without its ending; several captions of a picture get #0, #1, ... behind it.
+    without its ending; several captions of an image get #0, #1, ... behind it.
     """
     try:
         pictures = {
@@ -242,7 +242,7 @@ def _jsonl(path: Path) -> RecordSet:
         raise TTDError(f'{path}: no lines; each must be {{"image": path, "text": caption}}')
     missing = sum(not there for _, there in pictures)
     return RecordSet(
-        f"{path}: {count} captions of {len(pictures)} pictures; {_lacking(missing, 'missing pictures')}",
+        f"{path}: {count} captions of {len(pictures)} images; {_lacking(missing, 'missing images')}",
         count,
         True,
         lambda start: itertools.islice(_walk_jsonl(path), start, None),
@@ -319,7 +319,7 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
                 image = next((parts[ending] for ending in SUFFIXES if ending in parts), None)
                 text = next((parts[ending] for ending in TEXTS if ending in parts), None)
                 if image is None or text is None:
-                    reason = f"no {'picture' if image is None else 'caption'} in {shard}"
+                    reason = f"no {'image' if image is None else 'caption'} in {shard}"
                     yield Skipped(next(number), key, reason)
                     continue
                 packed = Packed(path, image.offset_data, image.size)

@@ -32,7 +32,7 @@ from .predictions import (
 )
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
-# a caption whose truth covers this share of the picture says little: everything scores high there
+# a caption whose truth covers this share of the image says little: everything scores high there
 WHOLE = 0.99
 
 
@@ -62,7 +62,7 @@ class CaptionEvaluation:
 
     @property
     def whole(self) -> int:
-        """Captions whose truth is (nearly) the whole picture."""
+        """Captions whose truth is (nearly) the whole image."""
         true = self.counts[:, 0] + self.counts[:, 2]
         return int((true >= WHOLE * self.counts.sum(1)).sum())
 

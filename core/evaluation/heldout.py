@@ -4,8 +4,8 @@
     scores = evaluate_heldout(load_backbone("tiny"), items)
     scores.pixel_f1, scores.caption_iou, scores.word_map_iou       # fractions in [0, 1]
 
-Pictures of any sizes: each goes through the model once, at one scale, the short side `image_size`
-(the model's own by default), and pictures of equal size go together. Definitions: spec ttd.md 3;
+Images of any sizes: each goes through the model once, at one scale, the short side `image_size`
+(the model's own by default), and images of equal size go together. Definitions: spec ttd.md 3;
 word-map IoU is this project's guard.
 """
 
@@ -259,7 +259,7 @@ def measure(
     scorers: Sequence[str] = ("pixel",),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Measured:
-    """Look at every item once and count at every threshold; `progress` hears of every picture.
+    """Look at every item once and count at every threshold; `progress` is called after every image.
 
     image_size, scorers, errors: as in `heldout_maps`.
     """

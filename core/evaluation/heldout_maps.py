@@ -1,6 +1,6 @@
-"""What a model sees in held-out pictures: cosine maps of every word, true tag and caption, and the words' scores.
+"""What a model sees in held-out images: cosine maps of every word, true tag and caption, and the words' scores.
 
-Each picture goes through the model once, at one scale; every distinct text is encoded once.
+Each image goes through the model once, at one scale; every distinct text is encoded once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..maps.views import average_maps, encode_views, finest_grid, peak_cells
 from ..tags.scoring import FORWARD_PIXELS, check_settings
 from ..text.encode import encode_texts
 
-BATCH = 64  # pictures at a time, fewer when they are large
+BATCH = 64  # images at a time, fewer when they are large
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def heldout_maps(
     image_size: int | None = None,
     scorers: Sequence[str] = ("pixel",),
 ) -> Iterator[tuple[int, ItemMaps]]:
-    """(row of the item, what the model sees in it) for all items, those whose pictures have one size together.
+    """(row of the item, what the model sees in it) for all items, those whose images have one size together.
 
-    image_size: short side of the pictures (None: the model's own); scorers: any of
+    image_size: short side of the images (None: the model's own); scorers: any of
     core.tags.scoring.SCORERS. Tensors are float32 on the backbone's device. Raises TTDError for no
     items and for unknown scorers.
     """
     if not items:
-        raise TTDError("no pictures to score the model on: give at least one")
+        raise TTDError("no images to score the model on: give at least one")
     check_settings(scorers, (1.0,))
     size = image_size or backbone.image_size
     texts = list(
@@ -69,7 +69,7 @@ def heldout_maps(
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[list[int]]:
-    """Rows of items whose resized pictures are of one size, in batches of a bounded number of pixels."""
+    """Rows of items whose resized images are of one size, in batches of a bounded number of pixels."""
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row, item in enumerate(items):
         groups[target_size(*item.image.shape[:2], size)].append(row)
@@ -85,7 +85,7 @@ def _maps(
     scorers: Sequence[str],
     size: int,
 ) -> Iterator[ItemMaps]:
-    """B items whose pictures have one size."""
+    """B items whose images have one size."""
     images = torch.stack([resized_tensor(item.image, size) for item in items])  # [B, 3, H, W]
     views, pooled = encode_views(backbone, images, hflip=False, pooled="image" in scorers)
     grid = finest_grid(views)

@@ -24,7 +24,7 @@ from .predictions import Problems, check_kind, in_threads, list_predictions, mat
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set: confusion int64 [L, L + 1], IoU of each picture by id, and what was left out."""
+    """Scores of a set: confusion int64 [L, L + 1], IoU of each image by id, and what was left out."""
 
     dataset: Dataset
     confusion: np.ndarray
@@ -88,7 +88,7 @@ Part = tuple[np.ndarray, dict[str, float], Problems]
 
 
 def _score(pairs: list[tuple[Item, Path]], dataset: Dataset) -> Part:
-    """Joint histogram [256, 256] of some pictures, IoU of each, problems."""
+    """Joint histogram [256, 256] of some images, IoU of each, problems."""
     total, scored, problems = np.zeros((256, 256), np.int64), {}, Problems()
     for item, path in pairs:
         truth = read_truth(dataset, item)

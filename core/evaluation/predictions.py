@@ -122,7 +122,7 @@ def match(
     if not common:
         raise TTDError(
             f"none of the {len(found)} masks ({', '.join(list(found)[:SHOWN])}, ...) is of the "
-            f"{len(expected)} pictures of the set ({', '.join(expected[:SHOWN])}, ...); see --data, --root"
+            f"{len(expected)} images of the set ({', '.join(expected[:SHOWN])}, ...); see --data, --root"
         )
     return common, problems
 

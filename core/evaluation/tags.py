@@ -46,7 +46,7 @@ class Method:
 def load_truth(root: str | Path, allow_missing: bool = False) -> tuple[str, dict[str, Record]]:
     """What the set holds in one line, and its captions with words and true tags by id.
 
-    An empty list of tags is a truth: none of the words is in the picture. Raises TTDError for
+    An empty list of tags is a truth: none of the words is in the image. Raises TTDError for
     captions without a list, unless they are to be left out (`allow_missing`), when there are none
     with one, and for two of the same id.
     """

@@ -1,4 +1,4 @@
-"""Scores of saved soft maps at many background thresholds at once, and their picture.
+"""Scores of saved soft maps at many background thresholds at once, and their image.
 
 The winning class of a pixel does not depend on the threshold, only whether it wins against the
 background: one histogram of (winner's value, truth, winner) gives the confusion matrices of all
@@ -124,7 +124,7 @@ def _truth(dataset: Dataset, item: object, path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the picture: its name and a value in [0, 1] for every threshold."""
+    """One line of the image: its name and a value in [0, 1] for every threshold."""
 
     label: str
     values: np.ndarray
@@ -134,7 +134,7 @@ class Line:
 def draw_sweep(
     thresholds: Sequence[float], lines: Sequence[Line], score: str, marks: Mapping[float, str] = {}
 ) -> Image.Image:
-    """The picture, RGB: thresholds to the right, values upwards, a legend below, `marks` as vertical lines.
+    """The image, RGB: thresholds to the right, values upwards, a legend below, `marks` as vertical lines.
 
     Every undashed line has its maximum marked. Drawn at twice the size and halved, so that lines
     are smooth.

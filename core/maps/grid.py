@@ -1,7 +1,7 @@
-"""Where the cells of a feature map lie in the picture: one helper for padding, resizing and averaging maps.
+"""Where the cells of a feature map lie in the image: one helper for padding, resizing and averaging maps.
 
 A backbone pads the image it is given with zeros, centred, to multiples of its patch; its map covers
-the padded image. Positions here are fractions of the *picture*: 0 is its left (top) edge and 1 its
+the padded image. Positions here are fractions of the *image*: 0 is its left (top) edge and 1 its
 right (bottom) edge, so maps made at different scales meet in one coordinate.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """One side of a map: `cells` cells of `stride` pixels; the picture is `length` pixels from pixel `pad` on."""
+    """One side of a map: `cells` cells of `stride` pixels; the image is `length` pixels from pixel `pad` on."""
 
     cells: int
     stride: int
@@ -28,13 +28,13 @@ class Axis(NamedTuple):
         return cls((length + total) // stride, stride, total // 2, length)
 
     def centres(self) -> Tensor:
-        """Centre of every cell in the picture, [cells]; below 0 or above 1 where a cell is mostly padding."""
+        """Centre of every cell in the image, [cells]; below 0 or above 1 where a cell is mostly padding."""
         return (
             (torch.arange(self.cells, dtype=torch.float64) + 0.5) * self.stride - self.pad
         ) / self.length
 
     def inside(self) -> Tensor:
-        """bool [cells]: the cell shows at least one pixel of the picture; the others are padding and never count."""
+        """bool [cells]: the cell shows at least one pixel of the image; the others are padding and never count."""
         start = torch.arange(self.cells) * self.stride - self.pad
         return (start < self.length) & (start + self.stride > 0)
 
@@ -62,7 +62,7 @@ class Grid(NamedTuple):
         return cls(Axis.of(size[0], patch, stride), Axis.of(size[1], patch, stride))
 
     def inside(self) -> Tensor:
-        """bool [h, w]: cells that show some of the picture."""
+        """bool [h, w]: cells that show some of the image."""
         return self.rows.inside()[:, None] & self.cols.inside()
 
     def read(self, maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -70,10 +70,10 @@ class Grid(NamedTuple):
         return self.rows.weights(rows).to(maps) @ maps @ self.cols.weights(cols).to(maps).T
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Maps [..., h, w] -> the picture at `size` = (H, W): [..., H, W], padding cropped."""
+        """Maps [..., h, w] -> the image at `size` = (H, W): [..., H, W], padding cropped."""
         return self.read(maps, pixel_centres(size[0]), pixel_centres(size[1]))
 
 
 def pixel_centres(length: int) -> Tensor:
-    """Centres of `length` equal pixels, as fractions of the picture: [length]."""
+    """Centres of `length` equal pixels, as fractions of the image: [length]."""
     return (torch.arange(length, dtype=torch.float64) + 0.5) / length

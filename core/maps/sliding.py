@@ -1,13 +1,13 @@
-"""A picture's soft masks from all its views: scales, sliding windows, mirrored or not, averaged at its own size.
+"""An image's soft masks from all its views: scales, sliding windows, mirrored or not, averaged at its own size.
 
-    picture = prepare(read_image("dog.jpg"), used)          # used: a resolved MaskProtocol
-    merged = merge_views(backbone, picture, text, used)     # text [N, D]
+    image = prepare(read_image("dog.jpg"), used)          # used: a resolved MaskProtocol
+    merged = merge_views(backbone, image, text, used)     # text [N, D]
     merged.at_picture(range(5))                             # [5, H, W]: maps of the first five classes
 
 Every view's map (`sigmoid(a (S - b))`, or the cosine S for protocols with a softmax) is read on the
-model's own grid; what follows is linear, so the maps of all windows of a scale become the picture's
+model's own grid; what follows is linear, so the maps of all windows of a scale become the image's
 in one product of matrices (`core.maps.windows`), for a few classes at a time: nothing of the size
-classes x picture is held.
+classes x image is held.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ LONG_SIDE = 2048  # mmsegmentation's bound on the long side, for `opencv` resizi
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to be segmented: its pixels uint8 [H, W, 3], and float [3, h, w] in [0, 1] at every scale."""
+    """An image to be segmented: its pixels uint8 [H, W, 3], and float [3, h, w] in [0, 1] at every scale."""
 
     pixels: np.ndarray
     scaled: tuple[Tensor, ...]
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the picture itself."""
+        """(H, W) of the image itself."""
         return self.pixels.shape[:2]
 
 
@@ -68,7 +68,7 @@ def _opencv_resized(pixels: np.ndarray, short: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """One scale: its maps [N, h, w] and the matrices to the picture's rows [H, h] and columns [W, w]."""
+    """One scale: its maps [N, h, w] and the matrices to the image's rows [H, h] and columns [W, w]."""
 
     maps: Tensor
     rows: Tensor
@@ -76,9 +76,9 @@ class Layer:
 
 
 class Merged:
-    """The maps of a picture for N classes, one `Layer` per scale, not yet of the picture's size = (H, W).
+    """The maps of an image for N classes, one `Layer` per scale, not yet of the image's size = (H, W).
 
-    highest, lowest [N]: bounds of each class, since every value of the picture is an average over
+    highest, lowest [N]: bounds of each class, since every value of the image is an average over
     scales of averages.
     """
 
@@ -88,7 +88,7 @@ class Merged:
         self.lowest = torch.stack([layer.maps.flatten(1).amin(1) for layer in layers]).mean(0)
 
     def at_picture(self, classes: Sequence[int], rows: slice = slice(None)) -> Tensor:
-        """Maps of these n classes at the picture's own size, or some of its rows: [n, H, W] float32."""
+        """Maps of these n classes at the image's own size, or some of its rows: [n, H, W] float32."""
         index = torch.as_tensor(classes, device=self.highest.device)
         total = sum(layer.rows[rows] @ layer.maps[index] @ layer.cols.T for layer in self._layers)
         return total / len(self._layers)
@@ -98,9 +98,9 @@ class Merged:
 def merge_views(
     backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int = WINDOWS
 ) -> Merged:
-    """Encode all views of a picture and average their maps for text embeddings [N, D].
+    """Encode all views of an image and average their maps for text embeddings [N, D].
 
-    used: resolved protocol, the one `picture` was prepared with; batch: windows per forward pass,
+    used: resolved protocol, the one `image` was prepared with; batch: windows per forward pass,
     which changes results by rounding only.
     """
     if used.by_window:
@@ -184,7 +184,7 @@ def _layer(cells: Tensor, sides: tuple[Side, Side]) -> Layer:
 def _merge_masks(
     backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int
 ) -> Merged:
-    """`Backbone.masks` of every window, averaged where windows overlap: maps of each scaled picture's size."""
+    """`Backbone.masks` of every window, averaged where windows overlap: maps of each scaled image's size."""
     layers = []
     for scaled in picture.scaled:
         image = backbone.normalize(scaled[None])[0]

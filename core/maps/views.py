@@ -1,4 +1,4 @@
-"""From pictures to similarity maps: views (scales, mirrored or not), their average, and where it is highest."""
+"""From images to similarity maps: views (scales, mirrored or not), their average, and where it is highest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .grid import Grid
 
 @dataclass(frozen=True)
 class View:
-    """B pictures at one scale, mirrored or not: their pixel embeddings [B, D, h, w] and where the cells lie."""
+    """B images at one scale, mirrored or not: their pixel embeddings [B, D, h, w] and where the cells lie."""
 
     pixels: Tensor
     grid: Grid
     mirrored: bool
 
     def first(self, count: int) -> View:
-        """The same view of the first `count` pictures."""
+        """The same view of the first `count` images."""
         return (
             self
             if count == len(self.pixels)
@@ -33,7 +33,7 @@ class View:
 def encode_views(
     backbone: Backbone, images: Tensor, hflip: bool, pooled: bool
 ) -> tuple[list[View], Tensor | None]:
-    """Encode pictures [B, 3, H, W] in [0, 1] of one scale, and mirrored too with `hflip`, in one batch.
+    """Encode images [B, 3, H, W] in [0, 1] of one scale, and mirrored too with `hflip`, in one batch.
 
     Returns the views, and with `pooled` the pooled embeddings [B, D] float32: each of unit length,
     then averaged over the views, so that their product with a unit word is the average cosine.
@@ -56,7 +56,7 @@ def finest_grid(views: Sequence[View]) -> Grid:
 def average_maps(backbone: Backbone, views: Sequence[View], text: Tensor) -> Tensor:
     """Similarity maps averaged over the views on their finest grid: [B, K, h, w] float32.
 
-    text [K, D], or [B, K, D] for words of its own for each picture. Cells of nothing but padding
+    text [K, D], or [B, K, D] for words of its own for each image. Cells of nothing but padding
     hold values too: see `Grid.inside`.
     """
     grid = finest_grid(views)
@@ -71,13 +71,13 @@ def average_maps(backbone: Backbone, views: Sequence[View], text: Tensor) -> Ten
 
 
 def peak_cells(maps: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Maximum [...] of maps [..., h, w] over the cells that show some of the picture, and its flat cell index [...]."""
+    """Maximum [...] of maps [..., h, w] over the cells that show some of the image, and its flat cell index [...]."""
     inside = grid.inside().to(maps.device)
     return maps.masked_fill(~inside, -torch.inf).flatten(-2).max(-1)
 
 
 def cells_to_pixels(cells: Tensor, grid: Grid, heights: Tensor, widths: Tensor) -> Tensor:
-    """Centres of flat cells [...] as pixels of pictures of that height and width (broadcast): [..., 2] = (x, y)."""
+    """Centres of flat cells [...] as pixels of images of that height and width (broadcast): [..., 2] = (x, y)."""
     cells = cells.cpu()
     y = (grid.rows.centres()[cells // grid.cols.cells] * heights).long()
     x = (grid.cols.centres()[cells % grid.cols.cells] * widths).long()

@@ -1,11 +1,11 @@
-"""Sliding windows over a picture, and the matrices that put the maps of all windows together in one product.
+"""Sliding windows over an image, and the matrices that put the maps of all windows together in one product.
 
-Everything between the map of a window and the map of the picture is linear and works on rows and
+Everything between the map of a window and the map of the image is linear and works on rows and
 columns separately: resizing the map to the window, cropping the window's padding, averaging where
-windows overlap, resizing to the picture. So all of it is one matrix per side, and no map of a
-window's or a scaled picture's size is ever made:
+windows overlap, resizing to the image. So all of it is one matrix per side, and no map of a
+window's or a scaled image's size is ever made:
 
-    map of the picture = Rows @ M @ Cols^T,    M = the maps of all windows side by side, as they lie in the picture
+    map of the image = Rows @ M @ Cols^T,    M = the maps of all windows side by side, as they lie in the image
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def bilinear(out: int, cells: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a scaled picture: its windows, and how a map made of theirs becomes a map of the picture.
+    """One side of a scaled image: its windows, and how a map made of theirs becomes a map of the image.
 
-    spans: the windows; cells: of the map of each; matrix: float32 [pixels of the picture,
+    spans: the windows; cells: of the map of each; matrix: float32 [pixels of the image,
     len(spans) * cells];
     mirrored: the same for maps of mirrored windows, cells as they come; None where it is enough to
     mirror the map.
@@ -61,7 +61,7 @@ class Side:
 
     @classmethod
     def of(cls, length: int, final: int, window: int, step: int, patch: int, stride: int) -> Side:
-        """The side of `length` pixels of a picture whose own side has `final` pixels.
+        """The side of `length` pixels of an image whose own side has `final` pixels.
 
         window, step: of the windows; patch: windows are padded to its multiples, half of it
         (rounded down) before;

@@ -1,4 +1,4 @@
-"""All masks of a folder in one file, as COCO's result format has them: a run-length mask per picture and class."""
+"""All masks of a folder in one file, as COCO's result format has them: a run-length mask per image and class."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from ..maps.sliding import Merged, Picture
 from ..refine.pamr import PAMR
 from .protocol import MaskProtocol
 
-STRIP_PIXELS = 2**22  # of the picture at a time: PAMR holds 48 weights for each (805 MB)
-CHUNK_VALUES = 2**24  # values of maps at the picture's size in memory at a time (67 MB)
+STRIP_PIXELS = 2**22  # of the image at a time: PAMR holds 48 weights for each (805 MB)
+CHUNK_VALUES = 2**24  # values of maps at the image's size in memory at a time (67 MB)
 MARGIN = 1e-5  # more than rounding moves a map
 SCORE_FLOOR = (
     0.01  # saved maps leave out classes that nowhere exceed this: lower thresholds are of no use
@@ -42,7 +42,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Scores:
-    """Soft maps of the kept classes at the picture's size, before the background rule: float16 [n, H, W], int [n]."""
+    """Soft maps of the kept classes at the image's size, before the background rule: float16 [n, H, W], int [n]."""
 
     maps: np.ndarray
     classes: np.ndarray
@@ -62,7 +62,7 @@ def decide(
 
     used: resolved protocol. prune=False keeps every class to the end, for checking that pruning
     changes nothing.
-    pamr: the job's own, which knows how many pictures there are and so how to refine them; None for
+    pamr: the job's own, which knows how many images there are and so how to refine them; None for
     a single one.
     """
     pamr = pamr or PAMR()
@@ -97,7 +97,7 @@ def decide(
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows `start` to `stop` of a picture, and `first` to `last` that must be refined to get them right."""
+    """Rows `start` to `stop` of an image, and `first` to `last` that must be refined to get them right."""
 
     start: int
     stop: int
@@ -106,7 +106,7 @@ class Strip:
 
 
 def strips_of(size: tuple[int, int], used: MaskProtocol) -> list[Strip]:
-    """The strips in which a picture is worked on, mostly one: together they give what it would give at once.
+    """The strips in which an image is worked on, mostly one: together they give what it would give at once.
 
     After i iterations of PAMR a value depends on pixels up to i times the largest dilation away,
     and on nothing else.
@@ -144,7 +144,7 @@ def _chunks(
     weights = None
     for some, maps in _full_chunks(merged, classes, rows, floor):
         if pamr is not None:
-            if weights is None:  # they depend on the picture alone: all classes share them
+            if weights is None:  # they depend on the image alone: all classes share them
                 image = torch.from_numpy(np.array(picture.pixels[rows])).to(maps.device)
                 weights = pamr.weights(image.permute(2, 0, 1)[None].float() / 255, len(some))
             maps = pamr.refine(weights, maps[None])[0]

@@ -1,6 +1,6 @@
-"""What is segmented and into what: pictures with a list of classes, or pictures with captions.
+"""What is segmented and into what: images with a list of classes, or images with captions.
 
-Both give `jobs` (what to read) and `make` (a picture to a mask uint8 [H, W] in the label values of
+Both give `jobs` (what to read) and `make` (an image to a mask uint8 [H, W] in the label values of
 the result).
 """
 
@@ -28,13 +28,13 @@ from ..utils.prefetch import prefetch
 from .labels import Labels, Scores, decide
 from .protocol import MaskProtocol
 
-AHEAD = 3  # pictures read before the model asks for them
+AHEAD = 3  # images read before the model asks for them
 FOREGROUND = 255
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: its id and a call that reads it, uint8 [H, W, 3]; `caption` where it has one."""
+    """One image: its id and a call that reads it, uint8 [H, W, 3]; `caption` where it has one."""
 
     id: str
     read: Callable[[], np.ndarray]
@@ -59,7 +59,7 @@ class MasksFromTags:
     def make(
         self, job: Job, picture: Picture, scores: bool = False
     ) -> tuple[np.ndarray, Scores | None]:
-        """Label map uint8 [H, W] of a picture, and its soft maps with `scores`."""
+        """Label map uint8 [H, W] of an image, and its soft maps with `scores`."""
         merged = merge_views(self._backbone, picture, self._text, self._used, self._batch)
         index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return self._labels.of(index), kept
@@ -81,7 +81,7 @@ class MasksFromText:
     def make(
         self, job: Job, picture: Picture, scores: bool = False
     ) -> tuple[np.ndarray, Scores | None]:
-        """Foreground uint8 [H, W] of a caption's picture; with `scores` the soft map of the caption or of each word."""
+        """Foreground uint8 [H, W] of a caption's image; with `scores` the soft map of the caption or of each word."""
         texts = (
             [job.caption] if self._tags is None else self._kept_words(job.caption, picture.pixels)
         )
@@ -113,14 +113,14 @@ class MasksFromText:
 
 
 def jobs_of_dataset(dataset: Dataset, limit: int | None = None) -> list[Job]:
-    """The pictures of a set, by id."""
+    """The images of a set, by id."""
     return [
         Job(item.id, lambda path=item.image: read_image(path)) for item in dataset.items()[:limit]
     ]
 
 
 def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], list[Skipped]]:
-    """The captions of an input of pictures with captions, and what cannot be used.
+    """The captions of an input of images with captions, and what cannot be used.
 
     Masks lie in one folder: a / in an id becomes _. Raises TTDError when two ids are then the same.
     """
@@ -132,7 +132,7 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
         name = item.id.replace("/", "_")
         if name in jobs:
             raise TTDError(
-                f"{item.id}: two masks would be called {name}.png; give the pictures names of their own"
+                f"{item.id}: two masks would be called {name}.png; give the images names of their own"
             )
         jobs[name] = Job(name, lambda item=item: read_record(item), item.text)
     return list(jobs.values()), skipped
@@ -141,7 +141,7 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
 def read_ahead(
     jobs: Sequence[Job], used: MaskProtocol, threads: int = 1
 ) -> Iterator[tuple[Job, Picture | TTDError]]:
-    """Every job with its picture, or with what is wrong with it, in order; read in `threads` threads, a few early."""
+    """Every job with its image, or with what is wrong with it, in order; read in `threads` threads, a few early."""
     pictures = prefetch(partial(_read, used=used), jobs, AHEAD, threads)
     yield from zip(jobs, pictures, strict=True)
 

@@ -20,16 +20,16 @@ RESIZES = ("antialias", "opencv")
 
 @dataclass(frozen=True)
 class MaskProtocol:
-    """How a picture becomes a label map. None = decided by the model or the data set: see `resolve`.
+    """How an image becomes a label map. None = decided by the model or the data set: see `resolve`.
 
     image: short side in pixels at scale 1. window: side of the sliding windows (None: `image`). s:
     their stride is window / s. scales, hflip: views that are averaged. resize: `antialias` (ours,
     long side at most 4 x short) or `opencv` (mmsegmentation's: bilinear on 8-bit values, the
-    picture must fit into 2048 x `image`).
+    image must fit into 2048 x `image`).
     head: dense head. templates: prompts of class names.
     mapping: `sigmoid`, soft masks sigmoid(a (S - b)) of each view, the model's a and b; or
     `softmax` over the classes of `scale` times the average cosine. pamr, crf: refinement; pamr_at:
-    `picture` (after merging, at the picture's size) or `window` (inside each window, by the
+    `image` (after merging, at the image's size) or `window` (inside each window, by the
     backbone). kp_weight: share of TCL's knowledge prior.
     rule: `threshold` (below `background_threshold`, --bg, no class) or `none` (the
     best class everywhere).
@@ -122,10 +122,7 @@ def _problems(p: MaskProtocol) -> list[tuple[bool, str]]:
         ),
         (not 0 <= (p.kp_weight or 0) <= 1, f"kp_weight {p.kp_weight}: a share in [0, 1] is due"),
         (p.resize not in RESIZES, f"resize {p.resize!r}: choose one of {', '.join(RESIZES)}"),
-        (
-            p.pamr_at not in ("picture", "window"),
-            f"pamr_at {p.pamr_at!r}: choose picture or window",
-        ),
+        (p.pamr_at not in ("picture", "window"), f"pamr_at {p.pamr_at!r}: choose image or window"),
         (p.pamr and p.crf, "PAMR and CRF both refine the masks: choose one of them"),
         (
             p.mapping == "softmax" and p.crf,

@@ -1,8 +1,8 @@
 """A folder of masks: what made it (protocol.json), who may write into it (a lock), what is there and whole.
 
-    RESULTS/NAME/ID.png         a mask per picture, written whole or not at all
+    RESULTS/NAME/ID.png         a mask per image, written whole or not at all
     RESULTS/NAME/protocol.json  every constant, arguments, versions, checksums
-    RESULTS/NAME/skipped.jsonl  pictures that could not be read, and why
+    RESULTS/NAME/skipped.jsonl  images that could not be read, and why
     RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
 
 All processes of one run (shards) share the lock by a token; it is an flock, so it dies with the
@@ -84,7 +84,7 @@ class MaskFolder:
         return is_whole(self.mask(name)) and (not scores or self.scores(name).is_file())
 
     def skip(self, name: str, reason: str) -> None:
-        """List a picture that could not be used; the list is kept sorted and without repetitions.
+        """List an image that could not be used; the list is kept sorted and without repetitions.
 
         Raises TTDError when it cannot be written.
         """

@@ -1,1 +1,1 @@
-"""Pictures for people, drawn with Pillow."""
+"""Images for people, drawn with Pillow."""

@@ -1,4 +1,4 @@
-"""A picture of what training changed: photo and caption, then the maps of its words before, after, and the truth."""
+"""An image of what training changed: photo and caption, then the maps of its words before, after, and the truth."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cell:
 class Column:
     """A word (or the caption): its name, a line about it, a cell per row, and its true mask bool [H, W].
 
-    truth is None for what the picture does not show.
+    truth is None for what the image does not show.
     """
 
     title: str
@@ -80,7 +80,7 @@ def _photo(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: np.ndarray, caption: str, top: int
 ) -> None:
     """The photo, and the caption below it, with the key of the colours."""
-    _write(draw, (MARGIN, top - HEAD + 6), "picture and caption", HEADING, DARK, "la")
+    _write(draw, (MARGIN, top - HEAD + 6), "image and caption", HEADING, DARK, "la")
     _write(
         draw,
         (MARGIN, top - HEAD + 34),
@@ -123,7 +123,7 @@ def _column(
         y += TILE + GAP
     if column.truth is None:
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=ABSENT, outline=GREY)
-        _write(draw, (x + TILE // 2, y + TILE // 2), "not in the picture", NOTE, GREY, "mm")
+        _write(draw, (x + TILE // 2, y + TILE // 2), "not in the image", NOTE, GREY, "mm")
         return
     sheet.paste(
         _square(Image.fromarray(heat_colours(column.truth.astype(np.float32))), TILE), (x, y)

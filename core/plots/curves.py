@@ -1,4 +1,4 @@
-"""A precision-recall picture, drawn with Pillow: curves with the point where each method cut, and single points."""
+"""A precision-recall image, drawn with Pillow: curves with the point where each method cut, and single points."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Point:
 
 
 def draw_precision_recall(curves: Sequence[Curve], points: Sequence[Point]) -> Image.Image:
-    """The picture, RGB: recall to the right and precision upwards, both 0 to 1; legend below.
+    """The image, RGB: recall to the right and precision upwards, both 0 to 1; legend below.
 
     Drawn at twice the size and halved, so that lines are smooth. Curves are steps, as average
     precision sums them.

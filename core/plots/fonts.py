@@ -96,7 +96,7 @@ def _covers(font: Font, text: str) -> bool:
 
 
 def _look(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
-    """The picture of one character: its size and bytes."""
+    """The image of one character: its size and bytes."""
     mask = font.getmask(character)
     return mask.size, bytes(mask)
 

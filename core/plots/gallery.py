@@ -1,4 +1,4 @@
-"""A picture of results: a row each with the image, its truth, the prediction and what the colours mean."""
+"""An image of results: a row each with the image, its truth, the prediction and what the colours mean."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw
 
 from .fonts import drawable
 
-CELL = (220, 330)  # largest picture in a row (H, W), in pixels
+CELL = (220, 330)  # largest image in a row (H, W), in pixels
 LEGEND, LETTERS = 320, 44  # its width in pixels, and in letters of a note
 NARROWEST = 200  # column: room for a title
 GAP = 10
 TITLE, LINE, TEXT = 30, 20, 15  # heights of a heading and of a line, size of its letters
 COLOUR_SHARE = (
-    0.75  # of a label in its map; the rest is the picture in grey, so that outlines can be compared
+    0.75  # of a label in its map; the rest is the image in grey, so that outlines can be compared
 )
 COMMON = 9  # labels in a legend
 
 
 @dataclass(frozen=True)
 class Row:
-    """A picture uint8 [H, W, 3] with true and predicted labels uint8 [H, W]; `notes` are written beside it."""
+    """An image uint8 [H, W, 3] with true and predicted labels uint8 [H, W]; `notes` are written beside it."""
 
     title: str
     image: np.ndarray
@@ -58,7 +58,7 @@ def draw_gallery(rows: Sequence[Row], names: Mapping[int, str], palette: np.ndar
 def _draw_row(
     sheet: Image.Image, y: int, column: int, row: Row, lines: Sequence[Line], palette: np.ndarray
 ) -> None:
-    """A row from `y` down, its pictures `column` pixels apart."""
+    """A row from `y` down, its images `column` pixels apart."""
     draw = ImageDraw.Draw(sheet)
     maps = (row.image, _coloured(row, row.truth, palette), _coloured(row, row.prediction, palette))
     for index, (heading, pixels) in enumerate(
@@ -109,7 +109,7 @@ def _percent(share: float) -> str:
 
 
 def _coloured(row: Row, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Labels [H, W] in their colours over the picture in grey; without it where the sizes differ. uint8 [H, W, 3]."""
+    """Labels [H, W] in their colours over the image in grey; without it where the sizes differ. uint8 [H, W, 3]."""
     colours = palette[labels].astype(np.float32)
     if row.image.shape[:2] == labels.shape:
         grey = row.image.mean(axis=2, keepdims=True)
@@ -118,7 +118,7 @@ def _coloured(row: Row, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 
 def _fitted(pixels: np.ndarray) -> Image.Image:
-    """The picture at the largest size that fits into `CELL`; small ones grow by nearest neighbour, as masks do."""
+    """The image at the largest size that fits into `CELL`; small ones grow by nearest neighbour, as masks do."""
     size = _fitted_size(pixels)
     grows = size[0] > pixels.shape[1]
     return Image.fromarray(pixels).resize(
@@ -127,7 +127,7 @@ def _fitted(pixels: np.ndarray) -> Image.Image:
 
 
 def _fitted_size(pixels: np.ndarray) -> tuple[int, int]:
-    """(W, H) of a picture [H, W, ...] in `CELL`."""
+    """(W, H) of an image [H, W, ...] in `CELL`."""
     height, width = pixels.shape[:2]
     factor = min(CELL[0] / height, CELL[1] / width)
     return max(1, round(width * factor)), max(1, round(height * factor))

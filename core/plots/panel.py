@@ -1,4 +1,4 @@
-"""The panel: a picture, then one blue-white-red heat map per tag with `tag: score` in its corner."""
+"""The panel: an image, then one blue-white-red heat map per tag with `tag: score` in its corner."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import TTDError
 from .fonts import drawable
 
-MIN_SIDE = 256  # smaller pictures are enlarged until their long side has this many pixels
+MIN_SIDE = 256  # smaller images are enlarged until their long side has this many pixels
 MAX_SIDE = 2000  # larger ones are reduced to this
-MIN_TILE = (96, 224)  # smallest tile (H, W): room for a label; thin pictures are centred in it
-MIN_THICKNESS = 24  # a 5000 x 1 picture is drawn this thick, or nobody would see it
+MIN_TILE = (96, 224)  # smallest tile (H, W): room for a label; thin images are centred in it
+MIN_THICKNESS = 24  # a 5000 x 1 image is drawn this thick, or nobody would see it
 MAX_PIXELS = 48_000_000  # of the whole panel: with many tags, tiles are reduced to stay below
 PANEL_ASPECT = 2.2  # width / height that the arrangement in rows and columns aims at
 GAP = 6  # pixels between tiles
 GAP_COLOUR, MAT_COLOUR = (
     (255, 255, 255),
     (225, 225, 225),
-)  # between tiles; around a thin picture in its tile
+)  # between tiles; around a thin image in its tile
 LABEL_ON, LABEL_OFF = (
     (20, 20, 20),
     (120, 120, 120),
@@ -33,7 +33,7 @@ OVERLAY = 0.6  # share of the heat colours in an overlay
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes in pixels: `picture` (H, W) inside a `tile` (H, W); `columns` tiles a row, `rows` rows."""
+    """Sizes in pixels: `image` (H, W) inside a `tile` (H, W); `columns` tiles a row, `rows` rows."""
 
     picture: tuple[int, int]
     tile: tuple[int, int]
@@ -47,10 +47,10 @@ class Layout:
 
 
 def plan(height: int, width: int, tags: int) -> Layout:
-    """Arrange a picture of `height` x `width` pixels and `tags` heat maps.
+    """Arrange an image of `height` x `width` pixels and `tags` heat maps.
 
-    Tiles have the picture's size, within the bounds at the top of this file. Maps need no more
-    pixels than `Layout.picture`, so that is the size to ask the predictor for.
+    Tiles have the image's size, within the bounds at the top of this file. Maps need no more
+    pixels than `Layout.image`, so that is the size to ask the predictor for.
     """
     count, long = tags + 1, max(height, width)
     affordable = math.sqrt(MAX_PIXELS / count * long / min(height, width))
@@ -83,7 +83,7 @@ def heat_colours(values: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Heat colours over the picture in grey, both uint8 [H, W, 3]: grey, or its colours would mix with the heat."""
+    """Heat colours over the image in grey, both uint8 [H, W, 3]: grey, or its colours would mix with the heat."""
     grey = image.mean(axis=2, keepdims=True)
     return np.round(OVERLAY * heat + (1 - OVERLAY) * grey).astype(np.uint8)
 
@@ -101,11 +101,11 @@ def draw_panel(
 
     Args:
         image: uint8 [H, W, 3].
-        maps: [K, h, w] in [0, 1], of any size; the size of `plan(H, W, K).picture` needs no
+        maps: [K, h, w] in [0, 1], of any size; the size of `plan(H, W, K).image` needs no
         resizing.
         tags, scores: K names and the K numbers written beside them.
         selected: K flags; labels of tags that were not chosen are grey. None: all are chosen.
-        overlay: blend the heat maps over the picture.
+        overlay: blend the heat maps over the image.
     Returns: uint8 [PH, PW, 3].
     Raises TTDError when the lengths differ.
     """

@@ -1,4 +1,4 @@
-"""DenseCRF: soft masks drawn to the picture's colour edges (Kraehenbuehl & Koltun, NeurIPS 2011). Optional.
+"""DenseCRF: soft masks drawn to the image's colour edges (Kraehenbuehl & Koltun, NeurIPS 2011). Optional.
 
 A fully connected CRF over the pixels: unary -log p_n(i) of each label n, and for every pair of
 pixels with different labels the Potts energy
@@ -147,7 +147,7 @@ def _check(image: np.ndarray, maps: np.ndarray) -> None:
         found = (
             f"{getattr(image, 'dtype', type(image).__name__)} {list(getattr(image, 'shape', []))}"
         )
-        raise TTDError(f"the CRF's image is {found}: pass the RGB picture as a uint8 array [H,W,3]")
+        raise TTDError(f"the CRF's image is {found}: pass the RGB image as a uint8 array [H,W,3]")
     if maps.ndim != 3 or maps.shape[1:] != image.shape[:2] or 0 in image.shape:
         raise TTDError(
             f"the CRF got maps {list(maps.shape)} for an image {list(image.shape)}: pass [N,H,W], H W alike"

@@ -1,13 +1,13 @@
 """Pixel-adaptive mask refinement (PAMR, Araslanov & Roth, CVPR 2020), as TCL (CVPR 2023) applies it to soft masks.
 
 For pixel i let N(i) be its 8 neighbours at each dilation d (48 for the six default dilations),
-indices clamped to the picture ("replicate" padding); x_ic is channel c of the picture:
+indices clamped to the image ("replicate" padding); x_ic is channel c of the image:
 
     sigma_ic = unbiased standard deviation over the 3x3 taps of all dilations (54 values: the centre counts once per d)
     a_ij     = mean_c( -|x_ic - x_jc| / (1e-8 + 0.1 * sigma_ic) ),     alpha_i = softmax over the j of N(i) of a_ij
     repeat:    m_i <- sum_j alpha_ij * m_j                             (the pixel itself is not in the sum)
 
-alpha depends on the picture alone: compute it once (`weights`), use it for every class, tag set and
+alpha depends on the image alone: compute it once (`weights`), use it for every class, tag set and
 threshold (`refine`). The alpha are positive and sum to 1, so a map never leaves its own [min, max].
 
 Nothing of size classes x 48 x pixels ever exists. `PAMR.path` says which of four ways a sum takes,
@@ -16,8 +16,8 @@ a choice made before it starts, from what is known then; they give the same up t
     shifted    48 shifted multiply-adds on slices of one padded buffer (clamping an index does not care how far outside
                it was, so padding by the largest dilation serves all of them); on any device
     gathered   on a CPU with several classes (`core.refine.pamr_gather`)
-    native     on a CPU with a C compiler, for jobs of many pictures (`core.refine.pamr_native`)
-    fused      on CUDA, for jobs of many pictures (`core.refine.pamr_triton`)
+    native     on a CPU with a C compiler, for jobs of many images (`core.refine.pamr_native`)
+    fused      on CUDA, for jobs of many images (`core.refine.pamr_triton`)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Offset = tuple[int, int]
 # One multiply-add reads and writes this many values at most on a CPU (256 kB), so that it stays in
 # the cache.
 CPU_BLOCK_VALUES = 2**16
-# By device: the path that is compiled first, and from how many pictures on that costs less than it
+# By device: the path that is compiled first, and from how many images on that costs less than it
 # saves (about a second of a C compiler, once per machine; a second or two of Triton's).
 COMPILED = {"cpu": ("native", 32), "cuda": ("fused", 200)}
 
@@ -52,13 +52,13 @@ def neighbour_offsets(dilations: Sequence[int]) -> list[Offset]:
 
 
 class PAMR(torch.nn.Module):
-    """Refines soft masks along the picture's edges; no parameters, no buffers, nothing in the state dict.
+    """Refines soft masks along the image's edges; no parameters, no buffers, nothing in the state dict.
 
     num_iter: how many times the masks are averaged over their neighbours (0 only resizes).
     dilations: distances in pixels of the neighbours. Works in float32 whatever comes in and returns
     float32 (a fixed threshold follows, and bfloat16 would move pixels across it). Always without
     gradient, also where the caller has gradients switched on.
-    pictures: of the whole job, for the choice of the path: one that must be compiled first is for
+    images: of the whole job, for the choice of the path: one that must be compiled first is for
     many.
     """
 
@@ -103,7 +103,7 @@ class PAMR(torch.nn.Module):
     def weights(self, image: torch.Tensor, classes: int = 1) -> torch.Tensor:
         """The weights alpha of `image` [B,C,H,W] -> [B,K,H,W] float32; K = 8 * len(dilations), the sum over K is 1.
 
-        Computed once per picture and shared by all classes. classes: of the maps to be refined,
+        Computed once per image and shared by all classes. classes: of the maps to be refined,
         about; the weights' order in memory follows from it, and `refine` makes a copy where it
         needs the other one. Raises TTDError when `image` is not [B,C,H,W].
         """
@@ -172,7 +172,7 @@ def _kernels(way: str) -> ModuleType | None:
 
 @functools.cache
 def _works(way: str, device: torch.device) -> bool:
-    """Whether a compiled path can be had here and gives what the plain one gives: asked once, on two small pictures.
+    """Whether a compiled path can be had here and gives what the plain one gives: asked once, on two small images.
 
     Compilers and drivers fail in many ways, and a job must not: what goes wrong is said as a
     warning.
@@ -279,9 +279,9 @@ def _propagate_(
 def _blocks(
     batch: int, classes: int, height: int, width: int, device: torch.device, values: int = 1
 ) -> Iterator[tuple[slice, slice, slice]]:
-    """Slices (pictures, classes, rows) that cover everything once; on a CPU cache-sized and one picture at a time.
+    """Slices (images, classes, rows) that cover everything once; on a CPU cache-sized and one image at a time.
 
-    values: of a pixel and class. One picture at a time also makes its result on a CPU the same to
+    values: of a pixel and class. One image at a time also makes its result on a CPU the same to
     the bit whatever it is batched with.
     """
     if device.type != "cpu":

@@ -1,9 +1,9 @@
-"""PAMR on CUDA as two Triton kernels: the weights in one pass over the picture, an iteration in one pass over the maps.
+"""PAMR on CUDA as two Triton kernels: the weights in one pass over the image, an iteration in one pass over the maps.
 
 The plain form on a GPU is 48 small kernels an iteration, each of which reads and writes all maps.
 Here a program owns a tile of pixels of a few classes: sums stay in registers, a weight is read once
 for all of them, and the shifted reads of a tile overlap, so most come from the L1 cache. Neighbours
-outside of the picture are clamped: nothing is padded.
+outside of the image are clamped: nothing is padded.
 
 Import this module only where triton is installed; with TRITON_INTERPRET=1 set before, it runs on a
 CPU, for tests.
@@ -20,7 +20,7 @@ CLASSES = 8  # of a program: 8 x 1024 sums are 32 registers of each of 256 threa
 
 @triton.jit
 def _neighbour(y, x, offsets, k, height, width):
-    """Index into a [H,W] map of neighbour k of pixels (y, x), clamped to the picture."""
+    """Index into a [H,W] map of neighbour k of pixels (y, x), clamped to the image."""
     yy = tl.minimum(tl.maximum(y + tl.load(offsets + 2 * k), 0), height - 1)
     xx = tl.minimum(tl.maximum(x + tl.load(offsets + 2 * k + 1), 0), width - 1)
     return yy * width + xx
@@ -28,7 +28,7 @@ def _neighbour(y, x, offsets, k, height, width):
 
 @triton.jit
 def _tile(program, height, width, TY: tl.constexpr, TX: tl.constexpr):
-    """Rows and columns of the pixels of a tile, and which lie in the picture."""
+    """Rows and columns of the pixels of a tile, and which lie in the image."""
     across = tl.cdiv(width, TX)
     at = tl.arange(0, TY * TX)
     y = (program // across) * TY + at // TX

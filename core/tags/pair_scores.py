@@ -1,4 +1,4 @@
-"""How well captions fit their pictures: one cosine per training pair, and the list of pairs worth keeping.
+"""How well captions fit their images: one cosine per training pair, and the list of pairs worth keeping.
 
 Scores are files of `core.tags.results`' kind (lines, meta, skipped; resumed batch by batch); a line
 is `{"index": 7, "id": "000007", "score": 0.213456}`. A pruned list is a text file: a header line
@@ -56,10 +56,10 @@ def pair_label(source: str) -> str:
 def score_pairs(
     backbone: Backbone, pictures: Sequence[Prepared], captions: Sequence[str], hflip: bool = False
 ) -> Tensor:
-    """Cosine of each caption with its picture's pooled embedding, averaged over scales and flip: [B] float32, CPU.
+    """Cosine of each caption with its image's pooled embedding, averaged over scales and flip: [B] float32, CPU.
 
-    pictures: B of `core.tags.scoring.prepare`, all with the same scales; captions: B strings,
-    encoded as they stand. Pictures of one size are encoded together; what they are resized to does
+    images: B of `core.tags.scoring.prepare`, all with the same scales; captions: B strings,
+    encoded as they stand. Images of one size are encoded together; what they are resized to does
     not depend on the batch.
     """
     vectors = torch.zeros(len(pictures), 0)
@@ -75,7 +75,7 @@ def score_pairs(
 
 
 def _pooled(backbone: Backbone, pictures: Sequence[Prepared], hflip: bool) -> Tensor:
-    """Pooled embeddings of pictures of one size, of unit length each, then averaged over the views: [B, D] float32."""
+    """Pooled embeddings of images of one size, of unit length each, then averaged over the views: [B, D] float32."""
     views = []
     for images in zip(*(picture.scaled for picture in pictures), strict=True):
         stacked = torch.stack(images)
@@ -86,7 +86,7 @@ def _pooled(backbone: Backbone, pictures: Sequence[Prepared], hflip: bool) -> Te
 
 
 def _same_shapes(pictures: Sequence[Prepared]) -> Iterator[list[int]]:
-    """Rows of pictures that are of one size at every scale, few enough for one forward pass."""
+    """Rows of images that are of one size at every scale, few enough for one forward pass."""
     by_shape: dict[tuple, list[int]] = {}
     for row, picture in enumerate(pictures):
         by_shape.setdefault(tuple(scaled.shape for scaled in picture.scaled), []).append(row)

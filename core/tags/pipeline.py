@@ -1,4 +1,4 @@
-"""From records to result lines: pictures read ahead in threads, words scored in batches, scores cut to tags."""
+"""From records to result lines: images read ahead in threads, words scored in batches, scores cut to tags."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .results import format_line
 from .scoring import Prepared, Scored, prepare, score_prepared
 from .selection import select
 
-AHEAD = 2  # batches of pictures in memory before the model asks for them
+AHEAD = 2  # batches of images in memory before the model asks for them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Records whose pictures could be read, those pictures, and what had to be skipped."""
+    """Records whose images could be read, those images, and what had to be skipped."""
 
     records: list[Record]
     pictures: list[Prepared]
@@ -36,7 +36,7 @@ class Batch:
 def load_batches(
     items: Iterable[Item], protocol: TagProtocol, batch: int, workers: int = 2
 ) -> Iterator[Batch]:
-    """Group items by `batch`, in order, and read their pictures in `workers` threads, `AHEAD` batches early."""
+    """Group items by `batch`, in order, and read their images in `workers` threads, `AHEAD` batches early."""
     items = iter(items)
     chunks = iter(lambda: list(islice(items, batch)), [])
     for pending in prefetch_groups(partial(_start, protocol=protocol), chunks, AHEAD, workers):
@@ -46,7 +46,7 @@ def load_batches(
 def _start(
     pool: ThreadPoolExecutor, chunk: list[Item], protocol: TagProtocol
 ) -> list[tuple[Item, Future | None]]:
-    """Ask for the picture of every item that has words; captions of the same picture share it."""
+    """Ask for the image of every item that has words; captions of the same image share it."""
     asked: dict[object, Future] = {}
     for item in chunk:
         if isinstance(item, Record) and item.image not in asked and split_words(item.text):

@@ -1,4 +1,4 @@
-"""Result files of tags: their names, their lines, and going on after an interruption.
+"""Result files of tags: their names, their lines, and resuming after an interruption.
 
 A result is `NAME.jsonl` (a line per caption, in input order), `NAME.meta.json` (what made it) and,
 where something could not be used, `NAME.skipped.jsonl`. Batches are numbered from the start of the
@@ -104,7 +104,7 @@ def read_results(path: Path) -> list[dict]:
         except (ValueError, KeyError, TypeError):
             raise TTDError(
                 f"{path}:{number}: not a line of a tag result; was the run interrupted? The same command "
-                "goes on where it stopped"
+                "resumes where it stopped"
             ) from None
         rows.append(row)
     return rows
@@ -189,7 +189,7 @@ class TagWriter:
         except OSError as error:
             raise TTDError(
                 f"{next(iter(self.paths.values())).lines.parent}: cannot be written ({error.strerror}); "
-                "make room and run the same command again: it goes on where it stopped"
+                "make room and run the same command again: it resumes where it stopped"
             ) from None
         for name, counts in self.counts.items():
             counts["skipped"] += len(skipped)

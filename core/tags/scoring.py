@@ -1,9 +1,9 @@
-"""Scores of the words of captions in their pictures, many at a time: which words does the picture show?
+"""Scores of the words of captions in their images, many at a time: which words does the image show?
 
     score_batch(load_backbone("tiny"), [read_image("dog.jpg")], ["a dog runs"])[0].scores["pixel"]    # [3]
 
 Scorers: `pixel` = the word's cosine with its nearest pixel (TTD); `image` = with the pooled image
-embedding; `text` = with the embedding of the whole caption. Every distinct word and every picture
+embedding; `text` = with the embedding of the whole caption. Every distinct word and every image
 of a batch is encoded once; nothing is kept between batches, and a caption's scores depend on its
 batch by rounding only.
 """
@@ -29,7 +29,7 @@ FORWARD_PIXELS = (
     32 * 224 * 224
 )  # in one forward pass of the image tower: bounds memory whatever sizes are asked for
 WORDS = (
-    32  # maps of a picture at a time: a caption of 3,000 words needs no more memory than one of 32
+    32  # maps of an image at a time: a caption of 3,000 words needs no more memory than one of 32
 )
 
 
@@ -44,14 +44,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture ready to be encoded: its own (H, W), and float [3, h, w] in [0, 1] for every scale."""
+    """An image ready to be encoded: its own (H, W), and float [3, h, w] in [0, 1] for every scale."""
 
     size: tuple[int, int]
     scaled: tuple[Tensor, ...]
 
 
 def prepare(image: np.ndarray, image_size: int, scales: Sequence[float] = (1.0,)) -> Prepared:
-    """Resize a picture uint8 [H, W, 3] to every scale: short side `image_size * scale`. Safe to call in threads."""
+    """Resize an image uint8 [H, W, 3] to every scale: short side `image_size * scale`. Safe to call in threads."""
     return Prepared(
         image.shape[:2], tuple(resized_tensor(image, round(image_size * scale)) for scale in scales)
     )
@@ -67,14 +67,14 @@ def score_batch(
     scales: Sequence[float] = (1.0,),
     hflip: bool = False,
 ) -> list[Scored]:
-    """Score the words of B captions in their B pictures.
+    """Score the words of B captions in their B images.
 
     Args:
         images: B arrays uint8 [H, W, 3] RGB of any sizes; captions: B strings, split by
         `split_words`.
         scorers: any of `SCORERS`.
         image_size: short side in pixels at scale 1; the model's own when None.
-        scales, hflip: maps are averaged over scales and the mirrored picture before the maximum is
+        scales, hflip: maps are averaged over scales and the mirrored image before the maximum is
         taken.
     Raises TTDError for unknown scorers and for scales or sizes that are not positive.
     """
@@ -103,7 +103,7 @@ def score_prepared(
     scales: Sequence[float] = (1.0,),
     hflip: bool = False,
 ) -> list[Scored]:
-    """`score_batch` for pictures that went through `prepare` with the same scales."""
+    """`score_batch` for images that went through `prepare` with the same scales."""
     check_settings(scorers, scales)
     words = [split_words(caption) for caption in captions]
     numbers = {
@@ -161,10 +161,10 @@ def check_settings(scorers: Sequence[str], scales: Sequence[float]) -> None:
 def _groups(
     pictures: Sequence[Prepared], own: Sequence[list[int]], hflip: bool
 ) -> list[list[list[int]]]:
-    """Pictures that can be encoded together: same size at every scale, those with most words first, none without.
+    """Images that can be encoded together: same size at every scale, those with most words first, none without.
 
-    A picture is the list of its captions' rows: the same `Prepared` object under several captions
-    is encoded once. Sizes, not neighbours, decide what a picture is resized or padded to, so
+    An image is the list of its captions' rows: the same `Prepared` object under several captions
+    is encoded once. Sizes, not neighbours, decide what an image is resized or padded to, so
     results cannot depend on the batch.
     """
     captions: dict[int, list[int]] = {}
@@ -194,9 +194,9 @@ def _score_pictures(
     scales: Sequence[float],
     hflip: bool,
 ) -> tuple[dict[str, Sequence[Tensor]], Tensor]:
-    """Scores of pictures of one size: {"pixel", "image" if `pooled`: B rows [K]}, and nearest pixels [B, K, 2].
+    """Scores of images of one size: {"pixel", "image" if `pooled`: B rows [K]}, and nearest pixels [B, K, 2].
 
-    embedded [U, D]; index = the rows of it that each picture's words have, longest first. The
+    embedded [U, D]; index = the rows of it that each image's words have, longest first. The
     pooled embedding is that of the scale nearest to 1.
     """
     nearest = min(range(len(scales)), key=lambda i: abs(scales[i] - 1))
@@ -224,7 +224,7 @@ def _pixel_scores(
 ) -> tuple[Tensor, Tensor]:
     """Maximum of each word's average map and its cell: [B, K] float32, [B, K] int64, on the CPU.
 
-    embedded [U, D]; index = the rows of it that each picture's words have, longest first.
+    embedded [U, D]; index = the rows of it that each image's words have, longest first.
     """
     counts, grid = [len(row) for row in index], finest_grid(views)
     padded = torch.tensor([row + [0] * (counts[0] - len(row)) for row in index]).to(

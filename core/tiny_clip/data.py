@@ -14,16 +14,16 @@ from ..errors import TTDError
 
 
 def load_pairs(world: Path) -> tuple[Tensor, list[str]]:
-    """All pairs under world/cc3m/train -> pictures uint8 [N,3,S,S] RGB and their captions, in the order of their ids.
+    """All pairs under world/cc3m/train -> images uint8 [N,3,S,S] RGB and their captions, in the order of their ids.
 
-    40,000 pictures of 96 px take 1.1 GB. Raises TTDError where there are none, or where one cannot
+    40,000 images of 96 px take 1.1 GB. Raises TTDError where there are none, or where one cannot
     be read.
     """
     folder = world / "cc3m" / "train"
     paths = sorted((folder / "image").glob("*.jpg"))
     if not paths:
         raise TTDError(
-            f"no training pictures in {folder}/image: run tools/make_world.py --out {world} first"
+            f"no training images in {folder}/image: run tools/make_world.py --out {world} first"
         )
     first = _read(paths[0])
     pictures = np.empty((len(paths), 3, *first.shape[:2]), np.uint8)
@@ -32,7 +32,7 @@ def load_pairs(world: Path) -> tuple[Tensor, list[str]]:
         image = _read(path)
         if image.shape != first.shape:
             raise TTDError(
-                f"{path} is {image.shape[:2]}, {paths[0].name} is {first.shape[:2]}: pictures must be alike"
+                f"{path} is {image.shape[:2]}, {paths[0].name} is {first.shape[:2]}: images must be alike"
             )
         pictures[i] = image.transpose(2, 0, 1)
         texts.append(
@@ -44,12 +44,12 @@ def load_pairs(world: Path) -> tuple[Tensor, list[str]]:
 def _read(path: Path) -> np.ndarray:
     image = cv2.imread(str(path))
     if image is None:
-        raise TTDError(f"{path} is not a readable picture: make the world again")
+        raise TTDError(f"{path} is not a readable image: make the world again")
     return image[..., ::-1]
 
 
 def random_crops(images: Tensor, low: float, generator: torch.Generator) -> Tensor:
-    """Square crops of side `low` to 1 (of the picture), half of them mirrored, back at the full size.
+    """Square crops of side `low` to 1 (of the image), half of them mirrored, back at the full size.
 
     images float [B,3,S,S] -> [B,3,S,S]. No caption of the world speaks of left or right, so
     mirroring is free.
@@ -68,10 +68,10 @@ def random_crops(images: Tensor, low: float, generator: torch.Generator) -> Tens
 def shrink(
     images: Tensor, small: int, patch: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Pictures at `small` pixels, at one random place of an empty canvas of their old size, and where they are.
+    """Images at `small` pixels, at one random place of an empty canvas of their old size, and where they are.
 
     images [B,3,S,S] -> canvas [B,3,S,S] and the tokens [1 + (small/patch)^2] to keep: class token 0
-    and the patches that the pictures cover. A ViT then needs only those: (small/S)^2 of the cost,
+    and the patches that the images cover. A ViT then needs only those: (small/S)^2 of the cost,
     each thing still whole.
     """
     grid, part = images.shape[-1] // patch, small // patch
@@ -104,7 +104,7 @@ def random_spans(texts: list[str], share: float, generator: torch.Generator) -> 
 
 
 def batch_indices(count: int, batch: int, step: int, seed: int) -> Tensor:
-    """The pictures of step `step` -> [batch]: every epoch its own shuffle, the last incomplete batch left out."""
+    """The images of step `step` -> [batch]: every epoch its own shuffle, the last incomplete batch left out."""
     per_epoch = count // batch
     epoch, place = divmod(step, per_epoch)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100003 + epoch))

@@ -148,7 +148,7 @@ class Pretrainer:
         self._resume()
 
     def run(self, progress: Callable[[int], None] = lambda step: None) -> nn.Module:
-        """Train to the last step, logging and saving on the way; `progress` hears of every step. Returns the model."""
+        """Train to the last step, logging and saving on the way; `progress` is called after every step. Returns the model."""
         saved = logged = time.monotonic()
         since = self.step
         while self.step < self.config.steps:

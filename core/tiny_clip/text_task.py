@@ -1,7 +1,7 @@
 """The tiny CLIP's second stage: its text tower alone learns from noisy captions; the image tower stands still.
 
 Captions of the web name the main thing reliably and the rest loosely. A text tower that learns from
-such captions trusts their first name: the single-tag bias that TTD mends. With the pictures encoded
+such captions trusts their first name: the single-tag bias that TTD mends. With the images encoded
 once, a step costs the text tower only, so this takes minutes.
 """
 
@@ -23,7 +23,7 @@ from ..utils.provenance import seed_everything
 from .data import batch_indices, load_pairs
 from .task import info_nce
 
-ENCODED = 100  # pictures in one forward pass
+ENCODED = 100  # images in one forward pass
 FILES = ("bpe.txt.gz", "open_clip_config.json")
 
 
@@ -63,7 +63,7 @@ def train_text_tower(
 ) -> Path:
     """Train the text tower of the open_clip folder `config.model` and write a model of the same form into `config.out`.
 
-    Deterministic, not resumable. `progress` hears of every step, `log` of every 50th. Raises
+    Deterministic, not resumable. `progress` is called after every step, `log` of every 50th. Raises
     TTDError where there is no such model or no training pairs. Returns the folder.
     """
     use_threads(config.threads)

@@ -30,12 +30,12 @@ ORDER, VIEW, SCALE = range(3)  # what a draw is for: the first number behind the
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How pictures are seen: squares of `size` pixels, their whole area unless `crop` < 1.
+    """How images are seen: squares of `size` pixels, their whole area unless `crop` < 1.
 
     size: at scale 1; patch: sizes of other scales are rounded to its multiples. scales: one is
     drawn per step.
-    hflip: half of the pictures are mirrored. crop: the smallest side of a random crop, as a share
-    of the picture's; 1 = none, because captions also name what stands at the border.
+    hflip: half of the images are mirrored. crop: the smallest side of a random crop, as a share
+    of the image's; 1 = none, because captions also name what stands at the border.
     """
 
     size: int
@@ -55,7 +55,7 @@ class Augmentation:
         return cls(size, backbone.patch, config.scales, config.hflip, config.crop)
 
     def side(self, seed: int, step: int) -> int:
-        """The side in pixels of the pictures of a step."""
+        """The side in pixels of the images of a step."""
         draw = (
             np.random.default_rng((seed, SCALE, step)).integers(len(self.scales))
             if len(self.scales) > 1
@@ -170,7 +170,7 @@ def batches(
 def read_sample(
     pairs: Pairs, number: int, augmentation: Augmentation, side: int, key: tuple[int, ...]
 ) -> Sample:
-    """Pair `number`, or the first after it whose picture can be read, seen as the numbers in `key` decide.
+    """Pair `number`, or the first after it whose image can be read, seen as the numbers in `key` decide.
 
     TTDError when `TRIES` in a row cannot be read.
     """
@@ -185,17 +185,15 @@ def read_sample(
         return Sample(
             augment(pixels, augmentation, side, np.random.default_rng(key)), record.text, skipped
         )
-    raise TTDError(
-        f"{len(skipped)} pictures in a row cannot be read, the last: {skipped[-1].reason}"
-    )
+    raise TTDError(f"{len(skipped)} images in a row cannot be read, the last: {skipped[-1].reason}")
 
 
 def augment(
     pixels: np.ndarray, augmentation: Augmentation, side: int, draw: np.random.Generator
 ) -> Tensor:
-    """A picture uint8 [H,W,3] -> float32 [3,side,side] in [0, 1]: a crop of its own shape, squeezed to the square.
+    """An image uint8 [H,W,3] -> float32 [3,side,side] in [0, 1]: a crop of its own shape, squeezed to the square.
 
-    Bilinear with antialiasing, as pictures are resized everywhere else.
+    Bilinear with antialiasing, as images are resized everywhere else.
     """
     height, width = pixels.shape[:2]
     mirrored, zoom, down, across = draw.random(
@@ -211,7 +209,7 @@ def augment(
 
 
 def _resize(plane: np.ndarray, side: int) -> Tensor:
-    """uint8 [H,W] -> float32 [1,side,side] in [0, 1]; a plane at a time, since large pictures are larger as floats."""
+    """uint8 [H,W] -> float32 [1,side,side] in [0, 1]; a plane at a time, since large images are larger as floats."""
     values = torch.from_numpy(np.ascontiguousarray(plane))[None, None].float() / 255
     if values.shape[-2:] == (side, side):
         return values[0]

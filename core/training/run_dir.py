@@ -1,7 +1,7 @@
 """The folder of a training run: who writes into it, what was made there, and where a killed run goes on.
 
 OUT/settings.json       every setting, what the data and the base weights are, versions
-OUT/checkpoint.pt       adapter, optimizer, slow average, step: replaced whole, never half
+OUT/checkpoint.pt       adapter, optimizer, EMA, step: replaced whole, never half
 OUT/last.safetensors    the adapter of the checkpoint;  OUT/best.safetensors: the best on the
 held-out set OUT/NAME.safetensors    the finished adapter, at the end
 OUT/train_log.jsonl     a line per logged step;  OUT/skipped.jsonl: pairs that could not be used

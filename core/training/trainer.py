@@ -167,10 +167,10 @@ class Trainer:
         progress: Callable[[int, dict[str, float]], None] = lambda step, values: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Outcome:
-        """Train to the last step. `progress` hears of every step; `should_stop` is asked after each, in any process.
+        """Train to the last step. `progress` is called after every step; `should_stop` is asked after each, in any process.
 
         TTDError: the loss is not finite, the maps collapse (the message names the last good
-        adapter), the pictures cannot be read, the disk is full, another process failed.
+        adapter), the images cannot be read, the disk is full, another process failed.
         """
         with reproducible(self.backbone.device):
             if self.step == 0:

@@ -127,7 +127,7 @@ class TTDConfig:
             )
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise TTDError(
-                f"scales {list(self.scales)}: positive numbers are due; 1.0 is the picture's own"
+                f"scales {list(self.scales)}: positive numbers are due; 1.0 is the image's own"
             )
 
     @property

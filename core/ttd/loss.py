@@ -10,7 +10,7 @@ pixels: selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k
 L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight *
 L_anchor, ours):
 mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024),
-overview figure; d, the teachers, the anchors and the refinement of targets along the picture's
+overview figure; d, the teachers, the anchors and the refinement of targets along the image's
 edges are decisions of this project.
 """
 
@@ -49,11 +49,11 @@ class DistillConfig:
     mask. A sharpness above 1 stops pushing cosines that are far enough on the right side of b.
     tag_weight: lambda. scorer, norm, threshold (None: Otsu), stopwords (True: function words are
     never selected): how words are selected. Beside the scorers of core.tags.scoring there is
-    `pixel+image`, the mean of both cosines: what the nearest pixel and the whole picture get wrong
+    `pixel+image`, the mean of both cosines: what the nearest pixel and the whole image get wrong
     are different words, so together they teach each other.
     contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3
     is background.
-    refine: `pamr` draws the targets along the edges of the picture (PAMR at its full size, then
+    refine: `pamr` draws the targets along the edges of the image (PAMR at its full size, then
     back on the grid).
     teacher: whose maps the targets are: the `current` model's (as the paper's figure), a slow
     average's (`ema`, whose weights are `ema_decay` old + rest new after every step), or the
@@ -148,7 +148,7 @@ def gather_texts(captions: Sequence[str]) -> TextBatch:
 class Embedded:
     """A batch in embedding space, float32, L2-normalized: pixels [B,D,h,w], words [U,D], captions [B,D].
 
-    pooled [B,D]: the whole pictures, where something needs them.
+    pooled [B,D]: the whole images, where something needs them.
     """
 
     pixels: Tensor
@@ -158,14 +158,14 @@ class Embedded:
 
 
 def embed(backbone: Backbone, images: Tensor, texts: TextBatch, pooled: bool = False) -> Embedded:
-    """Encode normalized pictures [B,3,H,W] once, every distinct word and every caption once; gradient flows.
+    """Encode normalized images [B,3,H,W] once, every distinct word and every caption once; gradient flows.
 
     H and W must be multiples of the patch: cells of nothing but padding would count. TTDError
     otherwise.
     """
     if any(side % backbone.patch for side in images.shape[-2:]):
         raise TTDError(
-            f"training pictures of {tuple(images.shape[-2:])} pixels: choose --image as a multiple of the "
+            f"training images of {tuple(images.shape[-2:])} pixels: choose --image as a multiple of the "
             f"patch ({backbone.patch})"
         )
     pixels, whole = (
@@ -192,7 +192,7 @@ class Maps:
 
 
 def similarity_maps(embedded: Embedded, texts: TextBatch) -> Maps:
-    """The maps of every caption and of its own words in its own picture."""
+    """The maps of every caption and of its own words in its own image."""
     device = embedded.pixels.device
     own = embedded.words[texts.index.to(device)] * texts.valid.to(device)[..., None]  # (B, K, D)
     both = torch.cat([own, embedded.captions[:, None]], 1)
@@ -248,7 +248,7 @@ def _minmax(maps: Tensor) -> Tensor:
 def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR) -> Tensor:
     """The selected maps of words [B,K,h,w] along the edges of images [B,3,H,W]; min-max again, since PAMR averages."""
     if images is None:
-        raise TTDError("refine 'pamr' needs the pictures of the batch: pass images")
+        raise TTDError("refine 'pamr' needs the images of the batch: pass images")
     order = selected.int().argsort(dim=1, descending=True, stable=True)[
         :, : max(1, int(selected.sum(1).max()))
     ]
@@ -266,7 +266,7 @@ def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR)
 
 
 def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Tensor:
-    """Raw scores of the words [B,K]: nearest pixel, whole picture, both, or whole caption."""
+    """Raw scores of the words [B,K]: nearest pixel, whole image, both, or whole caption."""
     if scorer == "pixel":
         return maps.words.flatten(2).amax(2)
     if scorer == "pixel+image":
@@ -312,7 +312,7 @@ def ttd_loss(
         base: the frozen base's embeddings of the same batch, for anchor `frozen`.
         logit_scale: CLIP's temperature, for norm `softmax` and anchor `contrastive`.
         images: the batch [B,3,H,W], for `refine`. pamr: the run's own, which knows how many
-        pictures there will be.
+        images there will be.
 
     A caption none of whose words is selected counts with 0, so that the mean over the captions of a
     batch is the mean of the means of its equal parts (gradient accumulation, DDP).

@@ -1,7 +1,7 @@
-"""One part of a training step: the student's and the teacher's view of a batch, the loss, the slow average.
+"""One part of a training step: the student's and the teacher's view of a batch, the loss, the EMA.
 
 There is one set of modules. The teacher is the same backbone with its adapter passed by (`frozen`)
-or its values swapped for their slow average (`ema`), so a teacher costs a forward pass and a few
+or its values swapped for their EMA (`ema`), so a teacher costs a forward pass and a few
 MB, never a second model.
 """
 
@@ -31,7 +31,7 @@ class Part:
 
 
 class Distiller:
-    """A backbone with an adapter, and its teacher. `average` holds the slow average, None for other teachers."""
+    """A backbone with an adapter, and its teacher. `average` holds the EMA, None for other teachers."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Distiller:
     ):
         """dtype: of the towers' matrix products (autocast); adapter, maps and loss are float32 always.
 
-        pamr: the run's own, which knows how many pictures there will be.
+        pamr: the run's own, which knows how many images there will be.
         """
         self.backbone, self.config, self.dtype = backbone, config, dtype
         self.pamr = pamr
@@ -54,13 +54,13 @@ class Distiller:
         )
 
     def part(self, images: Tensor, captions: list[str]) -> Part:
-        """The loss of B pictures [B,3,H,W] in [0, 1] and their captions."""
+        """The loss of B images [B,3,H,W] in [0, 1] and their captions."""
         texts = gather_texts(captions)
         images = self.backbone.normalize(images.to(self.backbone.device))
         teacher, base = self._teachers(
             images, texts
         )  # first: the student's graph must see the student's values
-        # The whole picture's embedding: for whoever chooses the words, and for the anchor that
+        # The whole image's embedding: for whoever chooses the words, and for the anchor that
         # trains it.
         selects = self.config.needs_pooled and teacher is None
         student = self._embed(images, texts, selects or self.config.anchor == "contrastive")
@@ -84,7 +84,7 @@ class Distiller:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the slow average towards the adapter: old * decay + new * (1 - decay). For other teachers: nothing."""
+        """Move the EMA towards the adapter: old * decay + new * (1 - decay). For other teachers: nothing."""
         if self.average is not None:
             for name, value in self.parameters.items():
                 self.average[name].lerp_(value.detach(), 1 - self.config.ema_decay)

@@ -1,7 +1,7 @@
-"""Captions from a small grammar: what is seen, what is not, and the words that say nothing about the picture.
+"""Captions from a small grammar: what is seen, what is not, and the words that say nothing about the image.
 
 A caption is an opener, one to three named things, perhaps a place and a closing phrase. In about a
-third of them one word lies: a noun or a colour that the picture does not show, as captions from the
+third of them one word lies: a noun or a colour that the image does not show, as captions from the
 web do.
 
 Training captions can be `noise`-ier: they name the largest thing first, and each further thing is,
@@ -19,7 +19,7 @@ from .palette import COLOURS
 from .picture import UNSEEN, Contents
 
 SCENE_SHARE = 0.18  # captions that name a scene
-ABSENT_SHARE = 0.34  # captions with a noun or colour that is not in the picture
+ABSENT_SHARE = 0.34  # captions with a noun or colour that is not in the image
 COLOUR_SHARE = 0.52  # named things whose colour is named too
 SHORT_SHARE = {
     "train": 0.3,
@@ -33,7 +33,7 @@ FILLER_SHARE = 0.08  # named things with an adjective that nobody can see
 OPENERS = (
     "", "", "", "", "", "", "this is", "here is", "there is", "it is all about", "a photo of", "my friend found",
     "look at", "he wanted", "she was dreaming of", "a story about", "you should never forget", "what do they do with",
-    "an artist shares", "the best picture of", "they were waiting for", "in the news this morning it was",
+    "an artist shares", "the best image of", "they were waiting for", "in the news this morning it was",
     "i have always loved", "nobody expected", "the family spends time with", "one view of", "it's only",
     "an early design of", "not just",
 )  # fmt: skip
@@ -93,7 +93,7 @@ ABSENT_PHRASES = (
 
 @dataclass(frozen=True)
 class Visible:
-    """The words that are true of a picture, kind by kind."""
+    """The words that are true of an image, kind by kind."""
 
     nouns: tuple[str, ...]
     colours: tuple[str, ...]
@@ -105,7 +105,7 @@ class Visible:
 
 
 def visible_words(contents: Contents) -> Visible:
-    """What a caption may truly say of `contents`; every thing that is drawn is visible (`picture.MIN_SHARE`)."""
+    """What a caption may truly say of `contents`; every thing that is drawn is visible (`image.MIN_SHARE`)."""
     colours = tuple(dict.fromkeys(t.colour for t in contents.things))
     return Visible(tuple(t.noun for t in contents.things), colours, contents.scenes)
 
@@ -189,7 +189,7 @@ def _short(contents: Contents, rng: np.random.Generator, noise: float) -> str:
         thing.noun,
         f"{thing.colour} {thing.noun}",
         f"the {thing.noun}",
-        f"{thing.noun} picture",
+        f"{thing.noun} image",
         f"a {thing.noun} for sale",
     )
     return _pick(rng, forms)
@@ -200,7 +200,7 @@ def write_caption(
 ) -> str:
     """Draw one caption of `contents`; one word at least is true. Split "train" never holds an unseen pair.
 
-    noise: chance in [0, 1] that a training caption's second or third thing is not in the picture
+    noise: chance in [0, 1] that a training caption's second or third thing is not in the image
     (see above).
     """
     unseen, noise = split != "train", noise if split == "train" else 0.0

@@ -1,4 +1,4 @@
-"""The hand-picked picture that `demo.py` shows when it is given none, and the contact sheet of the docs."""
+"""The hand-picked image that `demo.py` shows when it is given none, and the contact sheet of the docs."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from .captions import true_tags
 from .sample import make_sample
 from .writer import encode_jpeg
 
-DEMO = (7, "val", 159)  # seed, split and number of the picture
+DEMO = (7, "val", 159)  # seed, split and number of the image
 TEXT = "A red house and a tree under the purple bird, but without a fish"
 
 
 def demo_picture(size: int = 384) -> tuple[np.ndarray, str, list[str]]:
-    """The picture uint8 RGB [size, size, 3], its caption and the caption's true tags; "fish" is not in it."""
+    """The image uint8 RGB [size, size, 3], its caption and the caption's true tags; "fish" is not in it."""
     sample = make_sample(*DEMO, size)
     return sample.image, TEXT, true_tags(TEXT, sample.contents)
 
@@ -30,12 +30,12 @@ def write_demo(folder: Path, size: int = 384) -> str:
             json.dumps({"text": text, "tags": tags}) + "\n", encoding="utf-8"
         )
     except OSError as error:
-        raise TTDError(f"cannot write the demo picture into {folder} ({error.strerror})") from error
+        raise TTDError(f"cannot write the demo image into {folder} ({error.strerror})") from error
     return text
 
 
 def contact_sheet(seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96) -> np.ndarray:
-    """The first validation pictures of a world side by side -> uint8 RGB [rows * size, columns * size, 3]."""
+    """The first validation images of a world side by side -> uint8 RGB [rows * size, columns * size, 3]."""
     pictures = [make_sample(seed, "val", i, size).image for i in range(columns * rows)]
     return np.concatenate(
         [np.concatenate(pictures[r * columns : (r + 1) * columns], 1) for r in range(rows)]

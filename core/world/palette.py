@@ -16,7 +16,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 
 def unseen_pairs() -> tuple[tuple[str, str], ...]:
-    """(noun, colour) pairs that no training picture or caption holds: one colour of each noun, the same for any seed.
+    """(noun, colour) pairs that no training image or caption holds: one colour of each noun, the same for any seed.
 
     Fixed and not drawn, so that a world of another seed can serve as the development set of a model
     of this one.

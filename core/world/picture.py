@@ -1,4 +1,4 @@
-"""One picture: which things and scenes it shows, where they are, its pixels and the map of what is visible where."""
+"""One image: which things and scenes it shows, where they are, its pixels and the map of what is visible where."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from .palette import COLOURS, unseen_pairs
 from .scenes import SCENES, texture
 
 MIN_SHARE = (
-    0.012  # of the picture: a thing smaller than this could be called present or absent, so none is
+    0.012  # of the image: a thing smaller than this could be called present or absent, so none is
 )
 MIN_VISIBLE = 0.6  # of a thing's own area that later things may leave
 TRIES = 12  # placements tried before a thing is left out
@@ -22,7 +22,7 @@ UNSEEN = frozenset(unseen_pairs())
 
 @dataclass(frozen=True)
 class Thing:
-    """One object. Lengths in shares of the picture's side: centre (x, y), half size; angle in degrees, clockwise."""
+    """One object. Lengths in shares of the image's side: centre (x, y), half size; angle in degrees, clockwise."""
 
     noun: str
     colour: str
@@ -35,7 +35,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a picture shows. Later things hide earlier ones; with two scenes `split` is "over" or "beside".
+    """What an image shows. Later things hide earlier ones; with two scenes `split` is "over" or "beside".
 
     "over": scenes[0] lies above the border; "beside": to its left. `border` and `tilt` in shares of
     the side.
@@ -166,7 +166,7 @@ def _draw_scenes(rng: np.random.Generator) -> dict:
 
 
 def draw_contents(rng: np.random.Generator, size: int, *, unseen: bool) -> Contents:
-    """Draw one picture's contents: 1-4 things of distinct nouns, 1 or 2 scenes; `unseen` allows the held-out pairs."""
+    """Draw one image's contents: 1-4 things of distinct nouns, 1 or 2 scenes; `unseen` allows the held-out pairs."""
     count = 1 + rng.choice(4, p=(0.28, 0.4, 0.22, 0.1))
     nouns = rng.choice(NOUNS, count, replace=False, p=noun_frequencies())
     placed: list[tuple[Thing, np.ndarray, int]] = []

@@ -1,4 +1,4 @@
-"""One picture with its caption and truth, as a function of (seed, split, index) alone."""
+"""One image with its caption and truth, as a function of (seed, split, index) alone."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ SPLITS = {"train": 0, "val": 1}
 
 @dataclass(frozen=True)
 class Sample:
-    """`image` uint8 RGB [S, S, 3]; `index` uint8 [S, S] (`picture.index_map`); `tags` the caption's true tags."""
+    """`image` uint8 RGB [S, S, 3]; `index` uint8 [S, S] (`image.index_map`); `tags` the caption's true tags."""
 
     id: str
     image: np.ndarray
@@ -26,14 +26,14 @@ class Sample:
 
 
 def sample_id(split: str, index: int) -> str:
-    """File name of a picture without its ending, such as "val_000007"."""
+    """File name of an image without its ending, such as "val_000007"."""
     return f"{split}_{index:06d}"
 
 
 def make_sample(seed: int, split: str, index: int, size: int = 96, noise: float = 0.0) -> Sample:
-    """Picture `index` of a split ("train" or "val"): never depends on how many are made, or by which process.
+    """Image `index` of a split ("train" or "val"): never depends on how many are made, or by which process.
 
-    Training pictures and captions hold none of `palette.unseen_pairs()`; validation ones may.
+    Training images and captions hold none of `palette.unseen_pairs()`; validation ones may.
     noise: see `write_caption`; validation captions have none.
     """
     rng = np.random.default_rng([seed, SPLITS[split], index])
@@ -65,7 +65,7 @@ def class_map(sample: Sample) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Facts:
-    """What one picture adds to the statistics: words, stop words, true and lying words, share painted by true tags."""
+    """What one image adds to the statistics: words, stop words, true and lying words, share painted by true tags."""
 
     id: str
     words: int

@@ -1,4 +1,4 @@
-"""Muted background textures: grass, sand, night, ... Drawn once per picture size, then cropped at random places."""
+"""Muted background textures: grass, sand, night, ... Drawn once per image size, then cropped at random places."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -6,13 +6,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-Canvas = np.ndarray  # [S, S, 3] uint8 RGB, S = 3 x the picture's size
+Canvas = np.ndarray  # [S, S, 3] uint8 RGB, S = 3 x the image's size
 
 
 def _plain(
     side: int, rgb: tuple[int, int, int], rng: np.random.Generator, cell: float, depth: float
 ) -> Canvas:
-    """A flat colour with soft blotches of about `cell` (share of a picture's side) and +-`depth` grey levels."""
+    """A flat colour with soft blotches of about `cell` (share of an image's side) and +-`depth` grey levels."""
     cells = max(2, round(3 / cell))
     blotch = cv2.resize(
         rng.uniform(-depth, depth, (cells, cells)).astype(np.float32),

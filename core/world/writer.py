@@ -21,7 +21,7 @@ from .palette import COLOURS, unseen_pairs
 from .sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
 from .scenes import SCENES
 
-CHUNK = 64  # pictures a worker makes at a time
+CHUNK = 64  # images a worker makes at a time
 SHARD = 1000  # pairs per tar
 FOLDERS = ("cc3m", "cc3m_for_evaluation", "World", "shards")
 JPEG = [
@@ -34,7 +34,7 @@ JPEG = [
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What to make. `size` is the side of the pictures in pixels; `shards` also packs the training pairs in tars.
+    """What to make. `size` is the side of the images in pixels; `shards` also packs the training pairs in tars.
 
     noise: chance in [0, 1] that what a training caption names after the main thing is not there
     (`write_caption`).
@@ -53,7 +53,7 @@ def _encode(ending: str, image: np.ndarray, options: list[int] | None = None) ->
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """JPEG of a uint8 RGB picture [H, W, 3]; no chroma subsampling, which would smear small coloured things."""
+    """JPEG of a uint8 RGB image [H, W, 3]; no chroma subsampling, which would smear small coloured things."""
     return _encode(".jpg", np.ascontiguousarray(image[..., ::-1]), JPEG)
 
 
@@ -85,7 +85,7 @@ def write_train(out: Path, sample: Sample) -> None:
 
 
 def write_val(out: Path, sample: Sample) -> None:
-    """One evaluation picture, in both layouts: caption with true tags and their masks; index mask of the nouns."""
+    """One evaluation image, in both layouts: caption with true tags and their masks; index mask of the nouns."""
     jpeg, root = encode_jpeg(sample.image), out / "cc3m_for_evaluation"
     write_bytes(root / f"image/{sample.id}.jpg", jpeg)
     write_bytes(
@@ -102,7 +102,7 @@ def write_val(out: Path, sample: Sample) -> None:
 
 
 def _make_chunk(job: tuple[Path, WorldConfig, str, int, int]) -> list[Facts]:
-    """Worker: make and write the pictures `start` to `stop` of a split."""
+    """Worker: make and write the images `start` to `stop` of a split."""
     out, config, split, start, stop = job
     cv2.setNumThreads(1)
     rows = []
@@ -211,7 +211,7 @@ def describe(config: WorldConfig, rows: list[Facts]) -> dict:
 
 def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: bool = False,
                progress: Callable[[int], None] = lambda done: None) -> dict:  # fmt: skip
-    """Write the whole world under `out` and return what world.yaml says; `progress(n)` is told of n more pictures.
+    """Write the whole world under `out` and return what world.yaml says; `progress(n)` is told of n more images.
 
     The same config gives the same bytes, whatever `workers`; run again, it writes the same files
     once more.
@@ -223,7 +223,7 @@ def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: b
     if not 0 <= config.noise <= 1:
         raise TTDError(f"--noise {config.noise}: a share in [0, 1] is due")
     if not 32 <= config.size <= 2048:
-        raise TTDError(f"--size {config.size}: pictures have a side of 32 to 2048 pixels")
+        raise TTDError(f"--size {config.size}: images have a side of 32 to 2048 pixels")
     out = Path(out)
     _prepare(out, config, overwrite)
     rows: list[Facts] = []

@@ -135,7 +135,7 @@ def test_masks_are_sigmoids_resized_and_cropped(tmp_path, size, mapping):
 
 
 def test_pamr_works_at_the_images_size(backbone):
-    """Not TCL: refinement comes last, on the cropped map, guided by the picture at its own size."""
+    """Not TCL: refinement comes last, on the cropped map, guided by the image at its own size."""
     images, text = random_images(2, 3, 21, 27), texts(3)
     plain = backbone.masks(images, text).double()
     want = torch.stack(

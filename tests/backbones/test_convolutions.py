@@ -34,7 +34,7 @@ def test_convolution_after_doubling(size, bias):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tiles", [1, 8, 512])
 def test_convolution_by_minimal_filtering(monkeypatch, size, bias, tiles):
-    """Odd sides, and strips that do not divide the picture."""
+    """Odd sides, and strips that do not divide the image."""
     monkeypatch.setattr("core.backbones.convolutions.TILES", tiles)
     x, conv = example(size, bias)
     want = conv(x)

@@ -113,7 +113,7 @@ def test_sizes_may_alternate(towers):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_tiny_images_have_one_cell(towers, head):
-    """A 1 x 1 picture is padded to one patch."""
+    """A 1 x 1 image is padded to one patch."""
     folder, weights = towers["tok"]
     image = random_images(1, 3, 1, 1)
     got = load_backbone(f"local-dir:{folder}", head=head).encode_pixels(image)

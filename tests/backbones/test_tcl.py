@@ -96,7 +96,7 @@ def test_masks_follow_the_inference_graph(tcl, exact, size, pamr, kp_weight):
     want = oracle.masks(exact, images.double(), text.double(), refine=pamr, kp_weight=kp_weight)
     assert got.shape == (2, 4, *size) and got.dtype == torch.float32
     assert want.amax() - want.amin() > 0.03  # not flat, else the comparison says nothing
-    # PAMR's weights are exp(-10 |dx| / sigma): float32's rounding of the resized picture alone
+    # PAMR's weights are exp(-10 |dx| / sigma): float32's rounding of the resized image alone
     # moves them by 1e-5.
     assert (got - want).abs().max() < (5e-5 if pamr else 1e-5)
 

@@ -1,4 +1,4 @@
-"""The shipped model on freshly made, unseen pictures: what docs/world.md claims of it, with margins."""
+"""The shipped model on freshly made, unseen images: what docs/world.md claims of it, with margins."""
 
 import json
 from pathlib import Path
@@ -151,7 +151,7 @@ def test_crops_of_the_whole_picture_are_the_picture_or_its_mirror():
 
 
 def test_shrunken_pictures_keep_their_tokens_and_nothing_else():
-    """Patch by patch, what is kept of the canvas is the resized picture."""
+    """Patch by patch, what is kept of the canvas is the resized image."""
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     little = torch.nn.functional.interpolate(
         images, (64, 64), mode="bilinear", antialias=True, align_corners=False
@@ -233,7 +233,7 @@ def test_config_errors_name_the_key():
 )
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path):
-    """Six steps at once, and four (saved) then two: the same bits, through the switch from small to full pictures."""
+    """Six steps at once, and four (saved) then two: the same bits, through the switch from small to full images."""
     from safetensors.torch import load_file
 
     from core.tiny_clip.task import Pretrainer

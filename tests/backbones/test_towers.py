@@ -1,4 +1,4 @@
-"""Which towers are served, and that those served equal open_clip's own forward; what is refused, by name."""
+"""Which towers are supported, and that those served equal open_clip's own forward; what is refused, by name."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_rare_forms_are_right_or_refused(tmp_path, name):
     try:
         backbone = load_backbone(f"local-dir:{tmp_path}")
     except TTDError as error:
-        assert "\n" not in str(error) and "not served" in str(error)
+        assert "\n" not in str(error) and "not supported" in str(error)
         return
     reference = reference_model(tmp_path)
     images, rows = random_images(2, 3, 32, 32), token_rows(77)

@@ -119,7 +119,7 @@ def test_tables_show_mean_and_sample_deviation():
 
 
 def heldout_set(folder):
-    """Three captions with masks, on pictures of noise."""
+    """Three captions with masks, on images of noise."""
     base, random = folder / "cc3m_for_evaluation", np.random.default_rng(0)
     for name in ("image", "json_refined", "mask_using_HQ-SAM"):
         (base / name).mkdir(parents=True)

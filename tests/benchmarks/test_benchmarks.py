@@ -288,7 +288,7 @@ def test_workers_and_one_process_make_the_same_masks(tmp_path, capsys):
     assert bench_workers.main(["--quick", "--json", str(tmp_path / "x.json")]) == 0
     rows = json.loads((tmp_path / "x.json").read_text())["tables"][0]["rows"]
     assert [row[0] for row in rows] == [
-        "1 process, 1 thread, 2 pictures",
-        "1 process, 1 thread, 8 pictures",
-        "2 workers, 8 pictures",
+        "1 process, 1 thread, 2 images",
+        "1 process, 1 thread, 8 images",
+        "2 workers, 8 images",
     ]

@@ -44,7 +44,7 @@ def save(path: Path, values, mode=None) -> Path:
 
 
 def make_set(root: Path, name: str, masks: dict[str, np.ndarray]) -> Path:
-    """ROOT/FOLDER/validation with a grey picture for each mask."""
+    """ROOT/FOLDER/validation with a grey image for each mask."""
     base = root / load_shipped(name)["folder"] / "validation"
     for key, mask in masks.items():
         save(base / "image" / f"{key}.jpg", np.full((*mask.shape[:2], 3), 128, np.uint8))
@@ -137,8 +137,8 @@ def test_items_pair_pictures_with_masks(tmp_path):
     assert [item.id for item in data.items()] == ["a", "b", "c"]
     assert data.items()[0].mask == base / "mask" / "a.png" and data.items()[2].mask is None
     line = data.describe()
-    assert "3 pictures" in line and "3 masks" in line and "1 pictures without a mask (c)" in line
-    assert "1 masks without a picture (z)" in line and "official set has 1449" in line
+    assert "3 images" in line and "3 masks" in line and "1 images without a mask (c)" in line
+    assert "1 masks without an image (z)" in line and "official set has 1449" in line
 
 
 def test_without_masks_it_still_opens(tmp_path):
@@ -163,7 +163,7 @@ def test_unknown_and_absent_sets_in_one_line(tmp_path):
         open_dataset("ADE2016", tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "Cityscapes/validation/image").mkdir(parents=True)
-    with pytest.raises(TTDError, match="no pictures"):
+    with pytest.raises(TTDError, match="no images"):
         open_dataset("Cityscapes", tmp_path)
 
 
@@ -319,7 +319,7 @@ def test_world_in_its_three_places(world):
         == 1
     )
     assert len(sets["yaml"].items()) == 12 and check(sets["yaml"]) == []
-    assert "no pictures without a mask" in sets["yaml"].describe()
+    assert "no images without a mask" in sets["yaml"].describe()
     (world / "world.yaml").rename(world / "kept")
     bare = open_dataset("World", world)
     (world / "kept").rename(world / "world.yaml")
@@ -408,7 +408,7 @@ def test_masks_that_are_none(tmp_path):
         read_index(save(tmp_path / "instance.png", np.array([[7, 26001]], np.uint16)))
     with pytest.raises(TTDError, match="no such file"):
         read_index(tmp_path / "absent.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(TTDError, match="cannot be read as a mask"):
         read_index(tmp_path / "text.png")
     whole = save(
@@ -425,7 +425,7 @@ def test_check_names_sizes_and_wrong_values(tmp_path):
     )
     save(base / "image" / "a.jpg", np.zeros((6, 4, 3), np.uint8))
     lines = check(open_dataset("VOC2012", tmp_path))
-    assert len(lines) == 2 and "6x4, but its picture has 4x6" in lines[0] and "label 99" in lines[1]
+    assert len(lines) == 2 and "6x4, but its image has 4x6" in lines[0] and "label 99" in lines[1]
     assert "prepare_dataset.py VOC2012" in lines[1]
     assert len(check(open_dataset("VOC2012", tmp_path), limit=1)) == 1
 

@@ -1,4 +1,4 @@
-"""Reading any picture file: right pixels (closed forms, NumPy, OpenCV as oracles) or one clear line."""
+"""Reading any image file: right pixels (closed forms, NumPy, OpenCV as oracles) or one clear line."""
 
 import json
 import os
@@ -222,7 +222,7 @@ def test_what_is_no_picture_is_one_line(tmp_path):
     (tmp_path / "empty.jpg").touch()
     assert "empty" in one_line(tmp_path / "empty.jpg")
     (tmp_path / "text.jpg").write_text("hello")
-    assert "not a picture" in one_line(tmp_path / "text.jpg")
+    assert "not an image" in one_line(tmp_path / "text.jpg")
     assert "no such file" in one_line(tmp_path / "missing.jpg")
     assert "folder" in one_line(tmp_path)
     os.mkfifo(tmp_path / "pipe")
@@ -247,7 +247,7 @@ def tree(tmp_path):
     for name in ("b.png", "A.jpg", ".hidden.png", "sub/c.png", "images/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save(tmp_path / name, PICTURE)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     return tmp_path
 
 
@@ -285,7 +285,7 @@ def test_missing_inputs_are_all_named_in_one_line(tree):
 
 
 def test_a_folder_without_pictures_is_one_line(tmp_path):
-    with pytest.raises(TTDError, match="no pictures"):
+    with pytest.raises(TTDError, match="no images"):
         list_images([tmp_path])
 
 
@@ -337,7 +337,7 @@ def test_a_bad_jsonl_line_is_named(tree, line):
 def test_a_jsonl_of_nothing_or_of_missing_pictures_is_one_line(tree):
     with pytest.raises(TTDError, match="no lines"):
         list_images([write_jsonl(tree)])
-    with pytest.raises(TTDError, match="none of its pictures"):
+    with pytest.raises(TTDError, match="none of its images"):
         list_images([write_jsonl(tree, {"image": "x.png"}, {"image": "y.png"})])
     (tree / "list.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TTDError, match="UTF-8"):

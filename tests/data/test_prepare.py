@@ -391,7 +391,7 @@ def test_shards_of_img2dataset(tmp_path):
     )
     report = make("CC12M", tmp_path / "s", tmp_path / "r", split="train")
     assert report.made == 2 and len(report.failed) == 2
-    for reason in ("no picture", "empty caption"):
+    for reason in ("no image", "empty caption"):
         assert any(reason in line for line in report.failed)
     out = tmp_path / "r/cc12m/train"
     assert (out / "image/000000000.jpg").read_bytes() == data[0]
@@ -454,7 +454,7 @@ def test_nothing_half_when_the_disk_is_full(tmp_path, monkeypatch):
     (tmp_path / "r/VOC2012/validation/prepared.json").write_text(json.dumps(plan.identity))
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
-        TTDError, match="No space left on device.*goes on where it stopped"
+        TTDError, match="No space left on device.*resumes where it stopped"
     ) as caught:
         run_plan(plan)
     assert "\n" not in str(caught.value) and not list((tmp_path / "r").rglob("mask/*"))

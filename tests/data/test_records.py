@@ -1,4 +1,4 @@
-"""Readers of pictures with captions: each layout made by hand, what is broken in it, and the order of what comes."""
+"""Readers of images with captions: each layout made by hand, what is broken in it, and the order of what comes."""
 
 import io
 import json
@@ -65,7 +65,7 @@ def test_evaluation_layout(tmp_path, below):
             f"{below}image/lonely.jpg": picture(),
             f"{below}json_refined/b.json": {"text": "two", "tags": ["x"]},
             f"{below}json_refined/a.json": {"text": "one", "tags": []},
-            f"{below}json_refined/c.json": {"text": "no picture", "tags": []},
+            f"{below}json_refined/c.json": {"text": "no image", "tags": []},
             f"{below}image/.hidden": b"",
         },
     )
@@ -74,10 +74,10 @@ def test_evaluation_layout(tmp_path, below):
     assert [item.index for item in items] == [0, 1, 2] and records.count == 3 and records.exact
     assert (items[0].text, items[0].tags, items[0].name) == ("one", (), "image/a.png")
     assert (items[1].text, items[1].tags, items[1].name) == ("two", ("x",), "image/b.jpg")
-    assert isinstance(items[2], Skipped) and items[2].reason == "no picture with this name"
+    assert isinstance(items[2], Skipped) and items[2].reason == "no image with this name"
     assert (read_record(items[1]) == 7).all() and read_record(items[1]).shape == (2, 3, 3)
-    assert "1 captions without a picture" in records.description
-    assert "1 pictures without a caption" in records.description
+    assert "1 captions without an image" in records.description
+    assert "1 images without a caption" in records.description
 
 
 def test_training_layout_has_no_tags(tmp_path):
@@ -170,7 +170,7 @@ def test_shards_in_name_order_with_pictures_read_from_inside(tmp_path):
     tar(tmp_path / "s/00000.tar", first)
     expected = [
         ("000", "zero"),
-        ("001", "no picture in 00000.tar"),
+        ("001", "no image in 00000.tar"),
         ("002", "two"),
         ("d/003", "drei ß"),
         ("004", "empty caption"),

@@ -1,4 +1,4 @@
-"""Held-out evaluation against the predictor, picture by picture and pixel by pixel, and against counting by hand."""
+"""Held-out evaluation against the predictor, image by image and pixel by pixel, and against counting by hand."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,7 @@ def items():
 
 
 def folder_of(root, items, name="cc3m_for_evaluation"):
-    """The items as a set on disk; pictures as PNG, so that nothing is lost."""
+    """The items as a set on disk; images as PNG, so that nothing is lost."""
     base = root / name
     for folder in ("image", "json_refined", "mask_using_HQ-SAM"):
         (base / folder).mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def test_the_best_cuts_are_the_best_of_all(backbone, items):
 
 def test_baselines_by_hand():
     masks = np.zeros((2, 8, 8), bool)
-    masks[0, :4], masks[1, 4:6] = True, True  # half and a quarter of the picture, apart
+    masks[0, :4], masks[1, 4:6] = True, True  # half and a quarter of the image, apart
     trivial = baselines(
         [make_item("x", np.zeros((8, 8, 3), np.uint8), "the Red car", ["red", "car"], masks)]
     )
@@ -212,9 +212,9 @@ def test_errors_say_what_is_wrong(tmp_path, backbone, items):
         load_heldout(root)
     with pytest.raises(TTDError, match="no words"):
         make_item("x", np.zeros((8, 8, 3), np.uint8), " . ", [], np.zeros((0, 8, 8), bool))
-    with pytest.raises(TTDError, match="one mask of the picture's size"):
+    with pytest.raises(TTDError, match="one mask of the image's size"):
         make_item("x", np.zeros((8, 8, 3), np.uint8), "red", ["red"], np.zeros((1, 4, 4), bool))
-    with pytest.raises(TTDError, match="no pictures"):
+    with pytest.raises(TTDError, match="no images"):
         evaluate_heldout(backbone, [])
     with pytest.raises(TTDError, match="multiple of 0.01"):
         evaluate_heldout(backbone, items, background_threshold=0.405)

@@ -16,7 +16,7 @@ from core.refine.pamr import PAMR
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A picture of coloured blobs, uint8 [H, W, 3]."""
+    """An image of coloured blobs, uint8 [H, W, 3]."""
     coarse = torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(seed))
     smooth = F.interpolate(coarse, size=(height, width), mode="bilinear")[0]
     return (smooth * 255).byte().permute(1, 2, 0).numpy()
@@ -333,7 +333,7 @@ def test_first_scale_is_the_plain_resize(clip):
 
 @pytest.mark.parametrize(("name", "pamr"), [("ttd", True), ("ttd", False), ("naclip", False)])
 def test_large_pictures_in_strips_give_the_same(monkeypatch, name, pamr):
-    """PAMR reaches 240 pixels; strips with that much around them equal the whole picture at once."""
+    """PAMR reaches 240 pixels; strips with that much around them equal the whole image at once."""
     picture = Picture(noise(700, 20), ())
     maps = torch.rand(5, 700, 20, generator=torch.Generator().manual_seed(1)) * 0.3 + 0.2
     used = protocol(name, pamr=pamr, image=32).resolve(

@@ -1,4 +1,4 @@
-"""The panel: colours, places, labels at any size of picture and number of tags."""
+"""The panel: colours, places, labels at any size of image and number of tags."""
 
 import math
 
@@ -65,7 +65,7 @@ def test_plans_have_room_for_everything_and_are_bounded(size, tags):
     assert all(p <= t for p, t in zip(layout.picture, layout.tile, strict=True))
     assert MIN_SIDE <= max(layout.picture) <= max(MAX_SIDE, MIN_SIDE)
     assert min(layout.tile) >= 96 and layout.tile[1] >= 224
-    if min(size) * 4 > max(size):  # thin pictures sit in tiles of a minimum size
+    if min(size) * 4 > max(size):  # thin images sit in tiles of a minimum size
         assert math.isclose(layout.picture[0] / layout.picture[1], size[0] / size[1], rel_tol=0.02)
         assert layout.picture[0] * layout.picture[1] * (tags + 1) <= max(
             1.01 * MAX_PIXELS, (tags + 1) * MIN_SIDE**2
@@ -74,7 +74,7 @@ def test_plans_have_room_for_everything_and_are_bounded(size, tags):
 
 def test_ordinary_pictures_keep_their_own_size():
     assert plan(480, 640, 5).picture == (480, 640)
-    assert plan(480, 640, 2).columns == 3  # the picture and two maps side by side
+    assert plan(480, 640, 2).columns == 3  # the image and two maps side by side
 
 
 def test_the_picture_and_the_maps_stand_where_they_should():
@@ -90,7 +90,7 @@ def test_the_picture_and_the_maps_stand_where_they_should():
         tile = panel[y : y + 300, x : x + 400]
         np.testing.assert_array_equal(tile[60:], expected[60:])  # below the label
         np.testing.assert_array_equal(tile[:, 200:], expected[:, 200:])  # right of it
-        assert (tile == expected).all() == (index == 0)  # only the picture has no label
+        assert (tile == expected).all() == (index == 0)  # only the image has no label
 
 
 def test_maps_of_another_size_are_stretched_over_the_picture():

@@ -14,14 +14,14 @@ from core.errors import TTDError
 from core.refine import pamr_gather, pamr_native
 from core.refine.pamr import PAMR, _works
 
-MANY = 10**6  # pictures of a job that is worth compiling for
+MANY = 10**6  # images of a job that is worth compiling for
 DILATIONS = (1, 2, 4, 8, 12, 24)
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 
 
 def _clamped(maps, y, x):
-    """maps [C][H][W] at (y, x), indices clamped to the picture -> list of C values."""
+    """maps [C][H][W] at (y, x), indices clamped to the image -> list of C values."""
     height, width = len(maps[0]), len(maps[0][0])
     return [m[min(max(y, 0), height - 1)][min(max(x, 0), width - 1)] for m in maps]
 
@@ -57,7 +57,7 @@ def _literal_weights(image, dilations):
 
 
 def _literal_pamr(image, mask, num_iter, dilations=DILATIONS):
-    """image [C,H,W], mask [N,H,W] of one picture -> [N,H,W] float64."""
+    """image [C,H,W], mask [N,H,W] of one image -> [N,H,W] float64."""
     weights = _literal_weights(image.double().tolist(), dilations)
     current = mask.double().tolist()
     for _ in range(num_iter):

@@ -118,12 +118,12 @@ def test_a_jsonl_gives_each_picture_its_first_caption(arguments, picture, tmp_pa
 
 def test_a_broken_picture_does_not_stop_a_batch(arguments, picture, tmp_path, capsys):
     (picture.parent / "b.png").write_bytes(picture.read_bytes()[:500])
-    (picture.parent / "c.jpg").write_text("no picture")
+    (picture.parent / "c.jpg").write_text("no image")
     assert demo.main([*arguments, "--input", str(picture.parent), "--tags", "dog"]) == 2
     captured = capsys.readouterr()
     assert os.listdir(tmp_path / "out") == ["a.png"]
-    assert "b.png: truncated" in captured.err and "c.jpg: not a picture" in captured.err
-    assert "2 of 3 pictures failed" in captured.err
+    assert "b.png: truncated" in captured.err and "c.jpg: not an image" in captured.err
+    assert "2 of 3 images failed" in captured.err
     with pytest.raises(TTDError, match="truncated"):
         demo.main([*arguments, "--input", str(picture.parent / "b.png"), "--tags", "dog"])
 

@@ -41,7 +41,7 @@ def draw(rng, labels, ignored=0.1):
 
 @pytest.fixture
 def place(tmp_path):
-    """ROOT/VOC2012 with 5 pictures and results/NAME with predictions that are right in about 7 of 10 blocks."""
+    """ROOT/VOC2012 with 5 images and results/NAME with predictions that are right in about 7 of 10 blocks."""
     rng = np.random.default_rng(0)
     base, folder = tmp_path / "VOC2012" / "validation", tmp_path / "results" / NAME
     for number in range(5):
@@ -127,7 +127,7 @@ def test_everything_it_prints_and_writes(place, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == expected_line(place)
     assert lines[1] == 'protocol: {"bg": 0.4, "pamr": true}'
-    assert "5 pictures" in lines[2] and "5 scored" in lines[2]
+    assert "5 images" in lines[2] and "5 scored" in lines[2]
     for name in ("all foreground (", "all background", "random map", "tvmonitor"):
         assert any(line.startswith(name) for line in lines)
     absent = next(line for line in lines if line.startswith("sheep"))
@@ -222,7 +222,7 @@ def test_wrong_folders(place):
         evaluate(place, **{"--pred": f"{place}/empty"})
     save(place / "strange" / "q.png", np.zeros((2, 2), np.uint8))
     with pytest.raises(
-        TTDError, match=r"none of the 1 masks \(q, ...\) is of the 5 pictures.*--data"
+        TTDError, match=r"none of the 1 masks \(q, ...\) is of the 5 images.*--data"
     ):
         evaluate(place, "--allow-missing", **{"--pred": f"{place}/strange"})
     save(place / "VOC2012/validation/mask/p3.png", np.full((HEIGHT, WIDTH), 60, np.uint8))
@@ -269,7 +269,7 @@ def test_best_and_worst():
 
 
 def test_gallery_shows_what_it_says():
-    """Truth and prediction have their colours over the grey picture; the picture itself is untouched."""
+    """Truth and prediction have their colours over the grey image; the image itself is untouched."""
     palette = np.zeros((256, 3), np.uint8)
     palette[1], palette[2] = (200, 0, 0), (0, 0, 200)
     image = np.full((110, 110, 3), 100, np.uint8)
@@ -483,7 +483,7 @@ def test_a_caption_that_is_the_whole_picture_is_counted(captions, capsys):
     )
     evaluate_text(captions, "--gallery", "1")
     output = capsys.readouterr().out
-    assert "1 of them with a truth that is the whole picture" in output
+    assert "1 of them with a truth that is the whole image" in output
     assert Image.open(captions / f"results_caption/{CAPTIONS}.gallery.png").size[0] > 600
 
 

@@ -24,7 +24,7 @@ def picture(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A small model, a YAML set of PICTURES pictures and the same pictures with captions."""
+    """A small model, a YAML set of PICTURES images and the same images with captions."""
     folder = tmp_path_factory.mktemp("masks")
     write_clip(
         folder / "model",
@@ -105,7 +105,7 @@ def masks(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(place, tmp_path_factory):
-    """Label maps of all pictures by one uninterrupted run: the folder."""
+    """Label maps of all images by one uninterrupted run: the folder."""
     out = tmp_path_factory.mktemp("whole")
     result = call(place, out, "--pamr", "--hflip", "--save-scores", "--rle")
     assert result.returncode == 0, result.stderr
@@ -209,7 +209,7 @@ def test_shards_and_torchrun_ranks_make_the_same_files(place, whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_run_again(place, whole, tmp_path):
-    """kill -9 while pictures are being made; the same command then gives the files of an uninterrupted run."""
+    """kill -9 while images are being made; the same command then gives the files of an uninterrupted run."""
     options = ("--pamr", "--hflip", "--save-scores", "--rle")
     environment = ENVIRONMENT | {"TTD_CACHE": str(place / "cache")}
     for count in (0, 1, 4):  # masks there when it is killed
@@ -296,7 +296,7 @@ def test_other_weights_are_refused(capsys, place, tmp_path):
 def test_the_same_pictures_by_another_path_and_others_by_the_same(
     place, tmp_path, capsys, monkeypatch
 ):
-    """What counts is where the pictures are, not how --data and --root are written."""
+    """What counts is where the images are, not how --data and --root are written."""
     import shutil
 
     for name in ("a", "b"):
@@ -350,7 +350,7 @@ def test_unreadable_pictures_are_skipped_listed_and_counted(capsys, place, tmp_p
     shutil.copytree(place / "set", tmp_path / "set")
     (tmp_path / "set" / "images" / "p1.png").write_bytes(b"no picture")
     code, out, said = run_here(capsys, place, tmp_path / "out", data=tmp_path / "set" / "set.yaml")
-    assert code == 2 and f"{PICTURES - 1} masks" in out and "1 pictures could not be used" in said
+    assert code == 2 and f"{PICTURES - 1} masks" in out and "1 images could not be used" in said
     (folder,) = (tmp_path / "out").iterdir()
     (entry,) = [json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()]
     assert entry["id"] == "p1" and "p1.png" in entry["reason"]

@@ -34,7 +34,7 @@ CAPTIONS = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Seven captions; d has no words, e's picture is damaged, g is empty."""
+    """Seven captions; d has no words, e's image is damaged, g is empty."""
     root, random = tmp_path_factory.mktemp("set"), np.random.default_rng(0)
     for folder in ("image", "json_refined"):
         (root / folder).mkdir()

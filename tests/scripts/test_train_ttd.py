@@ -137,7 +137,7 @@ def test_accumulation_changes_nothing_but_rounding(config):
 
 
 def first_part(config, backbone, distill, pairs):
-    """A distiller on a backbone whose adapter is not 0, pictures and captions."""
+    """A distiller on a backbone whose adapter is not 0, images and captions."""
     add_adapter(backbone, ["text.blocks.0.attn.q_proj", "visual.blocks.0.attn.v_proj"], 2, 2.0)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -229,7 +229,7 @@ def test_the_score_is_the_harmonic_mean():
 
 
 def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config):
-    """The slow average, the optimizer, the collapse monitor and the log all go on."""
+    """The EMA, the optimizer, the collapse monitor and the log all go on."""
     ema = DistillConfig(teacher="ema", ema_decay=0.8)
     whole = replace(config, distill=ema)
     fit(whole)
@@ -622,7 +622,7 @@ def test_killed_and_run_again_ends_with_the_same_bytes(yaml_file, tmp_path):
     again = subprocess.run(
         command(yaml_file, *options), env=ENVIRONMENT, capture_output=True, text=True, timeout=600
     )
-    assert again.returncode == 0 and "going on after step" in again.stdout, again.stderr
+    assert again.returncode == 0 and "resuming after step" in again.stdout, again.stderr
     for name in ("small.safetensors", "last.safetensors", "best.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -1,4 +1,4 @@
-"""A backbone whose embeddings are colours, and pictures made for it."""
+"""A backbone whose embeddings are colours, and images made for it."""
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class ColourBackbone:
 
 
 def planted(height, width, y, x, side=4, colour=(255, 0, 0)):
-    """Blue picture with a square of `colour` whose top left pixel is (y, x)."""
+    """Blue image with a square of `colour` whose top left pixel is (y, x)."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 2] = 255
     image[y : y + side, x : x + side] = colour

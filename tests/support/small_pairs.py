@@ -1,4 +1,4 @@
-"""A handful of generated pictures with captions, in the layouts that training reads."""
+"""A handful of generated images with captions, in the layouts that training reads."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def write_set(root: Path, count: int, name: str = "cc3m", first: int = 0) -> Pat
 
 
 def write_jsonl(path: Path, count: int) -> Path:
-    """A JSONL list beside its pictures."""
+    """A JSONL list beside its images."""
     (path.parent / "images").mkdir(parents=True, exist_ok=True)
     for number in range(count):
         picture(number).save(path.parent / "images" / f"p{number:04d}.png")

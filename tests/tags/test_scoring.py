@@ -1,4 +1,4 @@
-"""Scores of words in pictures, against open_clip's own model, brute force, planted squares, and themselves alone."""
+"""Scores of words in images, against open_clip's own model, brute force, planted squares, and themselves alone."""
 
 import json
 
@@ -101,7 +101,7 @@ def test_padded_cells_are_never_the_nearest():
 
 
 def by_hand(folder, backbone, image, words, caption):
-    """Raw scores and best cell of every word, one word at a time, by open_clip's own model (a picture of its size)."""
+    """Raw scores and best cell of every word, one word at a time, by open_clip's own model (an image of its size)."""
     model = reference_model(folder)
     mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
     pixels = ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]

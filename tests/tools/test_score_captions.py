@@ -34,7 +34,7 @@ def picture(number):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """ROOT with cc3m/train of seven pairs, the fifth with a damaged picture."""
+    """ROOT with cc3m/train of seven pairs, the fifth with a damaged image."""
     folder = tmp_path / "cc3m" / "train"
     (folder / "image").mkdir(parents=True)
     (folder / "json").mkdir()

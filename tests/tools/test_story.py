@@ -1,4 +1,4 @@
-"""The story that `make demo` tells: which picture, what is written on it, how it is drawn; and the whole script."""
+"""The story that `make demo` tells: which image, what is written on it, how it is drawn; and the whole script."""
 
 import numpy as np
 import pytest
@@ -126,9 +126,7 @@ def test_the_drawing_has_every_map_in_its_place():
 
 def test_odd_shapes_and_scripts_are_drawn():
     values = np.random.default_rng(0).random((7, 90)).astype(np.float32)
-    column = Column(
-        "寿司 " * 9, "in the picture", (Cell(values, "kept"), Cell(values)), values > 0.5
-    )
+    column = Column("寿司 " * 9, "in the image", (Cell(values, "kept"), Cell(values)), values > 0.5)
     assert draw_before_after(np.zeros((7, 90, 3), np.uint8), "word " * 80, [column]).ndim == 3
     with pytest.raises(TTDError, match="needs 3 maps"):
         draw_before_after(

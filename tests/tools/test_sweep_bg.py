@@ -61,7 +61,7 @@ def test_thresholds_must_ascend():
 
 @pytest.fixture
 def result(tmp_path):
-    """A set of five pictures, three classes and background, and a result folder with scores of random maps."""
+    """A set of five images, three classes and background, and a result folder with scores of random maps."""
     rng = np.random.default_rng(1)
     for folder in ("images", "masks", "r@pets@x"):
         (tmp_path / folder).mkdir()
@@ -76,9 +76,7 @@ def result(tmp_path):
             tmp_path / "images" / f"{i}.png"
         )
         save_mask(tmp_path / "masks" / f"{i}.png", truth)
-        kept = np.array(
-            [0, 2] if i else [], np.int16
-        )  # class 1 nowhere; the first picture has none
+        kept = np.array([0, 2] if i else [], np.int16)  # class 1 nowhere; the first image has none
         maps = rng.random((len(kept), 8, 9)).astype(np.float16)
         save_scores(tmp_path / "r@pets@x" / "scores" / f"{i}.npz", maps, kept, (8, 9))
     return tmp_path

@@ -32,7 +32,7 @@ def test_folders_lists_and_shards_give_the_same_pairs(tmp_path):
         pairs = open_pairs(name, root)
         assert texts(pairs) == wanted, name
         assert read_record(pairs[5]).shape == (32, 40, 3)
-    for pairs in (open_pairs(str(rows)), open_pairs(str(shards))):  # lossless: the very pictures
+    for pairs in (open_pairs(str(rows)), open_pairs(str(shards))):  # lossless: the very images
         assert np.array_equal(read_record(pairs[6]), np.asarray(picture(6)))
 
 
@@ -78,7 +78,7 @@ def test_unusable_records_are_listed_not_numbered(tmp_path):
     assert {item.id: item.reason.split(",")[0] for item in pairs.skipped} == {
         "cc3m_0001": "bad caption file",
         "cc3m_0002": "no words in the caption",
-        "cc3m_0003": "no picture with this name",
+        "cc3m_0003": "no image with this name",
     }
 
 
@@ -225,7 +225,7 @@ def test_pictures_that_are_all_broken_are_the_datas_fault(tmp_path):
     root = write_set(tmp_path, 3)
     for path in (root / "cc3m/train/image").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(TTDError, match="3 pictures in a row cannot be read"):
+    with pytest.raises(TTDError, match="3 images in a row cannot be read"):
         stream(open_pairs("cc3m", root), 0, 1)
 
 

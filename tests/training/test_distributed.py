@@ -161,7 +161,7 @@ def test_a_run_goes_on_with_another_number_of_processes(settings, tmp_path):
     )
     assert part.returncode == 130, part.stderr
     both = launch(settings, tmp_path / "two", 2)
-    assert [code for code, *_ in both] == [0, 0] and "going on after step 2" in both[0][1], both
+    assert [code for code, *_ in both] == [0, 0] and "resuming after step 2" in both[0][1], both
     a, b = (read_adapter(tmp_path / name / "small.safetensors")[0] for name in ("one", "two"))
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-5
 

@@ -370,7 +370,7 @@ def test_refined_targets_are_pamr_of_each_selected_map_alone():
         )
     assert not targets.words[~targets.selected].any()
     torch.testing.assert_close(targets.union, targets.words.amax(1))
-    with pytest.raises(TTDError, match="needs the pictures"):
+    with pytest.raises(TTDError, match="needs the images"):
         make_targets(teacher, texts, DistillConfig(refine="pamr"))
 
 

@@ -165,7 +165,7 @@ def adapter_disabled(backbone: Backbone) -> Iterator[None]:
 
 @contextmanager
 def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the adapter's values are `tensors` (names of `adapter_parameters`): a slow average, say; then its own.
+    """Inside, the adapter's values are `tensors` (names of `adapter_parameters`): an EMA, say; then its own.
 
     Nothing is copied where device and type agree, so `tensors` must not change meanwhile, and
     backward passes belong outside. TTDError for names or shapes that are not the adapter's.

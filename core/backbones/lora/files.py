@@ -172,7 +172,7 @@ def _peft_config(folder: Path) -> dict:
     ]
     if unserved:
         raise TTDError(
-            f"{path}: adapters with {', '.join(unserved)} are not served; plain LoRA of one rank is"
+            f"{path}: adapters with {', '.join(unserved)} are not supported; plain LoRA of one rank is"
         )
     return config
 

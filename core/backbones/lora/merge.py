@@ -152,7 +152,7 @@ def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head
 
 @torch.no_grad()
 def largest_difference(one: Backbone, other: Backbone) -> float:
-    """Largest absolute difference of pixel and text embeddings, of unit length, on two pictures and four texts.
+    """Largest absolute difference of pixel and text embeddings, of unit length, on two images and four texts.
 
     In float64, so that what differs is the weights and not the rounding of two ways to multiply;
     both are float32 again afterwards, to the bit.

@@ -13,7 +13,7 @@ from .runner import Job, Plan
 
 
 def caption_plan(name: str, source: Path, root: Path, split: str, _: str | None) -> Plan:
-    """Pictures to ROOT/cc3m/SPLIT/image/ID.jpg, captions {"text": ...} to ROOT/cc3m/SPLIT/json/ID.json.
+    """Images to ROOT/cc3m/SPLIT/image/ID.jpg, captions {"text": ...} to ROOT/cc3m/SPLIT/json/ID.json.
 
     split: `train` or `val` (written to `validation`). Records that cannot be used are left out.
     """

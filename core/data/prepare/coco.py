@@ -16,7 +16,7 @@ from ..rle import decode, fill_polygons
 
 
 def read_instances(path: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
-    """Pictures by file name, and the annotations of each picture id. TTDError when it is no such json."""
+    """Images by file name, and the annotations of each image id. TTDError when it is no such json."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         pictures = sorted(content["images"], key=lambda picture: picture["file_name"])
@@ -68,7 +68,7 @@ def _mask(annotation: dict[str, Any], height: int, width: int) -> np.ndarray:
     mask = decode(shape)
     if mask.shape != (height, width):
         raise TTDError(
-            f"annotation {annotation['id']}: a mask of {mask.shape} for a picture of {(height, width)}"
+            f"annotation {annotation['id']}: a mask of {mask.shape} for an image of {(height, width)}"
         )
     return mask
 

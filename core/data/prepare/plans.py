@@ -177,7 +177,7 @@ def _coco(name: str, source: Path, root: Path, split: str, objects: str | None) 
     year = "2014" if "2014" in found.name else "2017"
     folders = _existing(source, (f"{split}{year}", f"images/{split}{year}", "images"), source)
     if not folders:
-        raise TTDError(f"{source}: no pictures in {split}{year}/, images/{split}{year}/ or images/")
+        raise TTDError(f"{source}: no images in {split}{year}/, images/{split}{year}/ or images/")
     pictures, annotated = read_instances(found)
     jobs = [
         _job(
@@ -195,7 +195,7 @@ def _instances_png(name: str, annotations: list[dict], height: int, width: int) 
 
 
 def _stuff_folders(source: Path, split: str) -> tuple[Path, Path]:
-    """(pixel maps, pictures) of COCO-Stuff, as the release unpacks or as mmsegmentation arranges it."""
+    """(pixel maps, images) of COCO-Stuff, as the release unpacks or as mmsegmentation arranges it."""
     part = f"{split}2017"
     maps = [
         folder
@@ -219,7 +219,7 @@ def _stuff_folders(source: Path, split: str) -> tuple[Path, Path]:
     ]
     if not maps or not images:
         raise TTDError(
-            f"{source}: no {'pixel maps' if not maps else 'pictures'}; wanted stuffthingmaps/{part}/*.png "
+            f"{source}: no {'pixel maps' if not maps else 'images'}; wanted stuffthingmaps/{part}/*.png "
             f"and {part}/*.jpg or images/{part}/*.jpg"
         )
     return maps[0], images[0]
@@ -242,11 +242,11 @@ ALIASES = {"VOC20": "VOC2012", "Context59": "PascalContext"}
 def _plan(name: str, root: Path, split: str, kind: str, jobs: list[Job]) -> Plan:
     out = root / load_shipped(name)["folder"] / ("validation" if split == "val" else split)
     if not jobs:
-        raise TTDError(f"{name}: no pictures found for split {split} ({kind}); check --source")
+        raise TTDError(f"{name}: no images found for split {split} ({kind}); check --source")
     return Plan(
         out,
         {"set": name, "split": split, "made_from": kind},
-        f"{name}: {len(jobs)} pictures, masks from {kind}",
+        f"{name}: {len(jobs)} images, masks from {kind}",
         jobs,
         len(jobs),
     )
@@ -284,7 +284,7 @@ def _parts(base: Path, kind: str, part: str) -> Path:
 
 
 def _pictures(folder: Path) -> list[tuple[str, Path]]:
-    """(id, path) of the pictures directly in a folder, sorted."""
+    """(id, path) of the images directly in a folder, sorted."""
     return [
         (path.stem, path)
         for path in sorted(folder.iterdir())

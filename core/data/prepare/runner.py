@@ -21,9 +21,9 @@ AHEAD = 64  # jobs per thread that are known at a time: shards hold millions
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: `image` goes to OUT/image_name, what `content` returns to OUT/content_name.
+    """One image: `image` goes to OUT/image_name, what `content` returns to OUT/content_name.
 
-    `content` may raise TTDError: the picture is then left out and the reason kept, as with a
+    `content` may raise TTDError: the image is then left out and the reason kept, as with a
     `problem` from the start.
     """
 
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass
 class Report:
-    """Pictures made, pictures that were there, and what could not be made, with reasons."""
+    """Images made, images that were there, and what could not be made, with reasons."""
 
     made: int = 0
     kept: int = 0
@@ -65,7 +65,7 @@ def run_plan(
 ) -> Report:
     """Make all files of a plan. Run again, it makes what is missing.
 
-    link: hard links to the release's pictures instead of copies, where the file system allows.
+    link: hard links to the release's images instead of copies, where the file system allows.
     overwrite: make everything anew. Raises TTDError when OUT holds what was made from something
     else (unless `overwrite`) and when it cannot be written.
     """
@@ -87,7 +87,7 @@ def run_plan(
     except OSError as error:
         raise TTDError(
             f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); mend that and run "
-            "the same command again: it goes on where it stopped"
+            "the same command again: it resumes where it stopped"
         ) from None
     return report
 
@@ -127,7 +127,7 @@ def _make(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
     if not overwrite and image.exists() and content.exists():
         return False
     if isinstance(job.image, Path) and not job.image.is_file():
-        return f"{job.id}: no picture {job.image}"
+        return f"{job.id}: no image {job.image}"
     try:
         data = job.content()
     except TTDError as error:
@@ -140,7 +140,7 @@ def _make(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
 
 
 def _place(image: Path | Packed, target: Path, link: bool) -> None:
-    """Link, copy or unpack a picture."""
+    """Link, copy or unpack an image."""
     with atomic(target) as part:
         part.unlink(missing_ok=True)
         if isinstance(image, Packed):
