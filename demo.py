@@ -173,6 +173,7 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
 def show(predictor: Predictor, job: Job, overlay: bool) -> None:
     """One picture: encode, score, draw the panel, print the table. Raises TTDError naming the picture."""
     from core.images import read_image
+    from core.memory import is_out_of_memory
     from core.panel import draw_panel, plan
 
     if not job.words:
@@ -184,7 +185,7 @@ def show(predictor: Predictor, job: Job, overlay: bool) -> None:
         texts = [row.text for row in rows]
         masks = predictor.soft_masks(texts, size=plan(*image.shape[:2], len(texts)).picture).cpu().numpy()
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+        if not is_out_of_memory(error):
             raise
         raise TTDError(f"{job.path}: not enough memory; use a smaller --image or fewer --scales") from None
     panel = draw_panel(image, masks, texts, [row.score for row in rows], overlay=overlay,

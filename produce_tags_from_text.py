@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,7 @@ def batches(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol,
     """Every batch that is still missing with its lines by scorer, under a progress bar."""
     from tqdm import tqdm
 
+    from core.memory import in_smaller_batches
     from core.tagger import load_batches, tag_batch
 
     protocol = protocol_of(protocol, writer)
@@ -135,15 +137,11 @@ def batches(args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol,
     if writer.done:
         print(f"going on after {writer.done} of {'' if records.exact else 'about '}{count} records")
     items = records.iterate(writer.done, args.limit)
-    words, start = 0, time.perf_counter()
+    words, size, start = 0, args.batch, time.perf_counter()
     with tqdm(total=count, initial=writer.done, unit="caption", file=sys.stderr, disable=None, smoothing=0.1) as bar:
         for batch in load_batches(items, protocol, args.batch, args.workers):
-            try:
-                lines = tag_batch(backbone, batch, protocol)
-            except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                    raise
-                raise TTDError("not enough memory; use a smaller --batch or --image, or fewer --scales") from None
+            lines, size = in_smaller_batches(partial(tag_batch, backbone, batch, protocol), size,
+                                             "use a smaller --image or fewer --scales")
             yield batch, lines
             words += sum(line.count('"selected": ') for line in next(iter(lines.values())))
             bar.set_postfix_str(f"{words / (time.perf_counter() - start):.0f} words/s", refresh=False)

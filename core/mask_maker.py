@@ -9,19 +9,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from core.backbones.base import Backbone
 from core.datasets import Dataset
 from core.errors import TTDError
 from core.images import read_image
-from core.inference import WINDOWS, Picture, merge_views, prepare
+from core.inference import WINDOWS, Merged, Picture, merge_views, prepare
 from core.mask_decision import Labels, Scores, decide
 from core.mask_protocol import MaskProtocol
+from core.memory import in_smaller_batches
 from core.prompts import embed_classes
 from core.protocol import TagProtocol
 from core.records import Record, Skipped, read_record
@@ -41,6 +44,11 @@ class Job:
     caption: str = ""
 
 
+def _merged(backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int) -> tuple[Merged, int]:
+    """`merge_views`, with fewer windows at a time where memory is short; how many fitted, for the next picture."""
+    return in_smaller_batches(partial(merge_views, backbone, picture, text, used), batch, "use a smaller --image")
+
+
 class MasksFromTags:
     """Label maps over the classes of a set: `Dataset.classes`, prompted once."""
 
@@ -54,7 +62,7 @@ class MasksFromTags:
 
     def make(self, job: Job, picture: Picture, scores: bool = False) -> tuple[np.ndarray, Scores | None]:
         """Label map uint8 [H, W] of a picture, and its soft maps with `scores`."""
-        merged = merge_views(self._backbone, picture, self._text, self._used, self._batch)
+        merged, self._batch = _merged(self._backbone, picture, self._text, self._used, self._batch)
         index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return self._labels.of(index), kept
 
@@ -73,7 +81,7 @@ class MasksFromText:
             nothing = Scores(np.zeros((0, *picture.size), np.float16), np.zeros(0, np.int16))
             return np.zeros(picture.size, np.uint8), nothing if scores else None
         text = encode_texts(self._backbone, texts)
-        merged = merge_views(self._backbone, picture, text, self._used, self._batch)
+        merged, self._batch = _merged(self._backbone, picture, text, self._used, self._batch)
         index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return np.where(index >= 0, FOREGROUND, 0).astype(np.uint8), kept
 

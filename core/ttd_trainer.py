@@ -28,6 +28,7 @@ from core.errors import TTDError
 from core.lora import adapter_parameters, add_adapter, save_adapter
 from core.lora_files import AdapterInfo, read_adapter, write_peft_folder
 from core.lora_targets import lora_targets
+from core.memory import is_out_of_memory
 from core.pair_index import Pairs
 from core.pamr import PAMR
 from core.records import Skipped
@@ -211,7 +212,7 @@ class Trainer:
         except TTDError as error:
             return totals, error
         except (MemoryError, RuntimeError) as error:
-            if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+            if not is_out_of_memory(error):
                 raise
             return totals, TTDError("not enough memory for a step; use a larger --accumulate, or a smaller --batch or "
                                     "--image")

@@ -149,6 +149,7 @@ def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence
                 folder: MaskFolder, report: Report) -> None:
     from core.mask_maker import read_ahead
     from core.mask_writer import MaskWriter
+    from core.memory import is_out_of_memory
 
     with MaskWriter(folder, task.palette) as writer:
         for job, picture in read_ahead(todo, used):
@@ -159,9 +160,9 @@ def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence
             try:
                 mask, scores = maker.make(job, picture, args.save_scores)
             except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+                if not is_out_of_memory(error):
                     raise
-                raise TTDError(f"not enough memory for {job.id}; use a smaller --batch or --image") from None
+                raise TTDError(f"{job.id}: not enough memory; use a smaller --image") from None
             writer.write(job.id, mask, scores)
             report("step", {"made": 1})
 

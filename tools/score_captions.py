@@ -20,12 +20,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli import load_model, model_options, positive_int, run, say, view_options
-
-from core.errors import TTDError
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -99,6 +98,7 @@ def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
     """Every batch that is still missing, with its lines, under a progress bar."""
     from tqdm import tqdm
 
+    from core.memory import in_smaller_batches
     from core.pair_scores import score_lines, score_pairs
     from core.protocol import TagProtocol
     from core.tagger import load_batches
@@ -107,15 +107,12 @@ def batches(args: argparse.Namespace, backbone: Backbone, records: RecordSet,
     count = min(records.count, args.limit or records.count)
     if writer.done:
         print(f"going on after {writer.done} of {'' if records.exact else 'about '}{count} records")
-    items = records.iterate(writer.done, args.limit)
+    items, size = records.iterate(writer.done, args.limit), args.batch
     with tqdm(total=count, initial=writer.done, unit="pair", file=sys.stderr, disable=None, smoothing=0.1) as bar:
         for batch in load_batches(items, views, args.batch, args.workers):
-            try:
-                scores = score_pairs(backbone, batch.pictures, [r.text for r in batch.records], args.hflip)
-            except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                    raise
-                raise TTDError("not enough memory; use a smaller --batch or --image, or fewer --scales") from None
+            texts = [record.text for record in batch.records]
+            work = partial(score_pairs, backbone, batch.pictures, texts, args.hflip)
+            scores, size = in_smaller_batches(work, size, "use a smaller --image or fewer --scales")
             yield batch, score_lines(batch.records, scores)
             bar.update(len(batch.records) + len(batch.skipped))
 

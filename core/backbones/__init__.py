@@ -24,16 +24,18 @@ def load_backbone(arch: str, *, weights: str | Path | None = None, lora: str | P
         head: dense head (`core.backbones.heads.HEADS`); default: the one that a local folder's config names,
             else `maskclip` for class-token models and `vanilla` for others.
         device: default CUDA where there is one, else the CPU.
-        dtype: of the parameters, default float32; similarity maps are at least float32 always.
+        dtype: of the parameters, default float32 (on CUDA not TF32); similarity maps are at least float32 always.
 
     Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind not served.
     """
     from core.backbones.clip_loading import load_clip
-    from core.backbones.device import resolve_device, resolve_dtype
+    from core.backbones.device import resolve_device, resolve_dtype, use_full_float32
     from core.backbones.heads import check_head
     from core.backbones.tcl_loading import load_tcl
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
+    if target.type == "cuda":
+        use_full_float32()
     backbone, default = (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
     backbone.arch = arch
     backbone.head = check_head(head or default, backbone.visual.readout.heads, arch)
