@@ -46,17 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.model, args.captions, args.slice, args.per_picture = ["tiny"], 8, 4, [2]
     table = common.Table("model, captions per picture", "dtype", "reference", "ours", "ratio", "to float32",
                          "pictures/s", "words/s", width=14)
+    figures: dict[str, float] = {}
     goals, dtypes = [], ["float32", "bfloat16"] if both else [args.dtype]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
             for count in args.per_picture:
-                goals += bench(name, count, dtypes, args, Path(folder), table)
-    common.save(args, [table], goals)
+                goals += bench(name, count, dtypes, args, Path(folder), table, figures)
+    common.save(args, [table], goals, figures)
     return 0
 
 
 def bench(name: str, per_picture: int, dtypes: Sequence[str], args: argparse.Namespace, folder: Path,
-          table: common.Table) -> list[dict]:
+          table: common.Table, figures: dict[str, float]) -> list[dict]:
     """Compare and time both paths for one model in each number type; the goals that this model has."""
     from core.backbones import load_backbone
     from core.world.sample import make_sample
@@ -76,6 +77,8 @@ def bench(name: str, per_picture: int, dtypes: Sequence[str], args: argparse.Nam
                                 args, warm_up=0)
         slow[dtype], rows[dtype] = taken["reference"].times(args.captions / few), taken["ours"]
         seconds = taken["ours"].seconds
+        figures |= {f"pictures/s, {name}, {per_picture} captions, {dtype}": len(images) / per_picture / seconds,
+                    f"ratio, {name}, {per_picture} captions, {dtype}": slow[dtype].seconds / seconds}
         table.row(f"{name[-11:]}, {per_picture}", dtype, slow[dtype], taken["ours"],
                   common.ratio(slow[dtype], taken["ours"]), common.ratio(slow[dtypes[0]], taken["ours"]),
                   f"{len(images) / per_picture / seconds:.1f}", f"{words / seconds:.0f}")

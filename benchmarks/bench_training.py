@@ -36,6 +36,7 @@ def get_args_parser() -> argparse.ArgumentParser:
                         help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)")
     parser.add_argument("--batch", type=common.positive_int, default=64, help="pairs of a step (default: %(default)s)")
     parser.add_argument("--steps", type=common.positive_int, default=100, help="of each run (default: %(default)s)")
+    parser.add_argument("--workers", type=common.positive_int, default=2, help="reading threads (default: %(default)s)")
     parser.add_argument("--pairs", type=common.positive_int, default=2000, help="made for it (default: %(default)s)")
     return parser
 
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
-        make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=96 if args.model == "tiny" else 224))
+        size = 96 if args.model == "tiny" else 224
+        workers = 1 if args.quick else common.cores()
+        make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=size), workers=workers)
         local = args.model == "tiny" or args.model.startswith("local-dir:")
         arch = args.model if local else common.random_clip(args.model, root / "model")
         cases = {"float32": ("float32", True), "bfloat16": ("bfloat16", True)}
@@ -60,19 +63,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, case in cases.items():
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 logs[name], memory[name] = pool.submit(measured, arch, *case, root, args).result()
-    speed = common.Table("type", "pairs/s", "ratio", "steps/s", "memory")
+    speed, figures = common.Table("type", "pairs/s", "ratio", "steps/s", "memory"), {}
     first = None
     for name, log in logs.items():
         rate = median(row["pairs_per_s"] for row in log[1:] or log)  # the first row holds the warm-up
         first = first or rate
         speed.row(name, f"{rate:.1f}", f"{rate / first:.2f}x", f"{rate / args.batch:.2f}",
                   common.megabytes(memory[name]))
+        figures |= {f"pairs/s with reading, {name}": rate, f"peak MB, {name}": memory[name] / 1e6,
+                    f"last loss, {name}": end_of(log)}
+    gap = abs(figures["last loss, bfloat16"] / figures["last loss, float32"] - 1)
+    figures["last loss, bfloat16 to float32, relative difference"] = gap
+    goals = [common.goal_below("loss after training, bfloat16 to float32, difference", 2, 100 * gap, " %")]
+    common.save(args, [speed, curve_table(logs)], goals, figures)
+    return 0
+
+
+def end_of(log: Sequence[dict]) -> float:
+    """Mean loss of the last tenth of a run: single batches differ more than number types do."""
+    rows = log[-max(1, len(log) // 10) :]
+    return sum(row["loss"] for row in rows) / len(rows)
+
+
+def curve_table(logs: dict[str, list[dict]]) -> common.Table:
+    """Both loss curves side by side, at `CURVE` points."""
     curves = common.Table("step", "float32", "bfloat16", "difference")
     pairs = list(zip(logs["float32"], logs["bfloat16"], strict=True))
     for one, other in pairs[:: max(1, len(pairs) // CURVE)]:
         curves.row(one["step"], f"{one['loss']:.4f}", f"{other['loss']:.4f}", f"{abs(one['loss'] - other['loss']):.4f}")
-    common.save(args, [speed, curves])
-    return 0
+    return curves
 
 
 def measured(arch: str, dtype: str, flush: bool, root: Path, args: argparse.Namespace) -> tuple[list[dict], int]:
@@ -98,7 +117,7 @@ def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace
     from core.ttd_config import TTDConfig
     from core.ttd_trainer import Trainer
 
-    config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype,
+    config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype, workers=args.workers,
                        log_every=1, checkpoint_every=args.steps, keep="last", out=str(out / dtype), device=args.device,
                        distill=DistillConfig(teacher="frozen"))
     backbone = load_backbone(arch, device=args.device)

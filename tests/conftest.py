@@ -1,4 +1,4 @@
-"""Shared fixtures. Nothing here or in any test may reach the network; only tests marked `gpu` see a GPU."""
+"""Shared fixtures. No test may reach the network; only tests marked `gpu` see a GPU."""
 
 import os
 
@@ -9,8 +9,12 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--gpu-device", default="cuda", metavar="DEVICE",
-                     help="where tests marked gpu compute: cuda, or cpu to rehearse them without a GPU")
+    parser.addoption(
+        "--gpu-device",
+        default="cuda",
+        metavar="DEVICE",
+        help="where tests marked gpu compute: cuda, or cpu to rehearse them without a GPU",
+    )
 
 
 def pytest_configure(config):
@@ -32,7 +36,7 @@ def gpu(request):
 
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory):
-    """Folder of a small random class-token CLIP (32 px, patch 8, D = 24) with the full vocabulary: `local-dir:` it."""
+    """Folder of a small random CLIP (32 px, patch 8, D = 24) with the full vocabulary."""
     from small_clip import model_config, write_clip
 
     folder = tmp_path_factory.mktemp("small_clip")

@@ -1,4 +1,4 @@
-"""PAMR's Triton kernels compile for real GPUs, without one: to machine code, no register spilled."""
+"""PAMR's Triton kernels compile to machine code of real GPUs without one, no register spilled."""
 
 import inspect
 import os
@@ -30,11 +30,16 @@ CARDS = {"A100": 80, "RTX 4090": 89, "H100": 90, "B200": 100}
 def compiled(kernel, capability: int, **constants):
     """The kernel as `pamr_triton` launches it, with machine code of that compute capability."""
     names = kernel.arg_names
-    kinds = {name: "*fp32" if name in POINTERS else "*i32" if name == "offsets" else "i32" for name in names}
+    kinds = {
+        name: "*fp32" if name in POINTERS else "*i32" if name == "offsets" else "i32"
+        for name in names
+    }
     fixed = {name: value for name, value in {**NUMBERS, **constants}.items() if name in names}
     attributes = {(i,): ALIGNED for i, name in enumerate(names) if kinds[name].startswith("*")}
     source = ASTSource(kernel, {**kinds, **dict.fromkeys(fixed, "constexpr")}, fixed, attributes)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8})
+    return triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +54,12 @@ def spilled(ptx: str, capability: int, tmp_path: Path) -> int:
         pytest.skip("this triton ships no ptxas")
     file = tmp_path / "kernel.ptx"
     file.write_text(ptx)
-    done = subprocess.run([tool, "-v", f"-arch=sm_{capability}a", file, "-o", "/dev/null"], capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run(
+        [tool, "-v", f"-arch=sm_{capability}a", file, "-o", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = re.findall(r"(\d+) bytes spill (?:stores|loads)", done.stderr)
     assert found, done.stderr
     return sum(map(int, found))

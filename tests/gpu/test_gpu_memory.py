@@ -24,7 +24,7 @@ ADVICE = "use a smaller --image"
 
 
 def limited(backbone, most, monkeypatch):
-    """Make `backbone` run out of memory for more than `most` pictures at a time; the sizes it was asked for."""
+    """Make `backbone` run out of memory for more than `most` pictures; the counts it is given."""
     asked = []
     for name in ("encode_pixels", "encode_both"):
         work = getattr(backbone, name)
@@ -45,10 +45,16 @@ def test_a_real_allocation_that_is_too_large(gpu):
     assert is_out_of_memory(caught.value)
 
 
-@pytest.mark.parametrize(("text", "memory"), [
-    ("CUDA out of memory. Tried to allocate 2 GiB", True), ("DefaultCPUAllocator: not enough memory", True),
-    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
-    ("CUDA error: an illegal memory access was encountered", False), ("shape mismatch", False)])
+@pytest.mark.parametrize(
+    ("text", "memory"),
+    [
+        ("CUDA out of memory. Tried to allocate 2 GiB", True),
+        ("DefaultCPUAllocator: not enough memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("shape mismatch", False),
+    ],
+)
 def test_other_errors_that_name_memory_are_told_apart(text, memory):
     assert is_out_of_memory(RuntimeError(text)) == memory
     assert not is_out_of_memory(ValueError(text))
@@ -68,7 +74,9 @@ def test_halves_until_it_fits_and_remembers():
         assert in_smaller_batches(work, 8, ADVICE) == ("done", 2)
     assert asked == [8, 4, 2]
     assert [str(one.message)[-34:] for one in said] == [
-        "for a batch of 8; continuing with 4"[-34:], "for a batch of 4; continuing with 2"[-34:]]
+        "for a batch of 8; continuing with 4"[-34:],
+        "for a batch of 4; continuing with 2"[-34:],
+    ]
 
 
 def test_gives_up_in_one_line_and_passes_other_errors_on():
@@ -78,7 +86,10 @@ def test_gives_up_in_one_line_and_passes_other_errors_on():
     def broken(batch):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    with warnings.catch_warnings(), pytest.raises(TTDError, match="not enough memory.*smaller --image") as caught:
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(TTDError, match="not enough memory.*smaller --image") as caught,
+    ):
         warnings.simplefilter("ignore")
         in_smaller_batches(out, 2, ADVICE)
     assert "\n" not in str(caught.value)
@@ -88,7 +99,9 @@ def test_gives_up_in_one_line_and_passes_other_errors_on():
 
 def test_masks_with_smaller_batches_are_the_same(gpu, monkeypatch):
     backbone = load_backbone("tiny", device=gpu)
-    used = protocol("ttd", hflip=True, scales=(1.0, 0.5)).resolve("tiny", backbone.image_size, "threshold", 0.4)
+    used = protocol("ttd", hflip=True, scales=(1.0, 0.5)).resolve(
+        "tiny", backbone.image_size, "threshold", 0.4
+    )
     sample = make_sample(0, "val", 0, 96)
     job, picture = Job("one", lambda: sample.image, sample.text), prepare(sample.image, used)
     want, _ = MasksFromText(backbone, used, batch=8).make(job, picture)
@@ -105,7 +118,9 @@ def test_masks_with_smaller_batches_are_the_same(gpu, monkeypatch):
 def test_tags_with_smaller_batches_are_the_same(gpu, monkeypatch):
     backbone, views = load_backbone("tiny", device=gpu), TagProtocol(96)
     samples = [make_sample(0, "val", i, 96) for i in range(4)]
-    records = [Record(i, f"{i}", Path(f"{i}.png"), f"{i}.png", one.text) for i, one in enumerate(samples)]
+    records = [
+        Record(i, f"{i}", Path(f"{i}.png"), f"{i}.png", one.text) for i, one in enumerate(samples)
+    ]
     batch = Batch(records, [prepare_tags(one.image, 96) for one in samples], [])
     want = tag_batch(backbone, batch, views)
     limited(backbone, 2, monkeypatch)

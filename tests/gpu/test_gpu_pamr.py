@@ -15,7 +15,13 @@ from core.pamr import PAMR
 pytestmark = pytest.mark.gpu
 
 MANY = 10**6  # pictures of a job that is worth compiling for
-CASES = [(1, 3, 5, 60, 83), (2, 3, 9, 33, 70), (1, 1, 1, 1, 1), (1, 3, 21, 7, 129), (1, 2, 4, 200, 3)]
+CASES = [
+    (1, 3, 5, 60, 83),
+    (2, 3, 9, 33, 70),
+    (1, 1, 1, 1, 1),
+    (1, 3, 21, 7, 129),
+    (1, 2, 4, 200, 3),
+]
 
 
 def example(batch, channels, classes, height, width):
@@ -65,5 +71,7 @@ def test_a_whole_picture_at_once(gpu, pictures):
     image, mask = example(1, 3, 21, 375, 500)
     got = PAMR(2, pictures=pictures)(image.to(gpu), mask.to(gpu))
     some = [0, 7, 8, 20]
-    want = torch.cat([reference_pamr.pamr(image.double(), mask[:, [n]].double(), num_iter=2) for n in some], 1)
+    want = torch.cat(
+        [reference_pamr.pamr(image.double(), mask[:, [n]].double(), num_iter=2) for n in some], 1
+    )
     assert difference(got[:, some], want) < 1e-5

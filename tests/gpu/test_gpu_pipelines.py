@@ -33,12 +33,14 @@ def sample(index, size):
 
 @pytest.fixture(scope="module")
 def literal():
-    """Pictures of the world, their labels by the definition on the CPU in float32, and the protocol."""
+    """Pictures of the world, their labels by the definition on the CPU, and the protocol."""
     backbone = load_backbone("tiny", device="cpu")
     used = protocol("ttd", **VIEWS).resolve("tiny", backbone.image_size, "threshold", 0.6)
     text = embed_classes(backbone, NOUNS, "OpenAI", use_cache=False)
     pictures = [np.ascontiguousarray(sample(i, 128).image[:96]) for i in range(2)]
-    labels = [reference_masks.masks_from_tags(backbone, pixels, text, used).numpy() for pixels in pictures]
+    labels = [
+        reference_masks.masks_from_tags(backbone, pixels, text, used).numpy() for pixels in pictures
+    ]
     assert all(len(set(one[one >= 0].tolist())) >= 2 and (one < 0).any() for one in labels)
     return pictures, labels, used, text
 
@@ -51,7 +53,9 @@ def test_labels_equal_the_definition(gpu, literal, dtype, least, pictures):
     for pixels, want in zip(*literal[:2], strict=True):
         prepared = prepare(pixels, literal[2])
         merged = merge_views(backbone, prepared, text, literal[2])
-        got, scores = decide(merged, prepared, literal[2], scores=True, pamr=PAMR(pictures=pictures))
+        got, scores = decide(
+            merged, prepared, literal[2], scores=True, pamr=PAMR(pictures=pictures)
+        )
         assert got.dtype == np.int16 and scores.maps.dtype == np.float16
         assert (got == want).mean() > least
 
@@ -67,7 +71,9 @@ def test_tags_equal_the_definition(gpu, dtype, allowed):
     samples = [sample(i, 96) for i in range(6)]
     images, captions = [one.image for one in samples], [one.text for one in samples]
     slow = bench_tags.literal(load_backbone("tiny", device="cpu"), images, captions)
-    fast = score_batch(load_backbone("tiny", device=gpu, dtype=dtype), images, captions, image_size=96)
+    fast = score_batch(
+        load_backbone("tiny", device=gpu, dtype=dtype), images, captions, image_size=96
+    )
     assert bench_tags.compare("tiny", [one.scores for one in fast], slow, allowed)
     if dtype == "float32":
         for one, want in zip(fast, slow, strict=True):

@@ -18,13 +18,17 @@ TEXTS = ["dog", "a photo of a cat.", "the quick brown fox jumps over the lazy do
 
 @pytest.fixture(scope="module")
 def archs(small_clip, small_tcl, tmp_path_factory):
-    """Name -> arguments of `load_backbone`; `wide` has ViT-B/16's widths, so the GPU's usual kernels."""
+    """Name -> arguments of `load_backbone`; `wide` has ViT-B/16's widths and head size."""
     wide = tmp_path_factory.mktemp("wide")
     vision = {"image_size": 224, "patch_size": 16, "width": 768, "head_width": 64, "layers": 2}
     text = {"vocab_size": 49408, "width": 512, "heads": 8, "layers": 2}
     write_clip(wide, model_config(vision, text), seed=3)
-    return {"small": (f"local-dir:{small_clip}", None), "wide": (f"local-dir:{wide}", None), "tiny": ("tiny", None),
-            "TCL": ("TCL", small_tcl)}
+    return {
+        "small": (f"local-dir:{small_clip}", None),
+        "wide": (f"local-dir:{wide}", None),
+        "tiny": ("tiny", None),
+        "TCL": ("TCL", small_tcl),
+    }
 
 
 def relative_error(got, want):
@@ -87,7 +91,10 @@ def test_float32_convolutions_are_float32(gpu):
         use_full_float32()
         assert not torch.backends.cudnn.allow_tf32
         generator = torch.Generator().manual_seed(0)
-        x, weight = torch.randn(2, 256, 32, 32, generator=generator), torch.randn(256, 256, 3, 3, generator=generator)
+        x, weight = (
+            torch.randn(2, 256, 32, 32, generator=generator),
+            torch.randn(256, 256, 3, 3, generator=generator),
+        )
         want = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1)
         got = torch.nn.functional.conv2d(x.to(gpu), weight.to(gpu), padding=1)
         assert relative_error(got.double().cpu(), want) < 1e-5

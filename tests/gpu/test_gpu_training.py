@@ -19,11 +19,24 @@ from core.world.sample import make_sample
 
 pytestmark = pytest.mark.gpu
 
-RECIPE = {"distance": "bce", "sharpness": 2.0, "tag_weight": 4.0, "scorer": "pixel+image", "norm": "none",
-          "threshold": 0.21, "stopwords": True, "refine": "pamr", "contrast": 3.0, "teacher": "ema"}
+RECIPE = {
+    "distance": "bce",
+    "sharpness": 2.0,
+    "tag_weight": 4.0,
+    "scorer": "pixel+image",
+    "norm": "none",
+    "threshold": 0.21,
+    "stopwords": True,
+    "refine": "pamr",
+    "contrast": 3.0,
+    "teacher": "ema",
+}
 SAMPLES = [make_sample(0, "train", i, 96) for i in range(6)]
 CAPTIONS = [sample.text for sample in SAMPLES]
-IMAGES = torch.stack([torch.from_numpy(sample.image) for sample in SAMPLES]).permute(0, 3, 1, 2).float() / 255
+IMAGES = (
+    torch.stack([torch.from_numpy(sample.image) for sample in SAMPLES]).permute(0, 3, 1, 2).float()
+    / 255
+)
 
 
 def student(device, rank=4, encoders="both"):
@@ -41,7 +54,9 @@ def student(device, rank=4, encoders="both"):
 def gradients(backbone, loss):
     """The adapter's gradients as one vector on the CPU."""
     names = adapter_parameters(backbone)
-    found = torch.autograd.grad(loss, list(names.values()), allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(
+        loss, list(names.values()), allow_unused=True, materialize_grads=True
+    )
     return torch.cat([value.flatten().cpu() for value in found])
 
 
@@ -57,7 +72,9 @@ def cosine(got, want):
 def loops():
     """Loss and gradients of the published loss, caption by caption, on the CPU."""
     backbone = student("cpu")
-    loss = bench_ttd_step.literal(bench_ttd_step.Case(backbone, backbone.normalize(IMAGES), CAPTIONS))
+    loss = bench_ttd_step.literal(
+        bench_ttd_step.Case(backbone, backbone.normalize(IMAGES), CAPTIONS)
+    )
     return float(loss.detach()), gradients(backbone, loss)
 
 
@@ -70,7 +87,7 @@ def test_loss_and_gradients_equal_the_loops(gpu, loops):
 
 
 def test_bfloat16_gradients_point_the_same_way(gpu):
-    """All words are selected: Otsu's cut may fall elsewhere after rounding, which is no matter of precision."""
+    """All words are selected: after rounding, Otsu's cut may fall between other words."""
     config = DistillConfig(norm="none", threshold=-1.0)
     here, there = student(gpu), student("cpu")
     part = Distiller(here, config, torch.bfloat16).part(IMAGES, CAPTIONS)
@@ -80,7 +97,7 @@ def test_bfloat16_gradients_point_the_same_way(gpu):
 
 
 def test_bfloat16_gradients_of_the_texts_are_near(gpu):
-    """Attention of the first image blocks makes noise of rounding (0.95 for all); few, short texts do not."""
+    """The first image blocks amplify rounding (0.95 for all parts together), short texts do not."""
     config = DistillConfig(norm="none", threshold=-1.0)
     here, there = student(gpu, encoders="text"), student("cpu", encoders="text")
     part = Distiller(here, config, torch.bfloat16).part(IMAGES, CAPTIONS)
