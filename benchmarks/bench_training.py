@@ -117,9 +117,9 @@ def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace
     from core.ttd_config import TTDConfig
     from core.ttd_trainer import Trainer
 
-    config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype, workers=args.workers,
-                       log_every=1, checkpoint_every=args.steps, keep="last", out=str(out / dtype), device=args.device,
-                       distill=DistillConfig(teacher="frozen"))
+    config = TTDConfig(arch=arch, root=str(root / "world"), steps=args.steps, batch=args.batch, dtype=dtype,
+                       workers=args.workers, log_every=1, checkpoint_every=args.steps, keep="last",
+                       out=str(out / dtype), device=args.device, distill=DistillConfig(teacher="frozen"))
     backbone = load_backbone(arch, device=args.device)
     trainer = Trainer(config, backbone, open_pairs(config.data, config.root))
     try:

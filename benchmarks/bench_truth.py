@@ -141,7 +141,8 @@ def trained(
         "--seed",
         str(seed),
     ]
-    words += ["--steps", "4", "--batch", "4", "--eval-every", "4"] if args.quick else []
+    small = ["--steps", "4", "--batch", "4", "--eval-every", "4", "--threads", "1"]
+    words += small if args.quick else []
     took = common.once(lambda: train_ttd.main(words))
     adapter = next(path for path in sorted(out.glob("*+TTD.safetensors")))
     found = scores(adapter, items, args)

@@ -55,9 +55,10 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     args.argv = list(sys.argv[1:] if argv is None else argv)
     import torch
 
-    from core.backbones.device import resolve_device
+    from core.backbones.device import resolve_device, use_full_float32
 
     args.device = str(resolve_device(args.device))
+    use_full_float32()  # as every loaded model does: the references' convolutions must not be rounded to TF32
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.quick:

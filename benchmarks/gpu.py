@@ -77,6 +77,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, write, update; 1 when a stage did not end well."""
     args = get_args_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stage at work ends too
     if args.update and args.quick:
         raise TTDError(
             "--update with --quick: a rehearsal is no measurement; leave one of them out"
@@ -178,7 +179,7 @@ def run_stage(
     result, log = scratch / f"{stage.name}.json", out / f"{stage.name}.txt"
     words = stage.words(device, quick, result)
     begin = time.monotonic()
-    code = call([sys.executable, *words], log, environment(scratch), budget)
+    code = call([sys.executable, *words], log, environment(scratch, quick), budget)
     found["seconds"] = round(time.monotonic() - begin, 1)
     printed = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return {
@@ -220,13 +221,17 @@ def counts(printed: Sequence[str]) -> dict[str, float]:
     }
 
 
-def environment(scratch: Path) -> Mapping[str, str]:
-    """Nothing is fetched, and no cache outlives the run: compiling is part of what is measured."""
+def environment(scratch: Path, quick: bool) -> Mapping[str, str]:
+    """Nothing is fetched, and no cache outlives the run: compiling is part of what is measured.
+
+    A rehearsal, beside other work perhaps, has one thread that does not spin while it waits.
+    """
+    modest = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} if quick else {}
     caches = {
         name: str(scratch / name.lower())
         for name in ("TTD_CACHE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
     }
-    return {**os.environ, **caches, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**modest, **os.environ, **caches, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def call(command: Sequence[str], log: Path, env: Mapping[str, str], budget: float) -> int | None:

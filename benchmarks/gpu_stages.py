@@ -48,7 +48,7 @@ STAGES = (
     Stage(
         "works",
         "what only a GPU can show: pytest -m gpu",
-        80,
+        72,
         (
             "-m",
             "pytest",

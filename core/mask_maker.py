@@ -31,7 +31,7 @@ from core.records import Record, Skipped, read_record
 from core.scoring import encode_texts, score_batch
 from core.tagger import cut
 
-AHEAD = 3  # pictures read before the model asks for them
+AHEAD = 3  # pictures read before the model asks for them, beside those that the threads are at
 FOREGROUND = 255
 
 
@@ -126,7 +126,7 @@ def read_ahead(jobs: Sequence[Job], used: MaskProtocol, threads: int = 1) -> Ite
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
-                for job in islice(todo, AHEAD + 1 - len(waiting)):
+                for job in islice(todo, AHEAD + threads - len(waiting)):
                     waiting.append((job, pool.submit(_read, job, used)))
                 if not waiting:
                     return

@@ -214,3 +214,14 @@ def test_workers_and_one_process_make_the_same_masks(tmp_path, capsys):
     rows = json.loads((tmp_path / "x.json").read_text())["tables"][0]["rows"]
     assert [row[0] for row in rows] == ["1 process, 1 thread, 2 pictures", "1 process, 1 thread, 8 pictures",
                                        "2 workers, 8 pictures"]
+
+
+def test_references_do_not_compute_in_tf32():
+    """cuDNN's default would put a published PAMR on a GPU 1e-3 off."""
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        common.start(argparse.ArgumentParser(parents=[common.options()]), [])
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

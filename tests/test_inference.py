@@ -12,7 +12,7 @@ from core.inference import Merged, Picture, merge_views, opencv_size, prepare
 from core.mask_decision import Labels, decide, strips_of
 from core.mask_protocol import protocol
 from core.pamr import PAMR
-from core.windows import bilinear, coverage, window_spans
+from core.windows import bilinear, coverage, resampled, window_spans
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -299,3 +299,10 @@ def test_large_pictures_in_strips_give_the_same(monkeypatch, name, pamr):
     assert (index == decide(Fixed(maps), picture, used)[0]).all()
     assert of_strips.classes.tolist() == scores.classes.tolist() == [0, 1, 2, 3, 4]
     assert np.abs(of_strips.maps.astype(float) - scores.maps).max() < 1e-3
+
+
+@pytest.mark.parametrize(("out", "cells"), [(7, 3), (3, 7), (5, 5), (1, 4), (4, 1), (640, 1195), (480, 224)])
+def test_resampled_is_the_product_with_bilinear(out, cells):
+    values = torch.rand(cells, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(cells))
+    want = (bilinear(out, cells) @ values.flatten(1)).view(out, 2, 3)
+    torch.testing.assert_close(resampled(values, out), want, atol=1e-12, rtol=0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from core.mask_results import MaskFolder
     from core.records import Skipped
 
+READERS = 8  # threads that read and resize pictures for a GPU, where there are so many cores
 Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what goes with it
 
 
@@ -137,7 +138,8 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
         for item in task.skipped[shard.rank :: shard.world]:
             folder.skip(item.id, item.reason)
             report("step", {"skipped": 1})
-        _make_masks(args, task.make(backbone, used, args.batch), task, todo, used, folder, report)
+        _make_masks(args, task.make(backbone, used, args.batch), task, todo, used, folder, report,
+                    _readers(backbone.device.type, shard.world))
         if args.rle:
             _write_rle(task, folder)
     finally:
@@ -145,14 +147,19 @@ def run_shard(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Ta
     report("end", None)
 
 
+def _readers(device: str, processes: int) -> int:
+    """Threads that read and resize pictures: one keeps up with a CPU's towers, a GPU needs several."""
+    return max(1, min(READERS, _cpus() // processes)) if device == "cuda" else 1
+
+
 def _make_masks(args: argparse.Namespace, maker: Any, task: Task, todo: Sequence[Job], used: MaskProtocol,
-                folder: MaskFolder, report: Report) -> None:
+                folder: MaskFolder, report: Report, readers: int) -> None:
     from core.mask_maker import read_ahead
     from core.mask_writer import MaskWriter
     from core.memory import is_out_of_memory
 
     with MaskWriter(folder, task.palette) as writer:
-        for job, picture in read_ahead(todo, used):
+        for job, picture in read_ahead(todo, used, readers):
             if isinstance(picture, TTDError):
                 folder.skip(job.id, str(picture))
                 report("step", {"skipped": 1})
