@@ -13,6 +13,7 @@ literally.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print two tables."""
+    from core.memory import is_out_of_memory
+
     args = common.start(get_args_parser(), argv)
     if args.quick:
         args.model, args.batch = "tiny", [4]
@@ -55,9 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(args, Path(folder))
-        for batch in args.batch:
-            for dtype in DTYPES:
+        for batch, dtype in itertools.product(args.batch, DTYPES):
+            try:
                 measure_step(case, batch, dtype, args, rates, parts, figures)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                rates.row(f"{batch}, {dtype}", "no", "", "does not fit")
     common.save(args, [rates, parts], figures=figures)
     return 0
 
