@@ -5,7 +5,7 @@ VENV_FLAGS ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements
 
-.PHONY: help install demo bench test test-all lint clean
+.PHONY: help install demo bench gpu test test-all lint clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -23,8 +23,11 @@ demo: install  ## words light up (out/demo.png); then the whole story: before, T
 	@$(PY) demo.py --pamr
 	@$(PY) tools/story.py
 
-bench: install  ## every benchmark against its literal reference
+bench: install  ## every benchmark against its literal reference, on the CPU
 	@$(PY) benchmarks/run_all.py
+
+gpu: install  ## everything that only a GPU can show, in nine minutes: does it work, how fast, is it true
+	@$(PY) benchmarks/gpu.py
 
 test: install  ## the fast tests
 	@$(PY) -m pytest

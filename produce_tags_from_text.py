@@ -21,11 +21,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
-from core.utils.memory import memory_errors
 from tools.cli import load_model, model_options, positive_int, run, say, view_options
 
 if TYPE_CHECKING:
@@ -205,13 +205,14 @@ def batches(
     from tqdm import tqdm
 
     from core.tags.pipeline import load_batches, tag_batch
+    from core.utils.memory import in_smaller_batches
 
     protocol = protocol_of(protocol, writer)
     count = min(records.count, args.limit or records.count)
     if writer.done:
         print(f"going on after {writer.done} of {'' if records.exact else 'about '}{count} records")
     items = records.iterate(writer.done, args.limit)
-    words, start = 0, time.perf_counter()
+    words, size, start = 0, args.batch, time.perf_counter()
     with tqdm(
         total=count,
         initial=writer.done,
@@ -221,10 +222,11 @@ def batches(
         smoothing=0.1,
     ) as bar:
         for batch in load_batches(items, protocol, args.batch, args.workers):
-            with memory_errors(
-                "not enough memory; use a smaller --batch or --image, or fewer --scales"
-            ):
-                lines = tag_batch(backbone, batch, protocol)
+            lines, size = in_smaller_batches(
+                partial(tag_batch, backbone, batch, protocol),
+                size,
+                "use a smaller --image or fewer --scales",
+            )
             yield batch, lines
             words += sum(line.count('"selected": ') for line in next(iter(lines.values())))
             bar.set_postfix_str(

@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     few = pairs[: args.slice]
     compare(few, classes)
-    table = common.Table("path", "reference", "ours", "ratio", "ours, images/s", width=14)
+    table, figures = (
+        common.Table("path", "reference", "ours", "ratio", "ours, images/s", width=14),
+        {},
+    )
     with tempfile.TemporaryDirectory() as folder:
         dataset, predictions = write_set(Path(folder), pairs, classes)
         works = {
@@ -64,12 +67,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lambda: from_files(dataset, predictions, args.workers),
             ),
         }
-        goals = [bench(name, *work, len(few), args, table) for name, work in works.items()]
-    common.save(args, [table], goals)
+        goals = [bench(name, *work, len(few), args, table, figures) for name, work in works.items()]
+    common.save(args, [table], goals, figures)
     return 0
 
 
-def bench(name: str, slow, fast, count: int, args: argparse.Namespace, table: common.Table) -> dict:
+def bench(
+    name: str,
+    slow,
+    fast,
+    count: int,
+    args: argparse.Namespace,
+    table: common.Table,
+    figures: dict[str, float],
+) -> dict:
     """One row: the reference on `count` pairs, ours on all."""
     taken = common.in_turns({"reference": slow, "ours": fast}, args)
     scaled = taken["reference"].times(args.pairs / count)
@@ -80,6 +91,7 @@ def bench(name: str, slow, fast, count: int, args: argparse.Namespace, table: co
         common.ratio(scaled, taken["ours"]),
         f"{args.pairs / taken['ours'].seconds:.0f}",
     )
+    figures[f"images/s, {name}"] = args.pairs / taken["ours"].seconds
     return common.goal(f"evaluation, {name}", 50, scaled, taken["ours"])
 
 

@@ -77,12 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "words/s",
         width=14,
     )
+    figures: dict[str, float] = {}
     goals, dtypes = [], ["float32", "bfloat16"] if both else [args.dtype]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
             for count in args.per_picture:
-                goals += bench(name, count, dtypes, args, Path(folder), table)
-    common.save(args, [table], goals)
+                goals += bench(name, count, dtypes, args, Path(folder), table, figures)
+    common.save(args, [table], goals, figures)
     return 0
 
 
@@ -93,6 +94,7 @@ def bench(
     args: argparse.Namespace,
     folder: Path,
     table: common.Table,
+    figures: dict[str, float],
 ) -> list[dict]:
     """Compare and time both paths for one model in each number type; the goals that this model has."""
     from core.backbones import load_backbone
@@ -116,12 +118,18 @@ def bench(
             {
                 "ours": lambda: batched(backbone, images, captions, args.batch),  # noqa: B023
                 "reference": lambda: literal(backbone, images[:few], captions[:few]),
-            },  # noqa: B023
+            },
             args,
             warm_up=0,
         )
         slow[dtype], rows[dtype] = taken["reference"].times(args.captions / few), taken["ours"]
         seconds = taken["ours"].seconds
+        figures |= {
+            f"images/s, {name}, {per_picture} captions, {dtype}": len(images)
+            / per_picture
+            / seconds,
+            f"ratio, {name}, {per_picture} captions, {dtype}": slow[dtype].seconds / seconds,
+        }
         table.row(
             f"{name[-11:]}, {per_picture}",
             dtype,

@@ -17,10 +17,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -71,9 +72,11 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     args.argv = list(sys.argv[1:] if argv is None else argv)
     import torch
 
-    from core.backbones.device import resolve_device
+    from core.backbones.device import resolve_device, use_full_float32
 
     args.device = str(resolve_device(args.device))
+    # as every loaded model does: the references' convolutions must not be rounded to TF32
+    use_full_float32()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.quick:
@@ -86,6 +89,11 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         flush=True,
     )
     return args
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16_units(device: str) -> bool:
@@ -196,33 +204,6 @@ def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
     return max(0, _bytes(Path("/proc/self/status"), "VmHWM") - before)
 
 
-def gpu_busy(work: Callable[[], object]) -> float:
-    """Share of the time between the first and the last kernel of `work` in which a kernel runs, by torch's profiler."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    work()
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        work()
-        torch.cuda.synchronize()
-    return covered(
-        [
-            (event.time_range.start, event.time_range.end)
-            for event in seen.events()
-            if event.device_type == torch.autograd.DeviceType.CUDA
-        ]
-    )
-
-
-def covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Share of the time from the first start to the last end that lies in one of the spans at least; 0 without any."""
-    total, until = 0.0, -float("inf")
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return total / (until - min(spans)[0]) if spans and until > min(spans)[0] else 0.0
-
-
 def resident() -> int:
     """Bytes of this process in memory now. TTDError where the system does not tell (not Linux)."""
     status = Path("/proc/self/status")
@@ -270,7 +251,7 @@ class Table:
         padded = [
             f"{t:<{w}}" if i == 0 else f"{t:>{w}}"
             for i, (t, w) in enumerate(zip(texts, self._widths))
-        ]  # noqa: B905
+        ]
         print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded) :]), flush=True)
 
 
@@ -278,6 +259,16 @@ def goal(what: str, least: float, slow: Time, fast: Time) -> dict:
     """A row of `save`'s goals: at least `least` times faster."""
     got = slow.seconds / fast.seconds
     return {"what": what, "goal": f">= {least:g}x", "got": ratio(slow, fast), "met": got >= least}
+
+
+def goal_share(what: str, least: float, got: float) -> dict:
+    """A row of `save`'s goals: at least that share, both in [0, 1]."""
+    return {
+        "what": what,
+        "goal": f">= {100 * least:.0f} %",
+        "got": f"{100 * got:.0f} %",
+        "met": got >= least,
+    }
 
 
 def goal_below(what: str, most: float, got: float, unit: str) -> dict:
@@ -290,11 +281,18 @@ def goal_below(what: str, most: float, got: float, unit: str) -> dict:
     }
 
 
-def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict] = ()) -> None:
+def save(
+    args: argparse.Namespace,
+    tables: Sequence[Table],
+    goals: Sequence[dict] = (),
+    figures: Mapping[str, float] | None = None,
+) -> None:
     """The last call of a benchmark: print the goals and, with --json, write them with tables and provenance.
 
     goals: `goal`, `goal_below`, or dicts of the same keys; those of small sizes (--quick) say
-    nothing and are left out. `docs/performance.md` is made of these files.
+    nothing and are left out.
+    figures: numbers for programs, the unit in the name. `docs/performance.md` is made of these
+    files.
     """
     goals = [] if args.quick else goals
     for row in goals:
@@ -321,6 +319,7 @@ def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict
             "quick": args.quick,
             "tables": [{"columns": table.columns, "rows": table.rows[1:]} for table in tables],
             "goals": list(goals),
+            "figures": dict(figures or {}),
         }
         args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -1,13 +1,13 @@
 """Run every benchmark and sum up: what was asked for, what was measured, what was met.
 
-    python benchmarks/run_all.py                                   # `make bench`: the CPU in 15 minutes, then CUDA
+    python benchmarks/run_all.py                                   # `make bench`: the CPU, in 15 minutes
     python benchmarks/run_all.py --update docs/performance.md      # and put the tables into the page
     python benchmarks/run_all.py --only bench_pamr bench_tags
     python benchmarks/run_all.py --quick                           # small sizes, one process: seconds; what CI runs
     python benchmarks/run_all.py --from results --update docs/performance.md      # of JSON files made before
 
-Exit code 2 when a benchmark fails, that is when a fast path and its reference disagree; a missed
-goal is printed.
+Everything runs on the CPU; benchmarks/gpu.py measures a GPU. Exit code 2 when a benchmark fails,
+that is when a fast path and its reference disagree; a missed goal is printed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ CPU = {
     "bench_workers": [],
     "bench_startup": ["--rounds", "2"],
 }
-CUDA = ("bench_pamr", "bench_masks", "bench_tags", "bench_ttd_step")
 MARKS = ("<!-- measured: benchmarks/run_all.py -->", "<!-- end of measured -->")
 
 
@@ -96,7 +95,7 @@ def run_benchmarks(args: argparse.Namespace, folder: Path) -> list[str]:
     shared = ["--quick"] * args.quick + (["--threads", str(args.threads)] if args.threads else [])
     failed = []
     for name, options in jobs(args):
-        file = folder / f"{name}{'_cuda' if 'cuda' in options else ''}.json"
+        file = folder / f"{name}.json"
         print(f"\n== {name} {' '.join(options)}".rstrip(), flush=True)
         if call(name, [*options, *shared, "--json", str(file)]):
             failed.append(file.stem)
@@ -104,21 +103,8 @@ def run_benchmarks(args: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def jobs(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    """Names and options of what is to run: on the CPU, then on CUDA where there is a GPU."""
-    names = args.only or list(CPU)
-    found = [(name, [] if args.quick else CPU[name]) for name in names]
-    if not args.quick and has_cuda():
-        found += [(name, ["--device", "cuda"]) for name in CUDA if name in names]
-    return found
-
-
-def has_cuda() -> bool:
-    """Whether there is a GPU, asked in a process of its own: this one shall not hold one."""
-    ask = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return (
-        subprocess.run([sys.executable, "-c", ask], check=False, capture_output=True).returncode
-        == 0
-    )
+    """Names and options of what is to run."""
+    return [(name, [] if args.quick else CPU[name]) for name in args.only or CPU]
 
 
 def in_a_process(name: str, options: Sequence[str]) -> int:
@@ -146,8 +132,7 @@ def in_this_process(name: str, options: Sequence[str]) -> int:
 
 def read_results(folder: Path) -> dict[str, dict]:
     """What the benchmarks wrote, by name, in the order of the page."""
-    order = [*CPU, *(f"{name}_cuda" for name in CUDA)]
-    found = {name: folder / f"{name}.json" for name in order}
+    found = {name: folder / f"{name}.json" for name in CPU}
     results = {
         name: json.loads(path.read_text(encoding="utf-8"))
         for name, path in found.items()
@@ -161,16 +146,10 @@ def read_results(folder: Path) -> dict[str, dict]:
 
 
 def goal_rows(results: dict[str, dict]) -> list[list[str]]:
-    """What, goal, got, met or missed, where: a row per goal."""
+    """What, goal, got, met or missed: a row per goal."""
     return [
-        [
-            goal["what"],
-            goal["goal"],
-            goal["got"],
-            "met" if goal["met"] else "**missed**",
-            "CUDA" if name.endswith("_cuda") else "CPU",
-        ]
-        for name, one in results.items()
+        [goal["what"], goal["goal"], goal["got"], "met" if goal["met"] else "**missed**"]
+        for one in results.values()
         for goal in one["goals"]
     ]
 
@@ -180,14 +159,13 @@ def summary(results: dict[str, dict]) -> str:
     rows = goal_rows(results)
     width = max((len(row[0]) for row in rows), default=0)
     return "\n".join(
-        f"{met.strip('*'):7} {what:{width}}  {got:>9}  goal {goal}  ({place})"
-        for what, goal, got, met, place in rows
+        f"{met.strip('*'):7} {what:{width}}  {got:>9}  goal {goal}" for what, goal, got, met in rows
     )
 
 
 def page(results: dict[str, dict]) -> str:
     """Everything measured, as Markdown."""
-    parts = [markdown(["what", "goal", "measured", "", "on"], goal_rows(results))]
+    parts = [markdown(["what", "goal", "measured", ""], goal_rows(results))]
     for name, one in results.items():
         parts += [
             f"### {name}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 def run(main: Callable[[], int | None]) -> None:
     """Call `main` and exit: 0 or its result; 2 and one line on stderr for bad input; 130 for Ctrl-C."""
+    warnings.formatwarning = lambda message, *rest: (
+        f"{Path(sys.argv[0]).name}: {message}\n"
+    )  # one line, no source
     for stream in (sys.stdout, sys.stderr):
         if hasattr(
             stream, "reconfigure"

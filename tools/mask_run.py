@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from core.masks.protocol import MaskProtocol
     from core.masks.results import MaskFolder
 
+READERS = 8  # threads that read and resize images for a GPU, where there are so many cores
 Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what goes with it
 
 
@@ -159,12 +160,26 @@ def run_shard(
         for item in task.skipped[shard.rank :: shard.world]:
             folder.skip(item.id, item.reason)
             report("step", {"skipped": 1})
-        _make_masks(args, task.make(backbone, used, args.batch), task, todo, used, folder, report)
+        _make_masks(
+            args,
+            task.make(backbone, used, args.batch),
+            task,
+            todo,
+            used,
+            folder,
+            report,
+            _readers(backbone.device.type, shard.world),
+        )
         if args.rle:
             _write_rle(task, folder)
     finally:
         folder.close()
     report("end", None)
+
+
+def _readers(device: str, processes: int) -> int:
+    """Threads that read and resize images: one keeps up with a CPU's towers, a GPU needs several."""
+    return max(1, min(READERS, _cpus() // processes)) if device == "cuda" else 1
 
 
 def _make_masks(
@@ -175,12 +190,13 @@ def _make_masks(
     used: MaskProtocol,
     folder: MaskFolder,
     report: Report,
+    readers: int,
 ) -> None:
     from core.masks.pipeline import read_ahead
     from core.masks.writer import MaskWriter
 
     with MaskWriter(folder, task.palette) as writer:
-        for job, picture in read_ahead(todo, used):
+        for job, picture in read_ahead(todo, used, readers):
             if isinstance(picture, TTDError):
                 folder.skip(job.id, str(picture))
                 report("step", {"skipped": 1})

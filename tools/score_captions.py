@@ -21,12 +21,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli import load_model, model_options, positive_int, run, say, view_options
-
-from core.utils.memory import memory_errors
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -143,22 +142,20 @@ def batches(
     from core.tags.pair_scores import score_lines, score_pairs
     from core.tags.pipeline import load_batches
     from core.tags.protocol import TagProtocol
+    from core.utils.memory import in_smaller_batches
 
     views = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     count = min(records.count, args.limit or records.count)
     if writer.done:
         print(f"going on after {writer.done} of {'' if records.exact else 'about '}{count} records")
-    items = records.iterate(writer.done, args.limit)
+    items, size = records.iterate(writer.done, args.limit), args.batch
     with tqdm(
         total=count, initial=writer.done, unit="pair", file=sys.stderr, disable=None, smoothing=0.1
     ) as bar:
         for batch in load_batches(items, views, args.batch, args.workers):
-            with memory_errors(
-                "not enough memory; use a smaller --batch or --image, or fewer --scales"
-            ):
-                scores = score_pairs(
-                    backbone, batch.pictures, [r.text for r in batch.records], args.hflip
-                )
+            texts = [record.text for record in batch.records]
+            work = partial(score_pairs, backbone, batch.pictures, texts, args.hflip)
+            scores, size = in_smaller_batches(work, size, "use a smaller --image or fewer --scales")
             yield batch, score_lines(batch.records, scores)
             bar.update(len(batch.records) + len(batch.skipped))
 

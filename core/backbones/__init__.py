@@ -32,17 +32,20 @@ def load_backbone(
         config names,
             else `maskclip` for class-token models and `vanilla` for others.
         device: default CUDA where there is one, else the CPU.
-        dtype: of the parameters, default float32; similarity maps are at least float32 always.
+        dtype: of the parameters, default float32 (on CUDA not TF32); similarity maps are at least
+        float32 always.
 
     Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind
     not supported.
     """
     from .clip_loading import load_clip
-    from .device import resolve_device, resolve_dtype
+    from .device import resolve_device, resolve_dtype, use_full_float32
     from .heads import check_head
     from .tcl_loading import load_tcl
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
+    if target.type == "cuda":
+        use_full_float32()
     backbone, default = (
         (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
     )

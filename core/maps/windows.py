@@ -38,10 +38,24 @@ def bilinear(out: int, cells: int) -> Tensor:
 
     Each row sums to 1; equal to torch's `interpolate` along one side.
     """
-    at = ((torch.arange(out, dtype=torch.float64) + 0.5) * cells / out - 0.5).clamp(0, cells - 1)[
-        :, None
-    ]
-    return (1 - (at - torch.arange(cells)).abs()).clamp(min=0)
+    return (1 - (_positions(out, cells)[:, None] - torch.arange(cells)).abs()).clamp(min=0)
+
+
+def resampled(values: Tensor, out: int) -> Tensor:
+    """`bilinear(out, len(values)) @ values` by the two rows that each of its rows mixes: [cells, ...] -> [out, ...].
+
+    The product itself takes a CPU longer than a GPU needs for the image's windows.
+    """
+    at = _positions(out, len(values))
+    low = at.long()  # positions are not negative: the integer below
+    high = (low + 1).clamp(max=len(values) - 1)
+    share = (at - low).view(-1, *[1] * (values.ndim - 1))
+    return values[low] * (1 - share) + values[high] * share
+
+
+def _positions(out: int, cells: int) -> Tensor:
+    """Where `out` equal pixels have their centres among `cells` cells, 0 = centre of the first: float64 [out]."""
+    return ((torch.arange(out, dtype=torch.float64) + 0.5) * cells / out - 0.5).clamp(0, cells - 1)
 
 
 @dataclass(frozen=True)
@@ -74,10 +88,11 @@ class Side:
         read = bilinear(size + padding, cells)[
             padding // 2 : padding // 2 + size
         ]  # window's pixels from its cells
-        resize = bilinear(final, length)
-        matrix = resize @ _side_by_side(spans, read, length)
+        matrix = resampled(_side_by_side(spans, read, length), final)
         # With uneven padding a mirrored window's cells lie one pixel off those of the window.
-        mirrored = resize @ _side_by_side(spans, read.flip(0), length) if padding % 2 else None
+        mirrored = (
+            resampled(_side_by_side(spans, read.flip(0), length), final) if padding % 2 else None
+        )
         return cls(spans, cells, matrix.float(), None if mirrored is None else mirrored.float())
 
 

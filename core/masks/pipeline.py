@@ -12,23 +12,25 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..data.datasets import Dataset
 from ..data.images import read_image
 from ..data.records import Record, Skipped, read_record
 from ..errors import TTDError
-from ..maps.sliding import WINDOWS, Picture, merge_views, prepare
+from ..maps.sliding import WINDOWS, Merged, Picture, merge_views, prepare
 from ..tags.pipeline import cut
 from ..tags.protocol import TagProtocol
 from ..tags.scoring import score_batch
 from ..text.encode import encode_texts
 from ..text.prompts import embed_classes
+from ..utils.memory import in_smaller_batches
 from ..utils.prefetch import prefetch
 from .labels import Labels, Scores, decide
 from .protocol import MaskProtocol
 
-AHEAD = 3  # images read before the model asks for them
+AHEAD = 3  # images read before the model asks for them, beside those that the threads are at
 FOREGROUND = 255
 
 
@@ -39,6 +41,15 @@ class Job:
     id: str
     read: Callable[[], np.ndarray]
     caption: str = ""
+
+
+def _merged(
+    backbone: Backbone, picture: Picture, text: Tensor, used: MaskProtocol, batch: int
+) -> tuple[Merged, int]:
+    """`merge_views`, with fewer windows at a time where memory is short; how many fitted, for the next image."""
+    return in_smaller_batches(
+        partial(merge_views, backbone, picture, text, used), batch, "use a smaller --image"
+    )
 
 
 class MasksFromTags:
@@ -60,7 +71,7 @@ class MasksFromTags:
         self, job: Job, picture: Picture, scores: bool = False
     ) -> tuple[np.ndarray, Scores | None]:
         """Label map uint8 [H, W] of an image, and its soft maps with `scores`."""
-        merged = merge_views(self._backbone, picture, self._text, self._used, self._batch)
+        merged, self._batch = _merged(self._backbone, picture, self._text, self._used, self._batch)
         index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return self._labels.of(index), kept
 
@@ -89,7 +100,7 @@ class MasksFromText:
             nothing = Scores(np.zeros((0, *picture.size), np.float16), np.zeros(0, np.int16))
             return np.zeros(picture.size, np.uint8), nothing if scores else None
         text = encode_texts(self._backbone, texts)
-        merged = merge_views(self._backbone, picture, text, self._used, self._batch)
+        merged, self._batch = _merged(self._backbone, picture, text, self._used, self._batch)
         index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
         return np.where(index >= 0, FOREGROUND, 0).astype(np.uint8), kept
 
@@ -142,7 +153,7 @@ def read_ahead(
     jobs: Sequence[Job], used: MaskProtocol, threads: int = 1
 ) -> Iterator[tuple[Job, Picture | TTDError]]:
     """Every job with its image, or with what is wrong with it, in order; read in `threads` threads, a few early."""
-    pictures = prefetch(partial(_read, used=used), jobs, AHEAD, threads)
+    pictures = prefetch(partial(_read, used=used), jobs, AHEAD + threads - 1, threads)
     yield from zip(jobs, pictures, strict=True)
 
 

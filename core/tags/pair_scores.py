@@ -54,16 +54,20 @@ def pair_label(source: str) -> str:
 
 @torch.no_grad()
 def score_pairs(
-    backbone: Backbone, pictures: Sequence[Prepared], captions: Sequence[str], hflip: bool = False
+    backbone: Backbone,
+    pictures: Sequence[Prepared],
+    captions: Sequence[str],
+    hflip: bool = False,
+    at_once: int = 2**30,
 ) -> Tensor:
     """Cosine of each caption with its image's pooled embedding, averaged over scales and flip: [B] float32, CPU.
 
     images: B of `core.tags.scoring.prepare`, all with the same scales; captions: B strings,
-    encoded as they stand. Images of one size are encoded together; what they are resized to does
-    not depend on the batch.
+    encoded as they stand. Images of one size are encoded together, at most `at_once`; what they
+    are resized to does not depend on the batch.
     """
     vectors = torch.zeros(len(pictures), 0)
-    for rows in _same_shapes(pictures):
+    for rows in _same_shapes(pictures, at_once):
         found = _pooled(backbone, [pictures[row] for row in rows], hflip)
         vectors = vectors if vectors.shape[1] else torch.zeros(len(pictures), found.shape[1])
         vectors[rows] = found
@@ -85,13 +89,14 @@ def _pooled(backbone: Backbone, pictures: Sequence[Prepared], hflip: bool) -> Te
     return torch.stack(views).mean(0)
 
 
-def _same_shapes(pictures: Sequence[Prepared]) -> Iterator[list[int]]:
+def _same_shapes(pictures: Sequence[Prepared], at_once: int) -> Iterator[list[int]]:
     """Rows of images that are of one size at every scale, few enough for one forward pass."""
     by_shape: dict[tuple, list[int]] = {}
     for row, picture in enumerate(pictures):
         by_shape.setdefault(tuple(scaled.shape for scaled in picture.scaled), []).append(row)
     for shapes, rows in by_shape.items():
-        step = max(1, FORWARD_PIXELS // max(shape[-1] * shape[-2] for shape in shapes))
+        fitting = max(1, FORWARD_PIXELS // max(shape[-1] * shape[-2] for shape in shapes))
+        step = min(at_once, fitting)
         yield from (rows[start : start + step] for start in range(0, len(rows), step))
 
 

@@ -80,18 +80,28 @@ def _collect(chunk: list[tuple[Item, Future | None]]) -> Batch:
     return batch
 
 
-def tag_batch(backbone: Backbone, batch: Batch, protocol: TagProtocol) -> dict[str, list[str]]:
-    """Result lines of a batch, one list per scorer of the protocol."""
+def tag_batch(
+    backbone: Backbone, batch: Batch, protocol: TagProtocol, at_once: int = 2**30
+) -> dict[str, list[str]]:
+    """Result lines of a batch, one list per scorer of the protocol.
+
+    at_once: captions that go through the model together; fewer need less memory and change scores
+    by rounding only.
+    """
     if not batch.records:
         return {scorer: [] for scorer in protocol.scorers}
-    scored = score_prepared(
-        backbone,
-        batch.pictures,
-        [record.text for record in batch.records],
-        protocol.scorers,
-        scales=protocol.scales,
-        hflip=protocol.hflip,
-    )
+    scored = []
+    for start in range(0, len(batch.records), at_once):
+        some = slice(start, start + at_once)
+        captions = [record.text for record in batch.records[some]]
+        scored += score_prepared(
+            backbone,
+            batch.pictures[some],
+            captions,
+            protocol.scorers,
+            scales=protocol.scales,
+            hflip=protocol.hflip,
+        )
     lines = {}
     for scorer in protocol.scorers:
         selected, norms = cut(scored, scorer, protocol, backbone.logit_scale)

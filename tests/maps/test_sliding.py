@@ -9,7 +9,7 @@ from small_tcl import texts
 from core.backbones import load_backbone
 from core.data.images import resized_tensor
 from core.maps.sliding import Merged, Picture, merge_views, opencv_size, prepare
-from core.maps.windows import bilinear, coverage, window_spans
+from core.maps.windows import bilinear, coverage, resampled, window_spans
 from core.masks.labels import Labels, decide, strips_of
 from core.masks.protocol import protocol
 from core.refine.pamr import PAMR
@@ -348,3 +348,14 @@ def test_large_pictures_in_strips_give_the_same(monkeypatch, name, pamr):
     assert (index == decide(Fixed(maps), picture, used)[0]).all()
     assert of_strips.classes.tolist() == scores.classes.tolist() == [0, 1, 2, 3, 4]
     assert np.abs(of_strips.maps.astype(float) - scores.maps).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("out", "cells"), [(7, 3), (3, 7), (5, 5), (1, 4), (4, 1), (640, 1195), (480, 224)]
+)
+def test_resampled_is_the_product_with_bilinear(out, cells):
+    values = torch.rand(
+        cells, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(cells)
+    )
+    want = (bilinear(out, cells) @ values.flatten(1)).view(out, 2, 3)
+    torch.testing.assert_close(resampled(values, out), want, atol=1e-12, rtol=0)
