@@ -177,7 +177,11 @@ def check_tensors(state: Any, path: str | Path) -> None:
             f"{path} holds a {type(state).__name__} where a dict of tensors must be: re-save the "
             "state dict"
         )
-    invalid = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    invalid = [
+        str(name)
+        for name, value in state.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
     if invalid or not state:
         reason = ", ".join(invalid[:5]) or "it is empty"
         raise TTDError(
