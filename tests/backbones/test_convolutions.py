@@ -23,7 +23,7 @@ def example(size, bias: bool = True, channels: int = 5):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", SIZES)
 def test_convolution_after_doubling(size, bias):
-    """Border cells included; float64 shows that the two are equal, float32 that rounding stays small."""
+    """Border cells included; float64: the two are equal, float32: rounding stays small."""
     x, conv = example(size, bias)
     want = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
     torch.testing.assert_close(conv_doubled(x, conv), want, atol=1e-12, rtol=0)

@@ -1,4 +1,4 @@
-"""The default dense head: a local folder's config may name one; otherwise it follows the pooling."""
+"""The default dense head: the one a local folder's config names; else it follows the pooling."""
 
 import pytest
 from small_clip import model_config, write_clip

@@ -1,4 +1,4 @@
-"""The seven dense heads against loops over heads and tokens (oracle_vit), and open_clip's own pooled forward."""
+"""The seven dense heads against loops over heads and tokens (oracle_vit), and open_clip itself."""
 
 import numpy as np
 import oracle_vit
@@ -58,7 +58,7 @@ def test_head_equals_loops_over_heads_and_tokens(towers, tower, head):
 
 
 def test_the_heads_of_the_oracle_differ(towers):
-    """Guards the test above: were two heads equal on these weights, it could not tell them apart."""
+    """Guards the test above: it could not tell heads apart that are equal on these weights."""
     weights = towers["tok"][1]
     image = random_images(3, 24, 40)
     maps = [oracle_vit.dense(weights, image, 2, head) for head in HEADS]
@@ -71,7 +71,7 @@ def test_the_heads_of_the_oracle_differ(towers):
 
 
 def test_naclip_looks_near_by_without_the_class_token():
-    """With zero keys only the Gaussian is left: peak 1 at the patch itself, exp(-1/50) beside it, 0 for the class."""
+    """With zero keys the Gaussian is left: 1 at the patch, exp(-1/50) beside it."""
     keys = np.zeros((13, 4))
     row = oracle_vit.attention_row(
         "naclip", 1 + 1 * 4 + 2, keys, keys, 4
@@ -103,7 +103,7 @@ def test_an_image_does_not_see_its_batch(towers, tower, head):
 
 
 def test_sizes_may_alternate(towers):
-    """A size seen before, after another size, still gives the first answer (nothing is remembered wrongly)."""
+    """A size seen before, after another size, still gives the first answer."""
     backbone = load_backbone(f"local-dir:{towers['tok'][0]}", head="naclip")
     images = [random_images(1, 3, h, w) for h, w in ((32, 32), (16, 64), (64, 16), (29, 50))]
     first = [backbone.encode_pixels(image) for image in images]
@@ -136,7 +136,7 @@ def test_pooled_image_equals_open_clip(towers, tower):
 
 
 def test_pooled_image_at_another_size(towers):
-    """At another size the position table is resized as for the dense features: class token of the vanilla tower."""
+    """At another size the position table is resized as for the dense features."""
     folder, weights = towers["tok"]
     p = {name: value.double().numpy() for name, value in weights.items()}
     image = random_images(1, 3, 24, 40)
@@ -185,7 +185,7 @@ def test_text_cut_to_the_longest_prompt_is_exact(towers, lengths):
 
 
 def test_strings_equal_open_clip(small_clip):
-    """Strings of any length, unicode, an empty one and one beyond 77 tokens: open_clip's tokenizer and text tower."""
+    """Unicode, an empty string and one beyond 77 tokens, against open_clip's own functions."""
     import open_clip
 
     strings = ["dog", "A photo of a CAT, please!", "", "übergrößer 猫 &amp; co", "many words " * 60]

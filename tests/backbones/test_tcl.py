@@ -28,7 +28,6 @@ def exact():
 
 
 # --- the table of keys
-# --------------------------------------------------------------------------------------------
 
 
 def test_key_table_has_340_tensors_of_the_stated_sizes():
@@ -54,7 +53,7 @@ def test_key_table_equals_the_published_one():
     assert oracle.tcl_shapes() == published
 
 
-# --- the graph ----------------------------------------------------------------------------------------------------
+# --- the graph
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -123,7 +122,7 @@ def test_the_four_settings_differ(exact):
 
 
 def test_another_learned_mapping(tmp_path):
-    """Sim2Mask's w and b are read from the file: a negative w too, and the attributes say sigmoid(a (S - b))."""
+    """Sim2Mask's w and b are read from the file, a negative w too; the attributes are a and b."""
     weights = dict(small_weights())
     weights["masker.sim2mask.w"], weights["masker.sim2mask.b"] = (
         torch.tensor(-7.3),
@@ -156,7 +155,7 @@ def test_literal_constants(tcl):
 
 
 def test_closed_gates_give_frozen_clip(tmp_path):
-    """A fresh masker (copied weights, gates 0) is frozen CLIP's value-path map, each cell repeated 4 x 4."""
+    """A new masker (copied weights, gates 0) is frozen CLIP's map, cells repeated 4 x 4."""
     weights = dict(small_weights())
     last = f"{SMALL['layers'] - 1}."
     for name in weights:
@@ -180,7 +179,7 @@ def test_closed_gates_give_frozen_clip(tmp_path):
 
 
 def test_masker_with_two_copied_blocks(tmp_path):
-    """Blocks first..last are copied: the tap is the output of the block before, only the last takes the value path."""
+    """The tap is the output of the block before the copies; only the last takes the value path."""
     weights = oracle.random_checkpoint(oracle.tcl_shapes(**SMALL, copied=(1, 2)), seed=3)
     backbone = load_backbone("TCL", weights=save(tmp_path / "t.pth", weights))
     images, text, p = random_images(1, 3, 64, 80), texts(2), oracle.double(weights)
@@ -193,7 +192,7 @@ def test_masker_with_two_copied_blocks(tmp_path):
 
 
 def test_small_activations_show_the_norms_eps(tmp_path):
-    """With a residual stream of about 0.005 every eps of 1e-5 weighs as much as the variance it is added to."""
+    """With a residual stream of about 0.005 each eps of 1e-5 weighs as much as its variance."""
     residual = (
         "ln_pre.weight",
         "ln_pre.bias",

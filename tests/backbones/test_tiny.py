@@ -1,4 +1,4 @@
-"""The shipped model on freshly made, unseen images: what docs/world.md claims of it, with margins."""
+"""The shipped model on newly made, unseen images: what docs/world.md claims, with margins."""
 
 import json
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_the_shipped_adapter_is_better_in_all_three_scores(measured, items):
 
 
 def test_the_mask_mapping_recovers_a_known_one():
-    """Cosines of 0.45 on the tag and 0.25 elsewhere, with normal noise: the slope is (m1 - m0) / variance."""
+    """Cosines 0.45 on the tag, 0.25 elsewhere, normal noise: the slope is (m1 - m0) / variance."""
     generator = np.random.default_rng(0)
     masks, maps = [], []
     for i in range(6):
@@ -233,7 +233,7 @@ def test_config_errors_name_the_key():
 )
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path):
-    """Six steps at once, and four (saved) then two: the same bits, through the switch from small to full images."""
+    """Six steps at once, and four (saved) then two: the same bits, from small to full images."""
     from safetensors.torch import load_file
 
     from core.tiny_clip.task import Pretrainer

@@ -66,7 +66,7 @@ def position_table(table: np.ndarray, h: int, w: int) -> np.ndarray:
 
 
 def pad_centred(image: np.ndarray, patch: int) -> np.ndarray:
-    """[3, H, W] -> sides rounded up to multiples of `patch` with zeros, the odd one at the bottom and the right."""
+    """[3, H, W] -> sides multiples of `patch`, zeros around, the odd one at the end."""
     extra = [-side % patch for side in image.shape[1:]]
     return np.pad(image, [(0, 0)] + [(e // 2, e - e // 2) for e in extra])
 
@@ -89,7 +89,7 @@ def embed(p: dict, image: np.ndarray) -> tuple[np.ndarray, int, int]:
 
 
 def attention_row(rule: str, i: int, q: np.ndarray, k: np.ndarray, w: int) -> np.ndarray:
-    """Row i of the attention matrix A of one head; token 0 is the class token, token 1 + y·w + x a patch."""
+    """Row i of one head's attention A; token 0 is the class token, token 1 + y·w + x a patch."""
     n, s = len(q), q.shape[1] ** -0.5
     if rule in ("maskclip", "maskclip-value"):
         return np.eye(n)[i]

@@ -1,4 +1,4 @@
-"""Adapters: every adapted tensor is W + (alpha / r) B A, reaches pixels and text, and misfits are refused."""
+"""Adapters: every adapted weight is W + (alpha / r) B A; adapters that do not fit are refused."""
 
 import copy
 
