@@ -1,5 +1,7 @@
 """The seven dense heads against loops over heads and tokens (oracle_vit), and open_clip itself."""
 
+import math
+
 import numpy as np
 import oracle_vit
 import pytest
@@ -7,6 +9,8 @@ import torch
 from small_clip import model_config, random_images, reference_model, relative_error, write_clip
 
 from core.backbones import load_backbone
+from core.backbones.heads import HEADS as REGISTRY
+from core.backbones.heads import gaussian_window
 from core.errors import TTDError
 
 HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "naclip", "kk", "clearclip")
@@ -25,12 +29,8 @@ TOWERS = {
         oracle_vit.gelu,
     ),
 }
-SIZES = (
-    (32, 32),
-    (24, 40),
-    (29, 50),
-    (16, 64),
-)  # own size, another grid, no multiples of the patch, its own count
+# own size, another grid, no multiples of the patch, its own count
+SIZES = ((32, 32), (24, 40), (29, 50), (16, 64))
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +70,17 @@ def test_the_heads_of_the_oracle_differ(towers):
             )
 
 
-def test_naclip_looks_near_by_without_the_class_token():
-    """With zero keys the Gaussian is left: 1 at the patch, exp(-1/50) beside it."""
-    keys = np.zeros((13, 4))
-    row = oracle_vit.attention_row(
-        "naclip", 1 + 1 * 4 + 2, keys, keys, 4
-    )  # patch (1, 2) of a 3 x 4 grid
-    logits = np.log(row / row[0])
-    assert np.allclose(
-        logits[[7, 6, 3, 1 + 2 * 4 + 3]], [1, np.exp(-1 / 50), np.exp(-1 / 50), np.exp(-2 / 50)]
-    )
-    assert np.allclose(oracle_vit.attention_row("naclip", 0, keys, keys, 4), 1 / 13)
+def test_naclips_window_is_a_gaussian_of_the_distance_in_patches():
+    """Peak 1 at the patch itself, exp(-1/50) beside it; nothing for the class token."""
+    window = gaussian_window((3, 4), 1, sigma=5.0)
+    assert window.shape == (13, 13) and not window[0].any() and not window[:, 0].any()
+    patch = 1 + 1 * 4 + 2  # patch (1, 2) of a 3 x 4 grid
+    above, beside, corner = 1 + 0 * 4 + 2, 1 + 1 * 4 + 1, 1 + 2 * 4 + 0
+    want = [1, math.exp(-1 / 50), math.exp(-1 / 50), math.exp(-5 / 50)]
+    got = window[patch, [patch, above, beside, corner]]
+    assert torch.allclose(got, torch.tensor(want), atol=1e-6)
+    assert torch.equal(window, window.T)
+    assert gaussian_window((1, 2), 0, sigma=0.5)[0, 1] == pytest.approx(math.exp(-2))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -157,9 +157,7 @@ def test_unknown_head_lists_the_heads(towers):
 
 
 def test_registry_names_the_seven_heads():
-    from core.backbones.heads import HEADS as registry
-
-    assert set(registry) == set(HEADS)
+    assert set(REGISTRY) == set(HEADS)
 
 
 def end_tokens(lengths: list[int], length: int = 77, vocabulary: int = 128) -> torch.Tensor:

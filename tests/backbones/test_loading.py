@@ -7,7 +7,7 @@ import torch
 from paths import ROOT
 from small_clip import model_config, write_clip, write_config
 
-from core.backbones import load_backbone
+from core.backbones import BACKBONES, load_backbone
 from core.errors import TTDError
 
 
@@ -97,9 +97,16 @@ def test_a_file_cut_short_is_one_line(tmp_path):
 def test_unknown_names_list_the_choices(arch):
     with pytest.raises(TTDError) as error:
         load_backbone(arch)
-    assert all(
-        word in str(error.value) for word in ("CLIP", "TCL", "tiny", "hf-hub:", "local-dir:")
-    )
+    choices = ("CLIP", "MaskCLIP", "TCL", "tiny", "MODEL:PRETRAINED", "hf-hub:", "local-dir:")
+    assert all(f" {word}" in str(error.value) for word in choices)
+
+
+def test_one_registry_names_the_models():
+    """What an error lists is what can be loaded, and short names stand for something."""
+    from core.backbones.clip_loading import SHORT_NAMES
+
+    assert list(BACKBONES) == ["CLIP", "MaskCLIP", "TCL", "tiny"]
+    assert SHORT_NAMES.keys() == BACKBONES.keys() - {"TCL"}
 
 
 def test_a_known_model_with_an_unknown_tag_lists_the_tags():
@@ -121,6 +128,27 @@ def test_unknown_devices_and_types(tmp_path):
     for arguments in ({"device": "toaster"}, {"dtype": "float31"}, {"device": "cuda:99"}):
         with pytest.raises(TTDError):
             load_backbone(f"local-dir:{tmp_path}", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("pool", "own", "want"),
+    [
+        ("avg", {}, "vanilla"),
+        ("tok", {}, "maskclip"),
+        ("avg", {"head": "kk"}, "kk"),
+        ("tok", {"mask_scale": 5.0, "mask_bias": 0.1}, "maskclip"),
+    ],
+)
+def test_config_then_pooling(tmp_path, pool, own, want):
+    write_clip(tmp_path, model_config({"pool_type": pool}), ttd=own)
+    assert load_backbone(f"local-dir:{tmp_path}").head == want
+    assert load_backbone(f"local-dir:{tmp_path}", head="sclip").head == "sclip"
+
+
+def test_a_head_that_does_not_exist_is_named(tmp_path):
+    write_clip(tmp_path, model_config(), ttd={"head": "best"})
+    with pytest.raises(TTDError, match="best"):
+        load_backbone(f"local-dir:{tmp_path}")
 
 
 def test_checksum_of_the_shipped_model_is_stable():

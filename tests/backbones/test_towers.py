@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from small_clip import (
     assert_equals_open_clip,
     model_config,
@@ -35,20 +36,10 @@ MUST = {
     "short context": ({}, {"context_length": 16}, {}),
     "own text tower": ({}, {}, {"custom_text": True}),
 }
-# Rarer forms: either open_clip's answer or a refusal, never another answer.
-MAY = {
+# Rarer forms of the text tower, and what else a config may ask for.
+RARE = {
     "layer scale": ({"ls_init_value": 0.1}, {"ls_init_value": 0.1}, {}),
     "sines": ({"pos_embed_type": "sin_cos_2d"}, {}, {}),
-    "oblong": ({"image_size": [32, 32], "patch_size": [8, 16]}, {}, {}),
-    "coca pooling": ({"attentional_pool": True, "attn_pooler_heads": 2}, {}, {}),
-    "no pooling": ({"pool_type": "none"}, {}, {}),
-    "normed queries": ({"qk_norm": True}, {"qk_norm": True}, {}),
-    "normed text queries": ({}, {"qk_norm": True}, {}),
-    "scaled cosine": ({"scaled_cosine_attn": True}, {}, {}),
-    "head scales": ({"scale_heads": True}, {}, {}),
-    "scaled attention": ({"scale_attn": True}, {}, {}),
-    "scaled mlp": ({"scale_fc": True}, {}, {}),
-    "custom block": ({"block_type": "custom"}, {}, {}),
     "sees all, last": ({}, {"no_causal_mask": True, "pool_type": "last"}, {"custom_text": True}),
     "sees all, first": ({}, {"no_causal_mask": True, "pool_type": "first"}, {"custom_text": True}),
     "sees all, argmax": ({}, {"no_causal_mask": True}, {}),
@@ -61,35 +52,59 @@ MAY = {
         {"proj_type": "none", "width": 24, "heads": 2},
         {"custom_text": True},
     ),
-    "text class token": ({}, {"embed_cls": True, "pad_id": 0}, {"custom_text": True}),
     "bias of logits": ({}, {}, {"init_logit_bias": -10}),
+}
+OTHER_BLOCKS = "CustomResidualAttentionBlock are not supported"
+# Forms that are refused, and what the message says.
+REFUSED = {
+    "oblong": ({"image_size": [32, 32], "patch_size": [8, 16]}, {}, {}, "non-square patches"),
+    "oblong grid": ({"image_size": [32, 64]}, {}, {}, "position tables are not supported"),
+    "coca pooling": ({"attentional_pool": True, "attn_pooler_heads": 2}, {}, {}, "CoCa"),
+    "no pooling": ({"pool_type": "none"}, {}, {}, "no pooling"),
+    "normed queries": ({"qk_norm": True}, {"qk_norm": True}, {}, OTHER_BLOCKS),
+    "normed text queries": ({}, {"qk_norm": True}, {}, OTHER_BLOCKS),
+    "scaled cosine": ({"scaled_cosine_attn": True}, {}, {}, OTHER_BLOCKS),
+    "head scales": ({"scale_heads": True}, {}, {}, OTHER_BLOCKS),
+    "scaled attention": ({"scale_attn": True}, {}, {}, OTHER_BLOCKS),
+    "scaled mlp": ({"scale_fc": True}, {}, {}, OTHER_BLOCKS),
+    "custom block": ({"block_type": "custom"}, {}, {}, OTHER_BLOCKS),
+    "text class token": (
+        {},
+        {"embed_cls": True, "pad_id": 0},
+        {"custom_text": True},
+        "text towers with an appended class token",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MUST)
-def test_served_forms_equal_open_clip(tmp_path, name):
+def test_supported_forms_equal_open_clip(tmp_path, name):
     vision, text, top = MUST[name]
     write_clip(tmp_path, model_config(vision, text, **top))
     length = text.get("context_length", 77)
     assert_equals_open_clip(tmp_path, load_backbone(f"local-dir:{tmp_path}"), length)
 
 
-@pytest.mark.parametrize("name", MAY)
-def test_rare_forms_are_right_or_refused(tmp_path, name):
-    vision, text, top = MAY[name]
+@pytest.mark.parametrize("name", RARE)
+def test_rare_forms_equal_open_clip(tmp_path, name):
+    vision, text, top = RARE[name]
     write_clip(tmp_path, model_config(vision, text, **top))
-    try:
-        backbone = load_backbone(f"local-dir:{tmp_path}")
-    except TTDError as error:
-        assert "\n" not in str(error) and "not supported" in str(error)
-        return
-    reference = reference_model(tmp_path)
-    images, rows = random_images(2, 3, 32, 32), token_rows(77)
+    backbone, reference = load_backbone(f"local-dir:{tmp_path}"), reference_model(tmp_path)
+    images, rows = random_images(2, 3, 32, 32), token_rows()
     assert relative_error(backbone.encode_image(images), reference.encode_image(images)) < 1e-5
     for tokens in (rows, rows[:1]):  # alone and with longer prompts
-        want = torch.nn.functional.normalize(reference.encode_text(tokens), dim=-1)
-        got = torch.nn.functional.normalize(backbone.encode_tokens(tokens), dim=-1)
+        want = F.normalize(reference.encode_text(tokens), dim=-1)
+        got = F.normalize(backbone.encode_tokens(tokens), dim=-1)
         assert (got - want).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_forms_are_refused_by_name(tmp_path, name):
+    vision, text, top, words = REFUSED[name]
+    write_clip(tmp_path, model_config(vision, text, **top))
+    with pytest.raises(TTDError, match=words) as error:
+        load_backbone(f"local-dir:{tmp_path}")
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
 
 
 # --- refused by name
