@@ -203,7 +203,7 @@ def test_weights_win_over_the_name(tmp_path, folder):
     assert torch.equal(got.encode_tokens(token_rows()), wanted.encode_tokens(token_rows()))
 
 
-def test_a_torch_file_serves_as_well(tmp_path, folder, backbone):
+def test_a_torch_file_is_read_too(tmp_path, folder, backbone):
     from safetensors.torch import load_file
 
     state = load_file(folder / "open_clip_model.safetensors")

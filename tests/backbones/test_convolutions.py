@@ -55,7 +55,7 @@ def test_many_channels_do_not_add_up_errors():
     )
 
 
-def test_pictures_of_a_batch_are_the_same_alone_and_memory_order_does_not_matter():
+def test_images_of_a_batch_are_the_same_alone_in_any_memory_order():
     x, conv = example((6, 8))
     x, conv = x.float(), conv.float()
     for fast in (conv_same, conv_doubled):

@@ -28,11 +28,12 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def items():
-    samples = [make_sample(20261121, "val", i) for i in range(60)]
-    return [
-        make_item(s.id, s.image, s.text, s.tags, np.stack([tag_mask(s, t) for t in s.tags]))
-        for s in samples
-    ]
+    items = []
+    for i in range(60):
+        s = make_sample(20261121, "val", i)
+        masks = np.stack([tag_mask(s, tag) for tag in s.tags])
+        items.append(make_item(s.id, s.image, s.text, s.tags, masks))
+    return items
 
 
 @pytest.fixture(scope="module")

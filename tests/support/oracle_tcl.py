@@ -3,6 +3,7 @@
 Everything is float64 and literal; nothing of the library under test is used.
 """
 
+import itertools
 import math
 
 import torch
@@ -36,6 +37,7 @@ def block_shapes(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def tower_shapes(
+    *,
     width: int,
     layers: int,
     text_width: int,
@@ -74,7 +76,8 @@ def masker_shapes(width: int, embed: int, copied: tuple[int, ...]) -> dict[str, 
     shapes: dict[str, tuple[int, ...]] = {}
     for i in copied:
         shapes |= block_shapes(f"{MASKER}backbone.transformer.resblocks.{i}", width)
-    for conv in (f"{DECODER}{stage}.{name}" for stage in (0, 1) for name in ("conv", "conv2")):
+    for stage, name in itertools.product((0, 1), ("conv", "conv2")):
+        conv = f"{DECODER}{stage}.{name}"
         shapes |= {
             f"{conv}.norm.weight": (width,),
             f"{conv}.norm.bias": (width,),
@@ -107,7 +110,15 @@ def tcl_shapes(
     """{key: shape} of a full TCL checkpoint; the defaults are the official ViT-B/16."""
     copied = (layers - 1,) if copied is None else copied
     towers = tower_shapes(
-        width, layers, text_width, text_layers, patch, grid, embed, vocab, context
+        width=width,
+        layers=layers,
+        text_width=text_width,
+        text_layers=text_layers,
+        patch=patch,
+        grid=grid,
+        embed=embed,
+        vocab=vocab,
+        context=context,
     )
     return towers | masker_shapes(width, embed, copied)
 

@@ -147,12 +147,10 @@ def tokens(p: dict, image: np.ndarray, heads: int, rule: str, act) -> tuple[np.n
         key=lambda name: int(name.split(".")[-1]),
     )
     for name in names:
-        x = block(p, name, x, heads, act, rule if name == names[-1] else "vanilla", w)
-    return (
-        layer_norm(x, p["visual.ln_post.weight"], p["visual.ln_post.bias"]) @ p["visual.proj"],
-        h,
-        w,
-    )
+        own = rule if name == names[-1] else "vanilla"
+        x = block(p, name, x, heads, act, rule=own, w=w)
+    x = layer_norm(x, p["visual.ln_post.weight"], p["visual.ln_post.bias"])
+    return x @ p["visual.proj"], h, w
 
 
 def dense(weights: dict, image, heads: int, rule: str, act=gelu) -> np.ndarray:
