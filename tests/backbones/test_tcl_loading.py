@@ -67,7 +67,7 @@ def test_a_missing_decoder_is_an_error(tmp_path):
 
 
 def test_part_of_a_frozen_tower_missing_is_no_random_start(tmp_path):
-    """One frozen tensor gone: either it is named, or it comes from CLIP's own weights - never from chance."""
+    """One frozen tensor gone: it is named, or comes from CLIP's own weights; it is never random."""
     weights = dict(small_weights())
     del weights["clip_image_encoder.clip_visual.transformer.resblocks.1.mlp.c_fc.weight"]
     with pytest.raises(TTDError):  # CLIP's ViT-B/16 could not fill this small tower either

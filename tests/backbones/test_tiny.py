@@ -1,4 +1,4 @@
-"""The shipped model on freshly made, unseen images: what docs/world.md claims of it, with margins."""
+"""The shipped model on newly made, unseen images: what docs/world.md claims, with margins."""
 
 import json
 from pathlib import Path
@@ -28,11 +28,12 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def items():
-    samples = [make_sample(20261121, "val", i) for i in range(60)]
-    return [
-        make_item(s.id, s.image, s.text, s.tags, np.stack([tag_mask(s, t) for t in s.tags]))
-        for s in samples
-    ]
+    items = []
+    for i in range(60):
+        s = make_sample(20261121, "val", i)
+        masks = np.stack([tag_mask(s, tag) for tag in s.tags])
+        items.append(make_item(s.id, s.image, s.text, s.tags, masks))
+    return items
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +75,33 @@ def test_open_clip_loads_it_by_itself(backbone):
 
 
 def test_pixel_scores_find_the_tags(measured, items):
-    content = measured.at().content.f1
-    assert content > baselines(items).all_content_words.f1
-    assert content > 0.74
+    """docs/world.md: F1 84.8 and 84.0 % on 500 images; sixty differ from that by 2.5 at most."""
+    content = measured.at().content
+    assert content.f1 == pytest.approx(0.848, abs=0.03)
+    assert (content.precision, content.recall) == pytest.approx((0.943, 0.771), abs=0.05)
+    assert measured.tags("pixel").f1 == pytest.approx(0.840, abs=0.04)
+    assert content.f1 > baselines(items).all_content_words.f1 + 0.07
 
 
-def test_the_other_scorers_are_more_precise_than_complete(measured):
-    for row in (measured.tags("image", stopwords=True), measured.tags("text", 0.5, stopwords=True)):
+def test_the_other_scorers_are_as_good_as_stated(measured):
+    """docs/world.md: F1 of `image` 74.1 with stop words rejected, of `text` at 0.5 70.4 %."""
+    image = measured.tags("image", stopwords=True)
+    text = measured.tags("text", 0.5, stopwords=True)
+    assert image.f1 == pytest.approx(0.741, abs=0.045)
+    assert text.f1 == pytest.approx(0.704, abs=0.055)
+    for row in (image, text):
         assert row.precision - row.recall > 0.05
-    assert measured.tags("pixel").f1 > measured.tags("image").f1 + 0.08
+    assert measured.tags("pixel").f1 > measured.tags("image").f1 + 0.25
 
 
-def test_word_maps_are_far_better_than_painting_everything(measured, items):
+def test_word_maps_are_as_good_as_stated(measured, items):
+    """docs/world.md: IoU 29.3, 36.2 and 35.8 %; painting the whole image gives 15.1 and 31.2."""
     scores, trivial = measured.at(), baselines(items)
-    assert scores.word_map_iou > trivial.word_map_iou["all foreground"] + 0.08
-    assert scores.word_map_iou_minmax > trivial.word_map_iou["all foreground"] + 0.12
-    assert scores.caption_iou > trivial.caption_iou["all foreground"]
+    assert scores.word_map_iou == pytest.approx(0.293, abs=0.02)
+    assert scores.word_map_iou_minmax == pytest.approx(0.362, abs=0.04)
+    assert scores.caption_iou == pytest.approx(0.358, abs=0.04)
+    assert trivial.word_map_iou["all foreground"] == pytest.approx(0.151, abs=0.02)
+    assert trivial.caption_iou["all foreground"] == pytest.approx(0.312, abs=0.05)
 
 
 def test_the_shipped_adapter_is_better_in_all_three_scores(measured, items):
@@ -104,7 +116,7 @@ def test_the_shipped_adapter_is_better_in_all_three_scores(measured, items):
 
 
 def test_the_mask_mapping_recovers_a_known_one():
-    """Cosines of 0.45 on the tag and 0.25 elsewhere, with normal noise: the slope is (m1 - m0) / variance."""
+    """Cosines 0.45 on the tag, 0.25 elsewhere, normal noise: the slope is (m1 - m0) / variance."""
     generator = np.random.default_rng(0)
     masks, maps = [], []
     for i in range(6):
@@ -233,7 +245,7 @@ def test_config_errors_name_the_key():
 )
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path):
-    """Six steps at once, and four (saved) then two: the same bits, through the switch from small to full images."""
+    """Six steps at once, and four (saved) then two: the same bits, from small to full images."""
     from safetensors.torch import load_file
 
     from core.tiny_clip.task import Pretrainer
