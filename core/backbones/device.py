@@ -45,7 +45,7 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 
 
 def use_full_float32() -> None:
-    """Compute float32 convolutions on CUDA in float32, for the whole process; matrix products already are.
+    """Compute float32 convolutions on CUDA in float32, as matrix products are, for the process.
 
     cuDNN rounds the factors to TF32 (10 bits) unless told otherwise, which moves a ViT's patch
     embedding by 1e-3 and pixels across thresholds. Whoever wants speed asks for bfloat16.
