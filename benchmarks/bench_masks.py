@@ -1,8 +1,10 @@
-"""How fast masks are made from tags by protocol `ttd` with PAMR, against the definition done literally.
+"""How fast masks are made from tags (protocol `ttd`, PAMR), against the literal definition.
 
-    python benchmarks/bench_masks.py                    # ViT-B/16 and TCL (random weights), 640x480, 21 and 171 classes
+    python benchmarks/bench_masks.py             # ViT-B/16, TCL; 640x480; 21, 171 classes
     python benchmarks/bench_masks.py --device cuda
-    python benchmarks/bench_masks.py --quick            # tiny only, a small image
+    python benchmarks/bench_masks.py --quick     # tiny only, a small image
+
+ViT-B/16 and TCL have random weights.
 
 The reference (`reference_masks.py`) does windows, scales and flips one by one in float32, with the
 published PAMR and all classes. Both run whole, except that a tower sees one batch of every shape
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Sampled:
-    """Calls `work` once for every shape of its tensors; later calls get that result and count with its time.
+    """Calls `work` once for every shape of its tensors; later calls get that result and its time.
 
     spent: seconds of calls that were made; owed: of those that were not; calls: how many of every
     shape.
@@ -177,7 +179,7 @@ def fast_goal(args: argparse.Namespace) -> tuple[str, float]:
 
 
 def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[common.Time]]:
-    """The literal path in float32: whole time, and that of windows, of their merging, and of PAMR with the labels."""
+    """The literal path, float32: whole time; that of windows, merging, PAMR with the labels."""
     windows = Sampled(reference_masks.window_masks)
     weights, iterate = Sampled(reference_pamr.weights), Sampled(reference_pamr.iterate)
     maps = []
@@ -202,7 +204,7 @@ def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[comm
 def fast_time(
     backbone, prepared, text, used, encode: Sampled
 ) -> tuple[common.Time, list[common.Time], int]:
-    """Our path: whole time; that of towers, maps, and resizing with PAMR; and how many classes were refined."""
+    """Our path: whole time; that of towers, maps, resizing with PAMR; classes that were refined."""
     from core.maps.sliding import merge_views
     from core.masks.labels import decide
     from core.refine.pamr import PAMR
@@ -271,7 +273,7 @@ def model(name: str, device: str, folder: Path):
 
 
 def random_tcl():
-    """TCL in the released shapes (but for a shorter text tower, which no mask needs) with random weights."""
+    """TCL in the released shapes, random weights; a shorter text tower, which no mask needs."""
     import torch
 
     from core.backbones import tcl_layout
@@ -317,7 +319,7 @@ def protocol_of(backbone, args: argparse.Namespace):
 
 
 def picture(size: tuple[int, int], index: int = 0):
-    """An image of the procedural world, uint8 [H,W,3]."""
+    """An image of the procedural world, uint8 [H, W, 3]."""
     import numpy as np
     from PIL import Image
 
@@ -328,7 +330,7 @@ def picture(size: tuple[int, int], index: int = 0):
 
 
 def texts(backbone, pixels, classes: int, kept: int):
-    """Embeddings [N,D]; the first `kept` are the image's own and survive, the others point away from it."""
+    """Embeddings [N, D]; the first `kept` are the image's own and survive, the others do not."""
     import torch
     import torch.nn.functional as F
 
@@ -348,7 +350,7 @@ def texts(backbone, pixels, classes: int, kept: int):
 
 
 def agreement(args: argparse.Namespace) -> common.Table:
-    """Labels of both paths with `tiny`, on images with several classes; TTDError where they disagree."""
+    """Labels of both paths with `tiny`, images with several classes; TTDError if they differ."""
     kinds = dict.fromkeys(("float32", args.dtype))
     table = common.Table("agreement, tiny, world", "classes", "background", *kinds)
     for number, (pixels, text, used) in enumerate(interesting(args)):
@@ -374,7 +376,10 @@ def agreement(args: argparse.Namespace) -> common.Table:
 
 
 def interesting(args: argparse.Namespace) -> list:
-    """(pixels, text, resolved protocol) of images where labels can be wrong: >= 3 classes, 5 to 80 % background."""
+    """(pixels, text, resolved protocol) of images where labels can be wrong.
+
+    They have 3 classes or more and 5 to 80 % background.
+    """
     from core.masks.protocol import protocol
     from core.text.prompts import embed_classes
     from core.world.objects import NOUNS
@@ -405,7 +410,7 @@ def tiny(device: str, dtype: str):
 
 
 def ours(backbone, pixels, text, used):
-    """Our path whole: class indices [H,W], -1 for the background."""
+    """Our path whole: class indices [H, W], -1 for the background."""
     from core.maps.sliding import merge_views, prepare
     from core.masks.labels import decide
     from core.refine.pamr import PAMR

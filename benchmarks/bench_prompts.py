@@ -1,17 +1,18 @@
-"""What the prompts of a class list cost at the first start and at the second: 171 classes x 80 templates.
+"""What the prompts of a class list cost at first and second start: 171 classes x 80 templates.
 
     python benchmarks/bench_prompts.py                          # tiny
     python benchmarks/bench_prompts.py --model ViT-B-16         # random weights; minutes on a CPU
 
 Reference: every prompt at full length, class by class, on a slice of the classes ("scaled"), at
-every start. First start: ours, which writes the cache. Second start: a backbone loaded anew, the
-embeddings read from disk; the checksum of its weights, which keys the cache and which every result
-stores anyway, is timed by itself.
+every start. First start: ours, which writes the cache. Second start: the backbone is loaded again,
+the embeddings are read from disk. The checksum of its weights, which is the key of the cache and
+which every result stores anyway, is timed by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,16 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
     args.dtype = "float32"  # what is cached is float32
-    names, templates = class_names(), "OpenAI"
-    names = names[: 4 if args.quick else args.classes]
+    if args.quick:
+        args.classes = 4
+    names, templates = class_names()[: args.classes], "OpenAI"
     table = common.Table("start", "time", "ratio", width=14)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        arch = (
-            args.model
-            if args.model == "tiny" or ":" in args.model
-            else common.random_clip(args.model, folder / "m")
-        )
+        folder, arch = Path(place), args.model
+        if arch != "tiny" and ":" not in arch:
+            arch = common.random_clip(arch, folder / "m")
         few = names[: args.slice]
         backbone = load(arch, args)
         slow = common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
@@ -96,14 +95,14 @@ def class_names() -> tuple[str, ...]:
 
 
 def load(arch: str, args: argparse.Namespace):
-    """The model, loaded anew."""
+    """The model, loaded again."""
     from core.backbones import load_backbone
 
     return load_backbone(arch, device=args.device, dtype=args.dtype)
 
 
 def literal(backbone, names: Sequence[str]):
-    """The definition: all prompts of each class at full length, mean of raw embeddings, unit length: [N, D]."""
+    """The definition: the mean of a class's prompts at full length, made unit length: [N, D]."""
     import torch
 
     from core.text.prompts import TEMPLATES
@@ -111,10 +110,9 @@ def literal(backbone, names: Sequence[str]):
     tower, rows = backbone.text, []
     with torch.no_grad():
         for name in names:
-            synonyms = [part.strip() for part in name.split("|")] if "|" in name else [name]
-            tokens = backbone.tokenize(
-                [t.replace("{}", s) for s in synonyms for t in TEMPLATES["OpenAI"]]
-            )
+            synonyms = [part.strip() for part in name.split("|")]
+            prompts = itertools.product(synonyms, TEMPLATES["OpenAI"])
+            tokens = backbone.tokenize([form.replace("{}", synonym) for synonym, form in prompts])
             x = tower.token_embedding(tokens) + tower.positional_embedding
             for block in tower.blocks:
                 x = block(x, None, causal=tower.causal)

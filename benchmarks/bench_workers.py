@@ -1,4 +1,4 @@
-"""How the scripts that make masks share their work and grow with it: two workers, four times the images.
+"""How the mask scripts share work and grow with it: two workers, four times the images.
 
     python benchmarks/bench_workers.py
     python benchmarks/bench_workers.py --arch CLIP --images 8
@@ -37,8 +37,13 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--arch", default="tiny", metavar="NAME", help="as everywhere (default: %(default)s)"
     )
+    parser.add_argument("--images", type=positive_int, default=48, help="N (default: %(default)s)")
     parser.add_argument(
-        "--pictures", type=positive_int, default=48, help="N (default: %(default)s)"
+        "--pictures",  # its name in 0.1
+        type=positive_int,
+        dest="images",
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     parser.add_argument(
         "--size", type=positive_int, default=256, help="their side in pixels (default: %(default)s)"
@@ -48,7 +53,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of the script took: seconds by its own count, bytes at its peak, and the masks by file name."""
+    """One run: its own count of seconds, bytes at its peak, the masks' bytes by file name."""
 
     time: common.Time
     memory: int
@@ -58,8 +63,9 @@ class Run:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
-    args.pictures, args.size = (2, 96) if args.quick else (args.pictures, args.size)
-    few, many = args.pictures, 4 * args.pictures
+    if args.quick:
+        args.images, args.size = 2, 96
+    few, many = args.images, 4 * args.images
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data = write_set(folder / "set", many, args.size)
@@ -74,15 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("1 process, 1 thread", large, many),
         ("2 workers", shared, many),
     ):
-        ratio = common.ratio(large.time, one.time) if one is shared else ""
-        memory = common.megabytes(one.memory) if one is not shared else ""
-        table.row(
-            f"{name}, {count} images",
-            one.time,
-            common.Time(one.time.seconds / count),
-            ratio,
-            memory,
-        )
+        ratio, memory = "", common.megabytes(one.memory)
+        if one is shared:  # the memory of its processes is not counted
+            ratio, memory = common.ratio(large.time, one.time), ""
+        each = common.Time(one.time.seconds / count)
+        table.row(f"{name}, {count} images", one.time, each, ratio, memory)
     growth = large.time.seconds / many / (small.time.seconds / few)
     common.save(
         args,

@@ -1,4 +1,4 @@
-"""The references of `benchmarks/` and the fast paths say the same, and a benchmark counts what it skips."""
+"""References and fast paths of `benchmarks/` agree, and a benchmark counts what it skips."""
 
 import argparse
 import time
