@@ -21,6 +21,7 @@ import common
 from common import positive_int, run
 
 SET = "COCO-Stuff"  # 171 classes
+TEMPLATES = "OpenAI"  # 80 of them
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -51,40 +52,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.dtype = "float32"  # what is cached is float32
     if args.quick:
         args.classes = 4
-    names, templates = class_names()[: args.classes], "OpenAI"
+    names = class_names()[: args.classes]
     table = common.Table("start", "time", "ratio", width=14)
     with tempfile.TemporaryDirectory() as place:
         folder, arch = Path(place), args.model
         if arch != "tiny" and ":" not in arch:
             arch = common.random_clip(arch, folder / "m")
-        few = names[: args.slice]
-        backbone = load(arch, args)
-        slow = common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
-        first, embedded = timed_start(load(arch, args), names, templates, folder)
-        again = [
-            timed_start(load(arch, args), names, templates, folder) for _ in range(args.rounds)
-        ]
-        second = sorted((took for took, _ in again), key=lambda took: took.seconds)[len(again) // 2]
-        common.check("cached embeddings", float((again[0][1] - embedded).abs().max()), 0)
-        common.check(
-            "embeddings", float((literal(backbone, few) - embedded[: len(few)]).abs().max()), 1e-5
-        )
+        slow = reference(arch, names, args)
+        first, second = starts(arch, names, folder, args)
         another = load(arch, args)
         checksum = common.Time(common.once(lambda: another.checksum))
     table.row(f"reference, {args.model}, {len(names)} x 80", slow, "")
     table.row("ours, first", first, common.ratio(slow, first))
     table.row("ours, second", second, common.ratio(slow, second))
     table.row("checksum of the weights", checksum, "")
-    common.save(
-        args,
-        [table],
-        [
-            common.goal_below(
-                f"text embeddings, {args.model}: second start", 0.1, second.seconds, " s"
-            )
-        ],
-    )
+    title = f"text embeddings, {args.model}: second start"
+    common.save(args, [table], [common.goal_below(title, 0.1, second.seconds, " s")])
     return 0
+
+
+def reference(arch: str, names: Sequence[str], args: argparse.Namespace) -> common.Time:
+    """The literal way on the first classes, scaled to all."""
+    backbone, few = load(arch, args), names[: args.slice]
+    return common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
+
+
+def starts(
+    arch: str, names: Sequence[str], folder: Path, args: argparse.Namespace
+) -> tuple[common.Time, common.Time]:
+    """Times of the first start and of a second one (the median); TTDError if embeddings differ."""
+    first, embedded = timed_start(load(arch, args), names, TEMPLATES, folder)
+    again = [timed_start(load(arch, args), names, TEMPLATES, folder) for _ in range(args.rounds)]
+    common.check("cached embeddings", float((again[0][1] - embedded).abs().max()), 0)
+    few = names[: args.slice]
+    definition = literal(load(arch, args), few)
+    common.check("embeddings", float((definition - embedded[: len(few)]).abs().max()), 1e-5)
+    times = sorted((took for took, _ in again), key=lambda took: took.seconds)
+    return first, times[len(again) // 2]
 
 
 def class_names() -> tuple[str, ...]:
@@ -105,13 +109,13 @@ def literal(backbone, names: Sequence[str]):
     """The definition: the mean of a class's prompts at full length, made unit length: [N, D]."""
     import torch
 
-    from core.text.prompts import TEMPLATES
+    from core.text import prompts as texts
 
     tower, rows = backbone.text, []
     with torch.no_grad():
         for name in names:
             synonyms = [part.strip() for part in name.split("|")]
-            prompts = itertools.product(synonyms, TEMPLATES["OpenAI"])
+            prompts = itertools.product(synonyms, texts.TEMPLATES[TEMPLATES])
             tokens = backbone.tokenize([form.replace("{}", synonym) for synonym, form in prompts])
             x = tower.token_embedding(tokens) + tower.positional_embedding
             for block in tower.blocks:

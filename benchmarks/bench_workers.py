@@ -74,32 +74,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         shared = produce(data, folder / "two", args, many, 2)
     if shared.masks != large.masks or not warm.masks:
         raise TTDError("two workers and one process made different masks")
-    table = common.Table("run", "time", "per image", "ratio", "peak memory", width=14)
-    for name, one, count in (
-        ("1 process, 1 thread", small, few),
-        ("1 process, 1 thread", large, many),
-        ("2 workers", shared, many),
-    ):
-        ratio, memory = "", common.megabytes(one.memory)
-        if one is shared:  # the memory of its processes is not counted
-            ratio, memory = common.ratio(large.time, one.time), ""
-        each = common.Time(one.time.seconds / count)
-        table.row(f"{name}, {count} images", one.time, each, ratio, memory)
-    growth = large.time.seconds / many / (small.time.seconds / few)
-    common.save(
-        args,
-        [table],
-        [
-            common.goal(
-                "2 CPU workers against 1 process held to 1 thread", 1.7, large.time, shared.time
-            ),
-            common.goal_below("time per image, 4 N images to N", 1.1, growth, " times"),
-            common.goal_below(
-                "peak memory, 4 N images to N", 1.1, large.memory / small.memory, " times"
-            ),
-        ],
-    )
+    save(args, small, large, shared)
     return 0
+
+
+def save(args: argparse.Namespace, small: Run, large: Run, shared: Run) -> None:
+    """The table and the goals of three runs: N images, 4 N, and 4 N in two workers."""
+    few, many = args.images, 4 * args.images
+    table = common.Table("run", "time", "per image", "ratio", "peak memory", width=14)
+    for one, count in ((small, few), (large, many)):
+        each, memory = common.Time(one.time.seconds / count), common.megabytes(one.memory)
+        table.row(f"1 process, 1 thread, {count} images", one.time, each, "", memory)
+    each = common.Time(shared.time.seconds / many)
+    ratio = common.ratio(large.time, shared.time)
+    table.row(f"2 workers, {many} images", shared.time, each, ratio, "")
+    growth, memory = large.time.seconds / small.time.seconds / 4, large.memory / small.memory
+    two = "2 CPU workers against 1 process held to 1 thread"
+    goals = [
+        common.goal(two, 1.7, large.time, shared.time),
+        common.goal_below("time per image, 4 N images to N", 1.1, growth, " times"),
+        common.goal_below("peak memory, 4 N images to N", 1.1, memory, " times"),
+    ]
+    common.save(args, [table], goals)
 
 
 def write_set(folder: Path, count: int, size: int) -> Path:

@@ -87,7 +87,7 @@ def test_pre_commit_runs_the_checks_of_make_lint():
     recipe = makefile.split("\nlint:", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
     checks = {re.sub(r"^\s*@\$\(PY\) (-m )?", "", line).removesuffix(" .") for line in recipe}
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
-    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    (hooks,) = [repo["hooks"] for repo in config["repos"]]
     entries = {re.sub(r"^\S+python (-m )?", "", hook["entry"]) for hook in hooks}
     assert checks == entries and len(checks) == 4
     assert all(hook["language"] == "system" for hook in hooks)  # nothing is downloaded

@@ -13,6 +13,7 @@ import argparse
 import ast
 import graphlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from cli import ROOT, run
@@ -183,12 +184,11 @@ def foreign(modules: dict[str, Module], root: Path) -> list[str]:
     names = set(OUTSIDE)
     for folder in (root, *(root / name for name in OUTSIDE[:2])):
         names |= {path.stem for path in folder.glob("*.py")}
-    return [
-        f"core imports what is outside of it in {one}"
-        for module in modules.values()
-        for one in module.imports
-        if one.target.split(".")[0] in names
-    ]
+    found = []
+    for module in modules.values():
+        outside = [one for one in module.imports if one.target.split(".")[0] in names]
+        found += [f"core imports what is outside of it in {one}" for one in outside]
+    return found
 
 
 def terminal(modules: dict[str, Module]) -> list[str]:
@@ -235,7 +235,7 @@ def draw_and_describe(modules: dict[str, Module], root: Path) -> None:
 def summaries(modules: dict[str, Module]) -> dict[str, str]:
     """Room -> the first line of its docstring, in the order of `FLOORS`, from the top."""
     found = {}
-    for room in (room for floor in reversed(FLOORS) for room in floor):
+    for room in chain.from_iterable(reversed(FLOORS)):
         module = modules.get(f"{PACKAGE}.{room}")
         if module is not None:
             found[room] = (ast.get_docstring(module.tree) or "").partition("\n")[0]
@@ -259,7 +259,7 @@ def reduced(modules: dict[str, Module]) -> dict[str, list[str]]:
 def _below(rooms: set[str], graph: dict[str, set[str]]) -> set[str]:
     """All rooms that some of `rooms` reach, by any number of imports (a circle ends it, too)."""
     seen: set[str] = set()
-    waiting = [used for room in rooms for used in graph.get(room, ())]
+    waiting = list(chain.from_iterable(graph.get(room, ()) for room in rooms))
     while waiting:
         room = waiting.pop()
         if room not in seen:
@@ -282,13 +282,14 @@ def table(modules: dict[str, Module]) -> str:
     lines = ["| floor | room | what it is | imports |", "|---|---|---|---|"]
     for room, words in words_of.items():
         others = [other for other in words_of if other in uses[room] - {"errors", "utils"}]
-        path = f"{room}/" if _is_folder(modules, room) else f"{room}.py"
+        path = _place(modules[f"{PACKAGE}.{room}"])
         lines.append(f"| {floor_of(room)} | `{path}` | {words} | {', '.join(others)} |")
     return "\n".join(lines) + "\n"
 
 
-def _is_folder(modules: dict[str, Module], room: str) -> bool:
-    return modules[f"{PACKAGE}.{room}"].path.name == "__init__.py"
+def _place(module: Module) -> str:
+    """`tags/` for a folder, `errors.py` for a file."""
+    return f"{module.room}/" if module.path.name == "__init__.py" else module.path.name
 
 
 if __name__ == "__main__":

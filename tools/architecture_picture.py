@@ -116,10 +116,12 @@ def check_places(floors: Sequence[Sequence[str]], rooms: Mapping[str, str]) -> N
     for room in rooms:
         if room not in PLACES:
             raise TTDError(f"{room}: no place in the picture; give it one in {Path(__file__).name}")
-    rows = [[PLACES[room][0] for room in floor if room in PLACES] for floor in floors]
-    for lower, higher in zip(rows, rows[1:], strict=False):
-        if lower and higher and min(lower) < max(higher):
+    below = ROWS
+    for floor in floors:
+        rows = [PLACES[room][0] for room in floor if room in PLACES]
+        if rows and max(rows) > below:
             raise TTDError(f"{Path(__file__).name}: PLACES puts a higher floor below a lower one")
+        below = min(rows, default=below)
 
 
 def draw_room(canvas: Canvas, room: str, words: str, uses: Sequence[str]) -> None:
@@ -127,7 +129,7 @@ def draw_room(canvas: Canvas, room: str, words: str, uses: Sequence[str]) -> Non
     left, top, right, bottom = box(room)
     fill, outline = TINTS[PLACES[room][0]]
     canvas.rounded((left, top, right, bottom), fill, outline)
-    canvas.write((left + 20, top + 30), room, 31, INK, "lm", halo=1, halo_colour=INK)
+    canvas.write((left + 20, top + 30), room, 31, INK, "lm", halo=1 / 3, halo_colour=INK)
     for number, line in enumerate(textwrap.wrap(clause(words), LETTERS)[:2]):
         canvas.write((left + 20, top + 66 + 27 * number), line, 23, INK, "lm")
     if uses:

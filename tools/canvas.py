@@ -52,13 +52,15 @@ class Canvas:
         colour: Colour,
         anchor: str = "lm",
         *,
-        halo: int = 0,
+        halo: float = 0,
         halo_colour: Colour = PAPER,
     ) -> None:
-        """A line of text; anchor: Pillow's; halo: pixels of `halo_colour` around the letters."""
+        """A line of text. anchor: Pillow's. halo: pixels of `halo_colour` around the letters.
+
+        A third of a pixel in the letters' own colour makes them bolder.
+        """
         font = _font(size * OVERSAMPLING)
-        stroke = halo * OVERSAMPLING if halo > 1 else halo
-        place = _large(at)
+        place, stroke = _large(at), round(halo * OVERSAMPLING)
         self._draw.text(
             place, text, colour, font, anchor, stroke_width=stroke, stroke_fill=halo_colour
         )

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
 from architecture import circles
 from cli import ROOT, run
 from doc_table import update
-from imports import PACKAGE, parse, read_modules
+from imports import parse, read_modules
 
 from core.errors import TTDError
 
@@ -51,15 +52,28 @@ class Source:
     text: str
     tree: ast.Module
 
-    @cached_property
-    def nodes(self) -> list[ast.AST]:
-        """Every node of the tree."""
-        return list(ast.walk(self.tree))
+
+@dataclass(frozen=True)
+class Code:
+    """Some files, and what they hold together."""
+
+    sources: Sequence[Source]
 
     @cached_property
     def lines(self) -> list[str]:
         """The lines that are not blank."""
-        return [line for line in self.text.splitlines() if line.strip()]
+        every = chain.from_iterable(source.text.splitlines() for source in self.sources)
+        return [line for line in every if line.strip()]
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of every syntax tree."""
+        return list(chain.from_iterable(ast.walk(source.tree) for source in self.sources))
+
+    @cached_property
+    def public(self) -> list[Function | ast.ClassDef]:
+        """Public functions, classes, and their public methods."""
+        return list(chain.from_iterable(public(source.tree) for source in self.sources))
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class Figure:
     """A row of the table: its name, how it is counted over some files, its goal in words."""
 
     name: str
-    count: Callable[[Sequence[Source]], str]
+    count: Callable[[Code], str]
     goal: str
 
 
@@ -96,41 +110,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_areas(root: Path) -> dict[str, list[Source]]:
-    """The files of every area of a repository. TTDError: no Python file at all."""
+def read_areas(root: Path) -> dict[str, Code]:
+    """The code of every area of a repository. TTDError: no Python file at all."""
     found = {}
     for name, folders in AREAS.items():
-        paths = [path for folder in folders for path in files_of(root, folder)]
-        found[name] = [
-            Source(path.relative_to(root), path.read_text(encoding="utf-8"), parse(path))
-            for path in paths
-        ]
-    if not any(found.values()):
+        paths = list(chain.from_iterable(files_of(root, folder) for folder in folders))
+        found[name] = Code([read_source(path, root) for path in paths])
+    if not any(code.sources for code in found.values()):
         raise TTDError(f"{root}: no Python files here; is this the repository's root?")
     return found
 
 
 def files_of(root: Path, folder: str) -> list[Path]:
     """Python files below a folder; of the root itself only those right in it."""
-    return sorted((root / folder).rglob("*.py") if folder else root.glob("*.py"))
+    found = (root / folder).rglob("*.py") if folder else root.glob("*.py")
+    return sorted(found)
+
+
+def read_source(path: Path, root: Path) -> Source:
+    """One file. TTDError: not Python."""
+    return Source(path.relative_to(root), path.read_text(encoding="utf-8"), parse(path))
 
 
 def circle_count(root: Path) -> int:
     """Kinds of circles (among rooms, among modules) that the imports of `core` have."""
-    return len(circles(read_modules(root))) if (root / PACKAGE).is_dir() else 0
+    return len(circles(read_modules(root)))
 
 
-def table(areas: dict[str, list[Source]], circles_found: int) -> str:
+def table(areas: dict[str, Code], circles_found: int) -> str:
     """All figures of all areas and of the whole, as Markdown."""
-    whole = [source for sources in areas.values() for source in sources]
+    whole = Code(list(chain.from_iterable(code.sources for code in areas.values())))
     columns = {**areas, "all": whole}
     lines = [row("", *columns, "goal"), row(*["---"] * (len(columns) + 2))]
     for figure in FIGURES:
-        cells = [figure.count(sources) if sources else "" for sources in columns.values()]
+        cells = [cell(figure, code) for code in columns.values()]
         lines.append(row(figure.name, *cells, figure.goal))
     empty = [""] * (len(columns) - 1)
     lines.append(row("circles among imports", str(circles_found), *empty, "0"))
     return "\n".join(lines)
+
+
+def cell(figure: Figure, code: Code) -> str:
+    """A figure of some code; empty where there is none."""
+    return figure.count(code) if code.sources else ""
 
 
 def row(*cells: str) -> str:
@@ -141,25 +163,19 @@ def row(*cells: str) -> str:
 # --- what is counted ---
 
 
-def line_count(sources: Sequence[Source]) -> int:
-    """Lines that are not blank."""
-    return sum(len(source.lines) for source in sources)
-
-
-def long_lines(sources: Sequence[Source]) -> str:
+def long_lines(code: Code) -> str:
     """Share of lines with more than 100 characters."""
-    long = sum(len(line) > COLUMNS for source in sources for line in source.lines)
-    return percent(long, line_count(sources))
+    return percent(sum(len(line) > COLUMNS for line in code.lines), len(code.lines))
 
 
-def conditionals(sources: Sequence[Source]) -> str:
+def conditionals(code: Code) -> str:
     """`a if b else c` per 1,000 lines."""
-    return per_thousand(sources, lambda node: isinstance(node, ast.IfExp))
+    return per_thousand(code, lambda node: isinstance(node, ast.IfExp))
 
 
-def nested_comprehensions(sources: Sequence[Source]) -> str:
+def nested_comprehensions(code: Code) -> str:
     """Comprehensions with two `for`, or with another comprehension inside, per 1,000 lines."""
-    return per_thousand(sources, is_nested)
+    return per_thousand(code, is_nested)
 
 
 def is_nested(node: ast.AST) -> bool:
@@ -170,40 +186,35 @@ def is_nested(node: ast.AST) -> bool:
     return len(node.generators) > 1 or any(isinstance(one, COMPREHENSIONS) for one in inner)
 
 
-def per_thousand(sources: Sequence[Source], counts: Callable[[ast.AST], bool]) -> str:
+def per_thousand(code: Code, counts: Callable[[ast.AST], bool]) -> str:
     """How many nodes count, per 1,000 lines."""
-    found = sum(map(counts, (node for source in sources for node in source.nodes)))
-    return f"{1000 * found / max(1, line_count(sources)):.1f}"
+    return f"{1000 * sum(map(counts, code.nodes)) / max(1, len(code.lines)):.1f}"
 
 
-def longest_file(sources: Sequence[Source]) -> str:
+def longest_file(code: Code) -> str:
     """Lines of the longest file, blank ones counted, and its name."""
-    length, path = max((len(one.text.splitlines()), one.path.as_posix()) for one in sources)
+    sizes = [(len(one.text.splitlines()), one.path.as_posix()) for one in code.sources]
+    length, path = max(sizes)
     return f"{length} ({path})"
 
 
-def widest_folder(sources: Sequence[Source]) -> str:
+def widest_folder(code: Code) -> str:
     """Python files of the folder that has most of them, and its name."""
-    folders = Counter(source.path.parent.as_posix() for source in sources)
+    folders = Counter(source.path.parent.as_posix() for source in code.sources)
     name, count = max(sorted(folders.items()), key=lambda item: item[1])
     return f"{count} ({name})"
 
 
-def documented(sources: Sequence[Source]) -> str:
+def documented(code: Code) -> str:
     """Share of public functions, methods and classes that have a docstring."""
-    found = [bool(ast.get_docstring(one)) for source in sources for one in public(source.tree)]
+    found = [bool(ast.get_docstring(one)) for one in code.public]
     return percent(sum(found), len(found))
 
 
-def with_shapes(sources: Sequence[Source]) -> str:
+def with_shapes(code: Code) -> str:
     """Share of public functions with tensors in their signature whose docstring names a shape."""
-    found = [
-        bool(SHAPE.search(ast.get_docstring(one) or ""))
-        for source in sources
-        for one in public(source.tree)
-        if passes_tensors(one)
-    ]
-    return percent(sum(found), len(found))
+    texts = [ast.get_docstring(one) or "" for one in code.public if passes_tensors(one)]
+    return percent(sum(bool(SHAPE.search(text)) for text in texts), len(texts))
 
 
 def public(node: ast.Module | ast.ClassDef) -> Iterator[Function | ast.ClassDef]:
@@ -220,26 +231,27 @@ def passes_tensors(node: Function | ast.ClassDef) -> bool:
     if isinstance(node, ast.ClassDef):
         return False
     given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    notes = [one.annotation for one in given if one.annotation] + [node.returns or ast.Pass()]
-    return any(re.search(r"\b(Tensor|ndarray|NDArray)\b", ast.unparse(note)) for note in notes)
+    notes = [node.returns, *(one.annotation for one in given)]
+    texts = [ast.unparse(note) for note in notes if note is not None]
+    return any(re.search(r"\b(Tensor|ndarray|NDArray)\b", text) for text in texts)
 
 
-def most_positional(sources: Sequence[Source]) -> str:
+def most_positional(code: Code) -> str:
     """Positional arguments of the call that has most, and how many calls have more than 6."""
-    calls = [one for source in sources for one in source.nodes if isinstance(one, ast.Call)]
-    counts = [sum(not isinstance(arg, ast.Starred) for arg in call.args) for call in calls]
+    counts = [positional(node) for node in code.nodes if isinstance(node, ast.Call)]
     many = sum(count > POSITIONAL for count in counts)
     return f"{max(counts, default=0)} ({many} over {POSITIONAL})"
 
 
-def function_lines(sources: Sequence[Source]) -> str:
+def positional(call: ast.Call) -> int:
+    """Positional arguments of a call; one with a star counts as none."""
+    return sum(not isinstance(argument, ast.Starred) for argument in call.args)
+
+
+def function_lines(code: Code) -> str:
     """Median and 90th percentile of the lines of a function, signature and docstring counted."""
-    sizes = sorted(
-        (one.end_lineno or one.lineno) - one.lineno + 1
-        for source in sources
-        for one in source.nodes
-        if isinstance(one, Function)
-    )
+    functions = [node for node in code.nodes if isinstance(node, Function)]
+    sizes = sorted((one.end_lineno or one.lineno) - one.lineno + 1 for one in functions)
     if not sizes:
         return ""
     return f"{median(sizes):g} / {sizes[math.ceil(0.9 * len(sizes)) - 1]}"
@@ -251,7 +263,7 @@ def percent(count: int, total: int) -> str:
 
 
 FIGURES = (
-    Figure("lines", lambda sources: f"{line_count(sources):,}", ""),
+    Figure("lines", lambda code: f"{len(code.lines):,}", ""),
     Figure(f"over {COLUMNS} columns", long_lines, "<= 2 %"),
     Figure("conditional expressions per 1,000", conditionals, "<= 12"),
     Figure("nested comprehensions per 1,000", nested_comprehensions, "<= 1"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cli import ROOT  # noqa: F401  (makes `core` importable; tools take ROOT from here)
@@ -69,7 +70,7 @@ def read_modules(root: Path, package: str = PACKAGE) -> dict[str, Module]:
 
 def inside(modules: dict[str, Module], for_types: bool = False) -> list[Import]:
     """Imports of one module of the package by another; with `for_types` those for types, too."""
-    found = [one for module in modules.values() for one in module.imports]
+    found = chain.from_iterable(module.imports for module in modules.values())
     inner = [one for one in found if one.target in modules and one.target != one.source]
     return [one for one in inner if for_types or not one.for_types]
 

@@ -48,23 +48,24 @@ def source(text, path="core/one.py"):
     return figures.Source(Path(path), text, ast.parse(text))
 
 
+def code(*texts):
+    return figures.Code([source(text) for text in texts])
+
+
 def test_lines_and_long_lines_leave_blank_ones_out():
-    sources = [
-        source("x = 1\n\n\n" + "y = '" + "a" * 95 + "'\n"),
-        source("z = '" + "a" * 94 + "'\n"),
-    ]
-    assert figures.line_count(sources) == 3
-    assert figures.long_lines(sources) == "33.3 %"  # 101 columns; the other has 100
+    found = code("x = 1\n\n\n" + "y = '" + "a" * 95 + "'\n", "z = '" + "a" * 94 + "'\n")
+    assert len(found.lines) == 3
+    assert figures.long_lines(found) == "33.3 %"  # 101 columns; the other has 100
 
 
 def test_columns_are_characters_not_bytes():
-    assert figures.long_lines([source("x = '" + "ü" * 94 + "'\n")]) == "0.0 %"
+    assert figures.long_lines(code("x = '" + "ü" * 94 + "'\n")) == "0.0 %"
 
 
 def test_conditionals_per_thousand_lines():
     text = "a = 1 if b else 2\n" + "\n".join(f"x{i} = {i}" for i in range(7))
-    assert figures.conditionals([source(text)]) == "125.0"
-    assert figures.conditionals([source("if a:\n    b = 1\nelse:\n    b = 2\n")]) == "0.0"
+    assert figures.conditionals(code(text)) == "125.0"
+    assert figures.conditionals(code("if a:\n    b = 1\nelse:\n    b = 2\n")) == "0.0"
 
 
 @pytest.mark.parametrize(
@@ -84,25 +85,25 @@ def test_nested_comprehensions(text, count):
 
 
 def test_the_longest_file_and_the_widest_folder_are_named():
-    sources = [
+    found = [
         source("x = 1\n\n\n", "core/a/long.py"),
         source("x = 1\ny = 1\n", "core/b/one.py"),
         source("x = 1\n", "core/b/two.py"),
     ]
-    assert figures.longest_file(sources) == "3 (core/a/long.py)"
-    assert figures.widest_folder(sources) == "2 (core/b)"
+    assert figures.longest_file(figures.Code(found)) == "3 (core/a/long.py)"
+    assert figures.widest_folder(figures.Code(found)) == "2 (core/b)"
 
 
 def test_public_functions_methods_and_classes_count_as_documented():
     names = [one.name for one in figures.public(ast.parse(CODE))]
     assert names == ["Map", "size", "area", "threshold", "pairs"]  # not private, not inside one
-    assert figures.documented([source(CODE)]) == "80.0 %"
+    assert figures.documented(code(CODE)) == "80.0 %"
 
 
 def test_shapes_are_asked_for_where_tensors_pass():
     # area has one; threshold names a range and a type but no shape; pairs has no docstring.
-    assert figures.with_shapes([source(CODE)]) == "33.3 %"
-    assert figures.with_shapes([source("def f(x: int): pass")]) == ""
+    assert figures.with_shapes(code(CODE)) == "33.3 %"
+    assert figures.with_shapes(code("def f(x: int): pass")) == ""
 
 
 @pytest.mark.parametrize(
@@ -119,16 +120,16 @@ def test_what_is_not_a_shape(text):
 
 def test_positional_arguments_of_calls():
     text = "f(1, 2, 3, 4, 5, 6)\ng(1, 2, 3, 4, 5, 6, 7)\nh(*a, 1, k=2)\n"
-    assert figures.most_positional([source(text)]) == "7 (1 over 6)"
-    assert figures.most_positional([source("x = 1")]) == "0 (0 over 6)"
+    assert figures.most_positional(code(text)) == "7 (1 over 6)"
+    assert figures.most_positional(code("x = 1")) == "0 (0 over 6)"
 
 
 def test_lines_of_functions():
     text = "\n".join(f"def f{n}():\n" + "    x = 1\n" * n for n in range(1, 11))  # 2 to 11 lines
-    assert figures.function_lines([source(text)]) == "6.5 / 10"
-    assert figures.function_lines([source("x = 1")]) == ""
+    assert figures.function_lines(code(text)) == "6.5 / 10"
+    assert figures.function_lines(code("x = 1")) == ""
     decorated = "@wraps\nclass A:\n    async def f(self,\n          a):\n        return a\n"
-    assert figures.function_lines([source(decorated)]) == "3 / 3"
+    assert figures.function_lines(code(decorated)) == "3 / 3"
 
 
 def repository(folder):
