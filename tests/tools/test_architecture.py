@@ -17,6 +17,7 @@ SOUND = {
     "core/errors.py": '"""Errors."""\nclass TTDError(Exception): pass',
     "core/data/__init__.py": '"""What comes from disk: images."""',
     "core/data/images.py": "from ..errors import TTDError\ndef read(): pass\ndef _open(): pass",
+    "core/data/pairs.py": "from .images import _open\nfrom . import images\nimages._open()",
     "core/maps/__init__.py": '"""Similarity maps."""',
     "core/maps/grid.py": "def size():\n    from ..data.images import read\n    return read",
     "demo.py": "from core.maps.grid import size\nprint(size)",
@@ -118,6 +119,12 @@ def test_a_breach_is_found_and_named(tmp_path, changed, message):
 def test_what_only_the_type_checker_imports_may_come_from_above(tmp_path):
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..maps.grid import size"
     assert found(tmp_path, core__data__images=text) == []
+
+
+def test_what_is_imported_where_the_type_checker_does_not_look_counts(tmp_path):
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    x = 1\nelse:\n    "
+    lines = found(tmp_path, core__data__images=text + "from ..maps.grid import size")
+    assert any("upward import in core.data.images, line 5" in line for line in lines)
 
 
 def test_the_chain_of_a_circle_follows_the_imports():

@@ -53,7 +53,7 @@ def code(*texts):
 
 
 def test_lines_and_long_lines_leave_blank_ones_out():
-    found = code("x = 1\n\n\n" + "y = '" + "a" * 95 + "'\n", "z = '" + "a" * 94 + "'\n")
+    found = code("x = 1\n\n   \n" + "y = '" + "a" * 95 + "'\n", "z = '" + "a" * 94 + "'\n")
     assert len(found.lines) == 3
     assert figures.long_lines(found) == "33.3 %"  # 101 columns; the other has 100
 
@@ -119,7 +119,7 @@ def test_what_is_not_a_shape(text):
 
 
 def test_positional_arguments_of_calls():
-    text = "f(1, 2, 3, 4, 5, 6)\ng(1, 2, 3, 4, 5, 6, 7)\nh(*a, 1, k=2)\n"
+    text = "f(1, 2, 3, 4, 5, 6, *a)\ng(1, 2, 3, 4, 5, 6, 7)\nh(*a, 1, k=2)\n"
     assert figures.most_positional(code(text)) == "7 (1 over 6)"
     assert figures.most_positional(code("x = 1")) == "0 (0 over 6)"
 
