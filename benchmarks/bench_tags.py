@@ -215,8 +215,8 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     import torch
 
     from core.data.words import split_words
-    from core.maps.views import encode_views
-    from core.tags.scoring import prepare
+    from core.maps.encode import encode_views
+    from core.maps.views import Views, prepare
     from core.text.encode import encode_texts
 
     groups = [slice(start, start + args.batch) for start in range(0, len(images), args.batch)]
@@ -227,14 +227,12 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     each = [
         list({id(image): image for image in images[g]}.values()) for g in groups
     ]  # every image once
-    pictures = [
-        torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part])
-        for part in each
-    ]
-    flat, size = [image for part in each for image in part], backbone.image_size
+    views = Views(backbone.image_size)
+    prepared = [[prepare(image, views) for image in part] for part in each]
+    flat = [image for part in each for image in part]
     with torch.no_grad():
         taken = {
-            "resize": common.once(lambda: [prepare(image, size) for image in flat]),
+            "resize": common.once(lambda: [prepare(image, views) for image in flat]),
             "texts": common.once(
                 lambda: (
                     [encode_texts(backbone, w) for w in words]
@@ -242,7 +240,7 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
                 )
             ),
             "towers": common.once(
-                lambda: [encode_views(backbone, batch, False, True) for batch in pictures]
+                lambda: [encode_views(backbone, batch, views, pooled=True) for batch in prepared]
             ),
         }
     return "stages: " + ", ".join(
@@ -254,12 +252,13 @@ def tower_flops(backbone, image) -> float:
     """Of one image through the image tower, pixels and pooled embedding."""
     import torch
 
-    from core.maps.views import encode_views
-    from core.tags.scoring import prepare
+    from core.maps.encode import encode_views
+    from core.maps.views import Views, prepare
 
-    scaled = prepare(image, backbone.image_size).scaled[0][None]
+    views = Views(backbone.image_size)
+    prepared = [prepare(image, views)]
     with torch.no_grad():
-        return common.flops(lambda: encode_views(backbone, scaled, False, True))
+        return common.flops(lambda: encode_views(backbone, prepared, views, pooled=True))
 
 
 if __name__ == "__main__":

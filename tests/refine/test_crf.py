@@ -16,7 +16,7 @@ def library():
 
 
 def _brute_force(image, probabilities, settings):
-    """Exact mean field: [N,H,W] -> [N,H,W], all pixel pairs, no lattice."""
+    """Exact mean field: [N, H, W] -> [N, H, W], all pixel pairs, no lattice."""
     labels, height, width = probabilities.shape
     y, x = np.mgrid[:height, :width]
     position = np.stack([x, y], axis=-1).reshape(-1, 2).astype(float)
@@ -139,7 +139,7 @@ def test_tensors_come_back_as_tensors_and_read_only_pictures_are_fine(library):
     [
         (np.zeros((4, 5, 3)), np.ones((2, 4, 5)), "uint8"),
         (np.zeros((4, 5), np.uint8), np.ones((2, 4, 5)), "uint8"),
-        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 5, 4)), r"\[N,H,W\]"),
+        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 5, 4)), r"\[N, H, W\]"),
         (np.zeros((4, 5, 3), np.uint8), -np.ones((2, 4, 5)), "negative"),
         (np.zeros((4, 5, 3), np.uint8), np.full((2, 4, 5), np.nan), "non-finite"),
         (np.zeros((4, 5, 3), np.uint8), np.ones((1, 4, 5)), "one label"),
@@ -156,7 +156,7 @@ def test_bad_input_is_said_in_one_line(monkeypatch, image, maps, said):
 
 def test_masks_above_one_are_refused(monkeypatch):
     monkeypatch.setattr("core.refine.crf._import_library", lambda: None)
-    with pytest.raises(TTDError, match=r"\[0,1\]"):
+    with pytest.raises(TTDError, match=r"\[0, 1\]"):
         refine_soft_masks(np.zeros((4, 5, 3), np.uint8), np.full((1, 4, 5), 2.0))
 
 

@@ -294,7 +294,7 @@ for batch, channels, classes, height, width in ((2, 3, 3, 20, 70), (1, 1, 9, 5, 
 def test_blocks_of_rows_and_classes_cover_everything(monkeypatch):
     image, mask = _random(5, (2, 3, 11, 7), (2, 5, 11, 7))
     whole = PAMR(3)(image, mask)
-    monkeypatch.setattr("core.refine.pamr.CPU_BLOCK_VALUES", 30)
+    monkeypatch.setattr("core.refine.pamr_shifted.CPU_BLOCK_VALUES", 30)
     monkeypatch.setattr("core.refine.pamr_gather.BLOCK_PIXELS", 15)
     monkeypatch.setattr("core.refine.pamr_gather.BLOCK_CLASSES", 2)
     torch.testing.assert_close(PAMR(3)(image, mask), whole, atol=1e-6, rtol=0)
@@ -356,8 +356,8 @@ def test_no_state_and_no_classes():
     ("image", "mask", "said"),
     [
         ((2, 3, 4, 4), (1, 1, 4, 4), "one set of masks per image"),
-        ((3, 4, 4), (1, 1, 4, 4), r"\[B,C,H,W\]"),
-        ((1, 3, 4, 4), (4, 4), r"\[B,N,h,w\]"),
+        ((3, 4, 4), (1, 1, 4, 4), r"\[B, C, H, W\]"),
+        ((1, 3, 4, 4), (4, 4), r"\[B, N, h, w\]"),
         ((1, 3, 0, 4), (1, 1, 4, 4), "at least one pixel"),
         ((1, 0, 4, 4), (1, 1, 4, 4), "no channels"),
     ],

@@ -163,7 +163,8 @@ def test_masks_equal_the_library_called_directly(place, whole):
     import torch
 
     from core.backbones import load_backbone
-    from core.data.images import read_image, resized_tensor
+    from core.data.images import read_image
+    from core.maps.resize import resized_tensor
     from core.refine.pamr import PAMR
     from core.text.prompts import embed_classes
 
@@ -385,7 +386,8 @@ def test_masks_of_captions(capsys, place, tmp_path):
     import torch
 
     from core.backbones import load_backbone
-    from core.data.images import read_image, resized_tensor
+    from core.data.images import read_image
+    from core.maps.resize import resized_tensor
 
     code, _, said = run_here(capsys, place, tmp_path, "--bg", 0.5, script="text")
     assert code == 0, said
@@ -412,7 +414,8 @@ def test_masks_of_selected_words_are_a_union(capsys, place, tmp_path):
     """Foreground = some kept word's map is above the threshold; kept words as produce_tags_from_text.py keeps them."""
     from core.backbones import load_backbone
     from core.data.images import read_image
-    from core.maps.sliding import merge_views, prepare
+    from core.maps.views import prepare
+    from core.masks.merge import merge
     from core.masks.protocol import protocol
     from core.tags.scoring import score_batch
     from core.tags.selection import select
@@ -431,9 +434,9 @@ def test_masks_of_selected_words_are_a_union(capsys, place, tmp_path):
         words = [word.text for word, keep in zip(scored.words, kept.tolist(), strict=True) if keep]
         assert 0 < len(words) < len(scored.words)
         each = [
-            merge_views(
-                backbone, prepare(pixels, used), encode_texts(backbone, [word]), used
-            ).at_picture([0])
+            merge(
+                backbone, prepare(pixels, used.views), encode_texts(backbone, [word]), used
+            ).at_image_size([0])
             for word in words
         ]
         want = np.logical_or.reduce([one[0].numpy() > 0.4 for one in each])
@@ -505,7 +508,7 @@ def test_published_lines_parse(monkeypatch):
 
 def test_shards_are_planned_as_asked(monkeypatch):
     import produce_masks_from_tags as module
-    from tools.mask_run import plan
+    from tools.mask_shards import plan
 
     def planned(*options):
         args = module.get_args_parser().parse_args(["--data", "x", *options])
@@ -541,7 +544,8 @@ def test_shards_are_planned_as_asked(monkeypatch):
 )
 def test_what_a_process_says_it_made(capsys, ranks, world, said):
     """Under torchrun a process knows of its own share only, and only the first speaks."""
-    from tools.mask_run import Progress, Shard
+    from tools.mask_progress import Progress
+    from tools.mask_shards import Shard
 
     progress = Progress([Shard(rank, world, "cpu", "token") for rank in ranks])
     progress(

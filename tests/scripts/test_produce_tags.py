@@ -17,9 +17,12 @@ from PIL import Image
 import produce_tags_from_text as script
 from core.backbones import load_backbone
 from core.data.images import read_image
+from core.data.words import is_stopword
 from core.errors import TTDError
-from core.tags.scoring import SCORERS, score_batch
-from core.tags.selection import is_stopword, select
+from core.maps.views import Views
+from core.tags.protocol import SCORERS
+from core.tags.scoring import score_batch
+from core.tags.selection import select
 
 CAPTIONS = {
     "a": "A red boat, and a dog!",
@@ -91,9 +94,8 @@ def test_results_are_what_the_scorers_say(arguments, world, small_clip, tmp_path
         assert [row["id"] for row in rows] == ["a", "b", "c", "f"]
         for row in rows:
             image = read_image(world / row["image"])
-            one = score_batch(
-                backbone, [image], [CAPTIONS[row["id"]]], scales=(1.0, 0.5), hflip=True
-            )[0]
+            views = Views(32, (1.0, 0.5), hflip=True)
+            one = score_batch(backbone, [image], [CAPTIONS[row["id"]]], views=views)[0]
             stops = torch.tensor([is_stopword(word.text) for word in one.words])
             selected, norms = select(one.scores[scorer], stops, threshold=0.5)
             assert row["text"] == CAPTIONS[row["id"]]

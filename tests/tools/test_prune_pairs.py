@@ -7,7 +7,7 @@ import prune_pairs
 import pytest
 
 from core.errors import TTDError
-from core.tags.pair_scores import HEADER, histogram, worst
+from core.tags.pruning import HEADER, histogram, worst
 
 SCORES = [0.5, 0.1, 0.3, 0.1, 0.9, 0.3, 0.3, 0.8, 0.2, 0.7]
 
