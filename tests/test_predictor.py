@@ -1,4 +1,4 @@
-"""The Predictor and its geometry, against torch's interpolation, hand computation and planted images."""
+"""The Predictor and its geometry, against torch's interpolation, by hand and planted images."""
 
 import sys
 

@@ -10,12 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.data.images import (
-    Listed,
-    decode_image,
-    list_images,
-    read_image,
-)
+from core.data.images import Listed, decode_image, list_images, read_image
 from core.errors import TTDError
 
 RNG = np.random.default_rng(0)

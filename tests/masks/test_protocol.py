@@ -83,7 +83,7 @@ def test_image_defaults_to_twice_the_models_own_size():
 
 
 def test_constants_of_the_papers():
-    """Windows and strides: TCL 448/224, SCLIP and NACLIP 224/112 in 336, ClearCLIP 448/224; temperatures 40, 40, 50."""
+    """Windows / strides: TCL, ClearCLIP 448/224, SCLIP, NACLIP 224/112; temperatures 40, 40, 50."""
     resolved = {key: p.resolve("CLIP", 224, "threshold", 0.4) for key, p in PROTOCOLS.items()}
     found = {key: (p.image, p.side, p.step, p.scale, p.head) for key, p in resolved.items()}
     assert found == {

@@ -101,7 +101,7 @@ def test_padded_cells_are_never_the_nearest():
 
 
 def by_hand(folder, backbone, image, words, caption):
-    """Raw scores and best cell of every word, one word at a time, by open_clip's own model (an image of its size)."""
+    """Raw scores and best cell, one word at a time, by open_clip's own model, image of its size."""
     model = reference_model(folder)
     mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
     pixels = ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]
@@ -323,3 +323,20 @@ def test_tcl_at_its_stride_of_four_equals_the_predictor(tcl):
         words = [word.text for word in one.words]
         torch.testing.assert_close(one.scores["pixel"], predictor.scores(words), atol=1e-5, rtol=0)
         assert torch.equal(one.xy, predictor.peaks(words))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scales", [(0.5, 1.0, 2.0), (2.0, 1.0, 0.5), (1.4, 1.0)])
+def test_the_image_scorer_looks_at_scale_one_and_its_mirror(small_clip, clip, scales):
+    """By open_clip's own model: the mean over image and mirrored image, at the scale nearest 1."""
+    model = reference_model(small_clip)
+    mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
+    (image,) = pictures((32, 32), seed=3)
+    pixels = ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]
+    both = torch.cat([pixels, pixels.flip(-1)])
+    whole = F.normalize(model.encode_image(both), dim=-1)  # [2, D]
+    words = F.normalize(model.encode_text(clip.tokenize(["red", "dog"])), dim=-1)
+    views = Views(32, scales, hflip=True)
+    found = score_batch(clip, [image], ["red dog"], ["image"], views)[0].scores["image"]
+    torch.testing.assert_close(found, (words @ whole.T).mean(1), atol=1e-5, rtol=0)
+    assert float((words @ (whole[0] - whole[1])).abs().max()) > 1e-3  # the mirror matters

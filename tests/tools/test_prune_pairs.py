@@ -1,4 +1,4 @@
-"""The worst share is dropped, by a count done by hand; lists are in input order and the same for the same scores."""
+"""The worst share is dropped, counted by hand; lists are in input order and repeatable."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Scores of pairs equal cosines taken one by one; files are resumed byte for byte; what cannot be used is listed."""
+"""Scores of pairs equal cosines taken one by one; files are resumed byte for byte."""
 
 import json
 
