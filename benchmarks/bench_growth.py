@@ -63,7 +63,7 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
     """Time of resizing and PAMR against the number of classes that survive, of 171."""
     import torch
 
-    from core.maps.sliding import Layer, Merged, Picture
+    from core.maps.sliding import Layer, Merged
     from core.maps.windows import bilinear
     from core.masks.labels import decide
     from core.refine.pamr import PAMR
@@ -77,11 +77,8 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
     for kept in (1, 2, 5, 10, 20, 40):
         maps = torch.rand(classes, rows.shape[1], cols.shape[1], device=args.device) * 0.5
         maps[:kept] += 0.5
-        merged, prepared = (
-            Merged([Layer(maps, rows, cols)], size),
-            Picture(bench_masks.picture(size), ()),
-        )
-        took = common.measure(lambda m=merged, p=prepared: decide(m, p, used, pamr=pamr), args)
+        merged, pixels = Merged([Layer(maps, rows, cols)], size), bench_masks.picture(size)
+        took = common.measure(lambda m=merged, p=pixels: decide(m, p, used, pamr=pamr), args)
         table.row(f"{kept} of {classes}", took, common.Time(took.seconds / kept))
     return table
 

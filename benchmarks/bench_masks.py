@@ -114,8 +114,6 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     """Both paths for one model, at every class count."""
     import torch
 
-    from core.maps.sliding import prepare
-
     backbone = model(name, args.device, folder)
     used = protocol_of(backbone, args)
     pixels = picture(SIZE if not args.quick else (96, 128))
@@ -133,13 +131,12 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     for dtype in dict.fromkeys((args.dtype, "float32")):
         backbone.to(getattr(torch, dtype))
         encode = backbone.encode_pixels = Sampled(backbone.encode_pixels)
-        prepared = prepare(pixels, used)
         for n in args.classes:
             if dtype == args.dtype:
                 table.row(f"{n} literal float32", literal[n][0], "", *literal[n][1])
             for kept in dict.fromkeys((min(n, args.surviving), n)):
                 text = texts(backbone, pixels, n, kept)
-                total, stages, left = fast_time(backbone, prepared, text, used, encode)
+                total, stages, left = fast_time(backbone, pixels, text, used, encode)
                 row = f"{n} ours {dtype}"
                 if left != kept:
                     raise TTDError(
@@ -202,17 +199,19 @@ def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[comm
 
 
 def fast_time(
-    backbone, prepared, text, used, encode: Sampled
+    backbone, pixels, text, used, encode: Sampled
 ) -> tuple[common.Time, list[common.Time], int]:
     """Our path: whole time; that of towers, maps, resizing with PAMR; classes that were refined."""
-    from core.maps.sliding import merge_views
+    from core.maps.views import prepare
     from core.masks.labels import decide
+    from core.masks.merge import merge
     from core.refine.pamr import PAMR
 
+    prepared = prepare(pixels, used.views)
     encode.reset()
     merged = []
-    views = common.once(lambda: merged.append(merge_views(backbone, prepared, text, used)))
-    rest = common.once(lambda: decide(merged[0], prepared, used, pamr=PAMR(pictures=MANY)))
+    views = common.once(lambda: merged.append(merge(backbone, prepared, text, used)))
+    rest = common.once(lambda: decide(merged[0], pixels, used, pamr=PAMR(pictures=MANY)))
     stages = [encode.spent + encode.owed, views - encode.spent, rest]
     scaled = [common.Time(stage, scaled=i == 0) for i, stage in enumerate(stages)]
     return (
@@ -411,14 +410,13 @@ def tiny(device: str, dtype: str):
 
 def ours(backbone, pixels, text, used):
     """Our path whole: class indices [H, W], -1 for the background."""
-    from core.maps.sliding import merge_views, prepare
+    from core.maps.views import prepare
     from core.masks.labels import decide
+    from core.masks.merge import merge
     from core.refine.pamr import PAMR
 
-    prepared = prepare(pixels, used)
-    return decide(
-        merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY)
-    )[0]
+    merged = merge(backbone, prepare(pixels, used.views), text, used)
+    return decide(merged, pixels, used, pamr=PAMR(pictures=MANY))[0]
 
 
 if __name__ == "__main__":

@@ -218,21 +218,21 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     import torch
 
     from core.data.words import split_words
-    from core.maps.views import encode_views
-    from core.tags.scoring import prepare
+    from core.maps.encode import encode_views
+    from core.maps.views import Views, prepare
     from core.text.encode import encode_texts
 
-    size, taken = backbone.image_size, dict.fromkeys(("resize", "texts", "towers"), 0.0)
+    views, taken = Views(backbone.image_size), dict.fromkeys(("resize", "texts", "towers"), 0.0)
     for start in range(0, len(images), args.batch):
         part = slice(start, start + args.batch)
         each = list({id(image): image for image in images[part]}.values())  # every image once
-        scaled = torch.stack([prepare(image, size).scaled[0] for image in each])
+        prepared = [prepare(image, views) for image in each]
         spoken = itertools.chain.from_iterable(map(split_words, captions[part]))
         texts = [list(dict.fromkeys(word.text for word in spoken)), captions[part]]
         works = {
-            "resize": partial(_each, partial(prepare, image_size=size), each),
+            "resize": partial(_each, partial(prepare, views=views), each),
             "texts": partial(_each, partial(encode_texts, backbone), texts),
-            "towers": partial(encode_views, backbone, scaled, False, True),
+            "towers": partial(encode_views, backbone, prepared, views, pooled=True),
         }
         with torch.no_grad():
             for name, work in works.items():
@@ -249,12 +249,13 @@ def tower_flops(backbone, image) -> float:
     """Of one image through the image tower, pixels and pooled embedding."""
     import torch
 
-    from core.maps.views import encode_views
-    from core.tags.scoring import prepare
+    from core.maps.encode import encode_views
+    from core.maps.views import Views, prepare
 
-    scaled = prepare(image, backbone.image_size).scaled[0][None]
+    views = Views(backbone.image_size)
+    prepared = [prepare(image, views)]
     with torch.no_grad():
-        return common.flops(lambda: encode_views(backbone, scaled, False, True))
+        return common.flops(lambda: encode_views(backbone, prepared, views, pooled=True))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from core.backbones.base import Backbone
 from core.backbones.heads import HEADS
 from core.backbones.tcl import Masker
 from core.backbones.towers import to_map
-from core.data.images import resized_tensor
-from core.maps.windows import window_spans
+from core.maps.resize import resized_tensor
+from core.maps.views import window_spans
 from core.masks.protocol import MaskProtocol
 
 PAMR_CLASSES = 8  # at once, for memory's sake; classes do not mix
