@@ -154,6 +154,7 @@ def produce(
     from core.tags.pipeline import Batch, tag_batch
 
     def lines_of(batch: Batch, scorers: Sequence[str]) -> dict[str, list[str]]:
+        """Only of the scorers whose results are missing."""
         return tag_batch(backbone, batch, replace(protocol, scorers=tuple(scorers)))
 
     identity = settings(args, records) | {

@@ -71,6 +71,12 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
         help="dense head: vanilla, maskclip, maskclip-value, sclip, naclip, "
         "kk, clearclip (default: by the model's pooling)",
     )
+    _device_options(group, many_gpus)
+    return parser
+
+
+def _device_options(group: argparse._ArgumentGroup, many_gpus: bool) -> None:
+    """Where a model computes, and in which numbers."""
     group.add_argument(
         "--device",
         metavar="DEVICE",
@@ -89,7 +95,6 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
         default="float32",
         help="number type of the towers; maps are float32 always (default: %(default)s)",
     )
-    return parser
 
 
 def view_options(

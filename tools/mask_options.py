@@ -52,7 +52,6 @@ def mask_options(out: str) -> argparse.ArgumentParser:
 
 def _protocol_options(group: argparse._ArgumentGroup) -> None:
     """Options whose default is the protocol's own value."""
-    switch = argparse.BooleanOptionalAction
     group.add_argument(
         "--protocol",
         choices=tuple(PROTOCOLS),
@@ -68,6 +67,12 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--scales", type=positive_float, nargs="+", metavar="S", help="scales that are averaged"
     )
+    _mask_rules(group)
+
+
+def _mask_rules(group: argparse._ArgumentGroup) -> None:
+    """Mirroring, refinement, the background, and what is rarely changed."""
+    switch = argparse.BooleanOptionalAction
     group.add_argument(
         "--hflip", action=switch, default=None, help="also average with the mirrored windows"
     )

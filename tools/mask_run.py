@@ -83,25 +83,24 @@ def run_shard(
 
     task = setup(args)
     backbone = _load(args, shard, len(task.jobs))
-    used = args.protocol.resolve(
-        backbone.arch, backbone.image_size, task.rule, task.background_threshold
-    )
+    rule, cut = task.rule, task.background_threshold
+    used = args.protocol.resolve(backbone.arch, backbone.image_size, rule, cut)
     folder = open_folder(args, task, backbone, used, shard.token)
     try:
         mine = task.jobs[shard.rank :: shard.world]
         todo = [job for job in mine if not folder.has(job.id, args.save_scores)]
-        beginning = {
-            "description": task.description,
-            "path": str(folder.path),
-            "all": len(mine),
-            "kept": len(mine) - len(todo),
-            "settings": used.as_dict(),
-            "device": str(backbone.device),
-        }
-        report("begin", beginning)
-        for item in task.skipped[shard.rank :: shard.world]:
-            folder.skip(item.id, item.reason)
-            report("step", {"skipped": 1})
+        report(
+            "begin",
+            {
+                "description": task.description,
+                "path": str(folder.path),
+                "all": len(mine),
+                "kept": len(mine) - len(todo),
+                "settings": used.as_dict(),
+                "device": str(backbone.device),
+            },
+        )
+        _skip(task.skipped[shard.rank :: shard.world], folder, report)
         maker = task.make(backbone, used, args.batch)
         make = partial(maker.make, scores=args.save_scores)
         with MaskWriter(folder, task.palette) as writer:
@@ -111,6 +110,13 @@ def run_shard(
     finally:
         folder.close()
     report("end", None)
+
+
+def _skip(items: Sequence[Skipped], folder: MaskFolder, report: Report) -> None:
+    """List what cannot be used."""
+    for item in items:
+        folder.skip(item.id, item.reason)
+        report("step", {"skipped": 1})
 
 
 def _load(args: argparse.Namespace, shard: Shard, images: int) -> Backbone:

@@ -34,6 +34,19 @@ def get_args_parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--scores", type=Path, metavar="FILE", help="this score file, whatever it is called"
     )
+    _place_options(parser)
+    parser.add_argument(
+        "--drop",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="the share to drop, from 0 to below 1 (default: %(default)s)",
+    )
+    return parser
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
+    """Where the pairs and their scores are."""
     parser.add_argument(
         "--root", default="../", metavar="FOLDER", help="parent of the sets (default: %(default)s)"
     )
@@ -50,20 +63,12 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="the model that scored (default: %(default)s)",
     )
     parser.add_argument(
-        "--drop",
-        type=float,
-        default=0.2,
-        metavar="SHARE",
-        help="the share to drop, from 0 to below 1 (default: %(default)s)",
-    )
-    parser.add_argument(
         "--out",
         type=Path,
         default=Path("results_pairs"),
         metavar="FOLDER",
         help="where the scores are (default: ./%(default)s)",
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -83,6 +83,7 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
     views = Views(args.image or backbone.image_size, tuple(args.scales), args.hflip)
 
     def lines_of(batch: Batch, _: Sequence[str]) -> dict[str, list[str]]:
+        """Of the one result."""
         return {KEY: pair_batch(backbone, batch, views)}
 
     paths = result_paths(args, views.size, place)

@@ -57,7 +57,7 @@ def heldout_maps(
         raise TTDError("no images to score the model on: give at least one")
     check_scorers(tuple(scorers))
     views = Views(image_size or backbone.image_size)
-    texts = list(dict.fromkeys(itertools.chain.from_iterable(_texts(item) for item in items)))
+    texts = list(dict.fromkeys(itertools.chain.from_iterable(map(_texts, items))))
     embedded = dict(zip(texts, encode_texts(backbone, texts), strict=True))  # text -> [D]
     shapes = [views.shapes(item.image.shape[0], item.image.shape[1]) for item in items]
     for together in same_shapes(shapes):
@@ -72,6 +72,11 @@ def _texts(item: Item) -> tuple[str, ...]:
     return (*item.words, *item.tags, item.text)
 
 
+def _stack(embedded: dict[str, Tensor], texts: Sequence[str]) -> Tensor:
+    """Embeddings of texts, [n, D]."""
+    return torch.stack([embedded[text] for text in texts])
+
+
 def _maps(
     backbone: Backbone,
     items: Sequence[Item],
@@ -83,7 +88,7 @@ def _maps(
     prepared = [prepare(item.image, views) for item in items]
     encoded, pooled = encode_views(backbone, prepared, views, pooled="image" in scorers)
     grid = finest_grid(encoded)
-    rows = [torch.stack([embedded[text] for text in _texts(item)]) for item in items]
+    rows = [_stack(embedded, _texts(item)) for item in items]
     # [B, K + T + 1 of the longest, h, w]
     maps = average_maps(backbone, encoded, pad_sequence(rows, batch_first=True))
     peaks = peak_cells(maps, grid)[0]

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..maps.sliding import Merged
 from ..refine.pamr import PAMR
 from .protocol import MaskProtocol, known
-from .strips import Chunk, Pixels, Strip, chunks_of, strips_of
+from .strips import Chunk, Pixels, Strip, chunks_of, joined, strips_of
 
 MARGIN = 1e-5  # more than rounding moves a map
 NEVER = -2.0  # below every cosine
@@ -145,8 +145,7 @@ def _crf_labels(chunks: Sequence[Chunk], pixels: Pixels, used: MaskProtocol) -> 
     """
     from ..refine.crf import dense_crf
 
-    classes = [number for some, _ in chunks for number in some]
-    maps = torch.cat([maps for _, maps in chunks])
+    classes, maps = joined(chunks)
     if used.rule == "threshold":
         constant = torch.full_like(maps[:1], known(used.background_threshold))
         maps, classes = torch.cat([constant, maps]), [-1, *classes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def _full_chunks(
 ) -> Iterator[Chunk]:
     """Maps of these rows above `floor`, as many classes at a time as CHUNK_VALUES allows.
 
-    PAMR likes them together: what is left of several chunks is joined.
+    PAMR is faster on many together, so what is left of several chunks is joined.
     """
     step = max(1, CHUNK_VALUES // ((rows.stop - rows.start) * merged.size[1]))
     kept: list[Chunk] = []
@@ -86,13 +87,13 @@ def _full_chunks(
     for start in range(0, len(classes), step):
         some, maps = _above(merged, list(classes[start : start + step]), rows, floor)
         if kept and count + len(some) > step:
-            yield _joined(kept)
+            yield joined(kept)
             kept, count = [], 0
         if some:
             kept.append((some, maps))
             count += len(some)
     if kept:
-        yield _joined(kept)
+        yield joined(kept)
 
 
 def _above(merged: Merged, classes: list[int], rows: slice, floor: float | None) -> Chunk:
@@ -106,8 +107,9 @@ def _above(merged: Merged, classes: list[int], rows: slice, floor: float | None)
     return [classes[i] for i in left], maps[left]
 
 
-def _joined(chunks: Sequence[Chunk]) -> Chunk:
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """Several chunks of one strip as one: classes, and maps [n, R, W]."""
     if len(chunks) == 1:
         return chunks[0]
-    classes = [number for some, _ in chunks for number in some]
-    return classes, torch.cat([maps for _, maps in chunks])
+    classes = itertools.chain.from_iterable(some for some, _ in chunks)
+    return list(classes), torch.cat([maps for _, maps in chunks])

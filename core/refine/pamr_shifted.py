@@ -1,7 +1,7 @@
 """PAMR by shifted multiply-adds on slices of one padded buffer: the path for any device.
 
-Clamping an index does not care how far outside it was, so padding by the largest dilation serves
-all of them. Nothing of the size classes x 48 x pixels ever exists.
+Clamping an index does not care how far outside it was, so padding by the largest dilation is
+enough for all of them. Nothing of the size classes x 48 x pixels ever exists.
 """
 
 from __future__ import annotations

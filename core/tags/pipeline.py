@@ -126,8 +126,7 @@ def cut(
     Returns for each caption which of its K words are selected, and their normalized scores [K].
     """
     scores, mask = _pad([one.scores[scorer] for one in scored])
-    flags = [[protocol.rejects(word.text) for word in one.words] for one in scored]
-    rejected, _ = _pad([torch.tensor(row) for row in flags])
+    rejected, _ = _pad([_rejected(one, protocol) for one in scored])
     selected, norms = select(
         scores,
         rejected,
@@ -137,6 +136,11 @@ def cut(
         logit_scale=logit_scale,
     )
     return _unpad(selected, mask), _unpad(norms, mask)
+
+
+def _rejected(scored: Scored, protocol: TagProtocol) -> Tensor:
+    """Which words of a caption may not be selected: bool [K]."""
+    return torch.tensor([protocol.rejects(word.text) for word in scored.words])
 
 
 def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -85,9 +85,8 @@ def score_prepared(
     """`score_batch` for images that went through `prepare` with these views."""
     check_scorers(tuple(scorers))
     words = [split_words(caption) for caption in captions]
-    texts = dict.fromkeys(word.text for row in words for word in row)
-    numbers = {text: i for i, text in enumerate(texts)}
-    own = [[numbers[word.text] for word in row] for row in words]
+    numbers: dict[str, int] = {}  # of the distinct words, as they come
+    own = [_numbered(row, numbers) for row in words]
     embedded = encode_texts(backbone, list(numbers))  # [U, D]
     results = [_unscored(row, scorers) for row in words]
     asked = _ask(prepared, own)
@@ -101,6 +100,11 @@ def score_prepared(
         for result, scores in zip(results, _columns(embedded, whole, own), strict=True):
             result.scores["text"] = scores
     return results
+
+
+def _numbered(words: Sequence[Word], numbers: dict[str, int]) -> list[int]:
+    """The number of each word in `numbers`, which grows by those that are new."""
+    return [numbers.setdefault(word.text, len(numbers)) for word in words]
 
 
 def _unscored(words: list[Word], scorers: Sequence[str]) -> Scored:
