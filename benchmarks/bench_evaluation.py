@@ -1,9 +1,9 @@
-"""How fast label maps are scored, against one-hot IoU: a mask of every class in truth and prediction, compared.
+"""How fast label maps are scored, against IoU of one mask for every class (one-hot).
 
     python benchmarks/bench_evaluation.py                      # 512x683, 150 classes, as ADE20K
     python benchmarks/bench_evaluation.py --pairs 200 --workers 4
 
-`counting` is what becomes of two label maps in memory; `from files` reads both PNGs as
+`counting` compares two label maps in memory; `from files` reads both PNGs as
 evaluate_segmentation.py does, checks their values, counts, and gives mIoU, per image too. The
 reference counts a slice of the pairs ("scaled") and reads the same files. The confusion counts are
 compared, not only the score.
@@ -96,7 +96,7 @@ def bench(
 
 
 def label_map(size: tuple[int, int], classes: int, seed: int) -> np.ndarray:
-    """Labels 0 (ignored) to `classes`, uint8 [H, W]: blocks, as segments are, a dozen values in each image."""
+    """Labels 0 (ignored) to `classes`, uint8 [H, W]: blocks of a dozen different values."""
     rng = np.random.default_rng(seed)
     values = rng.integers(0, classes + 1, 12).astype(np.uint8)
     blocks = rng.choice(values, (-(-size[0] // 16), -(-size[1] // 16)))

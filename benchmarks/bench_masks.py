@@ -1,8 +1,10 @@
-"""How fast masks are made from tags by protocol `ttd` with PAMR, against the definition done literally.
+"""How fast masks are made from tags (protocol `ttd`, PAMR), against the literal definition.
 
-    python benchmarks/bench_masks.py                    # ViT-B/16 and TCL (random weights), 640x480, 21 and 171 classes
-    python benchmarks/bench_masks.py --quick            # tiny only, a small image
-    python benchmarks/bench_masks_cuda.py               # on a GPU, where nothing needs to be sampled
+    python benchmarks/bench_masks.py             # ViT-B/16, TCL; 640x480; 21, 171 classes
+    python benchmarks/bench_masks.py --quick     # tiny only, a small image
+    python benchmarks/bench_masks_cuda.py        # on a GPU, where nothing needs to be sampled
+
+ViT-B/16 and TCL have random weights.
 
 The reference (`reference_masks.py`) does windows, scales and flips one by one in float32, with the
 published PAMR and all classes. Both run whole, except that a tower sees one batch of every shape
@@ -78,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Sampled:
-    """Calls `work` once for every shape of its tensors; later calls get that result and count with its time.
+    """Calls `work` once for every shape of its tensors; later calls get that result and its time.
 
     spent: seconds of calls that were made; owed: of those that were not; calls: how many of every
     shape.
@@ -108,8 +110,6 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     """Both paths for one model, at every class count."""
     import torch
 
-    from core.maps.sliding import prepare
-
     backbone = model(name, args.device, folder)
     used = protocol_of(backbone, args)
     pixels = picture(QUICK_SIZE if args.quick else SIZE)
@@ -127,13 +127,12 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     for dtype in dict.fromkeys((args.dtype, "float32")):
         backbone.to(getattr(torch, dtype))
         encode = backbone.encode_pixels = Sampled(backbone.encode_pixels)
-        prepared = prepare(pixels, used)
         for n in args.classes:
             if dtype == args.dtype:
                 table.row(f"{n} literal float32", literal[n][0], "", *literal[n][1])
             for kept in dict.fromkeys((min(n, args.surviving), n)):
                 text = texts(backbone, pixels, n, kept)
-                total, stages, left = fast_time(backbone, prepared, text, used, encode)
+                total, stages, left = fast_time(backbone, pixels, text, used, encode)
                 row = f"{n} ours {dtype}"
                 if left != kept:
                     raise TTDError(
@@ -166,7 +165,7 @@ def fast_goal() -> tuple[str, float]:
 
 
 def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[common.Time]]:
-    """The literal path in float32: whole time, and that of windows, of their merging, and of PAMR with the labels."""
+    """The literal path, float32: whole time; that of windows, merging, PAMR with the labels."""
     windows = Sampled(reference_masks.window_masks)
     weights, iterate = Sampled(reference_pamr.weights), Sampled(reference_pamr.iterate)
     maps = []
@@ -189,17 +188,19 @@ def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[comm
 
 
 def fast_time(
-    backbone, prepared, text, used, encode: Sampled
+    backbone, pixels, text, used, encode: Sampled
 ) -> tuple[common.Time, list[common.Time], int]:
-    """Our path: whole time; that of towers, maps, and resizing with PAMR; and how many classes were refined."""
-    from core.maps.sliding import merge_views
+    """Our path: whole time; that of towers, maps, resizing with PAMR; classes that were refined."""
+    from core.maps.views import prepare
     from core.masks.labels import decide
+    from core.masks.merge import merge
     from core.refine.pamr import PAMR
 
+    prepared = prepare(pixels, used.views)
     encode.reset()
     merged = []
-    views = common.once(lambda: merged.append(merge_views(backbone, prepared, text, used)))
-    rest = common.once(lambda: decide(merged[0], prepared, used, pamr=PAMR(pictures=MANY)))
+    views = common.once(lambda: merged.append(merge(backbone, prepared, text, used)))
+    rest = common.once(lambda: decide(merged[0], pixels, used, pamr=PAMR(pictures=MANY)))
     stages = [encode.spent + encode.owed, views - encode.spent, rest]
     scaled = [common.Time(stage, scaled=i == 0) for i, stage in enumerate(stages)]
     return (
@@ -225,7 +226,7 @@ def work_done(backbone, encode: Sampled) -> str:
 
 
 def agreement(args: argparse.Namespace) -> common.Table:
-    """Labels of both paths with `tiny`, on images with several classes; TTDError where they disagree."""
+    """Labels of both paths with `tiny`, images with several classes; TTDError if they differ."""
     kinds = dict.fromkeys(("float32", args.dtype))
     table = common.Table("agreement, tiny, world", "classes", "background", *kinds)
     for number, (pixels, text, used) in enumerate(interesting(args)):
@@ -251,7 +252,10 @@ def agreement(args: argparse.Namespace) -> common.Table:
 
 
 def interesting(args: argparse.Namespace) -> list:
-    """(pixels, text, resolved protocol) of images where labels can be wrong: >= 3 classes, 5 to 80 % background."""
+    """(pixels, text, resolved protocol) of images where labels can be wrong.
+
+    They have 3 classes or more and 5 to 80 % background.
+    """
     from core.masks.protocol import protocol
     from core.text.prompts import embed_classes
     from core.world.objects import NOUNS

@@ -124,11 +124,12 @@ def torch_off(work: Callable[[], None]) -> Callable[[], None]:
 
 def own_maps(case: Case, text: Tensor) -> tuple[Tensor, np.ndarray]:
     """Our soft masks [N, H, W] before PAMR, and our labels [H, W]."""
-    from core.maps.sliding import merge_views, prepare
+    from core.masks.merge import merge
 
-    prepared = prepare(case.pixels, case.used)
-    maps = merge_views(case.backbone, prepared, text, case.used).at_picture(range(len(text)))
-    return maps, mask_cases.ours_prepared(case.backbone, prepared, text, case.used)
+    image = mask_cases.loaded(case.pixels, case.used)
+    merged = merge(case.backbone, image.prepared, text, case.used)
+    labels = mask_cases.ours_loaded(case.backbone, image, text, case.used)
+    return merged.at_image(range(len(text))), labels
 
 
 def ours(
@@ -140,12 +141,10 @@ def ours(
     figures: dict[str, float],
 ) -> common.Time:
     """A row of our path whole."""
-    from core.maps.sliding import prepare
-
-    text, prepared = made_texts(case, classes), prepare(case.pixels, case.used)
+    text, image = made_texts(case, classes), mask_cases.loaded(case.pixels, case.used)
 
     def work() -> None:
-        mask_cases.ours_prepared(case.backbone, prepared, text, case.used)
+        mask_cases.ours_loaded(case.backbone, image, text, case.used)
 
     fast = common.measure(work, case.args, warm_up=2)
     busy = gpu_measures.gpu_busy(work) if gpu_measures.is_cuda(case.args.device) else None
@@ -198,13 +197,12 @@ def towers(
 
 def batches_of(case: Case) -> list[Tensor]:
     """The batches of windows that our path gives to the image tower."""
-    from core.maps.sliding import prepare
-
     seen, encode = [], case.backbone.encode_pixels
     case.backbone.encode_pixels = lambda images: seen.append(images) or encode(images)
     try:
         text = made_texts(case, CLASSES[0])
-        mask_cases.ours_prepared(case.backbone, prepare(case.pixels, case.used), text, case.used)
+        image = mask_cases.loaded(case.pixels, case.used)
+        mask_cases.ours_loaded(case.backbone, image, text, case.used)
     finally:
         del case.backbone.encode_pixels
     return seen
@@ -214,12 +212,10 @@ def resize(case: Case, table: common.Table) -> common.Time:
     """Resizing to all scales on one CPU thread: what reading threads do beside decoding."""
     import torch
 
-    from core.maps.sliding import prepare
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        took = common.measure(lambda: prepare(case.pixels, case.used), case.args)
+        took = common.measure(lambda: mask_cases.loaded(case.pixels, case.used), case.args)
     finally:
         torch.set_num_threads(threads)
     table.row("  resizing, one CPU thread", took, "", f"{1 / took.seconds:.1f}")

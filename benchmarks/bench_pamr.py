@@ -1,6 +1,6 @@
-"""How fast PAMR is, against its published form, which gathers every neighbour of every class by convolutions.
+"""How fast PAMR is, against its published form, which gathers neighbours by convolutions.
 
-    python benchmarks/bench_pamr.py                           # 21 classes 375x500 and 150 classes 512x683, on the CPU
+    python benchmarks/bench_pamr.py          # 21 classes 375x500, 150 classes 512x683, CPU
     python benchmarks/bench_pamr.py --device cuda
     python benchmarks/bench_pamr.py --quick
 
@@ -21,7 +21,7 @@ from common import run
 SIZES = ((21, 375, 500), (150, 512, 683), (21, 448, 448))
 QUICK = ((8, 48, 64),)
 GROWTH = (1, 3, 5, 10, 21, 42)  # classes
-GATHERED = 800_000_000  # bytes of one [N,48,H,W] of the reference, at most
+GATHERED = 800_000_000  # bytes of one [N, 48, H, W] of the reference, at most
 TOLERANCE = 1e-5
 ITERATIONS = 10
 MANY = 10**6  # images of a job that is worth compiling a kernel for
@@ -59,7 +59,7 @@ def compare(
     table: common.Table,
     figures: dict[str, float],
 ) -> list[dict]:
-    """The published form and every path of ours for one size, a row each; the goals and what was reached."""
+    """The published form and every path of ours for one size, a row each; the goals, met or not."""
     import torch
 
     classes, height, width = size
@@ -76,7 +76,7 @@ def compare(
     start = common.measure(lambda: reference_pamr.weights(image), args, warm_up, rounds=1)
     slow = common.Time(ITERATIONS * step.seconds * classes / part + start.seconds, scaled=True)
     memory = common.peak_memory(lambda: reference_pamr.pamr(image, mask[:, :part], 1), args.device)
-    memory = memory * classes // part  # nearly all of it is [N,48,H,W]
+    memory = memory * classes // part  # nearly all of it is [N, 48, H, W]
     table.row(
         f"{name} published",
         slow,
@@ -134,7 +134,7 @@ def compare(
 
 
 def paths(image, classes: int):
-    """A `PAMR` for a single image, and one for a long job where that takes another path (a compiler is there)."""
+    """A `PAMR` for one image, and one for a long job where a compiler gives that another path."""
     from core.refine.pamr import PAMR
 
     both = [PAMR(ITERATIONS, pictures=pictures) for pictures in (1, MANY)]
@@ -144,13 +144,14 @@ def paths(image, classes: int):
 def floor(
     size: tuple[int, int, int], took: common.Time, args: argparse.Namespace, num_iter: int
 ) -> str:
-    """How near the iterations come to reading the weights and the maps and writing the maps once each."""
+    """How near the iterations come to reading weights and maps and writing maps once each."""
     classes, height, width = size
     operations = num_iter * 2 * 48 * classes * height * width
     least = seconds_of_floor(size, args, num_iter)
+    rate, moved = operations / took.seconds / 1e9, bytes_of_floor(size, num_iter) / 1e9
     return (
-        f"{operations / took.seconds / 1e9:.0f} GFLOP/s; {bytes_of_floor(size, num_iter) / 1e9:.2f} GB at the "
-        f"speed of a copy are {common.Time(least)}: {100 * least / took.seconds:.0f} % of that floor"
+        f"{rate:.0f} GFLOP/s; {moved:.2f} GB at the speed of a copy are {common.Time(least)}: "
+        f"{100 * least / took.seconds:.0f} % of that floor"
     )
 
 
@@ -166,7 +167,7 @@ def seconds_of_floor(size: tuple[int, int, int], args: argparse.Namespace, num_i
 
 
 def growth(size: tuple[int, int, int], args: argparse.Namespace) -> common.Table:
-    """Time against the number of classes, of one set of weights; and against the number of pixels."""
+    """Time against the number of classes, with one set of weights, and of pixels."""
     table = common.Table("iterations alone", "path", "time", "per class, MP")
     for classes, height, width in [(n, *size[1:]) for n in GROWTH] + [
         (size[0], 2 * size[1], size[2])
@@ -181,7 +182,7 @@ def growth(size: tuple[int, int, int], args: argparse.Namespace) -> common.Table
 
 
 def example(size: tuple[int, int, int], device: str):
-    """A random image [1,3,H,W] and maps [1,N,H,W]; smooth, with edges, as images are."""
+    """A random image [1, 3, H, W] and maps [1, N, H, W]; smooth, with edges, as images are."""
     import torch
     import torch.nn.functional as F
 

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = write_records(folder, args.pictures)
 
         def read(workers: int) -> list:
-            return list(load_batches(records, views, args.batch, workers))
+            return list(load_batches(records, views.views, args.batch, workers))
 
         batches = read(cores)
         works = {
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         works["the model alone"] = lambda: [tag_batch(backbone, batch, views) for batch in batches]
         works["both, as the script runs"] = lambda: [
             tag_batch(backbone, batch, views)
-            for batch in load_batches(records, views, args.batch, cores)
+            for batch in load_batches(records, views.views, args.batch, cores)
         ]
         return report(works, args, cores)
 

@@ -118,7 +118,7 @@ def works(case: bench_ttd_step.Case, distiller) -> dict[str, Callable[[], object
     """The parts of a step by name."""
     import torch
 
-    from core.tags.scoring import encode_texts
+    from core.text.encode import encode_texts
     from core.ttd.loss import gather_texts
 
     backbone, texts = case.backbone, gather_texts(case.captions)

@@ -1,6 +1,6 @@
-"""How fast a training step of TTD is, against the loss written down: caption by caption, word by word, full prompts.
+"""How fast a training step of TTD is, against loops over captions, words and full prompts.
 
-    python benchmarks/bench_ttd_step.py                                  # ViT-B/16, random weights, batch 64
+    python benchmarks/bench_ttd_step.py             # ViT-B/16, random weights, batch 64
     python benchmarks/bench_ttd_step.py --model tiny --batch 16
     python benchmarks/bench_ttd_step.py --device cuda --dtype bfloat16
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from core.ttd.loss import Losses, TextBatch
 
 WORDS = range(9, 12)  # of a caption
-SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
+SYLLABLES = list(map("".join, itertools.product("bdfgklmnprstvz", "aeiou")))
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -62,9 +62,9 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Case:
-    """A backbone with an adapter, normalized images [B,3,H,W] on its device and their captions.
+    """A backbone with an adapter, normalized images [B, 3, H, W] on its device and their captions.
 
-    raw [B,3,H,W]: the images in [0, 1] on the CPU, where something needs them.
+    raw [B, 3, H, W]: the images in [0, 1] on the CPU, where something needs them.
     """
 
     backbone: Backbone
@@ -174,7 +174,7 @@ def ours(case: Case) -> Losses:
 
 
 def literal(case: Case) -> Tensor:
-    """The definition: a loop over captions, each word a full prompt, MSE against min-max maps and their union."""
+    """The definition: each word a full prompt, MSE against min-max maps and their union."""
     import torch
     import torch.nn.functional as F
 
@@ -206,7 +206,7 @@ def stretched(values: Tensor) -> Tensor:
 
 
 def otsu(scores: Tensor) -> list[bool]:
-    """Which of a caption's scores [K] lie above the cut with the largest variance between the two sides."""
+    """Which of a caption's scores [K] lie above Otsu's cut: most variance between its sides."""
     values = sorted(stretched(scores.double()).tolist()) if len(scores) > 1 else [1.0]
     cuts = []
     for count in range(1, len(values)):
@@ -234,11 +234,10 @@ def texts_literal(case: Case) -> Tensor:
     """All texts of a batch as `literal` encodes them."""
     from core.data.words import split_words
 
-    return sum(
-        full_prompt(case.backbone, text).square().sum()
-        for caption in case.captions
-        for text in [caption, *(word.text for word in split_words(caption))]
-    )
+    texts = list(case.captions)
+    for caption in case.captions:
+        texts += [word.text for word in split_words(caption)]
+    return sum(full_prompt(case.backbone, text).square().sum() for text in texts)
 
 
 def gradients(case: Case, loss: Tensor) -> list[Tensor]:
@@ -250,7 +249,10 @@ def gradients(case: Case, loss: Tensor) -> list[Tensor]:
 
 
 def compare(case: Case, allowed: float) -> None:
-    """TTDError unless the loss agrees within `allowed` and the gradients within a thousandth of the largest."""
+    """TTDError unless the loss agrees within `allowed` and gradients within 100 times that.
+
+    Gradients are compared relative to the largest one.
+    """
     mine, theirs = ours(case).total, literal(case)
     common.check("loss", abs(float(mine.detach()) - float(theirs.detach())), allowed)
     pairs = list(zip(gradients(case, mine), gradients(case, theirs), strict=True))
@@ -263,7 +265,7 @@ def compare(case: Case, allowed: float) -> None:
 def time_texts(
     case: Case, part: Case, args: argparse.Namespace
 ) -> tuple[common.Time, common.Time, tuple]:
-    """Forward and backward of the texts alone: reference on `part`, ours on `case`; FLOPs of both."""
+    """Texts alone, forward and backward: reference on `part`, ours on `case`; FLOPs of both."""
     return _both(
         lambda: _text_step(part, texts_literal), lambda: _text_step(case, texts_ours), args
     )
@@ -323,12 +325,13 @@ def counts(captions: Sequence[str]) -> str:
 
 
 def made_up(count: int, words: int = 10) -> list[str]:
-    """Captions of made-up words, no word twice: a caption's words begin with its number in syllables."""
-    n = len(SYLLABLES)
-    return [
-        " ".join(SYLLABLES[i % n] + SYLLABLES[i // n] + SYLLABLES[k] for k in range(words))
-        for i in range(count)
-    ]
+    """Captions of made-up words, none twice: they begin with the caption's number in syllables."""
+    captions = []
+    for number in range(count):
+        later, first = divmod(number, len(SYLLABLES))
+        start = SYLLABLES[first] + SYLLABLES[later]
+        captions.append(" ".join(start + end for end in SYLLABLES[:words]))
+    return captions
 
 
 if __name__ == "__main__":

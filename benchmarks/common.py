@@ -1,13 +1,14 @@
-"""What every benchmark shares: options, the hardware line, timing, peak memory, FLOPs and a printed table.
+"""What benchmarks share: options, the hardware line, timing, peak memory, FLOPs, a printed table.
 
     parser = argparse.ArgumentParser(parents=[common.options()])
-    args = common.start(parser, argv)                        # threads set, hardware line printed
-    fast = common.measure(lambda: ours(x), args)             # warm-up, synchronised, median of --rounds
-    slow = common.measure(lambda: literal(x[:2]), args).times(len(x) / 2)     # a slice: marked "scaled"
+    args = common.start(parser, argv)               # threads set, hardware line printed
+    fast = common.measure(lambda: ours(x), args)    # warm-up, synchronised, median of --rounds
+    slow = common.measure(lambda: literal(x[:2]), args)
+    slow = slow.times(len(x) / 2)                   # a slice was measured: marked "scaled"
     table = common.Table("path", "time", "ratio")
     table.row("literal", slow, "")
     table.row("ours", fast, common.ratio(slow, fast))
-    common.save(args, [table], [common.goal("what it is", 2.3, slow, fast)])  # prints the goals, writes --json
+    common.save(args, [table], [common.goal("what", 2.3, slow, fast)])  # goals, and --json
 
 Importing it makes `core` and `tools/cli.py` importable and costs no torch.
 """
@@ -83,11 +84,9 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         args.rounds = 1
     if args.dtype == "auto":
         args.dtype = "bfloat16" if has_bfloat16_units(args.device) else "float32"
-    print(
-        f"{Path(sys.argv[0]).name}{' --quick' if args.quick else ''}: {hardware(args.device)}, {args.dtype}, "
-        f"median of {args.rounds}",
-        flush=True,
-    )
+    name = Path(sys.argv[0]).name + " --quick" * args.quick
+    place = f"{hardware(args.device)}, {args.dtype}"
+    print(f"{name}: {place}, median of {args.rounds}", flush=True)
     return args
 
 
@@ -113,7 +112,8 @@ def hardware(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
+        name = torch.cuda.get_device_name(device)
+        return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}"
     amx = "AMX" if has_bfloat16_units("cpu") else "no AMX"
     threads = torch.get_num_threads()
     return (
@@ -166,7 +166,7 @@ def measure(
     warm_up: int = 1,
     rounds: int | None = None,
 ) -> Time:
-    """Median time of `work` after `warm_up` calls that do not count; rounds: instead of --rounds."""
+    """Median time of `work` after `warm_up` uncounted calls; rounds: instead of --rounds."""
     for _ in range(warm_up):
         work()
     return Time(median(once(work) for _ in range(rounds or args.rounds)))
@@ -175,7 +175,7 @@ def measure(
 def in_turns(
     works: dict[str, Callable[[], object]], args: argparse.Namespace, warm_up: int = 1
 ) -> dict[str, Time]:
-    """`measure` of several, one call of each in turn, so that a slow spell of the machine hits all of them."""
+    """`measure` of several, one call of each in turn: a slow spell of the machine hits all."""
     for work in list(works.values()) * warm_up:
         work()
     taken = [{name: once(work) for name, work in works.items()} for _ in range(args.rounds)]
@@ -226,7 +226,7 @@ def megabytes(count: int) -> str:
 
 
 def flops(work: Callable[[], object]) -> float:
-    """Floating-point operations of matrix products, convolutions and attention in `work`, as torch counts them."""
+    """Operations of products, convolutions and attention in `work`, as torch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -248,10 +248,8 @@ class Table:
         """One line; further cells than columns are appended as they are."""
         texts = [str(cell) for cell in cells]
         self.rows.append(texts)
-        padded = [
-            f"{t:<{w}}" if i == 0 else f"{t:>{w}}"
-            for i, (t, w) in enumerate(zip(texts, self._widths))
-        ]
+        padded = [f"{text:>{width}}" for text, width in zip(texts, self._widths, strict=False)]
+        padded[:1] = [f"{texts[0]:<{self._widths[0]}}"]
         print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded) :]), flush=True)
 
 
@@ -287,7 +285,9 @@ def save(
     goals: Sequence[dict] = (),
     figures: Mapping[str, float] | None = None,
 ) -> None:
-    """The last call of a benchmark: print the goals and, with --json, write them with tables and provenance.
+    """Print the goals; with --json write them, the tables and where they were measured.
+
+    The last call of a benchmark.
 
     goals: `goal`, `goal_below`, or dicts of the same keys; those of small sizes (--quick) say
     nothing and are left out.
@@ -296,10 +296,8 @@ def save(
     """
     goals = [] if args.quick else goals
     for row in goals:
-        print(
-            f"{'met   ' if row['met'] else 'MISSED'}  {row['what']}: {row['got']}, goal {row['goal']}",
-            flush=True,
-        )
+        word = "met" if row["met"] else "MISSED"
+        print(f"{word:<6}  {row['what']}: {row['got']}, goal {row['goal']}", flush=True)
     if args.json:
         import json
         import shlex
@@ -325,15 +323,16 @@ def save(
 
 
 def check(what: str, difference: float, allowed: float) -> None:
-    """TTDError when two paths that should agree do not; a benchmark of a wrong answer is worth nothing."""
+    """TTDError if two paths that should agree do not: a wrong answer is not worth timing."""
     if not difference <= allowed:
         raise TTDError(
-            f"{what}: the fast path and the reference differ by {difference:.3g}, allowed are {allowed:.3g}"
+            f"{what}: the fast path and the reference differ by {difference:.3g}, "
+            f"allowed are {allowed:.3g}"
         )
 
 
 def random_clip(name: str, folder: Path) -> str:
-    """An open_clip model with random weights (seed 0) as a folder; returns its arch for `load_backbone`."""
+    """Write an open_clip model with random weights (seed 0); its arch for `load_backbone`."""
     import json
 
     import open_clip
@@ -353,7 +352,7 @@ def random_clip(name: str, folder: Path) -> str:
 
 
 def full_prompt(backbone, text: str):
-    """Unit embedding [D] of one text, the literal way: every position of the context goes through, padding included."""
+    """Unit embedding [D] of one text at full context length, padding included."""
     import torch.nn.functional as F
 
     tower, tokens = backbone.text, backbone.tokenize([text])

@@ -103,18 +103,23 @@ def texts(backbone, pixels, classes: int, kept: int):
 
 
 def ours(backbone, pixels, text, used):
-    """Our path whole: class indices [H,W], -1 for the background."""
-    from core.maps.sliding import prepare
-
-    return ours_prepared(backbone, prepare(pixels, used), text, used)
+    """Our path whole: class indices [H, W], -1 for the background."""
+    return ours_loaded(backbone, loaded(pixels, used), text, used)
 
 
-def ours_prepared(backbone, prepared, text, used):
+def ours_loaded(backbone, image, text, used):
     """The same of an image that is already resized, as reading threads do in a job."""
-    from core.maps.sliding import merge_views
     from core.masks.labels import decide
+    from core.masks.merge import merge
     from core.refine.pamr import PAMR
 
-    return decide(
-        merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY)
-    )[0]
+    merged = merge(backbone, image.prepared, text, used)
+    return decide(merged, image.pixels, used, pamr=PAMR(pictures=MANY))[0]
+
+
+def loaded(pixels, used):
+    """An image uint8 [H, W, 3] as reading threads hand it over."""
+    from core.maps.views import prepare
+    from core.masks.pipeline import Loaded
+
+    return Loaded(pixels, prepare(pixels, used.views))

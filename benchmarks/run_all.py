@@ -1,10 +1,10 @@
 """Run every benchmark and sum up: what was asked for, what was measured, what was met.
 
-    python benchmarks/run_all.py                                   # `make bench`: the CPU, in 15 minutes
-    python benchmarks/run_all.py --update docs/performance.md      # and put the tables into the page
+    python benchmarks/run_all.py                # `make bench`: the CPU, in 15 minutes
+    python benchmarks/run_all.py --update docs/performance.md     # tables into the page
     python benchmarks/run_all.py --only bench_pamr bench_tags
-    python benchmarks/run_all.py --quick                           # small sizes, one process: seconds; what CI runs
-    python benchmarks/run_all.py --from results --update docs/performance.md      # of JSON files made before
+    python benchmarks/run_all.py --quick        # small sizes, one process: seconds
+    python benchmarks/run_all.py --from results --update docs/performance.md     # of stored JSON
 
 Everything runs on the CPU; benchmarks/gpu.py measures a GPU. Exit code 2 when a benchmark fails,
 that is when a fast path and its reference disagree; a missed goal is printed.
@@ -30,7 +30,7 @@ from tools.doc_table import update
 CPU = {
     "bench_pamr": [],
     "bench_masks": [],
-    "bench_tags": ["--rounds", "1", "--per-picture", "1"],
+    "bench_tags": ["--rounds", "1", "--per-image", "1"],
     "bench_ttd_step": ["--rounds", "1", "--slice", "2"],
     "bench_evaluation": [],
     "bench_prompts": [],
@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.update:
         if args.quick:
             raise TTDError(
-                "--update with --quick: figures of small sizes are no measurement; leave one of them out"
+                "--update with --quick: figures of small sizes are no measurement; "
+                "leave one of them out"
             )
         update(args.update, MARKS, page(results))
     if failed:
@@ -186,12 +187,15 @@ def provenance(one: dict) -> str:
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; columns that some rows have beyond the headings get an empty heading."""
     count = max(map(len, [columns, *rows]))
-    lines = [[*cells, *[""] * (count - len(cells))] for cells in rows]
-    head = [*columns, *[""] * (count - len(columns))]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-        for line in (head, ["---"] * count, *lines)
-    )
+    lines = [[*cells, *[""] * (count - len(cells))] for cells in (columns, *rows)]
+    lines.insert(1, ["---"] * count)
+    return "\n".join(map(markdown_row, lines))
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A line of a table; what would end a cell is escaped."""
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 if __name__ == "__main__":

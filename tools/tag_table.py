@@ -88,26 +88,20 @@ def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> Scored
 
     from core.data.words import is_stopword
     from core.evaluation.tags import load_truth
+    from core.maps.views import Views
     from core.metrics.tags import truth_of
     from core.tags.pipeline import load_batches
-    from core.tags.protocol import TagProtocol
     from core.tags.scoring import score_prepared
 
-    protocol = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
+    views = Views(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     records = list(load_truth(root)[1].values())
     scored = []
     for batch in load_batches(
-        tqdm(records, desc=root, unit="caption", disable=None), protocol, args.batch
+        tqdm(records, desc=root, unit="caption", disable=None), views, args.batch
     ):
         if batch.skipped:
             raise TTDError(f"{root}: {batch.skipped[0].id}: {batch.skipped[0].reason}")
-        scored += score_prepared(
-            backbone,
-            batch.pictures,
-            [record.text for record in batch.records],
-            scales=protocol.scales,
-            hflip=protocol.hflip,
-        )
+        scored += score_prepared(backbone, batch.prepared, batch.captions, views)
     words = [[word.text for word in one.words] for one in scored]
     truth = [truth_of(row, record.tags) for row, record in zip(words, records, strict=True)]
     return ScoredSet(

@@ -8,15 +8,12 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import TTDError
-
-if TYPE_CHECKING:
-    import torch
 
 SUFFIXES = frozenset(
     {
@@ -35,7 +32,6 @@ SUFFIXES = frozenset(
     }
     | {".ppm", ".pgm", ".pbm", ".tga", ".ico"}
 )
-MAX_ASPECT = 4  # see `resize_short_side`
 CONVERT_HINT = "open it in an image editor and save it as PNG or JPEG"
 
 
@@ -64,17 +60,6 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
     if not data:
         raise TTDError(f"{name}: the file is empty; download or copy it again")
     return _decode(io.BytesIO(data), name)
-
-
-def resized_tensor(pixels: np.ndarray, size: int) -> torch.Tensor:
-    """uint8 [H, W, 3] -> float32 [3, h, w] in [0, 1] with the short side `size` (see `resize_short_side`)."""
-    import torch
-
-    planes = [torch.from_numpy(np.ascontiguousarray(pixels[..., c])) for c in range(3)]
-    # One plane at a time: a float copy of a whole 20-megapixel image takes 240 MB.
-    return torch.cat(
-        [resize_short_side(plane[None, None].float() / 255, size)[0] for plane in planes]
-    )
 
 
 def _decode(source: Path | io.BytesIO, name: str | Path) -> np.ndarray:
@@ -302,30 +287,3 @@ def _shorten(names: Sequence[str], limit: int = 5) -> str:
     """The first few names and how many more there are, for one line."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest
-
-
-def target_size(
-    height: int, width: int, size: int, max_aspect: float = MAX_ASPECT
-) -> tuple[int, int]:
-    """(H, W) with the short side `size` and the aspect kept, sides >= 1.
-
-    The long side is at most `max_aspect * size`: a more elongated image is squeezed to that,
-    because a 5000 x 1 line would otherwise become 5000 * size pixels long and the cost of attention
-    grows with the square of that.
-    """
-    ratio = min(max(height, width) / min(height, width), max_aspect)
-    size = max(1, size)
-    long = max(1, round(size * ratio))
-    return (size, long) if height <= width else (long, size)
-
-
-def resize_short_side(
-    images: torch.Tensor, size: int, max_aspect: float = MAX_ASPECT
-) -> torch.Tensor:
-    """Resize images [B, C, H, W] (float) to `target_size`, bilinear with antialiasing; range and dtype are kept."""
-    import torch.nn.functional as F  # late: listing and reading images needs no torch
-
-    target = target_size(*images.shape[-2:], size, max_aspect)
-    if target == tuple(images.shape[-2:]):
-        return images
-    return F.interpolate(images, size=target, mode="bilinear", align_corners=False, antialias=True)

@@ -25,10 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone, resize_maps
+from ..backbones.similarity import cosine_maps
+from ..data.words import is_stopword, split_words
 from ..errors import TTDError
 from ..refine.pamr import PAMR
-from ..tags.scoring import SCORERS
-from ..tags.selection import NORMS, is_stopword, minmax, select, split_words
+from ..tags.protocol import NORMS, SCORERS
+from ..tags.selection import minmax, select
 from ..text.encode import encode_texts
 
 DISTANCES = ("l1", "mse", "bce")
@@ -196,7 +198,7 @@ def similarity_maps(embedded: Embedded, texts: TextBatch) -> Maps:
     device = embedded.pixels.device
     own = embedded.words[texts.index.to(device)] * texts.valid.to(device)[..., None]  # (B, K, D)
     both = torch.cat([own, embedded.captions[:, None]], 1)
-    maps = torch.einsum("bkd,bdhw->bkhw", both, embedded.pixels)
+    maps = cosine_maps(embedded.pixels, both)
     return Maps(maps[:, :-1], maps[:, -1])
 
 

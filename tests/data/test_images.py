@@ -7,18 +7,9 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from core.data.images import (
-    Listed,
-    decode_image,
-    list_images,
-    read_image,
-    resize_short_side,
-    resized_tensor,
-    target_size,
-)
+from core.data.images import Listed, decode_image, list_images, read_image
 from core.errors import TTDError
 
 RNG = np.random.default_rng(0)
@@ -344,41 +335,9 @@ def test_a_jsonl_of_nothing_or_of_missing_pictures_is_one_line(tree):
         list_images([tree / "list.jsonl"])
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "expected"),
-    [
-        ((480, 640), 240, (240, 320)),
-        ((640, 480), 96, (128, 96)),
-        ((1, 1), 448, (448, 448)),
-        ((3, 7), 3, (3, 7)),
-        ((1, 5000), 448, (448, 4 * 448)),
-        ((5000, 1), 10, (40, 10)),
-        ((100, 401), 1, (1, 4)),
-        ((7, 9), 0, (1, 1)),
-    ],
-)
-def test_short_side(shape, size, expected):
-    assert target_size(*shape, size) == expected
-    image = torch.full((1, 3, *shape), 0.25)
-    torch.testing.assert_close(resize_short_side(image, size), torch.full((1, 3, *expected), 0.25))
-
-
-def test_resize_agrees_with_pillow_on_a_ramp():
-    ramp = np.add.outer(np.arange(60.0), np.arange(80.0)).astype(np.float32)
-    ours = resize_short_side(torch.from_numpy(ramp)[None, None], 30)[0, 0].numpy()
-    pillow = np.asarray(Image.fromarray(ramp).resize((40, 30), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose(ours, pillow, atol=1e-3)
-
-
 def test_pictures_in_memory_are_read_alike(tmp_path):
     path = save(tmp_path / "a.png", PICTURE)
     np.testing.assert_array_equal(decode_image(path.read_bytes(), "shard.tar/a.png"), PICTURE)
     for data in (b"", b"text", path.read_bytes()[:60]):
         with pytest.raises(TTDError, match=r"shard\.tar/a\.png"):
             decode_image(data, "shard.tar/a.png")
-
-
-def test_resized_tensor_is_the_picture_at_another_size():
-    whole = torch.from_numpy(PICTURE).permute(2, 0, 1)[None].float() / 255
-    assert torch.equal(resized_tensor(PICTURE, 5), whole[0])
-    torch.testing.assert_close(resized_tensor(PICTURE, 3), resize_short_side(whole, 3)[0])

@@ -9,12 +9,11 @@ import torch
 from core.backbones import load_backbone
 from core.data.records import Record
 from core.errors import TTDError
-from core.maps.sliding import prepare
-from core.masks.pipeline import Job, MasksFromText
+from core.maps.views import Views, prepare
+from core.masks.pipeline import Job, Loaded, MasksFromText
 from core.masks.protocol import protocol
 from core.tags.pipeline import Batch, tag_batch
 from core.tags.protocol import TagProtocol
-from core.tags.scoring import prepare as prepare_tags
 from core.utils.memory import in_smaller_batches, is_out_of_memory
 from core.world.sample import make_sample
 
@@ -103,7 +102,8 @@ def test_masks_with_smaller_batches_are_the_same(gpu, monkeypatch):
         "tiny", backbone.image_size, "threshold", 0.4
     )
     sample = make_sample(0, "val", 0, 96)
-    job, picture = Job("one", lambda: sample.image, sample.text), prepare(sample.image, used)
+    job = Job("one", lambda: sample.image, sample.text)
+    picture = Loaded(sample.image, prepare(sample.image, used.views))
     want, _ = MasksFromText(backbone, used, batch=8).make(job, picture)
     asked = limited(backbone, 1, monkeypatch)
     maker = MasksFromText(backbone, used, batch=8)
@@ -121,7 +121,7 @@ def test_tags_with_smaller_batches_are_the_same(gpu, monkeypatch):
     records = [
         Record(i, f"{i}", Path(f"{i}.png"), f"{i}.png", one.text) for i, one in enumerate(samples)
     ]
-    batch = Batch(records, [prepare_tags(one.image, 96) for one in samples], [])
+    batch = Batch(records, [prepare(one.image, Views(96)) for one in samples], [])
     want = tag_batch(backbone, batch, views)
     limited(backbone, 2, monkeypatch)
     with pytest.warns(UserWarning, match="batch of 4; continuing with 2"):

@@ -7,8 +7,9 @@ import reference_masks
 import torch
 
 from core.backbones import load_backbone
-from core.maps.sliding import merge_views, prepare
+from core.maps.views import Views, prepare
 from core.masks.labels import decide
+from core.masks.merge import merge
 from core.masks.protocol import protocol
 from core.refine.pamr import PAMR
 from core.tags.scoring import score_batch
@@ -46,11 +47,8 @@ def test_labels_equal_the_definition(gpu, literal, dtype, least, pictures):
     backbone = load_backbone("tiny", device=gpu, dtype=dtype)
     text = literal[3].to(gpu)
     for pixels, want in zip(*literal[:2], strict=True):
-        prepared = prepare(pixels, literal[2])
-        merged = merge_views(backbone, prepared, text, literal[2])
-        got, scores = decide(
-            merged, prepared, literal[2], scores=True, pamr=PAMR(pictures=pictures)
-        )
+        merged = merge(backbone, prepare(pixels, literal[2].views), text, literal[2])
+        got, scores = decide(merged, pixels, literal[2], scores=True, pamr=PAMR(pictures=pictures))
         assert got.dtype == np.int16 and scores.maps.dtype == np.float16
         assert (got == want).mean() > least
 
@@ -66,9 +64,8 @@ def test_tags_equal_the_definition(gpu, dtype, allowed):
     samples = [sample(i, 96) for i in range(6)]
     images, captions = [one.image for one in samples], [one.text for one in samples]
     slow = bench_tags.literal(load_backbone("tiny", device="cpu"), images, captions)
-    fast = score_batch(
-        load_backbone("tiny", device=gpu, dtype=dtype), images, captions, image_size=96
-    )
+    backbone = load_backbone("tiny", device=gpu, dtype=dtype)
+    fast = score_batch(backbone, images, captions, views=Views(96))
     assert bench_tags.compare("tiny", [one.scores for one in fast], slow, allowed)
     if dtype == "float32":
         for one, want in zip(fast, slow, strict=True):
