@@ -51,6 +51,8 @@ class RunConfig:
         "checkpoint_every",
         "stall_percent",
     )
+    # Learning rates: in proportion to the batch where it is not the recipe's.
+    RATES: ClassVar[tuple[str, ...]] = ("lr",)
     # Settings that must be whole numbers of at least 1, where they are given.
     COUNTS: ClassVar[tuple[str, ...]] = (
         "steps",
