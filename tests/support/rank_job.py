@@ -1,4 +1,4 @@
-"""One process of several: does a job of tests/training/test_distributed.py and stores what it found.
+"""One process of several, for tests/training/test_distributed.py; stores its findings.
 
 RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python rank_job.py JOB FOLDER
 """
@@ -11,12 +11,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import line_task  # noqa: E402
+import line_task
 
-from core.errors import TTDError  # noqa: E402
-from core.training.config import RunConfig  # noqa: E402
-from core.training.distributed import joined  # noqa: E402
-from core.training.trainer import Trainer  # noqa: E402
+from core.errors import TTDError
+from core.training.config import RunConfig
+from core.training.distributed import joined
+from core.training.trainer import Trainer
 
 
 def collectives(ranks):
@@ -45,7 +45,7 @@ def collectives(ranks):
 
 
 def line(ranks, folder, kind):
-    """Five steps of a line task; the processes begin with other parameters."""
+    """Five steps of a line task; processes begin with other parameters, the first one's count."""
     config = RunConfig(
         steps=5, batch=4, lr=0.1, warmup=2, grad_clip=0.5, log_every=1, out=str(folder / kind)
     )
@@ -60,7 +60,12 @@ def line(ranks, folder, kind):
 
     with closing(Trainer(task, ranks=ranks)) as trainer:
         trainer.run(progress)
-    return {"losses": losses, "norms": norms, "slope": float(task.slope), "seen": task.seen}
+    return {
+        "losses": losses,
+        "norms": norms,
+        "slope": float(task.slope.detach()),
+        "seen": task.seen,
+    }
 
 
 if __name__ == "__main__":

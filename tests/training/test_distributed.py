@@ -23,8 +23,8 @@ def settings(small_clip, tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(
         f"arch: local-dir:{small_clip}\nroot: {tmp_path / 'pairs'}\ntag: small\n"
-        "steps: 4\nbatch: 4\nlr: 1e-3\nwarmup: 1\ncheckpoint_every: 2\nlog_every: 1\ndevice: cpu\nthreads: 1\n"
-        "lora: {rank: 2}\ndistill: {teacher: ema, ema_decay: 0.5}\n"
+        "steps: 4\nbatch: 4\nlr: 1e-3\nwarmup: 1\ncheckpoint_every: 2\nlog_every: 1\n"
+        "device: cpu\nthreads: 1\nlora: {rank: 2}\ndistill: {teacher: ema, ema_decay: 0.5}\n"
     )
     return path
 

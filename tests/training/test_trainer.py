@@ -336,6 +336,43 @@ def test_a_loss_that_stands_still_stops_with_one_line(config):
     assert fit(Still(off, on_a_line(3))).step == 300
 
 
+def test_the_watch_over_the_loss_survives_a_resume(config):
+    class Still(LineTask):
+        def loss(self, batch, step):
+            return 5 + 0 * super().loss(batch, step)[0], {}
+
+    config = replace(config, steps=400, batch=1, checkpoint_every=500)
+    asked = iter([False] * 149 + [True])
+    fit(Still(config, on_a_line(3)), should_stop=lambda: next(asked))
+    with pytest.raises(TTDError, match="step 200: the loss has not moved in 200 steps"):
+        fit(Still(config, on_a_line(3)))
+
+
+def test_the_loss_scale_survives_a_resume(config):
+    task = Spoiled(replace(config, dtype="float16"), on_a_line(7))
+    task.factor = math.inf
+    asked = iter([False] * 4 + [True])
+    fit(task, should_stop=lambda: next(asked))
+    fit(Spoiled(task.config, on_a_line(7)))
+    found = lines(config)[-1]
+    assert (found["loss_scale"], found["skipped_updates"]) == (32768.0, 1)
+
+
+def test_a_skipped_update_is_no_update(config):
+    """The EMA counts updates: the step that overflowed does not move it."""
+
+    class Counted(Spoiled):
+        calls = ()
+
+        def after_step(self, step):
+            self.calls += (step,)
+
+    task = Counted(replace(config, dtype="float16"), on_a_line(7))
+    task.factor = math.inf
+    fit(task)
+    assert task.calls == (0, 1, 2, 4, 5)
+
+
 def test_what_the_loss_draws_follows_from_seed_and_step(config):
     class Noisy(LineTask):
         def loss(self, batch, step):

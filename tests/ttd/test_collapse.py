@@ -31,3 +31,27 @@ def test_the_monitor_sees_collapse_and_only_collapse_and_survives_a_checkpoint()
         copy.restore(monitor.state())
         reasons = [copy.update(bad) for _ in range(30)]
         assert reasons[0] is None and word in reasons[-1]  # one odd batch is not a collapse
+
+
+def test_collapse_is_relative_to_the_start():
+    """Maps that are weak from the start are no collapse; strong ones that fall to 29 % are."""
+    for start, now, stops in ((0.01, 0.0035, False), (0.01, 0.0029, True), (1.0, 0.31, False)):
+        monitor = CollapseMonitor(window=2)
+        for _ in range(2):
+            assert monitor.update(MapStatistics(start, 0.0, 0.5)) is None
+        reasons = [monitor.update(MapStatistics(now, 0.0, 0.5)) for _ in range(40)]
+        assert (reasons[-1] is not None) == stops, (start, now)
+
+
+def test_the_running_average_by_hand():
+    monitor = CollapseMonitor(window=2)
+    for deviation in (0.4, 0.2, 0.1):
+        monitor.update(MapStatistics(deviation, 0.5, 0.5))
+    assert monitor.values["start"] == pytest.approx([0.3, 0.5])
+    assert monitor.values["now"] == pytest.approx([0.2, 0.5])  # (0.3 + 0.1) / 2
+    again = CollapseMonitor(window=2)
+    again.restore(monitor.state())
+    again.update(MapStatistics(0.4, 0.5, 0.5))
+    assert again.values["now"][0] == pytest.approx(0.3) and again.values["start"][
+        0
+    ] == pytest.approx(0.3)

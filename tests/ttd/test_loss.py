@@ -195,3 +195,35 @@ def test_sharpness_multiplies_the_slope_of_the_soft_mask():
     torch.testing.assert_close(
         sharp, ttd_loss(e, texts, DistillConfig(distance="bce"), (3 * MASK[0], MASK[1])).total
     )
+
+
+def test_the_frozen_anchor_by_hand():
+    """Pixels turned by 60 degrees in one image of two, words by 90 in one caption, captions by 0."""
+    texts = gather_texts(["up", "down"])
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    turned = torch.tensor([0.5, 3**0.5 / 2])
+    base = Embedded(
+        east.expand(2, 1, 1, 2).permute(0, 3, 1, 2), torch.stack([east, east]), east.expand(2, 2)
+    )
+    pixels = torch.stack([turned, east])[:, :, None, None]
+    student = Embedded(pixels, torch.stack([east, north]), east.expand(2, 2))
+    config = DistillConfig(anchor="frozen", anchor_weight=1.0)
+    anchor = ttd_loss(student, texts, config, MASK, base=base).anchor
+    # mean cosines: pixels (0.5 + 1) / 2, words (1 + 0) / 2, captions 1
+    assert float(anchor) == pytest.approx(1 - (0.75 + 0.5 + 1) / 3)
+
+
+def test_the_contrastive_anchor_is_of_all_processes_where_they_are_given():
+    texts = gather_texts(["red dog", "blue cat"])
+    e = random_embedded(texts, seed=4)
+    config = DistillConfig(anchor="contrastive", anchor_weight=1.0)
+    whole = (torch.cat([e.pooled, -e.pooled]), torch.cat([e.captions, -e.captions]))
+    own, every = (
+        ttd_loss(e, texts, config, MASK, logit_scale=3.0, everyone=given).anchor
+        for given in (None, whole)
+    )
+    logits = 3.0 * (whole[0] @ whole[1].T)
+    rows = (logits.logsumexp(1) - logits.diag()).mean()
+    columns = (logits.logsumexp(0) - logits.diag()).mean()
+    torch.testing.assert_close(every, (rows + columns) / 2)
+    assert float(every) > float(own)

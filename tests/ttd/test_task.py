@@ -243,6 +243,17 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config):
     assert timeless[0] == timeless[1]
 
 
+def test_the_monitor_and_the_ema_are_in_the_checkpoint(config):
+    config = replace(config, distill=DistillConfig(teacher="ema", ema_decay=0.9))
+    _, task = fit(config)
+    fresh = TTDTask(config, load_backbone(config.arch, device="cpu"), task.source.pairs)
+    fresh.load(task.state())
+    assert fresh.monitor.values == task.monitor.values and fresh.monitor.values["now"]
+    for name, value in task.distiller.average.items():
+        assert torch.equal(fresh.distiller.average[name], value)
+        assert not torch.equal(value, task.parameters()[name]) or "lora_A" in name
+
+
 def test_a_finished_run_stays_as_it_is(config):
     outcome, _ = fit(config)
     before = outcome.file.read_bytes()
