@@ -198,7 +198,7 @@ def test_sharpness_multiplies_the_slope_of_the_soft_mask():
 
 
 def test_the_frozen_anchor_by_hand():
-    """Pixels turned by 60 degrees in one image of two, words by 90 in one caption, captions by 0."""
+    """Pixels turned by 60 degrees in one image of two, words by 90 in one caption of two."""
     texts = gather_texts(["up", "down"])
     east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     turned = torch.tensor([0.5, 3**0.5 / 2])

@@ -10,7 +10,7 @@ import torch
 from small_pairs import write_set
 
 from core.backbones import load_backbone
-from core.backbones.lora.adapter import adapter_parameters, add_adapter, read_adapter
+from core.backbones.lora.adapter import read_adapter
 from core.data.pairs import open_pairs
 from core.errors import TTDError
 from core.training.distributed import Ranks
@@ -18,8 +18,6 @@ from core.training.task import Step
 from core.training.trainer import Trainer
 from core.ttd.config import DistillConfig, LoraConfig, TTDConfig
 from core.ttd.distiller import Distiller
-from core.ttd.embedding import embed, gather_texts
-from core.ttd.loss import ttd_loss
 from core.ttd.task import GUARDS, TTDTask, score
 
 STEP = Step(0, Ranks(), torch.device("cpu"))
@@ -128,63 +126,6 @@ def test_accumulation_changes_nothing_but_rounding(config):
         read_adapter(f"{config.out}_{name}/small.safetensors")[0] for name in ("whole", "parts")
     )
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-5
-
-
-def first_part(config, backbone, distill, pairs):
-    """A distiller on a backbone whose adapter is not 0, images and captions."""
-    add_adapter(backbone, ["text.blocks.0.attn.q_proj", "visual.blocks.0.attn.v_proj"], 2, 2.0)
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for value in adapter_parameters(backbone).values():
-            value.copy_(0.3 * torch.randn(value.shape, generator=draw))
-    images = torch.rand(3, 3, 32, 32, generator=draw)
-    return Distiller(backbone, distill), images, [pairs[i].text for i in range(3)]
-
-
-@pytest.mark.parametrize("teacher", ["current", "ema", "frozen"])
-def test_the_teacher_is_the_one_asked_for(config, teacher):
-    """Against the loss with a teacher that is a model of its own."""
-    pairs = open_pairs(config.data, config.root)
-    distill = DistillConfig(teacher=teacher, ema_decay=0.9)
-    distiller, images, captions = first_part(
-        config, load_backbone(config.arch, device="cpu"), distill, pairs
-    )
-    other = load_backbone(config.arch, device="cpu")
-    if teacher != "frozen":  # the average after one update of the adapter to twice its values
-        first_part(config, other, distill, pairs)
-        if teacher == "ema":
-            with torch.no_grad():
-                for mine, theirs in zip(
-                    distiller.parameters.values(), adapter_parameters(other).values(), strict=True
-                ):
-                    mine.mul_(2)
-                    theirs.mul_(1.1)  # nine tenths old, one tenth new
-            distiller.update_ema()
-    texts = gather_texts(captions)
-    with torch.no_grad():
-        inputs = distiller.backbone.normalize(images)
-        student, target = embed(distiller.backbone, inputs, texts), embed(other, inputs, texts)
-        want = ttd_loss(student, texts, distill, (1.0, 0.0), teacher=target)
-    part = distiller.distill(images, captions, STEP)
-    assert part.total.item() == pytest.approx(want.total.item(), rel=1e-5)
-    part.total.backward()
-    assert all(value.grad is not None for value in distiller.parameters.values())
-
-
-def test_bf16_keeps_adapter_and_loss_in_float32(config):
-    pairs = open_pairs(config.data, config.root)
-    backbone = load_backbone(config.arch, device="cpu")
-    exact, images, captions = first_part(config, backbone, DistillConfig(), pairs)
-    a = exact.distill(images, captions, STEP).total
-    b = exact.distill(images, captions, replace(STEP, dtype=torch.bfloat16)).total
-    b.backward()
-    assert (
-        b.dtype == torch.float32
-        and a.item() != b.item()
-        and a.item() == pytest.approx(b.item(), rel=0.2)
-    )
-    assert {value.dtype for value in adapter_parameters(backbone).values()} == {torch.float32}
-    assert {value.grad.dtype for value in adapter_parameters(backbone).values()} == {torch.float32}
 
 
 def test_the_best_by_all_three_scores_is_kept(config):
@@ -375,22 +316,6 @@ def test_settings_that_do_not_fit_the_model(config, changes, said):
     assert not (config.folder / "checkpoint.pt").exists()
 
 
-def test_tcl_trains_its_text_tower_and_its_masker(small_tcl, config):
-    config = replace(config, arch="TCL", weights=str(small_tcl), steps=2, batch=2)
-    pairs = open_pairs(config.data, config.root)
-    backbone = load_backbone("TCL", weights=small_tcl, device="cpu")
-    with closing(Trainer(TTDTask(config, backbone, pairs))) as trainer:
-        trainer.run()
-    names = set(adapter_parameters(backbone))
-    assert {name.split(".")[0] for name in names} == {"text", "masker"}
-    moved = {
-        name.split(".")[0]
-        for name, value in adapter_parameters(backbone).items()
-        if name.endswith("lora_B.weight") and value.abs().max() > 0
-    }
-    assert moved == {"text", "masker"}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("rate, collapses", [(1e-3, True), (1e-4, False)])
 def test_a_rate_that_destroys_the_maps_is_noticed(config, rate, collapses):
@@ -405,19 +330,3 @@ def test_a_rate_that_destroys_the_maps_is_noticed(config, rate, collapses):
     ):
         fit(config)
     assert read_adapter(config.folder / "last.safetensors")[1].recipe["step"] > 0
-
-
-@pytest.mark.slow
-def test_a_step_of_tcl_in_its_official_shapes(config, tmp_path):
-    import oracle_tcl
-    from small_tcl import save
-
-    weights = oracle_tcl.random_checkpoint(oracle_tcl.tcl_shapes(), 0)
-    config = replace(
-        config, arch="TCL", steps=1, batch=1, limit=1, eval_every=1, checkpoint_every=1
-    )
-    backbone = load_backbone("TCL", weights=save(tmp_path / "tcl.pth", weights), device="cpu")
-    task = TTDTask(config, backbone, open_pairs(config.data, config.root, limit=1))
-    with closing(Trainer(task)) as trainer:
-        assert trainer.run().step == 1
-    assert math.isfinite(lines(config)[0]["loss"])
