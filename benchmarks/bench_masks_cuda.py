@@ -129,7 +129,7 @@ def own_maps(case: Case, text: Tensor) -> tuple[Tensor, np.ndarray]:
     image = mask_cases.loaded(case.pixels, case.used)
     merged = merge(case.backbone, image.prepared, text, case.used)
     labels = mask_cases.ours_loaded(case.backbone, image, text, case.used)
-    return merged.at_image(range(len(text))), labels
+    return merged.at_image_size(range(len(text))), labels
 
 
 def ours(

@@ -90,16 +90,19 @@ def measure_step(
     """A row of the whole step and rows of its parts, for one batch size and number type."""
     import torch
 
-    from core.ttd.loss import DistillConfig
-    from core.ttd.task import Distiller
+    from core.training.distributed import Ranks
+    from core.training.task import Step
+    from core.ttd.config import DistillConfig
+    from core.ttd.distiller import Distiller
 
     few = case.first(batch)
-    distiller = Distiller(few.backbone, DistillConfig(teacher="frozen"), getattr(torch, dtype))
+    distiller = Distiller(few.backbone, DistillConfig(teacher="frozen"))
+    number = Step(0, Ranks(), few.backbone.device, getattr(torch, dtype))
     optimizer = torch.optim.AdamW(distiller.parameters.values(), lr=1e-5)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        distiller.part(few.images, few.captions).total.backward()
+        distiller.distill(few.images, few.captions, number).total.backward()
         torch.nn.utils.clip_grad_norm_(distiller.parameters.values(), 1.0)
         optimizer.step()
 
@@ -108,29 +111,29 @@ def measure_step(
     name = f"{batch}, {dtype}"
     rates.row(name, took, f"{batch / took.seconds:.1f}", common.megabytes(memory))
     figures |= {f"pairs/s, {name}": batch / took.seconds, f"peak MB, {name}": memory / 1e6}
-    for part, work in works(few, distiller).items():
+    for part, work in works(few, distiller, number).items():
         alone = common.measure(work, args)
         parts.row(f"{name}: {part}", alone, f"{100 * alone.seconds / took.seconds:.0f} %")
         figures[f"{part} ms, {name}"] = 1000 * alone.seconds
 
 
-def works(case: bench_ttd_step.Case, distiller) -> dict[str, Callable[[], object]]:
+def works(case: bench_ttd_step.Case, distiller, number) -> dict[str, Callable[[], object]]:
     """The parts of a step by name."""
     import torch
 
     from core.text.encode import encode_texts
-    from core.ttd.loss import gather_texts
+    from core.ttd.embedding import gather_texts
 
     backbone, texts = case.backbone, gather_texts(case.captions)
     images = backbone.normalize(case.images.to(backbone.device))
 
     @torch.no_grad()
     def forward(work: Callable[[], object]) -> None:
-        with distiller._autocast():
+        with number.autocast():
             work()
 
     def backward() -> None:
-        distiller.part(case.images, case.captions).total.backward()
+        distiller.distill(case.images, case.captions, number).total.backward()
 
     return {
         "captions to words": lambda: gather_texts(case.captions),
@@ -139,7 +142,9 @@ def works(case: bench_ttd_step.Case, distiller) -> dict[str, Callable[[], object
         "texts forward": lambda: forward(
             lambda: encode_texts(backbone, texts.words + texts.captions)
         ),
-        "loss with its forward passes": lambda: distiller.part(case.images, case.captions),
+        "loss with its forward passes": lambda: distiller.distill(
+            case.images, case.captions, number
+        ),
         "the same and backward": backward,
     }
 

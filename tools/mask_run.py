@@ -16,7 +16,7 @@ from core.utils.memory import memory_errors
 from tools.cli import load_model
 from tools.mask_options import make_protocol
 from tools.mask_progress import Progress
-from tools.mask_shards import Report, Shard, plan, run_processes
+from tools.mask_shards import Report, Shard, cpus, plan, run_processes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ def run_shard(
 
 def _readers(device: str, processes: int) -> int:
     """Threads that read and resize images: one keeps up with a CPU's towers, a GPU needs several."""
-    return max(1, min(READERS, _cpus() // processes)) if device == "cuda" else 1
+    return max(1, min(READERS, cpus() // processes)) if device == "cuda" else 1
 
 
 def _skip(items: Sequence[Skipped], folder: MaskFolder, report: Report) -> None:

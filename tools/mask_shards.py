@@ -37,7 +37,7 @@ def plan(args: argparse.Namespace) -> list[Shard]:
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return [_torchrun_shard(gpus)]
     count = max(len(gpus), args.workers or 1)
-    threads = max(1, _cpus() // count) if count > 1 else None
+    threads = max(1, cpus() // count) if count > 1 else None
     token = uuid.uuid4().hex
     return [Shard(rank, count, gpus[rank % len(gpus)], token, threads) for rank in range(count)]
 
@@ -76,7 +76,7 @@ def _gpus(args: argparse.Namespace) -> list[str | None]:
     return ["cpu"]
 
 
-def _cpus() -> int:
+def cpus() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -20,7 +20,7 @@ from ..data.datasets import Dataset
 from ..data.images import read_image
 from ..data.records import Record, Skipped, read_record
 from ..errors import TTDError
-from ..maps.sliding import WINDOWS
+from ..maps.sliding import WINDOWS, Merged
 from ..maps.views import Prepared, Views, prepare
 from ..tags.pipeline import cut
 from ..tags.protocol import TagProtocol

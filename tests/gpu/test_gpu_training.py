@@ -8,8 +8,12 @@ import torch
 from core.backbones import load_backbone
 from core.backbones.lora.adapter import adapter_parameters, add_adapter
 from core.backbones.lora.targets import lora_targets
-from core.ttd.loss import DistillConfig, Maps, gather_texts, map_statistics
-from core.ttd.task import STATISTICS, Distiller
+from core.training.distributed import Ranks
+from core.training.task import Step
+from core.ttd.collapse import map_statistics
+from core.ttd.config import DistillConfig
+from core.ttd.distiller import Distiller
+from core.ttd.embedding import Maps, gather_texts
 from core.world.sample import make_sample
 
 pytestmark = pytest.mark.gpu
@@ -46,6 +50,12 @@ def student(device, rank=4, encoders="both"):
     return backbone
 
 
+def distilled(backbone, config, images=IMAGES, captions=CAPTIONS, dtype=torch.float32):
+    """The loss of a batch, its towers in `dtype`."""
+    step = Step(0, Ranks(), backbone.device, dtype)
+    return Distiller(backbone, config).distill(images, captions, step)
+
+
 def gradients(backbone, loss):
     """The adapter's gradients as one vector on the CPU."""
     names = adapter_parameters(backbone)
@@ -75,8 +85,8 @@ def loops():
 
 def test_loss_and_gradients_equal_the_loops(gpu, loops):
     backbone = student(gpu)
-    part = Distiller(backbone, DistillConfig()).part(IMAGES, CAPTIONS)
-    assert part.total.device.type == gpu and part.statistics.device.type == "cpu"
+    part = distilled(backbone, DistillConfig())
+    assert part.total.device.type == gpu
     assert abs(float(part.total.detach()) - loops[0]) < 1e-5
     assert relative(gradients(backbone, part.total), loops[1]) < 1e-3
 
@@ -85,8 +95,8 @@ def test_bfloat16_gradients_point_the_same_way(gpu):
     """All words are selected: after rounding, Otsu's cut may fall between other words."""
     config = DistillConfig(norm="none", threshold=-1.0)
     here, there = student(gpu), student("cpu")
-    part = Distiller(here, config, torch.bfloat16).part(IMAGES, CAPTIONS)
-    want = Distiller(there, config).part(IMAGES, CAPTIONS)
+    part = distilled(here, config, dtype=torch.bfloat16)
+    want = distilled(there, config)
     assert abs(float(part.total.detach()) - float(want.total.detach())) < 1e-2
     assert cosine(gradients(here, part.total), gradients(there, want.total)) > 0.85
 
@@ -95,8 +105,8 @@ def test_bfloat16_gradients_of_the_texts_are_near(gpu):
     """The first image blocks amplify rounding (0.95 for all parts together), short texts do not."""
     config = DistillConfig(norm="none", threshold=-1.0)
     here, there = student(gpu, encoders="text"), student("cpu", encoders="text")
-    part = Distiller(here, config, torch.bfloat16).part(IMAGES, CAPTIONS)
-    want = Distiller(there, config).part(IMAGES, CAPTIONS)
+    part = distilled(here, config, dtype=torch.bfloat16)
+    want = distilled(there, config)
     assert cosine(gradients(here, part.total), gradients(there, want.total)) > 0.995
 
 
@@ -105,9 +115,10 @@ def test_the_recipe_equals_itself_in_parts_on_the_cpu(gpu, teacher):
     """All of the shipped recipe, PAMR's targets too: one batch here, pair by pair on the CPU."""
     config = DistillConfig(**{**RECIPE, "teacher": teacher})
     here, there = student(gpu), student("cpu")
-    part = Distiller(here, config).part(IMAGES, CAPTIONS)
-    distiller = Distiller(there, config)
-    parts = [distiller.part(IMAGES[[i]], CAPTIONS[i : i + 1]) for i in range(len(CAPTIONS))]
+    part = distilled(here, config)
+    parts = [
+        distilled(there, config, IMAGES[[i]], CAPTIONS[i : i + 1]) for i in range(len(CAPTIONS))
+    ]
     mean = sum(one.total for one in parts) / len(parts)
     assert abs(float(part.total.detach()) - float(mean.detach())) < 1e-4
     assert relative(gradients(here, part.total), gradients(there, mean)) < 5e-3
@@ -121,7 +132,7 @@ def test_the_average_follows_by_its_formula(gpu):
     for _ in range(3):
         with torch.no_grad():
             value.add_(1.0)
-        distiller.follow()
+        distiller.update_ema()
     # values start + 1, + 2, + 3: average = start + 0.1 * (0.81 * 1 + 0.9 * 2 + 1 * 3)
     want = start + 0.1 * (0.81 + 1.8 + 3.0)
     assert distiller.average[name].device.type == gpu
@@ -137,21 +148,22 @@ def test_collapse_statistics_equal_numpy(gpu):
     flat = maps.double().numpy().reshape(2, 3, -1)
     spread = np.mean([flat[0, 0].std(), flat[0, 1].std(), flat[0, 2].std(), flat[1, 1].std()])
     alike = np.corrcoef(flat[0])[np.triu_indices(3, 1)].mean()
-    assert float(found.spread) == pytest.approx(spread, abs=1e-6)
-    assert float(found.alike) == pytest.approx(alike, abs=1e-5)
+    assert float(found.map_std) == pytest.approx(spread, abs=1e-6)
+    assert float(found.map_correlation) == pytest.approx(alike, abs=1e-5)
     assert float(found.selected) == pytest.approx(4 / 5, abs=1e-6)
 
 
 def test_steps_of_adamw_lower_the_loss(gpu):
     backbone = student(gpu)
-    distiller = Distiller(backbone, DistillConfig(teacher="frozen"), torch.bfloat16)
+    distiller = Distiller(backbone, DistillConfig(teacher="frozen"))
+    number = Step(0, Ranks(), backbone.device, torch.bfloat16)
     optimizer = torch.optim.AdamW(distiller.parameters.values(), lr=2e-3)
     losses = []
     for _ in range(12):
         optimizer.zero_grad(set_to_none=True)
-        part = distiller.part(IMAGES, CAPTIONS)
+        part = distiller.distill(IMAGES, CAPTIONS, number)
         part.total.backward()
         torch.nn.utils.clip_grad_norm_(distiller.parameters.values(), 1.0)
         optimizer.step()
-        losses.append(float(part.statistics[STATISTICS.index("loss")]))
+        losses.append(float(part.total.detach()))
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0]

@@ -16,7 +16,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from core.refine import pamr_triton
+from core.refine import pamr_triton  # noqa: E402
 
 if "constexprs" not in inspect.signature(ASTSource).parameters:
     pytest.skip("Triton before 3.3 compiles ahead by another interface", allow_module_level=True)
