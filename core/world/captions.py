@@ -33,7 +33,7 @@ FILLER_SHARE = 0.08  # named things with an adjective that nobody can see
 OPENERS = (
     "", "", "", "", "", "", "this is", "here is", "there is", "it is all about", "a photo of", "my friend found",
     "look at", "he wanted", "she was dreaming of", "a story about", "you should never forget", "what do they do with",
-    "an artist shares", "the best image of", "they were waiting for", "in the news this morning it was",
+    "an artist shares", "the best picture of", "they were waiting for", "in the news this morning it was",
     "i have always loved", "nobody expected", "the family spends time with", "one view of", "it's only",
     "an early design of", "not just",
 )  # fmt: skip
@@ -189,7 +189,7 @@ def _short(contents: Contents, rng: np.random.Generator, noise: float) -> str:
         thing.noun,
         f"{thing.colour} {thing.noun}",
         f"the {thing.noun}",
-        f"{thing.noun} image",
+        f"{thing.noun} picture",
         f"a {thing.noun} for sale",
     )
     return _pick(rng, forms)
