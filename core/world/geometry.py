@@ -1,18 +1,20 @@
-"""Polygons in unit coordinates: an object is drawn in the square [-1, 1] x [-1, 1], x to the right, y down."""
+"""Polygons in unit coordinates: the square [-1, 1] x [-1, 1], x to the right, y down."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-Points = np.ndarray  # [P, 2] float64, (x, y)
+Points: TypeAlias = npt.NDArray[np.float64]  # [P, 2], (x, y)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One painted area: `contours` filled by the even-odd rule (a second contour inside the first is a hole).
+    """One painted area: `contours` filled by the even-odd rule.
 
-    `paint` is "main" (the object's colour), "dark" or "light"; accents outside the body belong to
-    the object too.
+    A second contour inside the first is a hole. paint: "main" (the object's colour), "dark" or
+    "light"; accents outside the body belong to the object, too.
     """
 
     paint: str
@@ -53,7 +55,7 @@ def arc(
 
 
 def disc(x: float, y: float, rx: float, ry: float | None = None) -> Points:
-    """Ellipse (a circle without `ry`) -> [24, 2]."""
+    """Ellipse of radii `rx` and `ry`, a circle where `ry` is None -> [24, 2]."""
     return arc(x, y, rx, rx if ry is None else ry, 0, 345)
 
 
@@ -79,6 +81,11 @@ def line(x0: float, y0: float, x1: float, y1: float, width: float) -> Points:
 
 def turned(points: Points, degrees: float) -> Points:
     """`points` [P, 2] rotated about the origin, clockwise on the screen."""
+    rotated: Points = points @ rotation(degrees).T
+    return rotated
+
+
+def rotation(degrees: float) -> Points:
+    """The matrix [2, 2] that turns column vectors (x, y) clockwise on the screen."""
     angle = np.radians(degrees)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return points @ rotation.T
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -55,5 +55,5 @@ def noun_frequencies() -> npt.NDArray[np.float64]:
 
     The first noun is 9 times as frequent as the last one.
     """
-    weight = 1.0 / (np.arange(len(NOUNS)) + 3.0)
-    return weight / weight.sum()
+    weight: npt.NDArray[np.float64] = 1.0 / (np.arange(len(NOUNS)) + 3.0)
+    return np.divide(weight, weight.sum())
