@@ -1,4 +1,4 @@
-"""Captions as words: splitting on white space, and the list of function words. Needs nothing but Python."""
+"""Captions as words: splitting on white space, and the list of stop words (function words)."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def split_words(text: str) -> list[Word]:
 
 @lru_cache(maxsize=2)
 def stopwords(source: str = "shipped") -> frozenset[str]:
-    """Function words, lower case: those that ship with the project (core/stopwords.txt), or NLTK's English list.
+    """Stop words, lower case: the list beside this file ("shipped"), or NLTK's English one ("nltk").
 
     Raises TTDError for "nltk" where NLTK or its list is not installed, and for another source.
     """
@@ -65,11 +65,11 @@ def _nltk_stopwords() -> frozenset[str]:
         return frozenset(corpus.words("english"))
     except (ImportError, LookupError):
         raise TTDError(
-            "NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', or use the "
-            "list that ships (--stopwords alone)"
+            "NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', or use "
+            "the list that ships (--stopwords alone)"
         ) from None
 
 
 def is_stopword(word: str, source: str = "shipped") -> bool:
-    """Whether `word` is a function word, whatever its case; typographic apostrophes count as plain ones."""
+    """Whether `word` is a stop word, whatever its case; typographic apostrophes count as plain."""
     return word.casefold().replace("’", "'") in stopwords(source)

@@ -55,5 +55,6 @@ def noun_frequencies() -> npt.NDArray[np.float64]:
 
     The first noun is 9 times as frequent as the last one.
     """
-    weight: npt.NDArray[np.float64] = 1.0 / (np.arange(len(NOUNS)) + 3.0)
-    return np.divide(weight, weight.sum())
+    weight = 1.0 / (np.arange(len(NOUNS), dtype=np.float64) + 3.0)
+    share: npt.NDArray[np.float64] = weight / weight.sum()
+    return share

@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from core.data.image_lists import Listed, list_images
 from core.data.images import (
-    Listed,
     decode_image,
-    list_images,
     read_image,
     resize_short_side,
     resized_tensor,
