@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from ..errors import TTDError
 from ..utils.shown import first_few
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 "
-    ".ppm .pgm .pbm .tga .ico".split()
-)
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
+    ".jp2", ".ppm", ".pgm", ".pbm", ".tga", ".ico",
+))  # fmt: skip
 LISTS = (".jsonl", ".ndjson")
 
 

@@ -40,8 +40,8 @@ def decode(rle: Mapping[str, Any]) -> Mask:
     if not sound:
         raise TTDError(f"run lengths do not fill {height}x{width} pixels; the file is damaged")
     foreground = np.arange(len(runs)) % 2 == 1
-    columns: Mask = np.repeat(foreground, runs).reshape(width, height)
-    return columns.T
+    columns = np.repeat(foreground, runs).reshape(width, height)
+    return np.transpose(columns)
 
 
 def _runs(counts: Any) -> Integers:

@@ -20,9 +20,7 @@ from ..errors import TTDError
 Config = TypeVar("Config")
 
 
-def read_yaml(
-    path: str | Path, advice: str = "configs/ holds some that work"
-) -> dict[str, Any]:
+def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -> dict[str, Any]:
     """The mapping in a YAML file, {} for an empty file.
 
     TTDError when it cannot be read, which ends in `advice`, and when it holds no mapping.

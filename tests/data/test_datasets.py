@@ -278,7 +278,7 @@ def test_yaml_mistakes_in_one_line(tmp_path, content, wanted):
 
 
 def test_yaml_that_is_none(tmp_path):
-    for text, wanted in (("a: [", "not YAML"), ("- a", "not a mapping"), ("", "not a mapping")):
+    for text, wanted in (("a: [", "not YAML"), ("- a", "lines of `name"), ("", "no 'images'")):
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(TTDError, match=wanted):
             open_dataset(str(tmp_path / "x.yaml"))

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from small_pairs import caption, picture, write_jsonl, write_set, write_shards
 
-from core.data.pairs import hash_id, open_index, open_pairs, read_pruned
+from core.data.pair_index import hash_id, open_index
+from core.data.pairs import open_pairs, read_pruned
 from core.data.records import read_record
 from core.errors import TTDError
 from core.training.batches import Augmentation, Order, Split, augment, batches

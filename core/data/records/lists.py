@@ -40,8 +40,10 @@ def open_jsonl(path: Path) -> RecordSet:
         raise TTDError(f"{path}: not UTF-8 text; save the list as UTF-8") from None
     if not count:
         raise TTDError(f'{path}: no lines; each must be {{"image": path, "text": caption}}')
-    there = sum(is_there(image) and image.is_file() for image in images.values())
-    description = f"{path}: {count} captions of {len(images)} images; {lacking(len(images) - there, 'missing images')}"
+    missing = sum(not (is_there(image) and image.is_file()) for image in images.values())
+    description = (
+        f"{path}: {count} captions of {len(images)} images; {lacking(missing, 'missing images')}"
+    )
     return RecordSet(
         description, count, True, lambda start: itertools.islice(_walk(path), start, None)
     )
