@@ -92,10 +92,11 @@ class Dataset:
         """What was found and what is missing, in one line."""
         images, masks = self._image_paths.keys(), self._mask_paths.keys()
         line = f"{self.name}: {len(images)} images in {self.images}, "
+        classes = f"{len(self.classes)} classes"
         if self.masks is None:
-            return line + f"no masks, {len(self.classes)} classes"
+            return line + f"no masks, {classes}"
         line += (
-            f"{len(masks)} masks, {len(self.classes)} classes{' and background' * self.background}; "
+            f"{len(masks)} masks, {classes}{' and background' * self.background}; "
             f"{_some(images - masks, 'images without a mask')}, "
             f"{_some(masks - images, 'masks without an image')}"
         )
@@ -115,9 +116,10 @@ class Dataset:
 def open_dataset(name: str, root: str | Path = "..") -> Dataset:
     """The set `name` under its parent folder `root`, or that of a YAML file.
 
-    A set of its own name lies in ROOT/VOC2012/validation/{image,mask}, for example. VOC20 reads VOC2012's folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else
-    ROOT/world.yaml, else ROOT/World/validation. Raises TTDError for an unknown name (all are
-    listed), a folder that is missing or without images, and YAML files with something wrong.
+    VOC2012, for example, lies in ROOT/VOC2012/validation/{image,mask}; VOC20 reads VOC2012's
+    folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else ROOT/world.yaml, else
+    ROOT/World/validation. Raises TTDError for an unknown name (all are listed), a folder that is
+    missing or without images, and YAML files with something wrong.
     """
     path = Path(name).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -174,7 +176,7 @@ def _dataset(
 
 @dataclass(frozen=True)
 class CaptionSet:
-    """Captions with true tags and a mask for each tag; `records` as core.data.records opens them."""
+    """Captions with true tags and a mask for each tag; records: see core.data.records."""
 
     name: str
     root: Path

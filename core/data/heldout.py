@@ -70,10 +70,10 @@ def make_item(
 def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     """The images of a set in CC3M-TagMask's layout with masks, in the order of their ids.
 
-    limit: only the first so many. root: the folder of image/, json_refined/ID.json, mask_using_HQ-SAM/ID/TAG.png, or the folder
-    above it (ROOT/cc3m_for_evaluation). Everything is held in memory: 500 images of 500 x 375
-    take about 0.5 GB. Raises TTDError where there is none, for an unreadable image and for a
-    missing mask.
+    root: the folder of image/, json_refined/ID.json and mask_using_HQ-SAM/ID/TAG.png, or the folder
+    above it (ROOT/cc3m_for_evaluation); limit: only the first so many images. Everything is held in
+    memory: 500 images of 500 x 375 take about 0.5 GB. Raises TTDError where there is none, for an
+    unreadable image and for a missing mask.
     """
     captions = _open(Path(root).expanduser())
     records = (record for record in captions.records.iterate() if isinstance(record, Record))
