@@ -121,7 +121,7 @@ def section(
 ) -> tuple[str, dict[str, Any]]:
     """The tables of some of the images as text, and their content for JSON."""
     from core.evaluation.heldout import Cuts, baselines
-    from core.evaluation.heldout_report import to_json, trivial_json
+    from core.evaluation.report import baselines_json, heldout_json
 
     trivial, fixed = (
         baselines(items),
@@ -140,20 +140,20 @@ def section(
         [head, *(block(kind, scores, trivial, args.dev) for kind, scores in tables.items())]
     )
     content = {
-        kind: {model: to_json(score) for model, score in scores.items()}
+        kind: {model: heldout_json(score) for model, score in scores.items()}
         for kind, scores in tables.items()
     }
     return text, {
         "name": name,
         "pictures": len(items),
         **content,
-        "without_a_model": trivial_json(trivial),
+        "without_a_model": baselines_json(trivial),
     }
 
 
 def block(kind: str, scores: dict[str, HeldOut], trivial: Baselines, dev: str | None) -> str:
     """One table with a line on how it was cut."""
-    from core.evaluation.heldout_report import cuts_line, lines_of, table
+    from core.evaluation.report import cuts_line, heldout_lines, heldout_table
 
     title = (
         "usual thresholds"
@@ -162,7 +162,11 @@ def block(kind: str, scores: dict[str, HeldOut], trivial: Baselines, dev: str | 
     )
     cuts = dict.fromkeys(cuts_line(score) for score in scores.values())
     return "\n".join(
-        [f"-- {title}", table(lines_of(list(scores.values()), trivial), list(scores)), *cuts]
+        [
+            f"-- {title}",
+            heldout_table(heldout_lines(list(scores.values()), trivial), list(scores)),
+            *cuts,
+        ]
     )
 
 

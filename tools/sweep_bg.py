@@ -192,7 +192,7 @@ def describe(one: Swept) -> str:
 
 def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
     """The image and the values. A single result also shows its false positives and negatives."""
-    from core.evaluation.threshold_sweep import Line, draw_sweep
+    from core.plots.curves import Line, draw_sweep
 
     lines = [Line(describe(one), one.iou) for one in swept]
     if len(swept) == 1:

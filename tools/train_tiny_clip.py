@@ -47,7 +47,7 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
     from core.backbones import load_backbone
     from core.data.heldout import load_heldout, unseen_items
     from core.evaluation.heldout import baselines, measure
-    from core.evaluation.heldout_report import cuts_line, lines_of, scorer_table, table
+    from core.evaluation.report import cuts_line, heldout_lines, heldout_table, scorer_table
     from core.tags.scoring import SCORERS
 
     items = load_heldout(world)
@@ -61,7 +61,7 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
             own = measured.part([item.id for item in part])
             print(f"{folder} ({backbone.head}) on {world}: {len(part)} images, {name}")
             print(
-                f"{scorer_table(own)}\n{table(lines_of([own.at()], baselines(part)))}\n({cuts_line(own.at())})\n"
+                f"{scorer_table(own)}\n{heldout_table(heldout_lines([own.at()], baselines(part)))}\n({cuts_line(own.at())})\n"
             )
 
 

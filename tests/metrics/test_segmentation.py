@@ -224,7 +224,7 @@ def test_label_baselines_equal_painting_them(background):
     truth[:5] = 2  # the commonest class
     pixels = np.array([(truth == label).sum() for label in labels])
     names = ["background"] * background + ["a", "b", "c"]
-    got = label_baselines(pixels, labels, names, background)
+    got = label_baselines(pixels, names, background)
     assert list(got) == ["all foreground (b)", "all background", "random map"]
     painted = {
         "all foreground (b)": np.full_like(truth, 2),
@@ -235,7 +235,7 @@ def test_label_baselines_equal_painting_them(background):
     many = [(truth, rng.choice(labels, truth.shape).astype(np.uint8)) for _ in range(200)]
     expected = score(many, labels).means  # a drawn map has about these
     assert got["random map"].means == pytest.approx(expected, abs=0.02)
-    again = label_baselines(pixels, labels, names, background)["random map"]
+    again = label_baselines(pixels, names, background)["random map"]
     assert again.means == got["random map"].means
 
 
