@@ -153,7 +153,7 @@ def _place(panel: Image.Image, layout: Layout, index: int, content: Pixels) -> t
 
 @dataclass(frozen=True)
 class _Label:
-    """The label of a map: its tag, its row in the demo's table, what follows the tag, its colour."""
+    """The label of a map: its tag, its row in the demo's table, an ending, and its colour."""
 
     tag: str
     number: int
