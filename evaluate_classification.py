@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     methods = [load_method(path, truth) for path in paths]
     report_problems(methods, args.allow_missing)
     baselines, notes = baseline_rows(truth)
-    rows = [row for method in methods for row in method_rows(method)] + baselines
+    rows = list(chain.from_iterable(map(method_rows, methods))) + baselines
     for row in rows[: 2 * len(methods) : 2]:
         print(published_line(row))
     print(f"\n{description}\n{table(rows)}")

@@ -52,9 +52,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.data.datasets import open_dataset
-    from core.evaluation.label_maps import evaluate
-    from core.evaluation.predictions import data_of, find_folder, read_protocol
+    from core.evaluation.predictions import find_folder, read_protocol
     from core.evaluation.report import (
         class_rows,
         class_table,
@@ -65,22 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     folder = find_folder(args.pred, "results")
-    if (data := args.data or data_of(folder)) is None:
-        raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
-    dataset = open_dataset(data, args.root)
-    description = dataset.describe()
-    with progress_bar(len(dataset.items())) as bar:
-        found = evaluate(
-            dataset,
-            folder,
-            allow_missing=args.allow_missing,
-            workers=args.workers,
-            progress=bar.update,
-        )
-    report_left_out(found.problems.line())
+    found = score(folder, args)
+    dataset = found.dataset
     tag = args.tag or folder.resolve().name
     print(published_line(tag, "mIoU", found.scores.means))
-    print(f"{protocol_line(read_protocol(folder))}\n{description}; {len(found.pictures)} scored\n")
+    print(protocol_line(read_protocol(folder)))
+    print(f"{dataset.describe()}; {len(found.pictures)} scored\n")
     means = {tag: found.scores.means}
     means |= {name: scores.means for name, scores in found.baselines.items()}
     print(means_table(means, "mIoU"))
@@ -94,6 +82,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.gallery:
         gallery(found, folder, args.gallery)
     return 0
+
+
+def score(folder: Path, args: argparse.Namespace) -> Evaluation:
+    """Compare the folder with its set. TTDError: no set is known, predictions that do not fit."""
+    from core.data.datasets import open_dataset
+    from core.evaluation.label_maps import evaluate
+    from core.evaluation.predictions import data_of
+
+    if (data := args.data or data_of(folder)) is None:
+        raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
+    dataset = open_dataset(data, args.root)
+    options = {"allow_missing": args.allow_missing, "workers": args.workers}
+    with progress_bar(len(dataset.items())) as bar:
+        found = evaluate(dataset, folder, progress=bar.update, **options)
+    report_left_out(found.problems.line())
+    return found
 
 
 def as_dict(

@@ -60,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
     from core.data.datasets import CAPTION_NAMES, open_caption_set
-    from core.evaluation.captions import evaluate_captions
     from core.evaluation.predictions import data_of, find_folder, read_protocol
     from core.evaluation.report import means_table, protocol_line, published_line, to_csv
     from core.metrics.segmentation import scores_from_counts
@@ -70,15 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usual = named if named in CAPTION_NAMES else "CC3M"
     data = args.data or usual
     captions = open_caption_set(data, args.root)
-    with progress_bar(captions.records.count) as bar:
-        found = evaluate_captions(
-            captions,
-            folder,
-            allow_missing=args.allow_missing,
-            workers=args.workers,
-            progress=bar.update,
-        )
-    report_left_out(found.problems.line())
+    found = score(captions, folder, args)
     tag = args.tag or folder.resolve().name
     rows = {tag: found.scores.means, "  pooled over pixels": found.pooled.means}
     rows |= {name: scores_from_counts(counts).means for name, counts in found.baselines.items()}
@@ -99,6 +90,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.gallery:
         gallery(captions, found, folder, args.gallery)
     return 0
+
+
+def score(captions: CaptionSet, folder: Path, args: argparse.Namespace) -> CaptionEvaluation:
+    """Compare the folder with the captions. TTDError for predictions that do not fit."""
+    from core.evaluation.captions import evaluate_captions
+
+    options = {"allow_missing": args.allow_missing, "workers": args.workers}
+    with progress_bar(captions.records.count) as bar:
+        found = evaluate_captions(captions, folder, progress=bar.update, **options)
+    report_left_out(found.problems.line())
+    return found
 
 
 def tuned(

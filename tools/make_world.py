@@ -27,12 +27,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, help="folder of the world; made when missing")
-    target.add_argument(
-        "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
-    )
-    target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
+    add_targets(parser)
     parser.add_argument(
         "--train", type=int, default=40000, help="training pairs (default 40000; 0 for none)"
     )
@@ -55,6 +50,22 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="chance that what a training caption names after the main thing is absent (default 0)",
     )
+    add_run_options(parser)
+    return parser
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """What to make and where: one of them must be given."""
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, help="folder of the world; made when missing")
+    target.add_argument(
+        "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
+    )
+    target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How the world is written."""
     parser.add_argument(
         "--shards", action="store_true", help="also pack the training pairs in webdataset tars"
     )
@@ -67,7 +78,6 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace another world found at --out"
     )
-    return parser
 
 
 def table(world: dict[str, Any]) -> str:

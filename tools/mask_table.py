@@ -16,7 +16,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from cli import ROOT, positive_int, run
@@ -124,7 +124,7 @@ def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
     }
     if args.limit:
         options["--limit"] = str(args.limit)
-    line = [part for option in options.items() for part in option]
+    line = list(chain.from_iterable(options.items()))
     script = importlib.import_module(f"produce_masks_from_{kind}")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -52,6 +52,12 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="folder under ROOT/SET (default: validation for val, else the split's name)",
     )
+    add_run_options(parser)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """From what and how the set is made."""
     parser.add_argument(
         "--objects",
         choices=("instances", "stuff"),
@@ -69,7 +75,6 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="threads (default: the machine's cores)",
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

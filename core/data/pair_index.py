@@ -8,7 +8,6 @@ machine share.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from ..errors import TTDError
 from ..utils.cache import cache_folder
 from ..utils.files import atomic
 from ..utils.prefetch import prefetch
-from .records import Item, Packed, Record, RecordSet, Skipped, expand_braces, open_records
+from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .words import split_words
 
 FORMAT = 1  # of the cache; raise it when the meaning of what is stored changes
@@ -112,7 +111,7 @@ def _stamps(place: str) -> list[list[Any]]:
     path = Path(place).expanduser()
     found = [path]
     if not path.exists():
-        found = [Path(hit) for part in expand_braces(str(path)) for hit in glob.glob(part)]
+        found = match_patterns(str(path))
     elif path.is_dir():
         found += [entry for entry in path.iterdir() if entry.is_dir() or _is_tar(entry)]
     stats = [(str(one.resolve()), one.stat()) for one in sorted(found)]

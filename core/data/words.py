@@ -56,7 +56,7 @@ def stopwords(source: str = "shipped") -> frozenset[str]:
     if source != "shipped":
         raise TTDError(f"unknown list of stop words {source!r}: use shipped or nltk")
     lines = (Path(__file__).parent / "stopwords.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+    return frozenset(" ".join(line for line in lines if not line.startswith("#")).split())
 
 
 def _nltk_stopwords() -> frozenset[str]:

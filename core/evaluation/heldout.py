@@ -73,10 +73,12 @@ def best_cuts(backbone: Backbone, dev_items: Sequence[Item], image_size: int | N
 def baselines(items: Sequence[Item], seed: int = 0) -> Baselines:
     """Trivial baselines: all words, all content words; constant maps and a random map."""
     stop, truth = np.concatenate([item.stop for item in items]), true_words(items)
-    pairs = [mask for item in items for mask in item.masks]
-    unions: list[npt.NDArray[np.bool_]] = [
-        np.any(item.masks, axis=0) for item in items if len(item.masks)
-    ]
+    pairs: list[npt.NDArray[np.bool_]] = []
+    unions: list[npt.NDArray[np.bool_]] = []
+    for item in items:
+        pairs += list(item.masks)
+        if item.tags:
+            unions.append(np.any(item.masks, axis=0))
     return Baselines(
         all_words=tag_scores(np.ones_like(truth), truth),
         all_content_words=tag_scores(~stop, truth),
@@ -110,9 +112,12 @@ def measure(
         seen_items[row] = _count(backbone, seen, items[row])
         progress(1)
     counted = [seen_items[row] for row in range(len(items))]
+    scores = {}
+    for name in scorers:
+        scores[name] = [one.scores[name] for one in counted]
     return Measured(
         items=tuple(items),
-        scores={name: [one.scores[name] for one in counted] for name in scorers},
+        scores=scores,
         captions=_joined([one.caption for one in counted]),
         words=_joined([one.words for one in counted]),
     )
@@ -132,7 +137,9 @@ class _Counted:
 
 def _joined(parts: Sequence[dict[str, Counts]]) -> MapCounts:
     """The counts of all items one after the other, with the rows of the items."""
-    counts = {kind: np.concatenate([part[kind] for part in parts]) for kind in MAPS}
+    counts = {}
+    for kind in MAPS:
+        counts[kind] = np.concatenate([part[kind] for part in parts])
     sizes = [len(part[MAPS[0]]) for part in parts]
     return MapCounts(counts, np.repeat(np.arange(len(parts)), sizes))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeAlias
 
 import numpy as np
@@ -151,10 +152,12 @@ class Measured:
         """The same for some of the items."""
         wanted = set(ids)
         keep = np.array([item.id in wanted for item in self.items], bool)
-        rows = np.flatnonzero(keep).tolist()
+        scores = {}
+        for name, values in self.scores.items():
+            scores[name] = list(compress(values, keep))
         return Measured(
-            items=tuple(self.items[row] for row in rows),
-            scores={name: [values[row] for row in rows] for name, values in self.scores.items()},
+            items=tuple(compress(self.items, keep)),
+            scores=scores,
             captions=self.captions.of(keep),
             words=self.words.of(keep),
         )

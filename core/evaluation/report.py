@@ -116,8 +116,10 @@ def heldout_lines(scores: Sequence[HeldOut], trivial: Baselines, minmax: bool = 
             ("Caption IoU, min-max maps", "caption_iou_minmax", trivial.caption_iou),
             ("word-map IoU, min-max maps", "word_map_iou_minmax", trivial.word_map_iou),
         ]
-    numbers = [one.numbers() for one in scores]
-    return [Line(name, tuple(one[key] for one in numbers), beside) for name, key, beside in rows]
+    lines = []
+    for name, key, beside in rows:
+        lines.append(Line(name, tuple(one.numbers()[key] for one in scores), beside))
+    return lines
 
 
 def heldout_table(lines: Sequence[Line], names: Sequence[str] = ("score",)) -> str:

@@ -79,7 +79,8 @@ def _by_id(where: str | Path, pairs: Sequence[tuple[str, Value]]) -> dict[str, V
     """The values by id. TTDError for two of one id: which belongs to which cannot be told."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        counts = Counter(key for key, _ in pairs)
+        repeated = [key for key, count in counts.items() if count > 1]
         raise TTDError(
             f"{where}: several captions with the id {first_few(repeated)}; give each an id of its "
             'own, in a list as {"id": ..., "image": ..., "text": ...} or '
@@ -154,16 +155,19 @@ def baseline_rows(truth: dict[str, Record]) -> tuple[list[Row], list[str]]:
         ("all content words", lambda words: [not is_stopword(word) for word in words]),
         ("NLTK nouns", nltk_nouns),
     ]
-    captions = [[word.text for word in split_words(record.text)] for record in truth.values()]
-    tags = [record.tags or () for record in truth.values()]
-    true = np.concatenate([truth_of(*pair) for pair in zip(captions, tags, strict=True)])
+    captions, true = [], []
+    for record in truth.values():
+        words = [word.text for word in split_words(record.text)]
+        captions.append(words)
+        true.append(truth_of(words, record.tags or ()))
     for name, choose in choices:
         try:
             selected = [np.array(choose(words), dtype=bool) for words in captions]
         except TTDError as error:
             notes.append(str(error))
         else:
-            rows.append(Row(name, tag_scores(np.concatenate(selected), true)))
+            scores = tag_scores(np.concatenate(selected), np.concatenate(true))
+            rows.append(Row(name, scores))
     return rows, notes
 
 

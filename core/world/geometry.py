@@ -1,5 +1,6 @@
 """Polygons in unit coordinates: the square [-1, 1] x [-1, 1], x to the right, y down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,14 +37,14 @@ def light(*contours: Points) -> Part:
     return Part("light", contours)
 
 
-def poly(*xy: float) -> Points:
-    """Polygon from x1, y1, x2, y2, ... -> [P, 2]."""
+def poly(xy: Sequence[float]) -> Points:
+    """Polygon from (x1, y1, x2, y2, ...) -> [P, 2]."""
     return np.array(xy, dtype=np.float64).reshape(-1, 2)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Points:
     """Axis-aligned rectangle -> [4, 2]."""
-    return poly(x0, y0, x1, y0, x1, y1, x0, y1)
+    return poly((x0, y0, x1, y0, x1, y1, x0, y1))
 
 
 def arc(
@@ -76,7 +77,7 @@ def stroke(path: Points, width: float) -> Points:
 
 def line(x0: float, y0: float, x1: float, y1: float, width: float) -> Points:
     """A straight bar between two points -> [4, 2]."""
-    return stroke(poly(x0, y0, x1, y1), width)
+    return stroke(poly((x0, y0, x1, y1)), width)
 
 
 def turned(points: Points, degrees: float) -> Points:

@@ -7,10 +7,10 @@ from .geometry import Part, arc, box, dark, disc, light, line, main, poly, strok
 
 def car() -> list[Part]:
     """Low body with a cabin, two light windows, two black wheels."""
-    body = poly(-1, 0.4, -1, -0.05, -0.6, -0.12, -0.35, -0.6, 0.4, -0.6, 0.65, -0.1, 1, 0, 1, 0.4)
+    body = poly((-1, 0.4, -1, -0.05, -0.6, -0.12, -0.35, -0.6, 0.4, -0.6, 0.65, -0.1, 1, 0, 1, 0.4))
     windows = (
-        poly(-0.45, -0.1, -0.27, -0.46, 0.0, -0.46, 0.0, -0.1),
-        poly(0.1, -0.1, 0.1, -0.46, 0.33, -0.46, 0.5, -0.1),
+        poly((-0.45, -0.1, -0.27, -0.46, 0.0, -0.46, 0.0, -0.1)),
+        poly((0.1, -0.1, 0.1, -0.46, 0.33, -0.46, 0.5, -0.1)),
     )
     wheels = [dark(disc(x, 0.42, 0.27)) for x in (-0.55, 0.55)]
     return [
@@ -25,7 +25,7 @@ def house() -> list[Part]:
     """Square walls, dark gabled roof, light window with a cross, dark door."""
     window = box(-0.58, 0.1, -0.05, 0.55)
     cross = (line(-0.32, 0.1, -0.32, 0.55, 0.08), line(-0.58, 0.32, -0.05, 0.32, 0.08))
-    roof = dark(poly(-1, -0.15, 0, -0.95, 1, -0.15))
+    roof = dark(poly((-1, -0.15, 0, -0.95, 1, -0.15)))
     return [
         main(box(-0.78, -0.2, 0.78, 0.9)),
         roof,
@@ -37,10 +37,10 @@ def house() -> list[Part]:
 
 def boat() -> list[Part]:
     """Hull with portholes, mast, one light triangular sail and one of the hull's colour."""
-    hull = main(poly(-1, 0.35, 1, 0.35, 0.65, 0.9, -0.65, 0.9))
+    hull = main(poly((-1, 0.35, 1, 0.35, 0.65, 0.9, -0.65, 0.9)))
     sails = [
-        light(poly(-0.08, -0.9, -0.08, 0.2, -0.8, 0.2)),
-        main(poly(0.1, -0.7, 0.1, 0.2, 0.65, 0.2)),
+        light(poly((-0.08, -0.9, -0.08, 0.2, -0.8, 0.2))),
+        main(poly((0.1, -0.7, 0.1, 0.2, 0.65, 0.2))),
     ]
     return [
         dark(line(0, -0.95, 0, 0.4, 0.1)),
@@ -55,12 +55,13 @@ def umbrella() -> list[Part]:
     dome = np.concatenate(
         [
             arc(0, 0.05, 1, 0.95, 180, 360),
-            *(arc(x, 0.05, 0.25, 0.16, 0, -180, 8) for x in (0.75, 0.25, -0.25, -0.75)),
+            *(arc(x, 0.05, 0.25, 0.16, 0, -180, steps=8) for x in (0.75, 0.25, -0.25, -0.75)),
         ]
     )
     ribs = [dark(line(0, -0.85, x, -0.05, 0.06)) for x in (-0.5, 0, 0.5)]
     handle = stroke(
-        np.concatenate([poly(0, -0.1, 0, 0.35), arc(0.18, 0.75, 0.18, 0.2, 180, 0, 10)]), 0.11
+        np.concatenate([poly((0, -0.1, 0, 0.35)), arc(0.18, 0.75, 0.18, 0.2, 180, 0, steps=10)]),
+        0.11,
     )
     return [dark(handle), main(dome), *ribs]
 
@@ -68,7 +69,7 @@ def umbrella() -> list[Part]:
 def ball() -> list[Part]:
     """Disc with light and coloured sectors, as a beach ball has."""
     sectors = [
-        light(np.concatenate([poly(0, 0), arc(0, 0, 0.9, 0.9, a, a + 45, 8)]))
+        light(np.concatenate([poly((0, 0)), arc(0, 0, 0.9, 0.9, a, a + 45, steps=8)]))
         for a in (0, 90, 180, 270)
     ]
     return [main(disc(0, 0, 0.9)), *sectors, dark(disc(0, 0, 0.14))]
@@ -89,9 +90,9 @@ def clock() -> list[Part]:
 
 def rocket() -> list[Part]:
     """Pointed hull with a porthole, dark fins and a light flame."""
-    hull = poly(0, -1, 0.22, -0.7, 0.33, -0.3, 0.33, 0.5, -0.33, 0.5, -0.33, -0.3, -0.22, -0.7)
-    fins = [dark(poly(s * 0.33, 0.0, s * 0.75, 0.65, s * 0.33, 0.5)) for s in (-1, 1)]
-    flame = light(poly(-0.25, 0.5, 0.25, 0.5, 0.12, 0.72, 0, 1, -0.12, 0.72))
+    hull = poly((0, -1, 0.22, -0.7, 0.33, -0.3, 0.33, 0.5, -0.33, 0.5, -0.33, -0.3, -0.22, -0.7))
+    fins = [dark(poly((s * 0.33, 0.0, s * 0.75, 0.65, s * 0.33, 0.5))) for s in (-1, 1)]
+    flame = light(poly((-0.25, 0.5, 0.25, 0.5, 0.12, 0.72, 0, 1, -0.12, 0.72)))
     return [
         *fins,
         flame,
@@ -105,12 +106,12 @@ def cup() -> list[Part]:
     """Tapered mug with two light bands and a ring handle."""
     handle = main(disc(0.62, 0.05, 0.38, 0.42), disc(0.62, 0.05, 0.2, 0.24))
     bands = [
-        light(poly(-w, y, w, y, w - 0.02, y + 0.2, 0.02 - w, y + 0.2))
+        light(poly((-w, y, w, y, w - 0.02, y + 0.2, 0.02 - w, y + 0.2)))
         for w, y in ((0.6, -0.3), (0.52, 0.25))
     ]
     return [
         handle,
-        main(poly(-0.7, -0.8, 0.7, -0.8, 0.48, 0.85, -0.48, 0.85)),
+        main(poly((-0.7, -0.8, 0.7, -0.8, 0.48, 0.85, -0.48, 0.85))),
         *bands,
         dark(box(-0.7, -0.85, 0.7, -0.68)),
     ]
@@ -124,7 +125,9 @@ def ladder() -> list[Part]:
 
 def crown() -> list[Part]:
     """Band with jewels under three spikes tipped with balls."""
-    body = poly(-0.85, 0.7, -0.95, -0.45, -0.45, 0.05, 0, -0.7, 0.45, 0.05, 0.95, -0.45, 0.85, 0.7)
+    body = poly(
+        (-0.85, 0.7, -0.95, -0.45, -0.45, 0.05, 0, -0.7, 0.45, 0.05, 0.95, -0.45, 0.85, 0.7)
+    )
     tips = [light(disc(x, y, 0.14)) for x, y in ((-0.92, -0.5), (0, -0.76), (0.92, -0.5))]
     jewels = [light(turned(box(-0.11, -0.11, 0.11, 0.11), 45) + (x, 0.5)) for x in (-0.5, 0, 0.5)]
     return [main(body), dark(box(-0.85, 0.28, 0.85, 0.72)), *jewels, *tips]
@@ -144,15 +147,18 @@ def kite() -> list[Part]:
     """Diamond in four fields, two of them dark, with a tail of light bows."""
     bows = [
         light(
-            poly(x - 0.15, y - 0.1, x, y, x - 0.15, y + 0.1),
-            poly(x + 0.15, y - 0.1, x, y, x + 0.15, y + 0.1),
+            poly((x - 0.15, y - 0.1, x, y, x - 0.15, y + 0.1)),
+            poly((x + 0.15, y - 0.1, x, y, x + 0.15, y + 0.1)),
         )
         for x, y in ((0.08, 0.6), (-0.06, 0.88))
     ]
-    fields = [dark(poly(0, -1, 0, -0.25, 0.7, -0.25)), dark(poly(0, 0.42, 0, -0.25, -0.7, -0.25))]
+    fields = [
+        dark(poly((0, -1, 0, -0.25, 0.7, -0.25))),
+        dark(poly((0, 0.42, 0, -0.25, -0.7, -0.25))),
+    ]
     return [
         dark(line(0, 0.4, 0, 1, 0.06)),
-        main(poly(0, -1, 0.7, -0.25, 0, 0.45, -0.7, -0.25)),
+        main(poly((0, -1, 0.7, -0.25, 0, 0.45, -0.7, -0.25))),
         *fields,
         *bows,
     ]
@@ -160,8 +166,8 @@ def kite() -> list[Part]:
 
 def anchor() -> list[Part]:
     """Ring, shank, stock and two curved arms."""
-    arms = main(stroke(arc(0, 0.05, 0.78, 0.78, 15, 165, 20), 0.24))
-    flukes = [main(poly(s * 1.0, 0.42, s * 0.82, -0.1, s * 0.45, 0.3)) for s in (-1, 1)]
+    arms = main(stroke(arc(0, 0.05, 0.78, 0.78, 15, 165, steps=20), 0.24))
+    flukes = [main(poly((s * 1.0, 0.42, s * 0.82, -0.1, s * 0.45, 0.3))) for s in (-1, 1)]
     return [
         main(disc(0, -0.75, 0.25), disc(0, -0.75, 0.11)),
         main(box(-0.13, -0.52, 0.13, 0.85)),

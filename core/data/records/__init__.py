@@ -7,7 +7,7 @@ records never depend on what was readable.
 
 from .open import FORMS, open_records
 from .record import Item, Packed, Record, RecordSet, Skipped, read_record
-from .shards import expand_braces
+from .shards import expand_braces, match_patterns
 
 __all__ = [
     "FORMS",
@@ -17,6 +17,7 @@ __all__ = [
     "RecordSet",
     "Skipped",
     "expand_braces",
+    "match_patterns",
     "open_records",
     "read_record",
 ]

@@ -49,8 +49,9 @@ def _two_folders(root: Path, texts: str, kind: str) -> RecordSet:
 def _side_by_side(root: Path, names: Sequence[str]) -> RecordSet | None:
     """Images beside .txt or .json files, in the folder or else in its subfolders; None for none."""
     if not any(name.lower().endswith(SUFFIXES) for name in names):
-        folders = [name for name in names if (root / name).is_dir()]
-        names = [f"{folder}/{name}" for folder in folders for name in visible_names(root / folder)]
+        folders, names = [name for name in names if (root / name).is_dir()], []
+        for folder in folders:
+            names += [f"{folder}/{name}" for name in visible_names(root / folder)]
     images = {_stem(name): name for name in names if name.lower().endswith(SUFFIXES)}
     texts = {
         _stem(name): name for name in names if name.endswith(".json") and _stem(name) in images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ...errors import TTDError
 from .folders import open_folder
 from .lists import LISTS, open_jsonl
 from .record import RecordSet
-from .shards import expand_braces, open_shards
+from .shards import match_patterns, open_shards
 
 FORMS = (
     "image/ID.jpg + json_refined/ID.json, image/ID.jpg + json/ID.json, "
@@ -32,7 +31,7 @@ def open_records(root: str | Path) -> RecordSet:
             return open_shards([path], path.parent)
     if path.is_dir():
         return open_folder(path, FORMS)
-    tars = sorted({Path(hit) for part in expand_braces(str(path)) for hit in glob.glob(part)})
+    tars = match_patterns(str(path))
     if tars and all(tar.suffix.lower() == ".tar" for tar in tars):
         return open_shards(tars, Path(os.path.commonpath([tar.parent for tar in tars])))
     if path.exists() or tars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -39,7 +40,16 @@ def expand_braces(pattern: str) -> list[str]:
     else:
         values = [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
     before, after = pattern[: match.start()], pattern[match.end() :]
-    return [rest for value in values for rest in expand_braces(before + value + after)]
+    expanded = (expand_braces(before + value + after) for value in values)
+    return list(itertools.chain.from_iterable(expanded))
+
+
+def match_patterns(pattern: str) -> list[Path]:
+    """The files of a glob pattern that may have braces (`expand_braces`), each once, sorted."""
+    hits: set[str] = set()
+    for part in expand_braces(pattern):
+        hits.update(glob.glob(part))
+    return sorted(map(Path, hits))
 
 
 def open_shards(tars: list[Path], root: Path) -> RecordSet:
