@@ -92,12 +92,14 @@ def draw_sweep(
         axes.mark_x(threshold, name)
     axes.frame("background threshold", f"{score}, in percent")
     for row, line in enumerate(lines):
-        values = zip(thresholds, line.values.tolist(), strict=True)
-        places = [axes.at(*pair) for pair in values]
-        _draw_line(axes, places, line, _colour(row))
+        pairs = zip(thresholds, line.values.tolist(), strict=True)
+        known = [pair for pair in pairs if not np.isnan(pair[1])]
         _draw_line(axes, axes.legend(row, line.label), line, _colour(row))
-        if not line.dashed and not np.isnan(line.values).all():
-            axes.dot(places[int(np.nanargmax(line.values))], _colour(row))
+        if not known:
+            continue
+        _draw_line(axes, [axes.at(*pair) for pair in known], line, _colour(row))
+        if not line.dashed:
+            axes.dot(axes.at(*max(known, key=lambda pair: pair[1])), _colour(row))
     return axes.image()
 
 

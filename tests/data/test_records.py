@@ -1,4 +1,4 @@
-"""Readers of images with captions: each layout made by hand, what is broken in it, and the order of what comes."""
+"""Readers of images with captions: each layout, what is broken in it, and the order."""
 
 import io
 import json

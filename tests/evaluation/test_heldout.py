@@ -1,4 +1,4 @@
-"""Held-out evaluation against the predictor, image by image and pixel by pixel, and against counting by hand."""
+"""Held-out evaluation against the predictor, image by image, and against counting by hand."""
 
 import json
 from dataclasses import replace
@@ -15,12 +15,12 @@ from core.data.heldout import load_heldout, make_item, unseen_items
 from core.errors import TTDError
 from core.evaluation.heldout import Cuts, baselines, best_cuts, evaluate_heldout, measure
 from core.evaluation.report import (
-    cuts_line,
-    heldout_lines,
-    scorer_table,
-    heldout_table,
-    heldout_json,
     baselines_json,
+    cuts_line,
+    heldout_json,
+    heldout_lines,
+    heldout_table,
+    scorer_table,
 )
 from core.predictor import Predictor
 from core.tags.selection import otsu_threshold

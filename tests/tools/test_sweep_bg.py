@@ -56,7 +56,7 @@ def test_thresholds_must_ascend():
 
 @pytest.fixture
 def result(tmp_path):
-    """A set of five images, three classes and background, and a result folder with scores of random maps."""
+    """A set of five images, three classes and background, and scores of random maps."""
     rng = np.random.default_rng(1)
     for folder in ("images", "masks", "r@pets@x"):
         (tmp_path / folder).mkdir()
