@@ -26,7 +26,8 @@ from core.world.writer import WorldConfig, make_world
 VAL = 300
 PINNED = {
     "val": [
-        "in the news this morning it was the green moon next to the cyan ball with something red for a happy birthday!",
+        "in the news this morning it was the green moon next to the cyan ball "
+        "with something red for a happy birthday!",
         "a anchor for sale",
         "In the news this morning it was a blue key",
     ],
