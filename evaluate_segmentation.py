@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TTDError
 from tools.cli import run
 from tools.evaluation import (
-    evaluation_options,
+    evaluator_parser,
     progress_bar,
     report_left_out,
     save_gallery,
@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[evaluation_options("results")],
-    )
+    parser = evaluator_parser(__doc__, "results")
     parser.add_argument(
         "--data",
         metavar="NAME",

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from core.plots.gallery import Row
 
 
-def evaluation_options(pred: str) -> argparse.ArgumentParser:
-    """Parent parser with what both evaluators of masks take.
+def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
+    """The options that both evaluators of masks take.
 
-    pred: where predictions usually are.
+    description: of the script; pred: where predictions usually are.
     """
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME"
     )
