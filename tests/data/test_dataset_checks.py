@@ -40,6 +40,14 @@ def test_check_names_sizes_and_wrong_values(tmp_path):
     assert len(check(open_dataset("VOC2012", tmp_path), limit=1)) == 1
 
 
+def test_a_limit_looks_evenly_over_the_set(tmp_path):
+    wrong = {f"{k}": np.full((2, 2), 90 + k, np.uint8) for k in range(9)}
+    make_set(tmp_path, "VOC2012", wrong)
+    lines = check(open_dataset("VOC2012", tmp_path), limit=3)
+    assert ["label 90" in lines[0], "label 93" in lines[1], "label 96" in lines[2]] == [True] * 3
+    assert len(check(open_dataset("VOC2012", tmp_path), limit=9)) == 9
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_check_follows_exif(tmp_path, orientation):
     """A mask 6 wide fits an image that is shown 6 wide; 5 to 8 turn it by a quarter."""

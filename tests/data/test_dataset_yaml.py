@@ -141,7 +141,8 @@ def test_yaml_background_among_the_classes_is_not_prompted(tmp_path):
         ({"bg": 2}, "bg: 2 is no number"),
         ({"bg": True}, "bg: True"),
         ({"palette": [[1, 2]]}, "palette"),
-        ({"palette": [[1, 2, 300]]}, "palette"),
+        ({"palette": [[1, 2, 256]]}, "palette"),
+        ({"palette": [[1, -1, 2]]}, "palette"),
     ],
 )
 def test_yaml_mistakes_in_one_line(tmp_path, content, wanted):

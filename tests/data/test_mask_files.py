@@ -6,7 +6,7 @@ from PIL import Image
 from small_sets import save
 
 from core.data.dataset_yaml import voc_palette
-from core.data.mask_files import read_foreground, read_index
+from core.data.mask_files import read_foreground, read_index, read_values
 from core.errors import TTDError
 
 
@@ -44,6 +44,15 @@ def test_masks_that_are_none(tmp_path):
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TTDError, match="cannot be read as a mask"):
         read_index(tmp_path / "half.png")
+
+
+def test_any_colour_is_foreground(tmp_path):
+    """Red, blue, black, white: the highest of a pixel's colours counts, not its opacity."""
+    colours = np.array([[[9, 0, 0], [0, 0, 7], [0, 0, 0], [255, 255, 255]]], np.uint8)
+    path = save(tmp_path / "rgb.png", colours)
+    assert read_values(path).tolist() == [[9, 7, 0, 255]]
+    opaque = np.concatenate([colours, np.full((1, 4, 1), 255, np.uint8)], -1)
+    assert read_values(save(tmp_path / "rgba.png", opaque)).tolist() == [[9, 7, 0, 255]]
 
 
 def test_foreground_is_what_is_not_zero(tmp_path):

@@ -93,6 +93,14 @@ def test_polygons_equal_the_even_odd_rule_at_every_centre(seed):
     )
 
 
+def test_a_centre_on_the_outline_belongs_to_the_polygon_on_its_right():
+    """From 0.5 to 2.5 in both directions: the pixels 0 and 1, not 2."""
+    square = fill_polygons([[0.5, 0.5, 2.5, 0.5, 2.5, 2.5, 0.5, 2.5]], 4, 4)
+    want = np.zeros((4, 4), bool)
+    want[:2, :2] = True
+    assert np.array_equal(square, want)
+
+
 def test_polygons_of_whole_pixels():
     assert fill_polygons([[1, 1, 4, 1, 4, 3, 1, 3]], 5, 6).sum() == 6
     assert not fill_polygons([[1, 1, 2, 2]], 5, 6).any()

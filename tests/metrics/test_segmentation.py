@@ -208,6 +208,13 @@ def test_best_threshold_is_the_one_a_search_finds():
         best_threshold(np.zeros((2, 3, 3), np.int64), thresholds[:3])
 
 
+def test_a_map_counts_at_the_thresholds_where_it_can_be_scored():
+    """The second map has no true pixel: false positives at the lowest cut, nothing above."""
+    counts = np.array([[[9, 1, 0], [6, 2, 2], [1, 0, 5]], [[0, 3, 0], [0, 0, 0], [0, 0, 0]]])
+    # 0.9 of the first map alone would win, but (0.9 + 0) / 2 is less than 0.6
+    assert best_threshold(counts, [0.2, 0.5, 0.8]) == 0.5
+
+
 @pytest.mark.parametrize("background", [True, False])
 def test_label_baselines_equal_painting_them(background):
     rng = np.random.default_rng(4)

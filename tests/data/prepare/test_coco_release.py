@@ -20,7 +20,8 @@ FACTS = ROOT / "tests/support/facts/coco_instances.json"
 def test_coco_stuff_removes_the_gaps(tmp_path):
     used = [raw for raw in range(182) if raw not in STUFF_UNUSED]
     raw = stuff_release(tmp_path / "s", [0, 10, 12, 89, 91, 181, 255])
-    make("COCO-Stuff", tmp_path / "s", tmp_path / "r")
+    report = make("COCO-Stuff", tmp_path / "s", tmp_path / "r")
+    assert (report.made, report.failed) == (1, [])  # not the labelTrainIds beside it
     got = result("COCO-Stuff", tmp_path / "r")["000000000139"]
     assert got.tolist() == [
         [255 if v == 255 else used.index(v) for v in row] for row in raw.tolist()
