@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from core.data.images import Listed
+    from core.data.image_lists import Listed
     from core.predictor import Predictor
 
 SHIPPED = ROOT / "weights" / "tiny" / "demo.jpg"
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """Every image with its words and its panel's name. TTDError when no image has any words."""
-    from core.data.images import list_images
+    from core.data.image_lists import list_images
 
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
@@ -135,7 +135,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 def _shipped() -> Listed:
     """The image that ships, with its caption."""
-    from core.data.images import Listed
+    from core.data.image_lists import Listed
 
     record = SHIPPED.with_suffix(".json")
     if not record.exists():

@@ -182,10 +182,10 @@ def train(config: TTDConfig) -> Path:
 def results(before: Measured, after: Measured) -> str:
     """The table."""
     from core.evaluation.heldout import baselines
-    from core.evaluation.heldout_report import lines_of, table
+    from core.evaluation.report import heldout_lines, heldout_table
 
-    return table(
-        lines_of([before.at(), after.at()], baselines(before.items), minmax=False),
+    return heldout_table(
+        heldout_lines([before.at(), after.at()], baselines(before.items), minmax=False),
         ("before", "after"),
     )
 

@@ -51,7 +51,7 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
     from core.backbones import load_backbone
     from core.data.heldout import load_heldout, unseen_items
     from core.evaluation.heldout import baselines, measure
-    from core.evaluation.heldout_report import cuts_line, lines_of, scorer_table, table
+    from core.evaluation.report import cuts_line, heldout_lines, heldout_table, scorer_table
     from core.tags.scoring import SCORERS
 
     items = load_heldout(world)
@@ -64,7 +64,7 @@ def evaluate_folder(folder: Path, world: Path, head: str | None = None) -> None:
         own = measured.part([item.id for item in part])
         print(f"{folder} ({backbone.head}) on {world}: {len(part)} images, {name}")
         print(scorer_table(own))
-        print(table(lines_of([own.at()], baselines(part))))
+        print(heldout_table(heldout_lines([own.at()], baselines(part))))
         print(f"({cuts_line(own.at())})\n")
 
 

@@ -93,6 +93,16 @@ def safe_name(name: str) -> str:
     return name.translate(UNSAFE)
 
 
+def visible_names(folder: Path) -> list[str]:
+    """Names in a folder without hidden ones, sorted. TTDError when it cannot be listed."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise TTDError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none or the file is damaged."""
     try:

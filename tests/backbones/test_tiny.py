@@ -1,7 +1,6 @@
 """The shipped model on newly made, unseen images: what docs/world.md claims, with margins."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +9,8 @@ from paths import ROOT
 
 from core.backbones import load_backbone
 from core.data.heldout import make_item
-from core.errors import TTDError
 from core.evaluation.calibrate import fit_to_maps
 from core.evaluation.heldout import baselines, measure
-from core.tiny_clip.data import batch_indices, random_crops, random_spans, shrink
-from core.tiny_clip.model import KeepTokens, write_vocabulary
-from core.tiny_clip.task import info_nce, load_config, schedule
 from core.world.sample import make_sample, tag_mask
 
 TINY = ROOT / "weights" / "tiny"

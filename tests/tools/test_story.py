@@ -9,7 +9,8 @@ from story_parts import Look, absent_word, choose_picture, columns_of
 
 from core.data.heldout import make_item
 from core.errors import TTDError
-from core.evaluation.heldout import MAPS, THRESHOLDS, Measured
+from core.evaluation.captions import THRESHOLDS
+from core.evaluation.heldout_scores import MAPS, MapCounts, Measured
 from core.metrics.segmentation import threshold_counts
 from core.plots.before_after import GAP, MARGIN, SIDE, TILE, Cell, Column, draw_before_after
 
@@ -56,10 +57,8 @@ def measured(items, looks):
     return Measured(
         tuple(items),
         scores,
-        dict.fromkeys(MAPS, captions),
-        dict.fromkeys(MAPS, words),
-        np.arange(len(items)),
-        owners,
+        MapCounts(dict.fromkeys(MAPS, captions), np.arange(len(items))),
+        MapCounts(dict.fromkeys(MAPS, words), owners),
     )
 
 
