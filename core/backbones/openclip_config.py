@@ -25,6 +25,12 @@ TOP_KEYS = frozenset(
     }
 )
 TOKENIZER_KEYS = frozenset({"clean", "strip_sep_token"})
+# What the mappings among a section's values may hold.
+OPTIONS = {
+    "tokenizer_kwargs": TOKENIZER_KEYS,
+    "norm_kwargs": frozenset({"eps"}),
+    "act_kwargs": frozenset({"approximate"}),
+}
 NEVER = frozenset({"hf_model_name", "hf_model_pretrained", "timm_model_pretrained"})
 
 
@@ -45,9 +51,10 @@ def check_config(config: Any, source: str) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise TTDError(f"{source}: {section} is missing in model_cfg")
         _check_keys(values, {field.name for field in fields(kind)}, source, section)
+        if section == "text_cfg":
+            _check_tokenizer(values, source)
         _check_values(values, source, section)
     _check_values({"embed_dim": model.get("embed_dim")}, source, "model_cfg")
-    _check_tokenizer(model["text_cfg"], source)
     return config
 
 
@@ -80,7 +87,7 @@ def _check_values(values: Mapping[str, Any], source: str, section: str) -> None:
             most = MOST_LAYERS if key in SMALL else MOST
             if isinstance(number, int | float) and not abs(number) <= most:
                 raise TTDError(f"{source}: {key} {number} in {section} is beyond any model's")
-        if isinstance(value, dict) and key != "tokenizer_kwargs" and value:
+        if isinstance(value, dict) and not set(value) <= OPTIONS.get(key, frozenset()):
             raise TTDError(f"{source}: options in {key} of {section} are not supported")
 
 

@@ -67,7 +67,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def _torch_content(path: Path) -> Any:
     """What torch.save stored: by torch's own safe reader, else as data without what is no data."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by content: torch.load goes by the name of a path
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         stored = read_torch_file(path)
         return _as_tensors(stored.data, stored)
