@@ -1,4 +1,4 @@
-"""Files that are whole or absent, locks, safe names, and the JSON that is stored beside a result."""
+"""Files that are whole or absent, locks, safe names, and the JSON stored beside a result."""
 
 from __future__ import annotations
 

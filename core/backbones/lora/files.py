@@ -7,33 +7,24 @@ is the only entry: the order of several differs between runs, and equal adapters
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...errors import TTDError
+from ...utils.file_kinds import file_kind
 from ...utils.files import write_bytes, write_errors
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
+from .peft_config import CONFIG, read_peft_config
 
 PREFIX = "base_model.model."
 HALVES = (".lora_A.weight", ".lora_B.weight")
-PEFT_KEYS = {"lora_alpha": "alpha", "r": "rank"}  # what we read in PEFT's config, and our names
-CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
-# What PEFT can do and this project does not: read as plain LoRA, such an adapter would act
-# otherwise than trained.
-UNSUPPORTED = (
-    "use_dora",
-    "use_rslora",
-    "lora_bias",
-    "alpha_pattern",
-    "rank_pattern",
-    "modules_to_save",
-)
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
@@ -74,16 +65,22 @@ def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     Errors: TTDError when it is missing, damaged, pickled, no plain LoRA, not finite, or of scale 0.
     """
     path = _locate(source)
-    config: dict[str, Any] = {}
-    file = path
-    if path.is_dir():
-        config, file = _peft_config(path), _weights_in(path)
-    state = read_checkpoint(file)
+    file = _weights_in(path) if path.is_dir() else path
+    said = _metadata(file)
+    config = file.with_name(CONFIG)
+    if path.is_dir() or ("alpha" not in said and config.is_file()):
+        said |= read_peft_config(config)
+    state = {name.removeprefix(PREFIX): value for name, value in read_checkpoint(file).items()}
+    _check_names(state, file)
     check_tensors(state, file)
-    state = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    _check_values(state, file)
-    own = {ours: config[theirs] for theirs, ours in PEFT_KEYS.items() if theirs in config}
-    return state, _info(_metadata(file) | own, path)
+    info = _info(said, path)
+    if info.alpha is None:
+        warnings.warn(
+            f"{path} does not say its alpha, and there is no {CONFIG} beside it: alpha = rank is "
+            "assumed (scale 1)",
+            stacklevel=2,
+        )
+    return state, info
 
 
 def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterInfo) -> None:
@@ -170,30 +167,9 @@ def _weights_in(folder: Path) -> Path:
     raise TTDError(f"{folder} has no {WEIGHTS[0]}: name a PEFT folder or an adapter file")
 
 
-def _peft_config(folder: Path) -> dict[str, Any]:
-    """The folder's adapter_config.json. TTDError: missing, damaged, or not plain LoRA."""
-    path = folder / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        kind = str(config.get("peft_type", "LORA"))
-    except FileNotFoundError:
-        raise TTDError(f"{folder} has no {CONFIG}: name a PEFT folder or an adapter file") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise TTDError(f"{path} is not a readable PEFT config ({shorten(error)})") from None
-    unsupported = [key for key in UNSUPPORTED if config.get(key)]
-    if kind != "LORA":
-        unsupported.insert(0, f"peft_type {kind}")
-    if unsupported:
-        raise TTDError(
-            f"{path}: adapters with {', '.join(unsupported)} are not supported; plain LoRA of one "
-            "rank is"
-        )
-    return config
-
-
 def _metadata(path: Path) -> dict[str, Any]:
     """The `ttd` entry of a safetensors file's metadata; {} where there is none."""
-    if path.suffix != ".safetensors":
+    if not path.is_file() or file_kind(path) != "safetensors":
         return {}
     from safetensors import safe_open
 
@@ -221,22 +197,11 @@ def _is_scale(alpha: object) -> bool:
     return isinstance(alpha, int | float) and math.isfinite(alpha) and alpha != 0
 
 
-def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
-    """TTDError unless every tensor is one of the two halves, and finite."""
+def _check_names(state: Mapping[str, Any], path: Path) -> None:
+    """TTDError unless every tensor is one of the two halves."""
     invalid = [name for name in state if not name.endswith(HALVES)]
     if invalid or not state:
         raise TTDError(
             f"{path} is not a LoRA adapter: it holds {', '.join(invalid[:3]) or 'nothing'} where "
             "MODULE.lora_A.weight and MODULE.lora_B.weight must be"
-        )
-    broken = [
-        name
-        for name, value in state.items()
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all())
-    ]
-    if broken:
-        rest = f" and {len(broken) - 3} more" * (len(broken) > 3)
-        raise TTDError(
-            f"{path}: {', '.join(broken[:3])}{rest} not finite numbers: its training had diverged, "
-            "or the file is damaged"
         )
