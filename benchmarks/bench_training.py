@@ -1,6 +1,6 @@
 """Training as users run it: steps/s, memory, and whether bfloat16 learns what float32 learns.
 
-    python benchmarks/bench_training.py --device cuda                             # ViT-B/16 at 224, batch 64, 100 steps
+    python benchmarks/bench_training.py --device cuda                      # 100 steps of ViT-B/16
     python benchmarks/bench_training.py --model tiny --steps 20 --batch 16        # a CPU, minutes
     python benchmarks/bench_training.py --quick
 

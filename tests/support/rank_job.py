@@ -35,6 +35,8 @@ def collectives(ranks):
         "any": ranks.any(ranks.rank == 1, False, True),
     }
     ranks.broadcast([found["broadcast"]])
+    found["averaged"] = [own.detach().clone() for _ in range(5)]
+    ranks.average(found["averaged"], bucket=30)  # two tensors of 16 bytes in each bucket
     try:
         with ranks.together():
             if ranks.rank == 1:

@@ -1,4 +1,4 @@
-"""The story that `make demo` tells: which image, what is written on it, how it is drawn; and the whole script."""
+"""The story that `make demo` tells: which image, what is written on it, and the whole script."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def item(name="a", text="A red car and a ladder", tags=("red", "car"), size=20):
 
 
 def perfect(one, wrong=0.0):
-    """A `Look` whose maps are the truth, with a share `wrong` of it missing, and which keeps the true words."""
+    """A `Look` whose maps are the truth but for a share `wrong`, and which keeps the true words."""
 
     def seen(mask):
         return np.where(np.arange(mask.shape[1]) < mask.shape[1] * (1 - wrong), mask, False).astype(

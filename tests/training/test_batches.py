@@ -114,5 +114,5 @@ def test_images_that_are_all_broken_are_the_datas_fault(task_of, tmp_path):
     root = write_set(tmp_path, 3)
     for path in (root / "cc3m/train/image").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(TTDError, match="3 images in a row cannot be read"):
+    with pytest.raises(TTDError, match="3 pairs in a row cannot be read"):
         stream(task_of(root), 0, 1)

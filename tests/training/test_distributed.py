@@ -14,7 +14,7 @@ from small_pairs import write_set
 
 from core.backbones.lora.adapter import read_adapter
 from core.errors import TTDError
-from core.training.distributed import PeerError, Ranks
+from core.training.distributed import PeerError, Ranks, buckets
 
 
 @pytest.fixture
@@ -84,6 +84,13 @@ def test_one_process_alone_needs_no_group():
         raise TTDError("mine")
 
 
+def test_buckets_hold_every_tensor_once():
+    tensors = [torch.zeros(n) for n in (10, 1, 30, 5, 5)]  # 40, 4, 120, 20, 20 bytes
+    assert buckets(tensors, 44) == [slice(0, 2), slice(2, 3), slice(3, 5)]
+    assert buckets(tensors, 1) == [slice(i, i + 1) for i in range(5)]
+    assert buckets(tensors, 10**9) == [slice(0, 5)] and buckets([], 5) == []
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_is_told_once_however_deep_it_was_met(failing):
     """Blocks within blocks: the process that met it raises it, the others a `PeerError`."""
@@ -128,6 +135,7 @@ def test_collective_calls_and_their_gradients(world, tmp_path):
         # Every process computes the whole loss: its rows get the gradient `world` times.
         assert torch.equal(found["gradient"], world * whole.grad[2 * rank : 2 * rank + 2])
         assert torch.equal(found["mean"], torch.stack(rows).mean(0))
+        assert all(torch.equal(mean, torch.stack(rows).mean(0)) for mean in found["averaged"])
         assert found["objects"] == [f"rank {r}" for r in range(world)]
         assert found["first"] == "rank 0" and torch.equal(found["broadcast"], rows[0])
         assert found["any"] == [True, False, True]

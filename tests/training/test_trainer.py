@@ -218,7 +218,7 @@ def test_a_sample_that_cannot_be_read_is_replaced_by_the_next(config):
     listed = (config.folder / "skipped.jsonl").read_text().splitlines()
     ids = {json.loads(line)["id"] for line in listed}
     assert outcome.skipped == 3 and ids == {"p1", "p2", "p99"}
-    with pytest.raises(TTDError, match="2 images in a row cannot be read, the last: point . is b"):
+    with pytest.raises(TTDError, match="2 points in a row cannot be read, the last: point . is b"):
         fit(LineTask(replace(config, out=config.out + "2"), Points([(0, 0)] * 2, {0, 1})))
 
 

@@ -198,10 +198,10 @@ def test_sharpness_multiplies_the_slope_of_the_soft_mask():
 
 
 def test_the_frozen_anchor_by_hand():
-    """Pixels turned by 60 degrees in one image of two, words by 90 in one caption of two."""
+    """Pixels turned (cosine 0.8) in one image of two, the word by 90 degrees in one of two."""
     texts = gather_texts(["up", "down"])
     east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    turned = torch.tensor([0.5, 3**0.5 / 2])
+    turned = torch.tensor([0.8, 0.6])
     base = Embedded(
         east.expand(2, 1, 1, 2).permute(0, 3, 1, 2), torch.stack([east, east]), east.expand(2, 2)
     )
@@ -209,8 +209,8 @@ def test_the_frozen_anchor_by_hand():
     student = Embedded(pixels, torch.stack([east, north]), east.expand(2, 2))
     config = DistillConfig(anchor="frozen", anchor_weight=1.0)
     anchor = ttd_loss(student, texts, config, MASK, base=base).anchor
-    # mean cosines: pixels (0.5 + 1) / 2, words (1 + 0) / 2, captions 1
-    assert float(anchor) == pytest.approx(1 - (0.75 + 0.5 + 1) / 3)
+    # mean cosines: pixels (0.8 + 1) / 2, words (1 + 0) / 2, captions 1
+    assert float(anchor) == pytest.approx(1 - (0.9 + 0.5 + 1) / 3)
 
 
 def test_the_contrastive_anchor_is_of_all_processes_where_they_are_given():
