@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
-from . import BACKBONES, openclip
+from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
 from .openclip_config import check_config, uses_hub_tokenizer
@@ -35,7 +35,7 @@ from .weights import (
 
 Tokenize = Callable[[list[str]], Tensor]
 
-# What the short names of `core.backbones.BACKBONES` stand for
+# What short names stand for; TCL is loaded by core/backbones/tcl_loading.py
 SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
     "MaskCLIP": f"{OPENAI_MODEL}:openai",
@@ -179,7 +179,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
 
 def _unknown(arch: str, similar: list[str]) -> TTDError:
     return TTDError(
-        f"unknown arch {arch!r}: use {', '.join(BACKBONES)}, MODEL:PRETRAINED or "
+        f"unknown arch {arch!r}: use {', '.join(SHORT_NAMES)}, TCL, MODEL:PRETRAINED or "
         f"MODEL:/path/to/checkpoint (MODEL from open_clip, such as {', '.join(similar)}), "
         "hf-hub:ORG/NAME or local-dir:/path"
     )
