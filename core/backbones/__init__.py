@@ -28,7 +28,7 @@ def load_backbone(
 
     Args:
         arch: a name of `BACKBONES` (`CLIP` and its alias `MaskCLIP` are OpenAI's ViT-B/16; `tiny`
-            ships with the project), any open_clip `MODEL:PRETRAINED` or
+            and the class-token `tiny-cls` ship with the project), any open_clip `MODEL:PRETRAINED` or
             `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, or `local-dir:/path`.
         weights: a file that wins over anything in the name.
         lora: an adapter on top: file, PEFT folder or `hf-hub:ORG/NAME`.
@@ -77,4 +77,5 @@ BACKBONES: dict[str, Loader] = {
     "MaskCLIP": _load_clip,
     "TCL": _load_tcl,
     "tiny": _load_clip,
+    "tiny-cls": _load_clip,
 }

@@ -40,6 +40,7 @@ SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
     "MaskCLIP": f"{OPENAI_MODEL}:openai",
     "tiny": f"local-dir:{WEIGHTS / 'tiny'}",
+    "tiny-cls": f"local-dir:{WEIGHTS / 'tiny-cls'}",
 }
 FOLDER_CONFIG = "open_clip_config.json"
 # Files of a model's folder that its tokenizer may be made of

@@ -36,13 +36,21 @@ class WorldRunConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(WorldRunConfig):
-    """Everything that shapes the tiny model; configs/tiny_clip.yaml explains each key."""
+    """Everything that shapes the tiny model; configs/tiny_clip.yaml explains each key.
+
+    pool: `avg` of the patches, or `tok`, the class token. init: the folder of a model of the same
+    sizes to start from, None for random weights. encoders: `both` are trained, or the `image`
+    tower alone.
+    """
 
     # `steps` may change before the decay begins: what is before it does not know the end.
     FREE: ClassVar[tuple[str, ...]] = (*WorldRunConfig.FREE, "steps")
     RATES: ClassVar[tuple[str, ...]] = ("lr", "muon_lr")
 
     head: str = "maskclip-value"
+    pool: str = "avg"
+    init: str | None = None
+    encoders: str = "both"
     embed_dim: int = 256
     patch: int = 8
     width: int = 256
@@ -64,6 +72,11 @@ class PretrainConfig(WorldRunConfig):
     span_share: float = 0.15
     crop: float = 0.75
     dtype: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("pool", ("avg", "tok"))
+        self._check_choice("encoders", ("both", "image"))
 
 
 @dataclass(frozen=True, kw_only=True)

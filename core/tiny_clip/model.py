@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..backbones.weights import read_weights
 from ..errors import TTDError
 from ..utils.files import write_text
 
@@ -48,10 +49,12 @@ def write_vocabulary(path: Path, words: set[str], first: int) -> int:
     return 512 + len(chosen) + 2
 
 
-def model_config(size: int, vocab_size: int, shape: Mapping[str, int]) -> dict[str, Any]:
+def model_config(
+    size: int, vocab_size: int, shape: Mapping[str, int], pool: str = "avg"
+) -> dict[str, Any]:
     """open_clip's `model_cfg` for images of `size` pixels.
 
-    shape: embed_dim, patch, width, layers, text_width, text_layers, context.
+    shape: embed_dim, patch, width, layers, text_width, text_layers, context. pool: `avg` or `tok`.
     """
     vision = {
         "image_size": size,
@@ -59,7 +62,7 @@ def model_config(size: int, vocab_size: int, shape: Mapping[str, int]) -> dict[s
         "width": shape["width"],
         "head_width": 64,
         "patch_size": shape["patch"],
-        "pool_type": "avg",
+        "pool_type": pool,
     }
     text = {
         "context_length": shape["context"],
@@ -91,6 +94,15 @@ def build(config: Mapping[str, Any]) -> Any:
     model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     model.visual.patch_dropout = KeepTokens()
     return model
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Start from the weights in a model's folder. TTDError: none there, or of another shape."""
+    state = read_weights(folder / "open_clip_model.safetensors")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise TTDError(f"{folder}: a model of other sizes or another vocabulary") from None
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:

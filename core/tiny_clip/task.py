@@ -21,7 +21,16 @@ from ..training.task import Group, Step, Task
 from ..utils.provenance import seed_everything
 from .config import PretrainConfig
 from .data import MemorySource, WorldPair, load_pairs, random_crops, random_span, shrink
-from .model import MEAN, STD, build, model_config, save_weights, write_config, write_vocabulary
+from .model import (
+    MEAN,
+    STD,
+    build,
+    load_weights,
+    model_config,
+    save_weights,
+    write_config,
+    write_vocabulary,
+)
 
 VOCABULARY = "bpe.txt.gz"
 SHAPE = ("embed_dim", "patch", "width", "layers", "text_width", "text_layers", "context")
@@ -59,9 +68,13 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         self._source = MemorySource(images, texts, f"{config.world}: {len(images):,} images")
         self._make_tokenizer(texts)
         shape = {name: getattr(config, name) for name in SHAPE}
-        self.architecture = model_config(images.shape[-1], self._size, shape)
+        self.architecture = model_config(images.shape[-1], self._size, shape, config.pool)
         seed_everything(config.seed)
         self.model = build(self.architecture).to(device).train()
+        if config.init:
+            load_weights(self.model, Path(config.init))
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(config.encoders == "both" or name.startswith("visual."))
         self._mean, self._std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
 
     def _make_tokenizer(self, texts: Sequence[str]) -> None:
@@ -83,14 +96,15 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         return self._source
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
-        """All of the model's."""
-        return dict(self.model.named_parameters())
+        """All that are trained."""
+        named = self.model.named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
 
     def groups(self, step: int) -> list[Group]:
         """Tables for AdamW, gains and biases without decay, the blocks' matrices for Muon."""
         config, share = self.config, schedule(step, self.config)
         kinds: dict[str, list[str]] = {"tables": [], "gains": [], "matrices": []}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.parameters().items():
             kinds[_kind(name, parameter)].append(name)
         rates = {"matrices": config.muon_lr}
         decays = {"tables": config.weight_decay, "matrices": config.weight_decay / 10}

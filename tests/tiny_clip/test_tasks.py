@@ -156,3 +156,23 @@ def test_the_second_stage_moves_the_text_tower_alone(config, world, tmp_path):
     with pytest.raises(TTDError, match="other settings .*base: "):
         fit(PretrainTask(replace(config, out=config.out + "3", seed=1), torch.device("cpu")))
         Trainer(TextTask(replace(second, model=config.out + "3"), torch.device("cpu")))
+
+
+@needs_muon
+def test_a_class_token_model_starts_from_another_and_keeps_its_texts(config):
+    """The image tower alone moves, from the first model's weights; the class token pools."""
+    fit(PretrainTask(config, torch.device("cpu")))
+    changes = {"pool": "tok", "head": "maskclip", "init": config.out, "encoders": "image"}
+    second = replace(config, out=config.out + "_cls", steps=3, **changes)
+    task = PretrainTask(second, torch.device("cpu"))
+    assert all(name.startswith("visual.") for name in task.parameters())
+    fit(task)
+    before, after = (load_file(c.folder / "open_clip_model.safetensors") for c in (config, second))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith("visual.") for name in moved)
+    assert "visual.class_embedding" in moved
+    assert load_backbone(f"local-dir:{second.out}").head == "maskclip"
+    with pytest.raises(TTDError, match="other sizes or another vocabulary"):
+        PretrainTask(replace(second, width=128), torch.device("cpu"))
+    with pytest.raises(TTDError, match="pool 'max'"):
+        replace(config, pool="max")
