@@ -27,8 +27,8 @@ def load_backbone(
     """Load a model by name, ready for inference: eval mode, base parameters frozen.
 
     Args:
-        arch: a name of `BACKBONES` (`CLIP` and its alias `MaskCLIP` are OpenAI's ViT-B/16; `tiny`
-            and the class-token `tiny-cls` ship with the project), any open_clip `MODEL:PRETRAINED` or
+        arch: a name of `BACKBONES` (`CLIP`, alias `MaskCLIP`, is OpenAI's ViT-B/16; `tiny` and
+            the class-token `tiny-cls` ship with the project), any open_clip `MODEL:PRETRAINED` or
             `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, or `local-dir:/path`.
         weights: a file that wins over anything in the name.
         lora: an adapter on top: file, PEFT folder or `hf-hub:ORG/NAME`.
