@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..backbones.base import EPS
 from ..backbones.layers import at_least_float32
-from ..backbones.tcl import Sim2Mask, TCLBackbone
+from ..backbones.tcl import Learned, TCLBackbone
 from ..errors import TTDError
 from ..training.distributed import Ranks
 from . import losses as terms
@@ -36,7 +36,7 @@ class Shared:
     own: slice
     ranks: Ranks
     config: LossConfig
-    learned: Sim2Mask
+    learned: Learned
 
 
 def tcl_loss(
@@ -126,14 +126,14 @@ def _encoded(backbone: TCLBackbone, texts: Sequence[str] | Tensor) -> Tensor:
     return F.normalize(at_least_float32(texts.to(backbone.device)), dim=-1, eps=EPS)
 
 
-def _shared(mine: Tensor, ranks: Ranks, config: LossConfig, learned: Sim2Mask) -> Shared:
+def _shared(mine: Tensor, ranks: Ranks, config: LossConfig, learned: Learned) -> Shared:
     own = slice(ranks.rank * len(mine), (ranks.rank + 1) * len(mine))
     with torch.no_grad():
         texts = ranks.all_gather(mine)
     return Shared(texts, own, ranks, config, learned)
 
 
-def _own_logits(directions: Tensor, mine: Tensor, learned: Sim2Mask) -> Tensor:
+def _own_logits(directions: Tensor, mine: Tensor, learned: Learned) -> Tensor:
     """Mask logits of every image for its own text: [B, D, h, w], [B, D] -> [B, 1, h, w]."""
     similarity = (directions * mine[:, :, None, None]).sum(1, keepdim=True)
     return learned.w * similarity + learned.b
@@ -149,7 +149,7 @@ def _text_terms(
     areas = torch.stack([positive.mean(), _negative(maps.area, shared.own.start)])
     if not config.parity:  # of the whole batch; the released code takes each process's own
         areas = shared.ranks.all_gather(areas[None]).mean(0)
-    scale = terms.temperature(learned.tclf_scale)
+    scale = terms.temperature(learned.tclf)
     if config.parity and shared.ranks.world > 1:
         pooled = _own_pooled(pixels, directions, shared)
         texts, own = shared.texts, shared.own
@@ -184,6 +184,6 @@ def _image_term(backbone: TCLBackbone, images: Tensor, hard: Tensor, shared: Sha
     """The image-level loss: the frozen CLIP's class-token path sees the masked images."""
     seen = backbone.encode_image(terms.masked_images(images, hard.to(images)))
     mine = F.normalize(at_least_float32(seen), dim=-1, eps=EPS)
-    scale = terms.temperature(shared.learned.tcli_scale)
+    scale = terms.temperature(shared.learned.tcli)
     everyone = shared.ranks.all_gather(mine)
     return terms.image_level_loss(mine, shared.texts, shared.own, scale, everyone)
