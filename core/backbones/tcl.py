@@ -12,9 +12,9 @@ from .base import Backbone, Preprocess, crop, resize_maps, size_of
 from .convolutions import conv_doubled, conv_same
 from .heads import HEADS
 from .layers import Block
+from .tcl_base import Facts
 from .towers import TextTower, VisionTower, to_map
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGIT_SCALE = 100.0  # TCL keeps none of CLIP's own; 100 is CLIP's upper bound
 KP_SCALE, KP_BIAS = 10.0, 0.25  # knowledge prior: sigmoid(10 (cos - 0.25))
 TEMPERATURE = math.log(1 / 0.07)  # both losses' logit_scale before training
@@ -126,6 +126,7 @@ class TCLBackbone(Backbone):
         self.masker = masker
         self.stride = self.patch // 2 ** len(masker.stages)
         self.temperatures = temperatures
+        self.facts: Facts | None = None  # of its CLIP, where it is not of OpenAI's kind
         self.learned: Learned | None = None  # while it is trained
 
     def make_trainable(self) -> Learned:

@@ -71,7 +71,9 @@ def image_level_loss(
     return info_nce(image_logits, text_logits, own.start)
 
 
-def feature_level_loss(agreement: Tensor, all_agreements: Tensor, own: slice, scale: Tensor) -> Tensor:
+def feature_level_loss(
+    agreement: Tensor, all_agreements: Tensor, own: slice, scale: Tensor
+) -> Tensor:
     """L_TCLf: InfoNCE of masked-pooled features with texts.
 
     agreement[i, j] = <p[i, j], t_j>: image i pooled by the mask of text j, with text j. An image's

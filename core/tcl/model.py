@@ -15,7 +15,7 @@ from ..backbones import tcl_layout as names
 from ..backbones.base import Backbone
 from ..backbones.layers import Block
 from ..backbones.tcl import Masker, TCLBackbone
-from ..backbones.tcl_base import imagenet_preprocess, towers_of
+from ..backbones.tcl_base import facts_of, imagenet_preprocess, usual_facts
 from ..backbones.towers import TokenReadout
 
 SIM2MASK = (10.0, 0.25)  # sigmoid(10 (S - 0.25)), that is w = 10, b = -2.5
@@ -39,7 +39,7 @@ def tcl_from_clip(
     TTDError: a tower that TCL's checkpoint layout cannot describe.
     Source: CVPR 2023, section 3.1, and the released configuration (2 stages, 1 block).
     """
-    facts = towers_of(base)
+    facts = facts_of(base)
     readout = cast(TokenReadout, base.visual.readout)
     width, dim = cast(nn.Parameter, readout.proj).shape
     blocks = [copy.deepcopy(cast(Block, block)) for block in base.visual.blocks[-copied:]]
@@ -57,7 +57,8 @@ def tcl_from_clip(
         imagenet_preprocess(base.image_size),
         SIM2MASK,
     )
-    backbone.facts = facts
+    usual = usual_facts(width, base.text.positional_embedding.shape[1])
+    backbone.facts = None if facts == usual else facts
     backbone.arch, backbone.head = "TCL", "maskclip"
     return backbone.eval().requires_grad_(False).to(base.device, base.dtype)
 

@@ -1,9 +1,9 @@
 """TCL's whole loss of a batch: `tcl_loss(backbone, images, texts, config)`.
 
-    backbone = load_backbone("TCL", weights="tcl.pth")
-    trained = trained_parameters(backbone)              # by their names in a checkpoint
-    losses, masks = tcl_loss(backbone, images, captions, LossConfig())
-    sum(losses.values()).backward()
+backbone = load_backbone("TCL", weights="tcl.pth")
+trained = trained_parameters(backbone)              # by their names in a checkpoint
+losses, masks = tcl_loss(backbone, images, captions, LossConfig())
+sum(losses.values()).backward()
 """
 
 from __future__ import annotations
