@@ -141,14 +141,14 @@ class TCLBackbone(Backbone):
     @property
     def mask_scale(self) -> float:
         """a of `sigmoid(a (S - b))`."""
-        return self._mask[0] if self.learned is None else float(self.learned.w)
+        return self._mask[0] if self.learned is None else self.learned.w.item()
 
     @property
     def mask_bias(self) -> float:
         """b of `sigmoid(a (S - b))`."""
         if self.learned is None:
             return self._mask[1]
-        return -float(self.learned.b) / float(self.learned.w)
+        return -self.learned.b.item() / self.learned.w.item()
 
     @property
     def _tapped(self) -> int:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from ..errors import TTDError
+from ..training.config import RunConfig
+from ..training.schedules import cosine, linear_warmup
+from ..utils.config import build, nested
+from .augment import AugmentConfig
+
+FIRST_RATE = 1e-4  # share of the peak that the warm-up starts from
 
 
 @dataclass(frozen=True)
@@ -56,3 +65,106 @@ class LossConfig:
             "tv_img_loss": self.tv_img_weight,
             "tv_mask_loss": self.tv_mask_weight,
         }
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Segmentation sets that the best step is chosen by: never those that are reported.
+
+    sets: names or YAML files, none: the last step is kept; root: the folder that holds the named
+    ones; limit: only their first so many images. image: short side in pixels, None: twice the
+    model's own, 448 for ViT-B/16. pamr: refine inside the windows; threshold 0.4 with it, 0.5
+    without.
+    """
+
+    sets: tuple[str, ...] = ()
+    root: str = "../"
+    limit: int | None = None
+    image: int | None = None
+    pamr: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "image"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise TTDError(f"evaluation.{name} must be a whole number of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TCLConfig(RunConfig):
+    """A training run of TCL; docs/tcl.md explains every setting.
+
+    arch, weights: the CLIP to start from; resume_from: a TCL checkpoint to start from instead, its
+    weights alone. thaw_at: step from which the copied block is trained too. decay_scalars: weight
+    decay on gates, Sim2Mask and temperatures, as in the released code. cached_captions: embeddings
+    that may be kept in memory when every pair is drawn at least once.
+
+    Errors: TTDError for a value that cannot be.
+    """
+
+    # Data and weights are known by their content, wherever they are.
+    FREE: ClassVar[tuple[str, ...]] = (
+        *RunConfig.FREE,
+        "root",
+        "data",
+        "pruned",
+        "limit",
+        "allow_missing",
+        "weights",
+        "resume_from",
+        "cached_captions",
+    )
+    COUNTS: ClassVar[tuple[str, ...]] = (*RunConfig.COUNTS, "image", "limit", "stages", "copied")
+
+    arch: str = "CLIP"
+    weights: str | None = None
+    resume_from: str | None = None
+    stages: int = 2
+    copied: int = 1
+    data: str = "cc3m+cc12m"
+    root: str = "../"
+    pruned: tuple[str, ...] = ()
+    limit: int | None = None
+    allow_missing: bool = False
+    image: int | None = None
+    thaw_at: int = 30000
+    decay_scalars: bool = True
+    cached_captions: int = 200_000
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("thaw_at", "cached_captions"):
+            if getattr(self, name) < 0:
+                raise TTDError(f"{name} {getattr(self, name)}: cannot be negative")
+        if self.schedule != "cosine":
+            raise TTDError(f"schedule {self.schedule!r}: TCL is trained with 'cosine'")
+
+    @property
+    def default_name(self) -> str:
+        """What the finished checkpoint is called without `tag`."""
+        return "TCL"
+
+
+def tcl_rate(step: int, config: TCLConfig) -> float:
+    """The learning rate of step `step`, from 0.
+
+    W = warmup, T = steps - 1: a line from lr / 10,000 at 0 to lr at W, then half a cosine down to
+    lr * lr_floor at T, the last step. Source: the released configuration.
+    """
+    if step < config.warmup:
+        return config.lr * linear_warmup(step, config.warmup, FIRST_RATE)
+    done, left = step - config.warmup, config.steps - 1 - config.warmup
+    return config.lr * cosine(done, left, config.lr_floor)
+
+
+def load_config(
+    values: Mapping[str, Any], source: str = "settings", warn: Callable[[str], None] = warnings.warn
+) -> TCLConfig:
+    """A `TCLConfig` from nested mappings; keys may be dotted: {"loss.area": 0.3}.
+
+    `source` names the values in errors. TTDError: unknown keys (those there are, are listed),
+    wrong types or values.
+    """
+    return build(TCLConfig, nested(values), source)

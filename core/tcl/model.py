@@ -11,13 +11,17 @@ from typing import cast
 import torch
 from torch import nn
 
+from ..backbones import load_backbone
 from ..backbones import tcl_layout as names
 from ..backbones.base import Backbone
 from ..backbones.layers import Block
 from ..backbones.tcl import Masker, TCLBackbone
 from ..backbones.tcl_base import facts_of, imagenet_preprocess, usual_facts
 from ..backbones.towers import TokenReadout
+from ..errors import TTDError
+from .config import TCLConfig
 
+OPENAI = ("CLIP", "MaskCLIP")  # names of the CLIP that the released checkpoint goes with
 SIM2MASK = (10.0, 0.25)  # sigmoid(10 (S - 0.25)), that is w = 10, b = -2.5
 GATED = "gate.gate"
 
@@ -61,6 +65,20 @@ def tcl_from_clip(
     backbone.facts = None if facts == usual else facts
     backbone.arch, backbone.head = "TCL", "maskclip"
     return backbone.eval().requires_grad_(False).to(base.device, base.dtype)
+
+
+def starting_point(config: TCLConfig, device: str) -> TCLBackbone:
+    """The TCL that a run starts from, float32 on a device.
+
+    TTDError: weights that are missing or not fit, a CLIP that TCL cannot be trained on.
+    """
+    if config.resume_from is not None:
+        loaded = load_backbone("TCL", weights=config.resume_from, device=device)
+        return cast(TCLBackbone, loaded)
+    if config.arch == "TCL":
+        raise TTDError("--arch TCL: start from a TCL's weights with --resume-from FILE")
+    base = load_backbone(config.arch, weights=config.weights, device=device)
+    return tcl_from_clip(base, stages=config.stages, copied=config.copied, seed=config.seed)
 
 
 def trained_parameters(backbone: TCLBackbone) -> dict[str, nn.Parameter]:

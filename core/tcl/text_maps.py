@@ -48,11 +48,11 @@ def text_maps(
     """
     size = chunk_size(pixels, len(texts), chunk)
     if chunk == 0 or not torch.is_grad_enabled():
-        parts = [_maps(pixels, directions, part, *sim2mask) for part in texts.split(size)]
+        parts = [_maps(pixels, directions, part, *sim2mask) for part in torch.split(texts, size)]
     else:
         parts = [
             checkpoint(_maps, pixels, directions, part, *sim2mask, use_reentrant=False)
-            for part in texts.split(size)
+            for part in torch.split(texts, size)
         ]
     return TextMaps(*(torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)))
 
