@@ -63,7 +63,7 @@ def _numbers(backbone: TCLBackbone) -> dict[str, Tensor]:
     if backbone.learned is not None:
         learned = backbone.learned
         w, b, image, feature = (
-            float(p) for p in (learned.w, learned.b, learned.tcli, learned.tclf)
+            p.item() for p in (learned.w, learned.b, learned.tcli, learned.tclf)
         )
     return {
         names.SIM2MASK + "w": torch.tensor(w),
