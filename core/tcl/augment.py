@@ -27,6 +27,7 @@ from PIL import Image
 from ..backbones.tcl_base import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import TTDError
 
+ATTEMPTS = 20
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -61,10 +62,15 @@ def augment(pixels: Pixels, seed: int, side: int, config: AugmentConfig) -> npt.
 
     Random crop (bilinear), mirror, RandAugment, ImageNet's mean and std, random erasing. All draws
     follow from `seed`; the global generators are as before. Not for several threads at once.
+
+    At its highest magnitude timm posterizes to no bits at all, a black image; Pillow refuses that
+    (one image in a thousand or so), and it is drawn again.
     """
-    with seeded(seed):
-        seen: torch.Tensor = _transform(side, config)(Image.fromarray(pixels))
-    return seen.numpy()
+    transform = _transform(side, config)
+    for attempt in range(ATTEMPTS):
+        with seeded(seed + attempt), contextlib.suppress(ValueError):
+            return transform(Image.fromarray(pixels)).numpy()
+    raise TTDError(f"{ATTEMPTS} augmentations of an image in a row failed")
 
 
 @contextlib.contextmanager
