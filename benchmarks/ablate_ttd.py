@@ -169,7 +169,7 @@ class Ablation:
         """Finish every cell."""
         from tqdm import tqdm
 
-        from core.training.trainer import GUARDS
+        from core.ttd.task import GUARDS
 
         planned = {key: (label, config) for key, label, config in self.planned()}
         index, count = self.share
@@ -200,15 +200,14 @@ class Ablation:
         from core.backbones import load_backbone
         from core.evaluation.heldout import evaluate_heldout
         from core.training.trainer import Trainer
+        from core.ttd.task import TTDTask
 
-        backbone, stopped = (
-            load_backbone(
-                config.arch, weights=config.weights, head=config.head, device=config.device
-            ),
-            None,
+        backbone = load_backbone(
+            config.arch, weights=config.weights, head=config.head, device=config.device
         )
+        stopped = None
         if train:
-            with closing(Trainer(config, backbone, self.pairs)) as trainer:
+            with closing(Trainer(TTDTask(config, backbone, self.pairs))) as trainer:
                 try:
                     trainer.run()
                 except TTDError as error:

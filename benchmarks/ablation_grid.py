@@ -17,7 +17,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from core.errors import TTDError
-from core.ttd.config import TTDConfig, identity, load_config
+from core.training.config import identity
+from core.ttd.config import TTDConfig, load_config
 from core.utils.config import merge, read_yaml
 
 KEYS = ("recipe", "settings", "data", "root", "heldout", "factors")

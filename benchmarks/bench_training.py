@@ -20,6 +20,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -127,12 +128,12 @@ def measured(
 
 
 def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace) -> list[dict]:
-    """One run from the start by the published loss with a frozen teacher; the rows of its log, one per step."""
+    """One run by the published loss with a frozen teacher; its log, one row per step."""
     from core.backbones import load_backbone
     from core.data.pairs import open_pairs
     from core.training.trainer import Trainer
-    from core.ttd.config import TTDConfig
-    from core.ttd.loss import DistillConfig
+    from core.ttd.config import DistillConfig, TTDConfig
+    from core.ttd.task import TTDTask
 
     config = TTDConfig(
         arch=arch,
@@ -148,11 +149,9 @@ def train(arch: str, dtype: str, out: Path, root: Path, args: argparse.Namespace
         distill=DistillConfig(teacher="frozen"),
     )
     backbone = load_backbone(arch, device=args.device)
-    trainer = Trainer(config, backbone, open_pairs(config.data, config.root))
-    try:
+    task = TTDTask(config, backbone, open_pairs(config.data, config.root))
+    with closing(Trainer(task)) as trainer:
         trainer.run()
-    finally:
-        trainer.close()
     lines = (out / dtype / "train_log.jsonl").read_text().splitlines()
     return [row for row in map(json.loads, lines) if "loss" in row]
 

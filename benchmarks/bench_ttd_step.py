@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.backbones.base import Backbone
-    from core.ttd.loss import Losses, TextBatch
+    from core.ttd.embedding import TextBatch
+    from core.ttd.loss import Losses
 
 WORDS = range(9, 12)  # of a caption
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
@@ -157,7 +158,9 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
 
 def ours(case: Case) -> Losses:
     """The project's loss (core/ttd/loss.py)."""
-    from core.ttd.loss import DistillConfig, embed, gather_texts, ttd_loss
+    from core.ttd.config import DistillConfig
+    from core.ttd.embedding import embed, gather_texts
+    from core.ttd.loss import ttd_loss
 
     texts = gather_texts(case.captions)
     student = embed(case.backbone, case.images, texts)
@@ -217,7 +220,7 @@ def otsu(scores: Tensor) -> list[bool]:
 def texts_ours(case: Case) -> Tensor:
     """All texts of a batch as `embed` encodes them; a scalar that depends on all of them."""
     from core.text.encode import encode_texts
-    from core.ttd.loss import gather_texts
+    from core.ttd.embedding import gather_texts
 
     texts = gather_texts(case.captions)
     return encode_texts(case.backbone, texts.words + texts.captions).square().sum(1).mean()
@@ -288,7 +291,7 @@ def stages(case: Case, args: argparse.Namespace) -> None:
     import torch
 
     from core.text.encode import encode_texts
-    from core.ttd.loss import gather_texts
+    from core.ttd.embedding import gather_texts
 
     texts = gather_texts(case.captions)
     with torch.no_grad():
@@ -309,7 +312,7 @@ def stages(case: Case, args: argparse.Namespace) -> None:
 
 def counts(captions: Sequence[str]) -> str:
     """What the texts of a batch are."""
-    from core.ttd.loss import gather_texts
+    from core.ttd.embedding import gather_texts
 
     texts: TextBatch = gather_texts(captions)
     return f"{len(captions)} captions, {int(texts.valid.sum())} words, {len(texts.words)} distinct"

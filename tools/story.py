@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,25 +160,23 @@ def train(config: TTDConfig) -> Path:
     from core.backbones import load_backbone
     from core.data.pairs import open_pairs
     from core.training.trainer import Trainer
+    from core.ttd.task import TTDTask
 
     print(f"3/5  {config.steps} steps of {config.batch} pairs")
     backbone = load_backbone(
         config.arch, weights=config.weights, head=config.head, device=config.device
     )
+    task = TTDTask(config, backbone, open_pairs(config.data, config.root, refresh=True))
     with (
-        closing(
-            Trainer(
-                config, backbone, open_pairs(config.data, config.root, refresh=True), overwrite=True
-            )
-        ) as trainer,
+        closing(Trainer(task, overwrite=True)) as trainer,
         tqdm(total=config.steps, unit="step", file=sys.stderr, disable=None) as bar,
     ):
 
-        def progress(step: int, values: dict[str, float]) -> None:
+        def progress(step: int, values: Mapping[str, float]) -> None:
             bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
             bar.update(step - bar.n)
 
-        return trainer.run(progress).adapter
+        return trainer.run(progress).file
 
 
 def results(before: Measured, after: Measured) -> str:
