@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..backbones.base import Backbone
 from ..data.dataset_checks import read_truth
 from ..data.datasets import Dataset, Item, open_dataset
 from ..errors import TTDError
-from ..maps.sliding import prepare
-from ..masks.pipeline import MasksFromTags, jobs_of_dataset
+from ..masks.pipeline import MasksFromTags, jobs_of_dataset, read_ahead
 from ..masks.protocol import protocol
 from ..metrics.segmentation import confusion_matrix, joint_histogram, scores_of
 from ..training.distributed import Ranks
@@ -46,16 +46,20 @@ class Segmentation:
         return float(scores_of(confusion_matrix(np.asarray(joint), data.label_values)).means[0])
 
     @torch.no_grad()
-    def _joint(self, backbone: Backbone, data: Dataset, items: Sequence[Item]) -> np.ndarray:
+    def _joint(
+        self, backbone: Backbone, data: Dataset, items: Sequence[Item]
+    ) -> npt.NDArray[np.int64]:
         """How often true and predicted labels meet, int64 [256, 256]."""
-        chosen = protocol("tcl", image=self.config.image or 2 * backbone.image_size)
-        chosen = protocol("tcl", image=chosen.image, pamr=self.config.pamr)
+        image = self.config.image or 2 * backbone.image_size
+        chosen = protocol("tcl", image=image, pamr=self.config.pamr)
         used = chosen.resolve("TCL", backbone.image_size, data.rule, data.background_threshold)
         maker = MasksFromTags(backbone, data, used)
-        jobs = {job.id: job for job in jobs_of_dataset(data)}
+        wanted = {item.id: item for item in items}
+        jobs = [job for job in jobs_of_dataset(data) if job.id in wanted]
         joint = np.zeros((256, 256), np.int64)
-        for item in items:
-            job = jobs[item.id]
-            labels, _ = maker.make(job, prepare(job.read(), used))
-            joint += joint_histogram(read_truth(data, item), labels)
+        for job, loaded in read_ahead(jobs, used):
+            if isinstance(loaded, TTDError):
+                raise loaded
+            labels, _ = maker.make(job, loaded)
+            joint += joint_histogram(read_truth(data, wanted[job.id]), labels)
         return joint
