@@ -64,7 +64,7 @@ def augment(pixels: Pixels, seed: int, side: int, config: AugmentConfig) -> npt.
     follow from `seed`; the global generators are as before. Not for several threads at once.
 
     At its highest magnitude timm posterizes to no bits at all, a black image; Pillow refuses that
-    (one image in a thousand or so), and it is drawn again.
+    (1 image in 650 or so), and it is drawn again.
     """
     transform = _transform(side, config)
     for attempt in range(ATTEMPTS):
