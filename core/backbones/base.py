@@ -122,6 +122,16 @@ class Backbone(nn.Module):
         key: str = getattr(self._tokenizer, "key", "")
         return key
 
+    @property
+    def tokenizer(self) -> Callable[[list[str]], Tensor]:
+        """Strings -> token ids [N, L], on the CPU."""
+        return self._tokenizer
+
+    def merges(self) -> bytes | None:
+        """The tokenizer's own byte-pair merges, gzipped; None: CLIP's. TTDError: another kind."""
+        merges: bytes | None = getattr(self._tokenizer, "merges", None)
+        return merges
+
     def normalize(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W], float RGB in [0, 1] -> `(images - mean) / std`, same shape.
 

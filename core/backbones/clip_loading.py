@@ -98,6 +98,19 @@ class Tokenizer:
         return self._made(texts)
 
     @property
+    def merges(self) -> bytes | None:
+        """Byte-pair merges of its own, gzipped; None: CLIP's. TTDError where it has no merges."""
+        import open_clip
+
+        if self._made is None:
+            self._made = _make_tokenizer(self._name)
+        if not isinstance(self._made, open_clip.SimpleTokenizer):
+            raise TTDError(f"{self._name}: its tokenizer is not CLIP's byte-pair encoding")
+        own = Path(self._name.removeprefix("local-dir:")) / "bpe.txt.gz"
+        packed = self._name.startswith("local-dir:") and own.is_file()
+        return own.read_bytes() if packed else None
+
+    @property
     def key(self) -> str:
         """What decides its token ids: open_clip's version, and the files of a local folder.
 

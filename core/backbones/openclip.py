@@ -71,15 +71,17 @@ def build_openai_clip(
     embed_dim: int,
     vision_cfg: dict[str, Any],
     text_cfg: dict[str, Any],
+    quick_gelu: bool = True,
 ) -> nn.Module:
-    """A CLIP of OpenAI's kind (QuickGELU) of any size, filled with `state`.
+    """A CLIP of OpenAI's kind of any size, filled with `state`.
 
-    state: every tensor but `logit_scale`, by OpenAI's names; vision_cfg, text_cfg: open_clip's.
+    state: every tensor but `logit_scale`, by OpenAI's names; vision_cfg, text_cfg: open_clip's;
+    quick_gelu: the activation is QuickGELU, else GELU.
     """
     from open_clip.model import CLIP
 
     with torch.device("meta"):
-        model: nn.Module = CLIP(embed_dim, vision_cfg, text_cfg, quick_gelu=True)
+        model: nn.Module = CLIP(embed_dim, vision_cfg, text_cfg, quick_gelu=quick_gelu)
     model.load_state_dict({**state, "logit_scale": torch.zeros(())}, strict=True, assign=True)
     return model
 
@@ -103,14 +105,13 @@ def attention(packed: Mapping[str, Tensor], heads: int) -> Attention:
     return attn
 
 
-def quick_gelu_mlp(width: int, hidden: int) -> nn.Sequential:
+def clip_mlp(width: int, hidden: int, quick_gelu: bool = True) -> nn.Sequential:
     """An MLP of OpenAI's kind, its layers named as in CLIP: [..., width] -> [..., width]."""
     from open_clip.transformer import QuickGELU
 
+    gelu = QuickGELU() if quick_gelu else nn.GELU()
     return nn.Sequential(
-        OrderedDict(
-            c_fc=nn.Linear(width, hidden), gelu=QuickGELU(), c_proj=nn.Linear(hidden, width)
-        )
+        OrderedDict(c_fc=nn.Linear(width, hidden), gelu=gelu, c_proj=nn.Linear(hidden, width))
     )
 
 

@@ -1,5 +1,6 @@
 """TCL (Text-grounded Contrastive Learning, CVPR 2023): a frozen CLIP and a masker at stride 4."""
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -11,11 +12,25 @@ from .base import Backbone, Preprocess, crop, resize_maps, size_of
 from .convolutions import conv_doubled, conv_same
 from .heads import HEADS
 from .layers import Block
+from .tcl_base import Facts
 from .towers import TextTower, VisionTower, to_map
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGIT_SCALE = 100.0  # TCL keeps none of CLIP's own; 100 is CLIP's upper bound
 KP_SCALE, KP_BIAS = 10.0, 0.25  # knowledge prior: sigmoid(10 (cos - 0.25))
+TEMPERATURE = math.log(1 / 0.07)  # both losses' logit_scale before training
+
+
+class Learned(nn.Module):
+    """The four learned numbers of TCL's training: Sim2Mask's w, b and the losses' logit_scale.
+
+    Float32 whatever the towers' type. Masks are sigmoid(w S + b).
+    """
+
+    def __init__(self, w: float, b: float, tcli: float, tclf: float):
+        """tcli, tclf: logarithms of the temperatures of the image- and feature-level loss."""
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.tensor(w)), nn.Parameter(torch.tensor(b))
+        self.tcli, self.tclf = nn.Parameter(torch.tensor(tcli)), nn.Parameter(torch.tensor(tclf))
 
 
 class GatedConv(nn.Module):
@@ -96,6 +111,7 @@ class TCLBackbone(Backbone):
         tokenizer: Callable[[list[str]], Tensor],
         preprocess: Preprocess,
         mask: tuple[float, float],
+        temperatures: tuple[float, float] = (TEMPERATURE, TEMPERATURE),
     ):
         """See `Backbone`.
 
@@ -103,10 +119,36 @@ class TCLBackbone(Backbone):
             masker: TCL's trained part.
             mask: (a, b) with `a (S - b)` equal to the checkpoint's learned Sim2Mask logits
                 `w S + b'`.
+            temperatures: `logit_scale` of the image- and the feature-level loss; only training
+                needs them.
         """
         super().__init__(visual, text, tokenizer, preprocess, logit_scale=LOGIT_SCALE, mask=mask)
         self.masker = masker
         self.stride = self.patch // 2 ** len(masker.stages)
+        self.temperatures = temperatures
+        self.facts: Facts | None = None  # of its CLIP, where it is not of OpenAI's kind
+        self.learned: Learned | None = None  # while it is trained
+
+    def make_trainable(self) -> Learned:
+        """The learned numbers as parameters, made at the first call; masks then follow them."""
+        if self.learned is None:
+            scale, bias = self._mask
+            kind = torch.promote_types(self.dtype, torch.float32)
+            learned = Learned(scale, -scale * bias, *self.temperatures)
+            self.learned = learned.to(self.device, kind)
+        return self.learned
+
+    @property
+    def mask_scale(self) -> float:
+        """a of `sigmoid(a (S - b))`."""
+        return self._mask[0] if self.learned is None else self.learned.w.item()
+
+    @property
+    def mask_bias(self) -> float:
+        """b of `sigmoid(a (S - b))`."""
+        if self.learned is None:
+            return self._mask[1]
+        return -self.learned.b.item() / self.learned.w.item()
 
     @property
     def _tapped(self) -> int:

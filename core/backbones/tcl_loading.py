@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from ..errors import TTDError
 from . import openclip
 from . import tcl_layout as names
-from .base import Preprocess
 from .clip_loading import Tokenizer, state_dict_of_openai_clip
 from .heads import check_head
 from .layers import Block
-from .tcl import IMAGENET_MEAN, IMAGENET_STD, Masker, TCLBackbone
+from .tcl import TEMPERATURE, Masker, TCLBackbone
+from .tcl_base import CONTEXT, Facts, MergesTokenizer, imagenet_preprocess, read_facts, usual_facts
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
@@ -25,8 +25,6 @@ from .weights import (
     existing_file,
     read_checkpoint,
 )
-
-HEAD_WIDTH = 64  # CLIP's attention heads are always 64 wide
 
 
 def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
@@ -42,7 +40,7 @@ def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
     check_head(head or "maskclip", ("maskclip",), "TCL, whose masker was trained on it")
     path = tcl_file(weights)
     content = read_checkpoint(path)
-    return build_tcl(content.get("model", content), path)
+    return build_tcl(content.get("model", content), path, content.get("base"))
 
 
 def tcl_file(weights: str | Path | None) -> Path:
@@ -57,28 +55,47 @@ def tcl_file(weights: str | Path | None) -> Path:
     return existing_file(path)
 
 
-def build_tcl(state: dict[str, Tensor], path: str | Path) -> TCLBackbone:
+def build_tcl(state: dict[str, Tensor], path: str | Path, base: Any = None) -> TCLBackbone:
     """The backbone from a state dict in TCL's names, float32, on the CPU.
 
-    `pamr.*` and the losses' temperatures are dropped; absent `clip_*` tensors come from OpenAI's
-    ViT-B/16. `path` is what messages name.
+    `pamr.*` is dropped; absent `clip_*` tensors come from OpenAI's ViT-B/16. `path` is what
+    messages name; base: what tensors do not tell of another CLIP (core/backbones/tcl_base.py).
 
     Errors: TTDError listing all missing and unknown names, or all tensors whose shapes do not fit.
     """
     check_tensors(state, path)
+    temperatures = _temperatures(state)
     state = _with_frozen_clip(names.needed_for_inference(state), path)
     sizes = names.sizes_of(state, path)
     names.check_shapes(state, names.layout(sizes), path)
-    model = _clip(state, sizes)
+    usual = usual_facts(sizes.width, sizes.text_width)
+    facts = read_facts(base, usual, path)
+    model = _clip(state, sizes, facts)
     side = round((sizes.positions - 1) ** 0.5) * sizes.patch
-    return TCLBackbone(
+    backbone = TCLBackbone(
         openclip.vision_tower(model, "TCL"),
         openclip.text_tower(model, "TCL"),
-        _masker(state, sizes),
-        Tokenizer(OPENAI_MODEL),
-        Preprocess(IMAGENET_MEAN, IMAGENET_STD, side),
-        mask=_mask_mapping(state, path),
+        _masker(state, sizes, facts),
+        _tokenizer(facts, sizes.context),
+        imagenet_preprocess(side),
+        _mask_mapping(state, path),
+        temperatures,
     )
+    backbone.facts = None if facts == usual else facts
+    return backbone
+
+
+def _tokenizer(facts: Facts, context: int) -> Tokenizer | MergesTokenizer:
+    if facts.merges is None and context == CONTEXT:
+        return Tokenizer(OPENAI_MODEL)
+    return MergesTokenizer(facts.merges, context)
+
+
+def _temperatures(state: Mapping[str, Tensor]) -> tuple[float, float]:
+    """`logit_scale` of the image- and the feature-level loss; where they lack, as at the start."""
+    found = [state.get(f"{name}_loss.logit_scale") for name in ("tcli", "tclf")]
+    image, feature = (TEMPERATURE if value is None else float(value) for value in found)
+    return image, feature
 
 
 def _with_frozen_clip(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
@@ -118,7 +135,7 @@ def _assumed_sizes(state: Mapping[str, Tensor]) -> names.Sizes:
     )
 
 
-def _clip(state: Mapping[str, Tensor], s: names.Sizes) -> nn.Module:
+def _clip(state: Mapping[str, Tensor], s: names.Sizes, facts: Facts) -> nn.Module:
     """The frozen CLIP as open_clip's model."""
     frozen = {
         names.to_openai(key): value for key, value in state.items() if key.startswith("clip_")
@@ -127,7 +144,7 @@ def _clip(state: Mapping[str, Tensor], s: names.Sizes) -> nn.Module:
         "image_size": round((s.positions - 1) ** 0.5) * s.patch,
         "layers": s.layers,
         "width": s.width,
-        "head_width": HEAD_WIDTH,
+        "head_width": s.width // facts.heads,
         "patch_size": s.patch,
         "mlp_ratio": s.hidden / s.width,
     }
@@ -135,15 +152,15 @@ def _clip(state: Mapping[str, Tensor], s: names.Sizes) -> nn.Module:
         "context_length": s.context,
         "vocab_size": s.vocabulary,
         "width": s.text_width,
-        "heads": s.text_width // HEAD_WIDTH,
+        "heads": facts.text_heads,
         "layers": s.text_layers,
         "mlp_ratio": s.text_hidden / s.text_width,
     }
-    return openclip.build_openai_clip(frozen, s.dim, vision, text)
+    return openclip.build_openai_clip(frozen, s.dim, vision, text, facts.quick_gelu)
 
 
-def _masker(state: Mapping[str, Tensor], s: names.Sizes) -> Masker:
-    blocks = [_tail_block(_below(state, f"{names.TAIL}{i}."), s) for i in s.tail]
+def _masker(state: Mapping[str, Tensor], s: names.Sizes, facts: Facts) -> Masker:
+    blocks = [_tail_block(_below(state, f"{names.TAIL}{i}."), s, facts) for i in s.tail]
     masker = Masker(blocks, len(s.stages), s.width, s.dim)
     own = {f"blocks.{key}": value for key, value in masker.blocks.state_dict().items()}
     for key, value in _below(state, names.NET).items():
@@ -152,13 +169,13 @@ def _masker(state: Mapping[str, Tensor], s: names.Sizes) -> Masker:
     return masker
 
 
-def _tail_block(state: dict[str, Tensor], s: names.Sizes) -> Block:
+def _tail_block(state: dict[str, Tensor], s: names.Sizes, facts: Facts) -> Block:
     """A copied block from its twelve tensors in CLIP's names."""
     block = Block(
         nn.LayerNorm(s.width),
-        openclip.attention(_below(state, "attn."), s.width // HEAD_WIDTH),
+        openclip.attention(_below(state, "attn."), facts.heads),
         nn.LayerNorm(s.width),
-        openclip.quick_gelu_mlp(s.width, s.hidden),
+        openclip.clip_mlp(s.width, s.hidden, facts.quick_gelu),
     )
     own = {f"attn.{key}": value for key, value in block.attn.state_dict().items()}
     own |= {key: value for key, value in state.items() if not key.startswith("attn.")}
