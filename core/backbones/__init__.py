@@ -1,7 +1,8 @@
-"""Backbones: any CLIP-like model as text and pixels in one embedding space. `load_backbone` is the way in."""
+"""Backbones: CLIP-like models that put text and pixels into one space. Start at `load_backbone`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     import torch
 
     from .base import Backbone
+
+# (arch, weights, head) -> the backbone on the CPU and its default dense head
+Loader = Callable[[str, str | Path | None, str | None], "tuple[Backbone, str]"]
 
 
 def load_backbone(
@@ -23,29 +27,25 @@ def load_backbone(
     """Load a model by name, ready for inference: eval mode, base parameters frozen.
 
     Args:
-        arch: `CLIP` (alias `MaskCLIP`; OpenAI's ViT-B/16), `TCL`, `tiny` (ships with the project),
-        any open_clip
-            `MODEL:PRETRAINED` or `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, `local-dir:/path`.
+        arch: a name of `BACKBONES` (`CLIP` and its alias `MaskCLIP` are OpenAI's ViT-B/16; `tiny`
+            ships with the project), any open_clip `MODEL:PRETRAINED` or
+            `MODEL:/path/to/checkpoint`, `hf-hub:ORG/NAME`, or `local-dir:/path`.
         weights: a file that wins over anything in the name.
         lora: an adapter on top: file, PEFT folder or `hf-hub:ORG/NAME`.
         head: dense head (`core.backbones.heads.HEADS`); default: the one that a local folder's
-        config names,
-            else `maskclip` for class-token models and `vanilla` for others.
+            config names, else `maskclip` for class-token models and `vanilla` for others.
         device: default CUDA where there is one, else the CPU.
-        dtype: of the parameters, default float32; similarity maps are at least float32 always.
+        dtype: of the parameters, default float32; similarity maps are always at least float32.
 
     Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind
-    not supported.
+        that is not supported.
     """
-    from .clip_loading import load_clip
     from .device import resolve_device, resolve_dtype
     from .heads import check_head
-    from .tcl_loading import load_tcl
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
-    backbone, default = (
-        (load_tcl(weights, head), "maskclip") if arch == "TCL" else load_clip(arch, weights)
-    )
+    loader = BACKBONES.get(arch, _load_clip)
+    backbone, default = loader(arch, weights, head)
     backbone.arch = arch
     backbone.head = check_head(head or default, backbone.visual.readout.heads, arch)
     backbone.eval().requires_grad_(False)
@@ -54,3 +54,24 @@ def load_backbone(
 
         load_adapter(backbone, lora)
     return backbone.to(device=target, dtype=kind)
+
+
+def _load_clip(arch: str, weights: str | Path | None, head: str | None) -> tuple[Backbone, str]:
+    from .clip_loading import load_clip
+
+    return load_clip(arch, weights)
+
+
+def _load_tcl(arch: str, weights: str | Path | None, head: str | None) -> tuple[Backbone, str]:
+    from .tcl_loading import load_tcl
+
+    return load_tcl(weights, head), "maskclip"
+
+
+# The names of models; every other name is one of open_clip's, a folder's or the Hub's.
+BACKBONES: dict[str, Loader] = {
+    "CLIP": _load_clip,
+    "MaskCLIP": _load_clip,
+    "TCL": _load_tcl,
+    "tiny": _load_clip,
+}

@@ -13,7 +13,10 @@ DTYPES = {
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """`cpu`, `cuda`, `cuda:1`, `mps`; None = CUDA where there is one, else the CPU. TTDError where it is absent."""
+    """`cpu`, `cuda`, `cuda:1`, `mps`; None = CUDA where there is one, else the CPU.
+
+    Errors: TTDError for unknown names and devices that are not there.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -24,7 +27,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()
     ):
         raise TTDError(
-            f"device {device} is not there: {torch.cuda.device_count()} CUDA devices seen; use --device cpu"
+            f"device {device} is not there: {torch.cuda.device_count()} CUDA devices seen; use "
+            "--device cpu"
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise TTDError("device mps is not there: use --device cpu")
@@ -41,7 +45,9 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 
 
 def use_threads(count: int | None = None) -> None:
-    """Train with `count` CPU threads (None: as many as torch takes), numbers below 1e-38 taken as 0. Call it early.
+    """Compute with `count` CPU threads and take numbers below 1e-38 as 0; for training.
+
+    count: None takes as many as torch does. Call it early.
 
     Gradients of attention are full of such subnormal numbers, which a CPU multiplies many times
     slower (benchmarks/bench_training.py). The flag belongs to a thread, and the threads of a

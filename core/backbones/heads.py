@@ -1,8 +1,8 @@
-"""Dense heads: how the last attention of CLIP's image tower is changed so that every patch gets a feature of its own.
+"""Dense heads: how CLIP's last image attention is changed so that every patch gets a feature.
 
 With `q, k, v` the projections of `ln_1(x)` and `O(A) = out_proj(concat_heads A v)`; heads with
-`residual` go on as the block does (`x + O(A)`, then `+ MLP(LN2)`), the others return `O(A)` alone.
-Afterwards the tower always drops the class token and applies its final norm and projection.
+`residual` continue as the block does (`x + O(A)`, then `+ MLP(LN2)`), the others return `O(A)`
+alone. Afterwards the tower always drops the class token and applies its final norm and projection.
 """
 
 from collections.abc import Callable
@@ -19,62 +19,78 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class DenseHead:
-    """`attend(attn, ln_1(x) [B,L,C], grid, prefix) -> O(A) [B,L,C]`; `residual`: keep residual and MLP."""
+    """One dense head.
+
+    attend: `attend(attn, ln_1(x) [B, L, C], grid, prefix) -> A v [B, L, C]`, before `out_proj`;
+    residual: keep the block's residual connection and its MLP;
+    source: where the head comes from.
+    """
 
     attend: Callable[[Attention, Tensor, Grid, int], Tensor]
     residual: bool
     source: str
 
     def __call__(self, block: Block, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-        """The last block: tokens [B,prefix+h*w,C] -> [B,prefix+h*w,C]."""
-        attended = self.attend(block.attn, block.ln_1(x), grid, prefix)
-        return block.add_residuals(x, attended) if self.residual else attended
+        """The last block: tokens [B, prefix+h*w, C] -> [B, prefix+h*w, C]; grid (h, w)."""
+        attn = block.attn
+        attended: Tensor = attn.out_proj(self.attend(attn, block.ln_1(x), grid, prefix))
+        if self.residual:
+            return block.add_residuals(x, attended)
+        return attended
 
 
 def _vanilla(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    return attn(x)
+    return attn.attend(attn.queries(x), attn.keys(x), attn.values(x))
 
 
 def _value(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    return attn.out_proj(attn.v_proj(x))
+    values: Tensor = attn.v_proj(x)  # A is the identity
+    return values
 
 
 def _query_query_key_key(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    q, k, v = attn.split(attn.q_proj(x)), attn.split(attn.k_proj(x)), attn.split(attn.v_proj(x))
-    return attn.out_proj(attn.attend(q, q, v) + attn.attend(k, k, v))
+    q, k, v = attn.queries(x), attn.keys(x), attn.values(x)
+    return attn.attend(q, q, v) + attn.attend(k, k, v)
 
 
 def _key_key(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    k = attn.split(attn.k_proj(x))
-    return attn.out_proj(attn.attend(k, k, attn.split(attn.v_proj(x))))
+    k = attn.keys(x)
+    return attn.attend(k, k, attn.values(x))
 
 
 def _query_query(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    q = attn.split(attn.q_proj(x))
-    return attn.out_proj(attn.attend(q, q, attn.split(attn.v_proj(x))))
+    q = attn.queries(x)
+    return attn.attend(q, q, attn.values(x))
 
 
 def _key_key_neighbours(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    k = attn.split(attn.k_proj(x))
+    k = attn.keys(x)
     window = gaussian_window(grid, prefix, sigma=5.0).to(x)
-    return attn.out_proj(attn.attend(k, k, attn.split(attn.v_proj(x)), mask=window))
+    return attn.attend(k, k, attn.values(x), mask=window)
 
 
 def gaussian_window(grid: Grid, prefix: int, sigma: float) -> Tensor:
-    """NACLIP's additive window `W_ij = exp(-d_ij² / (2 sigma²))`, d in patches; zero for prefix rows and columns.
+    """NACLIP's additive window `W_ij = exp(-d_ij² / (2 sigma²))`, d the distance in patches.
+
+    Args:
+        grid: (h, w) in patches, row-major.
+        prefix: tokens before the patches; their rows and columns are zero.
+        sigma: in patches.
 
     Returns: [prefix+h*w, prefix+h*w], values in [0, 1], peak 1 on the diagonal of the patches.
     """
     h, w = grid
-    rows, columns = (
-        torch.exp(-((torch.arange(n)[:, None] - torch.arange(n)) ** 2) / (2 * sigma**2))
-        for n in (h, w)
-    )
+    down, across = _gaussian(h, sigma), _gaussian(w, sigma)
     window = torch.zeros(prefix + h * w, prefix + h * w)
-    window[prefix:, prefix:] = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(
-        h * w, h * w
-    )
+    patches = down[:, None, :, None] * across[None, :, None, :]  # [h, w, h, w]
+    window[prefix:, prefix:] = patches.reshape(h * w, h * w)
     return window
+
+
+def _gaussian(n: int, sigma: float) -> Tensor:
+    """[n, n]: `exp(-(i - j)² / (2 sigma²))`."""
+    offset = torch.arange(n)[:, None] - torch.arange(n)
+    return torch.exp(-(offset**2) / (2 * sigma**2))
 
 
 HEADS: dict[str, DenseHead] = {
@@ -88,10 +104,9 @@ HEADS: dict[str, DenseHead] = {
 }
 
 
-def check_head(name: str, served: tuple[str, ...], where: str) -> str:
-    """`name` when `where` serves it; TTDError listing the served heads otherwise."""
-    if name not in served:
-        raise TTDError(
-            f"dense head {name!r} is not available for {where}: choose one of {', '.join(served)}"
-        )
+def check_head(name: str, supported: tuple[str, ...], where: str) -> str:
+    """`name` where it is one of `supported`; otherwise a TTDError that lists those of `where`."""
+    if name not in supported:
+        choices = ", ".join(supported)
+        raise TTDError(f"dense head {name!r} is not available for {where}: choose one of {choices}")
     return name

@@ -6,6 +6,7 @@ unpacked into plain linears.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,54 +17,38 @@ from .base import Preprocess
 from .layers import Attention, Block
 from .towers import MapReadout, MatrixProjection, TextTower, TokenReadout, VisionTower
 
+OpenCLIP = Any  # a module of open_clip's or timm's: neither has types
 PACKED = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
+# Parts that an attention of timm's may have and ours does not
+NORMS = ("q_norm", "k_norm", "norm")
 
 
-def check_served(model: nn.Module, name: str) -> None:
-    """TTDError naming the tower when an open_clip model's image or text tower is of a kind we do not serve."""
-    visual, text = model.visual, getattr(model, "text", model)
-    if type(visual).__name__ not in ("VisionTransformer", "TimmModel"):
-        raise TTDError(
-            f"{name}: image tower {type(visual).__name__} is not supported; served are open_clip's "
-            "VisionTransformer (tok or avg pooling) and timm ViTs with map pooling (SigLIP)"
-        )
-    if type(visual).__name__ == "TimmModel":
-        _check_timm(visual.trunk, name)
-    elif getattr(visual, "attn_pool", None) is not None or visual.pool_type not in ("tok", "avg"):
-        raise TTDError(
-            f"{name}: image towers with attentional or no pooling (CoCa) are not supported"
-        )
-    elif (
-        visual.conv1.kernel_size[0] != visual.conv1.kernel_size[1]
-        or visual.grid_size[0] != visual.grid_size[1]
-    ):
-        raise TTDError(
-            f"{name}: image towers with non-square patches or position tables are not supported"
-        )
+def check_supported(model: OpenCLIP, name: str) -> None:
+    """TTDError naming the tower of an open_clip model that is of a kind that is not supported."""
+    _check_vision(model.visual, name)
+    text = getattr(model, "text", model)
     if not hasattr(text, "token_embedding"):
         raise TTDError(
-            f"{name}: text tower {type(text).__name__} is not supported; open_clip's own transformers are"
+            f"{name}: text tower {_kind(text)} is not supported; open_clip's own transformers are"
         )
     if getattr(text, "cls_emb", None) is not None:
         raise TTDError(f"{name}: text towers with an appended class token (CoCa) are not supported")
 
 
-def vision_tower(model: nn.Module, name: str) -> VisionTower:
-    """The image tower of an open_clip model that `check_served` let pass."""
-    return (
-        _timm_vit(model.visual, name)
-        if type(model.visual).__name__ == "TimmModel"
-        else _vit(model.visual, name)
-    )
+def vision_tower(model: OpenCLIP, name: str) -> VisionTower:
+    """The image tower of an open_clip model that `check_supported` let pass."""
+    if _kind(model.visual) == "TimmModel":
+        return _timm_vit(model.visual, name)
+    return _vit(model.visual, name)
 
 
-def text_tower(model: nn.Module, name: str) -> TextTower:
-    """The text tower of an open_clip model that `check_served` let pass."""
-    text = getattr(model, "text", model)
+def text_tower(model: OpenCLIP, name: str) -> TextTower:
+    """The text tower of an open_clip model that `check_supported` let pass."""
+    text: OpenCLIP = getattr(model, "text", model)
     return TextTower(
         text.token_embedding,
         text.positional_embedding,
-        [_block(b, name) for b in text.transformer.resblocks],
+        [_block(block, name) for block in text.transformer.resblocks],
         text.ln_final,
         _projection(text.text_projection),
         pool=getattr(text, "pool_type", None) or text.text_pool_type,
@@ -73,47 +58,53 @@ def text_tower(model: nn.Module, name: str) -> TextTower:
     )
 
 
-def preprocess(model: nn.Module) -> Preprocess:
+def preprocess(model: OpenCLIP) -> Preprocess:
     """Mean, std and side from the model's own preprocessing configuration."""
     config: dict[str, Any] = model.visual.preprocess_cfg
     size = config["size"]
-    return Preprocess(
-        tuple(config["mean"]), tuple(config["std"]), size if isinstance(size, int) else max(size)
-    )
+    side = size if isinstance(size, int) else max(size)
+    return Preprocess(tuple(config["mean"]), tuple(config["std"]), side)
 
 
 def build_openai_clip(
-    state: dict[str, Tensor], embed_dim: int, vision_cfg: dict, text_cfg: dict
+    state: Mapping[str, Tensor],
+    embed_dim: int,
+    vision_cfg: dict[str, Any],
+    text_cfg: dict[str, Any],
 ) -> nn.Module:
-    """A CLIP of OpenAI's kind (QuickGELU) of any size, filled with `state` (OpenAI names, no logit_scale needed)."""
+    """A CLIP of OpenAI's kind (QuickGELU) of any size, filled with `state`.
+
+    state: every tensor but `logit_scale`, by OpenAI's names; vision_cfg, text_cfg: open_clip's.
+    """
     from open_clip.model import CLIP
 
     with torch.device("meta"):
-        model = CLIP(embed_dim, vision_cfg, text_cfg, quick_gelu=True)
+        model: nn.Module = CLIP(embed_dim, vision_cfg, text_cfg, quick_gelu=True)
     model.load_state_dict({**state, "logit_scale": torch.zeros(())}, strict=True, assign=True)
     return model
 
 
-def attention(packed: dict[str, Tensor], heads: int) -> Attention:
-    """Plain-linear attention from packed weights: in_proj_weight [3C,C], in_proj_bias [3C], out_proj.{weight,bias}."""
+def attention(packed: Mapping[str, Tensor], heads: int) -> Attention:
+    """Attention with plain linears from packed weights; queries, keys and values are copied.
+
+    packed: in_proj_weight [3C, C] (rows: queries, keys, values), in_proj_bias [3C] where there is
+        one, out_proj.weight [C, C], out_proj.bias [C].
+    """
     width = packed["out_proj.weight"].shape[0]
     with torch.device("meta"):
-        attn = Attention(width, heads, bias=packed.get("in_proj_bias") is not None)
+        attn = Attention(width, heads, bias="in_proj_bias" in packed)
     state = {"out_proj.weight": packed["out_proj.weight"], "out_proj.bias": packed["out_proj.bias"]}
     for kind in ("weight", "bias"):
-        if packed.get(f"in_proj_{kind}") is not None:
-            q, k, v = packed[f"in_proj_{kind}"].detach().chunk(3)
-            state |= {
-                f"q_proj.{kind}": q.clone(),
-                f"k_proj.{kind}": k.clone(),
-                f"v_proj.{kind}": v.clone(),
-            }
+        if f"in_proj_{kind}" in packed:
+            thirds = packed[f"in_proj_{kind}"].detach().chunk(3)
+            for name, rows in zip("qkv", thirds, strict=True):
+                state[f"{name}_proj.{kind}"] = rows.clone()
     attn.load_state_dict(state, assign=True)
     return attn
 
 
 def quick_gelu_mlp(width: int, hidden: int) -> nn.Sequential:
-    """An MLP of OpenAI's kind, its parts named as in CLIP: [..., width] -> [..., width]."""
+    """An MLP of OpenAI's kind, its layers named as in CLIP: [..., width] -> [..., width]."""
     from open_clip.transformer import QuickGELU
 
     return nn.Sequential(
@@ -123,90 +114,99 @@ def quick_gelu_mlp(width: int, hidden: int) -> nn.Sequential:
     )
 
 
-def _vit(visual: nn.Module, name: str) -> VisionTower:
-    readout = TokenReadout(
-        visual.ln_post, visual.proj, visual.pool_type, visual.final_ln_after_pool
-    )
-    blocks = [_block(b, name) for b in visual.transformer.resblocks]
-    return VisionTower(
-        visual.conv1,
-        visual.class_embedding,
-        visual.positional_embedding,
-        visual.ln_pre,
-        blocks,
-        readout,
-    )
+def _kind(module: OpenCLIP) -> str:
+    return type(module).__name__
 
 
-def _block(block: nn.Module, name: str) -> Block:
-    attn = block.attn
-    packed = dict(attn.named_parameters())
-    if (
-        type(block).__name__ != "ResidualAttentionBlock"
-        or not set(packed) <= PACKED
-        or not hasattr(attn, "num_heads")
-    ):
+def _check_vision(visual: OpenCLIP, name: str) -> None:
+    if _kind(visual) == "TimmModel":
+        _check_timm(visual.trunk, name)
+        return
+    if _kind(visual) != "VisionTransformer":
         raise TTDError(
-            f"{name}: transformer blocks of kind {type(block).__name__} are not supported"
+            f"{name}: image tower {_kind(visual)} is not supported; open_clip's VisionTransformer "
+            "(tok or avg pooling) and timm ViTs with map pooling (SigLIP) are"
         )
-    return Block(
-        block.ln_1, attention(packed, attn.num_heads), block.ln_2, block.mlp, block.ls_1, block.ls_2
-    )
+    if getattr(visual, "attn_pool", None) is not None or visual.pool_type not in ("tok", "avg"):
+        raise TTDError(
+            f"{name}: image towers with attentional or no pooling (CoCa) are not supported"
+        )
+    if len(set(visual.conv1.kernel_size)) > 1 or len(set(visual.grid_size)) > 1:
+        raise TTDError(
+            f"{name}: image towers with non-square patches or position tables are not supported"
+        )
 
 
-def _check_timm(trunk: nn.Module, name: str) -> None:
-    pool = getattr(trunk, "attn_pool", None)
-    kind = f"{name}: timm tower {type(trunk).__name__}"
-    if type(trunk).__name__ != "VisionTransformer" or type(pool).__name__ != "AttentionPoolLatent":
+def _check_timm(trunk: OpenCLIP, name: str) -> None:
+    pool: OpenCLIP = getattr(trunk, "attn_pool", None)
+    kind = f"{name}: timm tower {_kind(trunk)}"
+    if _kind(trunk) != "VisionTransformer" or _kind(pool) != "AttentionPoolLatent":
         raise TTDError(
             f"{kind} is not supported; of timm's towers only ViTs with map pooling (SigLIP) are"
         )
-    if (
-        trunk.num_prefix_tokens
-        or pool.pos_embed is not None
-        or pool.mlp is None
-        or trunk.pos_embed is None
-    ):
+    other_pool = pool.pos_embed is not None or pool.mlp is None
+    if other_pool or trunk.num_prefix_tokens or trunk.pos_embed is None:
         raise TTDError(
             f"{kind} with class tokens, or pooling of another form than SigLIP's, is not supported"
         )
 
 
-def _timm_vit(visual: nn.Module, name: str) -> VisionTower:
-    trunk = visual.trunk
-    blocks = [_timm_block(b, f"{name}: timm tower") for b in trunk.blocks]
-    readout = MapReadout(
-        trunk.norm, trunk.attn_pool, nn.Sequential(trunk.fc_norm, trunk.head, visual.head)
+def _vit(visual: OpenCLIP, name: str) -> VisionTower:
+    readout = TokenReadout(
+        visual.ln_post, visual.proj, visual.pool_type, visual.final_ln_after_pool
     )
+    return VisionTower(
+        visual.conv1,
+        visual.class_embedding,
+        visual.positional_embedding,
+        visual.ln_pre,
+        [_block(block, name) for block in visual.transformer.resblocks],
+        readout,
+    )
+
+
+def _block(block: OpenCLIP, name: str) -> Block:
+    attn = block.attn
+    packed = dict(attn.named_parameters())
+    plain = set(packed) <= PACKED and hasattr(attn, "num_heads")
+    if _kind(block) != "ResidualAttentionBlock" or not plain:
+        raise TTDError(f"{name}: transformer blocks of kind {_kind(block)} are not supported")
+    ours = attention(packed, attn.num_heads)
+    return Block(block.ln_1, ours, block.ln_2, block.mlp, block.ls_1, block.ls_2)
+
+
+def _timm_vit(visual: OpenCLIP, name: str) -> VisionTower:
+    trunk = visual.trunk
+    after = nn.Sequential(trunk.fc_norm, trunk.head, visual.head)
     return VisionTower(
         trunk.patch_embed.proj,
         None,
         nn.Parameter(trunk.pos_embed[0].detach()),
         trunk.norm_pre,
-        blocks,
-        readout,
+        [_timm_block(block, f"{name}: timm tower") for block in trunk.blocks],
+        MapReadout(trunk.norm, trunk.attn_pool, after),
     )
 
 
-def _timm_block(block: nn.Module, kind: str) -> Block:
+def _timm_block(block: OpenCLIP, kind: str) -> Block:
     attn = block.attn
-    if any(
-        not isinstance(getattr(attn, part, nn.Identity()), nn.Identity)
-        for part in ("q_norm", "k_norm", "norm")
-    ):
+    norms = [getattr(attn, norm, nn.Identity()) for norm in NORMS]
+    if not all(isinstance(norm, nn.Identity) for norm in norms):
         raise TTDError(f"{kind} with normalized queries or keys is not supported")
     packed = {
         "in_proj_weight": attn.qkv.weight,
-        "in_proj_bias": attn.qkv.bias,
         "out_proj.weight": attn.proj.weight,
         "out_proj.bias": attn.proj.bias,
     }
-    return Block(
-        block.norm1, attention(packed, attn.num_heads), block.norm2, block.mlp, block.ls1, block.ls2
-    )
+    if attn.qkv.bias is not None:
+        packed["in_proj_bias"] = attn.qkv.bias
+    ours = attention(packed, attn.num_heads)
+    return Block(block.norm1, ours, block.norm2, block.mlp, block.ls1, block.ls2)
 
 
 def _projection(projection: nn.Module | nn.Parameter | None) -> nn.Module:
     if projection is None:
         return nn.Identity()
-    return projection if isinstance(projection, nn.Module) else MatrixProjection(projection)
+    if isinstance(projection, nn.Module):
+        return projection
+    return MatrixProjection(projection)

@@ -1,7 +1,7 @@
-"""The names and shapes of TCL's released checkpoint, as one table that follows from a handful of sizes."""
+"""The names and shapes of TCL's released checkpoint: one table that follows from a few sizes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,24 +17,27 @@ TAIL = "masker.image_encoder.backbone.transformer.resblocks."
 NET = "masker.image_encoder.decoder.decoder.net."
 IMAGE_PROJ = "masker.image_encoder.decoder.image_proj."
 SIM2MASK = "masker.sim2mask."
-LOSSES = {
-    "tcli_loss.logit_scale",
-    "tclf_loss.logit_scale",
-}  # TCL's own temperatures: training's, not needed here
+# TCL's own temperatures: only its training needs them
+LOSSES = {"tcli_loss.logit_scale", "tclf_loss.logit_scale"}
 # TCL's prefixes of the frozen towers and OpenAI's, the longer ones first
-OPENAI = {
-    VISUAL: "visual.",
-    PROJ + "ln.": "visual.ln_post.",
-    PROJ + "proj": "visual.proj",
-    TEXT: "",
-}
+OPENAI = (
+    (PROJ + "ln.", "visual.ln_post."),
+    (PROJ + "proj", "visual.proj"),
+    (VISUAL, "visual."),
+    (TEXT, ""),
+)
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a checkpoint's tensors say of its model; widths in channels, `positions` includes the class token."""
+    """What a checkpoint's tensors say of its model.
+
+    width, hidden, dim (and text_*): channels; patch: pixels; positions: rows of the image tower's
+    position table, the class token's included; context, vocabulary: tokens; tail: indices of the
+    masker's copied blocks; stages: indices of the decoder's stages.
+    """
 
     width: int
     hidden: int
@@ -47,13 +50,13 @@ class Sizes:
     text_layers: int
     context: int
     vocabulary: int
-    tail: tuple[int, ...]  # indices of the masker's copied blocks
-    stages: tuple[int, ...]  # indices of the decoder's stages
+    tail: tuple[int, ...]
+    stages: tuple[int, ...]
 
 
 def to_openai(key: str) -> str:
     """TCL's name of a frozen tensor -> OpenAI's name."""
-    for prefix, openai in OPENAI.items():
+    for prefix, openai in OPENAI:
         if key.startswith(prefix):
             return openai + key.removeprefix(prefix)
     return key
@@ -61,18 +64,27 @@ def to_openai(key: str) -> str:
 
 def from_openai(key: str) -> str:
     """OpenAI's name of a CLIP tensor -> TCL's name."""
-    for part, prefix in (
-        ("visual.ln_post.", PROJ + "ln."),
-        ("visual.proj", PROJ + "proj"),
-        ("visual.", VISUAL),
-    ):
-        if key.startswith(part):
-            return prefix + key.removeprefix(part)
-    return TEXT + key
+    for prefix, openai in OPENAI:
+        if key.startswith(openai):
+            return prefix + key.removeprefix(openai)
+    return key
 
 
-def sizes_of(state: dict[str, Tensor], path: str | Path) -> Sizes:
-    """Read every size from the tensors of a complete checkpoint. TTDError when one that sizes are read from is odd."""
+def needed_for_inference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` in float32, without PAMR's kernels and the losses' temperatures."""
+    return {
+        key: value.float()
+        for key, value in state.items()
+        if not key.startswith("pamr.") and key not in LOSSES
+    }
+
+
+def sizes_of(state: Mapping[str, Tensor], path: str | Path) -> Sizes:
+    """Read every size from the tensors of a complete checkpoint.
+
+    Errors: TTDError naming `path` where a tensor that sizes are read from is missing or has another
+        number of dimensions.
+    """
     shape = {key: tuple(value.shape) for key, value in state.items()}
     try:
         width, _, _, patch = shape[VISUAL + "conv1.weight"]
@@ -99,24 +111,18 @@ def sizes_of(state: dict[str, Tensor], path: str | Path) -> Sizes:
 
 
 def layout(s: Sizes) -> Shapes:
-    """Every tensor of a complete checkpoint: TCL's name -> shape. The two loss temperatures are left out."""
+    """Every tensor of a complete checkpoint but the losses' temperatures: TCL's name -> shape."""
     return masker_layout(s) | clip_layout(s)
 
 
 def masker_layout(s: Sizes) -> Shapes:
-    """The trained part: copied blocks, decoder, projection, Sim2Mask."""
+    """The trained part: copied blocks, decoder, projection, Sim2Mask; TCL's name -> shape."""
     table: Shapes = {}
     for i in s.tail:
         table |= _block(f"{TAIL}{i}.", s.width, s.hidden)
     for i in s.stages:
-        for conv in ("conv", "conv2"):
-            table |= {
-                f"{NET}{i}.{conv}.norm.weight": (s.width,),
-                f"{NET}{i}.{conv}.norm.bias": (s.width,),
-                f"{NET}{i}.{conv}.conv.weight": (s.width, s.width, 3, 3),
-                f"{NET}{i}.{conv}.conv.bias": (s.width,),
-                f"{NET}{i}.{conv}.gate.gate": (),
-            }
+        table |= _gated_conv(f"{NET}{i}.conv.", s.width)
+        table |= _gated_conv(f"{NET}{i}.conv2.", s.width)
     return table | {
         IMAGE_PROJ + "ln.weight": (s.width,),
         IMAGE_PROJ + "ln.bias": (s.width,),
@@ -127,7 +133,7 @@ def masker_layout(s: Sizes) -> Shapes:
 
 
 def clip_layout(s: Sizes) -> Shapes:
-    """The two frozen towers."""
+    """The two frozen towers: TCL's name -> shape."""
     table: Shapes = {
         TEXT + "token_embedding.weight": (s.vocabulary, s.text_width),
         TEXT + "positional_embedding": (s.context, s.text_width),
@@ -150,22 +156,31 @@ def clip_layout(s: Sizes) -> Shapes:
     return table
 
 
-def _block(prefix: str, width: int, hidden: int) -> Shapes:
-    shapes: Shapes = {
-        "attn.in_proj_weight": (3 * width, width),
-        "attn.in_proj_bias": (3 * width,),
-        "attn.out_proj.weight": (width, width),
-        "attn.out_proj.bias": (width,),
-        "mlp.c_fc.weight": (hidden, width),
-        "mlp.c_fc.bias": (hidden,),
-        "mlp.c_proj.weight": (width, hidden),
-        "mlp.c_proj.bias": (width,),
-        "ln_1.weight": (width,),
-        "ln_1.bias": (width,),
-        "ln_2.weight": (width,),
-        "ln_2.bias": (width,),
+def _gated_conv(prefix: str, width: int) -> Shapes:
+    return {
+        f"{prefix}norm.weight": (width,),
+        f"{prefix}norm.bias": (width,),
+        f"{prefix}conv.weight": (width, width, 3, 3),
+        f"{prefix}conv.bias": (width,),
+        f"{prefix}gate.gate": (),
     }
-    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def _block(prefix: str, width: int, hidden: int) -> Shapes:
+    return {
+        f"{prefix}attn.in_proj_weight": (3 * width, width),
+        f"{prefix}attn.in_proj_bias": (3 * width,),
+        f"{prefix}attn.out_proj.weight": (width, width),
+        f"{prefix}attn.out_proj.bias": (width,),
+        f"{prefix}mlp.c_fc.weight": (hidden, width),
+        f"{prefix}mlp.c_fc.bias": (hidden,),
+        f"{prefix}mlp.c_proj.weight": (width, hidden),
+        f"{prefix}mlp.c_proj.bias": (width,),
+        f"{prefix}ln_1.weight": (width,),
+        f"{prefix}ln_1.bias": (width,),
+        f"{prefix}ln_2.weight": (width,),
+        f"{prefix}ln_2.bias": (width,),
+    }
 
 
 def check_names(found: Iterable[str], wanted: Iterable[str], path: str | Path) -> None:
@@ -173,12 +188,12 @@ def check_names(found: Iterable[str], wanted: Iterable[str], path: str | Path) -
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing or unknown:
         raise TTDError(
-            f"{path} is not in TCL's layout: missing keys: {', '.join(missing) or 'none'}; unknown keys: "
-            f"{', '.join(unknown) or 'none'}"
+            f"{path} is not in TCL's layout: missing keys: {', '.join(missing) or 'none'}; "
+            f"unknown keys: {', '.join(unknown) or 'none'}"
         )
 
 
-def check_shapes(state: dict[str, Tensor], wanted: Shapes, path: str | Path) -> None:
+def check_shapes(state: Mapping[str, Tensor], wanted: Shapes, path: str | Path) -> None:
     """One TTDError listing the tensors whose shapes do not follow from the model's sizes."""
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {shape}"
@@ -186,7 +201,7 @@ def check_shapes(state: dict[str, Tensor], wanted: Shapes, path: str | Path) -> 
         if tuple(state[name].shape) != shape
     ]
     if wrong:
-        rest = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+        rest = f"; and {len(wrong) - 20} more" * (len(wrong) > 20)
         raise TTDError(f"{path}: tensors that do not fit the others: {'; '.join(wrong[:20])}{rest}")
 
 

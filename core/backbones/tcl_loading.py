@@ -1,8 +1,12 @@
-"""TCL's released checkpoint -> backbone: every size read from the tensors, nothing missing, nothing unknown."""
+"""TCL's released checkpoint -> backbone: every size is read from the tensors.
 
+Nothing may be missing and nothing unknown.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
@@ -26,32 +30,43 @@ HEAD_WIDTH = 64  # CLIP's attention heads are always 64 wide
 
 
 def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
-    """TCL from `weights` (default weights/tcl.pth: a dict with `model`; a flat state dict serves too)."""
+    """TCL on the CPU in float32.
+
+    Args:
+        weights: a dict with the tensors under `model`, or a flat state dict; default
+            weights/tcl.pth.
+        head: None or `maskclip`.
+
+    Errors: TTDError for another head, and for files that are missing or not TCL's.
+    """
     check_head(head or "maskclip", ("maskclip",), "TCL, whose masker was trained on it")
+    path = tcl_file(weights)
+    content = read_checkpoint(path)
+    return build_tcl(content.get("model", content), path)
+
+
+def tcl_file(weights: str | Path | None) -> Path:
+    """The file of TCL's weights, by default weights/tcl.pth. TTDError where there is none."""
     path = Path(weights).expanduser() if weights else WEIGHTS / "tcl.pth"
     if not weights and not path.is_file():
         raise TTDError(
-            f"TCL's weights tcl.pth are missing: looked for {path}. Get tcl.pth from the v1.0.0 release of "
-            f"github.com/kakaobrain/tcl and put it there, or pass --weights, {OFFLINE_HINT}"
+            f"TCL's weights tcl.pth are missing: looked for {path}. Get tcl.pth from the v1.0.0 "
+            "release of github.com/kakaobrain/tcl and put it there, or pass --weights, "
+            f"{OFFLINE_HINT}"
         )
-    content = read_checkpoint(existing_file(path))
-    return build_tcl(content.get("model", content), path)
+    return existing_file(path)
 
 
 def build_tcl(state: dict[str, Tensor], path: str | Path) -> TCLBackbone:
     """The backbone from a state dict in TCL's names, float32, on the CPU.
 
     `pamr.*` and the losses' temperatures are dropped; absent `clip_*` tensors come from OpenAI's
-    ViT-B/16.
+    ViT-B/16. `path` is what messages name.
+
     Errors: TTDError listing all missing and unknown names, or all tensors whose shapes do not fit.
     """
     check_tensors(state, path)
-    state = {
-        key: value.to(torch.float32)
-        for key, value in state.items()
-        if not key.startswith("pamr.") and key not in names.LOSSES
-    }
-    state = _with_frozen_clip(state, path)
+    state = _with_frozen_clip(names.needed_for_inference(state), path)
     sizes = names.sizes_of(state, path)
     names.check_shapes(state, names.layout(sizes), path)
     model = _clip(state, sizes)
@@ -70,20 +85,22 @@ def _with_frozen_clip(state: dict[str, Tensor], path: str | Path) -> dict[str, T
     """`state` with the frozen towers filled in where it lacks them, its names checked."""
     wanted = names.layout(_assumed_sizes(state))
     lacking = [key for key in wanted if key.startswith("clip_") and key not in state]
-    names.check_names(
-        {*state, *lacking}, wanted, path
-    )  # before OpenAI's weights are looked for: a wrong file is wrong
-    if lacking:  # tcl.pth as released holds the masker alone
-        frozen = {
-            names.from_openai(key): value for key, value in state_dict_of_openai_clip().items()
-        }
-        state = {**{key: value for key, value in frozen.items() if key in wanted}, **state}
-        names.check_names(state, wanted, path)
-    return state
+    # Before OpenAI's weights are looked for: a wrong file is wrong without them too.
+    names.check_names({*state, *lacking}, wanted, path)
+    if not lacking:
+        return state
+    # tcl.pth as released holds the masker alone
+    frozen = {names.from_openai(key): value for key, value in state_dict_of_openai_clip().items()}
+    filled = {**{key: value for key, value in frozen.items() if key in wanted}, **state}
+    names.check_names(filled, wanted, path)
+    return filled
 
 
-def _assumed_sizes(state: dict[str, Tensor]) -> names.Sizes:
-    """Numbers of blocks and stages as the names in `state` have them, else the released model's; no shapes yet."""
+def _assumed_sizes(state: Mapping[str, Tensor]) -> names.Sizes:
+    """Numbers of blocks and stages as the names in `state` have them, else the released model's.
+
+    Sizes that shapes follow from are left at 0.
+    """
     return names.Sizes(
         width=0,
         hidden=0,
@@ -101,72 +118,62 @@ def _assumed_sizes(state: dict[str, Tensor]) -> names.Sizes:
     )
 
 
-def _clip(state: dict[str, Tensor], s: names.Sizes) -> nn.Module:
+def _clip(state: Mapping[str, Tensor], s: names.Sizes) -> nn.Module:
+    """The frozen CLIP as open_clip's model."""
     frozen = {
         names.to_openai(key): value for key, value in state.items() if key.startswith("clip_")
     }
-    grid = round((s.positions - 1) ** 0.5)
-    return openclip.build_openai_clip(
-        frozen,
-        s.dim,
-        {
-            "image_size": grid * s.patch,
-            "layers": s.layers,
-            "width": s.width,
-            "head_width": HEAD_WIDTH,
-            "patch_size": s.patch,
-            "mlp_ratio": s.hidden / s.width,
-        },
-        {
-            "context_length": s.context,
-            "vocab_size": s.vocabulary,
-            "width": s.text_width,
-            "heads": s.text_width // HEAD_WIDTH,
-            "layers": s.text_layers,
-            "mlp_ratio": s.text_hidden / s.text_width,
-        },
-    )
+    vision: dict[str, Any] = {
+        "image_size": round((s.positions - 1) ** 0.5) * s.patch,
+        "layers": s.layers,
+        "width": s.width,
+        "head_width": HEAD_WIDTH,
+        "patch_size": s.patch,
+        "mlp_ratio": s.hidden / s.width,
+    }
+    text: dict[str, Any] = {
+        "context_length": s.context,
+        "vocab_size": s.vocabulary,
+        "width": s.text_width,
+        "heads": s.text_width // HEAD_WIDTH,
+        "layers": s.text_layers,
+        "mlp_ratio": s.text_hidden / s.text_width,
+    }
+    return openclip.build_openai_clip(frozen, s.dim, vision, text)
 
 
-def _masker(state: dict[str, Tensor], s: names.Sizes) -> Masker:
-    masker = Masker(
-        [_tail_block(state, f"{names.TAIL}{i}.", s) for i in s.tail], len(s.stages), s.width, s.dim
-    )
-    own = {
-        f"stages.{key.removeprefix(names.NET).replace('gate.gate', 'gate')}": value
-        for key, value in state.items()
-        if key.startswith(names.NET)
-    }
-    own |= {
-        key.removeprefix(names.IMAGE_PROJ): value
-        for key, value in state.items()
-        if key.startswith(names.IMAGE_PROJ)
-    }
-    masker.load_state_dict(
-        {**{f"blocks.{k}": v for k, v in masker.blocks.state_dict().items()}, **own}
-    )
+def _masker(state: Mapping[str, Tensor], s: names.Sizes) -> Masker:
+    blocks = [_tail_block(_below(state, f"{names.TAIL}{i}."), s) for i in s.tail]
+    masker = Masker(blocks, len(s.stages), s.width, s.dim)
+    own = {f"blocks.{key}": value for key, value in masker.blocks.state_dict().items()}
+    for key, value in _below(state, names.NET).items():
+        own[f"stages.{key.replace('gate.gate', 'gate')}"] = value
+    masker.load_state_dict(own | _below(state, names.IMAGE_PROJ))
     return masker
 
 
-def _tail_block(state: dict[str, Tensor], prefix: str, s: names.Sizes) -> Block:
-    part = {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }
-    packed = {
-        key.removeprefix("attn."): value for key, value in part.items() if key.startswith("attn.")
-    }
+def _tail_block(state: dict[str, Tensor], s: names.Sizes) -> Block:
+    """A copied block from its twelve tensors in CLIP's names."""
     block = Block(
         nn.LayerNorm(s.width),
-        openclip.attention(packed, s.width // HEAD_WIDTH),
+        openclip.attention(_below(state, "attn."), s.width // HEAD_WIDTH),
         nn.LayerNorm(s.width),
         openclip.quick_gelu_mlp(s.width, s.hidden),
     )
-    rest = {key: value for key, value in part.items() if not key.startswith("attn.")}
-    block.load_state_dict({**{f"attn.{k}": v for k, v in block.attn.state_dict().items()}, **rest})
+    own = {f"attn.{key}": value for key, value in block.attn.state_dict().items()}
+    own |= {key: value for key, value in state.items() if not key.startswith("attn.")}
+    block.load_state_dict(own)
     return block
 
 
-def _mask_mapping(state: dict[str, Tensor], path: str | Path) -> tuple[float, float]:
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, which is cut off."""
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+
+
+def _mask_mapping(state: Mapping[str, Tensor], path: str | Path) -> tuple[float, float]:
     """(a, b) with `a (S - b) = w S + b'`, w and b' the learned numbers of the checkpoint."""
     w, offset = float(state[names.SIM2MASK + "w"]), float(state[names.SIM2MASK + "b"])
     if w == 0:

@@ -15,7 +15,7 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor
 
-from core.errors import TTDError
+from ..errors import TTDError
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "weights"
@@ -27,24 +27,26 @@ OFFLINE_HINT = "or use --arch tiny, which ships with the project"
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The dict in a safetensors or torch file, tensors on the CPU; never unpickles code.
 
-    TTDError: missing, damaged, or holding pickled objects.
+    Errors: TTDError for files that are missing, damaged, no dict, or holding pickled objects.
     """
     path = existing_file(path)
     with reading(path):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            tensors: dict[str, Any] = load_file(path)
+            return tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise TTDError(
-            f"{path} holds a {type(content).__name__}, not a dict of tensors: re-save the state dict"
+            f"{path} holds a {type(content).__name__}, not a dict of tensors: re-save the state "
+            "dict"
         )
     return content
 
 
 def existing_file(path: str | Path) -> Path:
-    """`path`, or a TTDError that says there is no such file."""
+    """`path` with `~` expanded; a TTDError where there is no such file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise TTDError(f"no weight file at {path}: check the path, {OFFLINE_HINT}")
@@ -60,8 +62,9 @@ def reading(path: str | Path) -> Iterator[None]:
         raise
     except pickle.UnpicklingError:
         raise TTDError(
-            f"{path} holds pickled objects beside its tensors (a training checkpoint with its config?); "
-            "that is code, so it is not loaded. Where you trust the file, re-save its weights alone: "
+            f"{path} holds pickled objects beside its tensors (a training checkpoint with its "
+            "config?); that is code, so it is not loaded. Where you trust the file, re-save its "
+            "weights alone: "
             "torch.save({'model': torch.load(path, weights_only=False)['model']}, new_path)"
         ) from None
     except RuntimeError as error:
@@ -91,8 +94,8 @@ def is_torchscript(path: Path) -> bool:
 def openai_clip_file() -> Path:
     """OpenAI's ViT-B/16 weights: weights/ViT-B-16.pt, then open_clip's caches, then downloaded.
 
-    TTDError: none of these; the message names the file, the places, the source and the offline
-    default.
+    Errors: TTDError where there is none of these; it names the file, the places, the source and
+        the offline default.
     """
     import open_clip
     from open_clip.pretrained import download_pretrained, download_pretrained_from_url
@@ -101,25 +104,26 @@ def openai_clip_file() -> Path:
     for path in (OPENAI_FILE, Path("~/.cache/clip/ViT-B-16.pt").expanduser()):
         if path.is_file():
             return path
-    for fetch, source in (
-        (download_pretrained, config),
-        (download_pretrained_from_url, config["url"]),
-    ):
+    sources = ((download_pretrained, config), (download_pretrained_from_url, config["url"]))
+    for fetch, source in sources:
         try:
             with hub():
                 return Path(fetch(source))
         except Exception as error:
             reason = shorten(error)
     raise TTDError(
-        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {OPENAI_FILE}, then in open_clip's "
-        f"cache (~/.cache/clip and Hugging Face's), then tried to download them ({reason}). Get "
-        f"{config['url']} and put it into {WEIGHTS}, {OFFLINE_HINT}"
+        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {OPENAI_FILE}, then in "
+        "open_clip's cache (~/.cache/clip and Hugging Face's), then tried to download them "
+        f"({reason}). Get {config['url']} and put it into {WEIGHTS}, {OFFLINE_HINT}"
     )
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Mute log lines and warnings of the libraries that load weights: what they warn of is checked by the callers."""
+    """Mute log lines and warnings of the libraries that load weights.
+
+    What they warn of is checked by the callers.
+    """
     previous = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -132,7 +136,10 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub() -> Iterator[None]:
-    """Calls that may download: quiet, and without the hub client's minute of retries when there is no network."""
+    """For calls that may download: quiet, and offline at once where there is no network.
+
+    The hub's client would retry for a minute.
+    """
     from huggingface_hub import constants
 
     previous = constants.HF_HUB_OFFLINE
@@ -158,18 +165,21 @@ def _reachable(url: str) -> bool:
 def shorten(error: Exception, limit: int = 400) -> str:
     """An exception as one short line: its type and message."""
     text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text[:limit]}{'...' if len(text) > limit else ''}"
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    return f"{type(error).__name__}: {text}"
 
 
 def check_tensors(state: Any, path: str | Path) -> None:
     """TTDError unless `state` is a dict of tensors by name, and not empty."""
     if not isinstance(state, dict):
         raise TTDError(
-            f"{path} holds a {type(state).__name__} where a dict of tensors is due: re-save the state dict"
+            f"{path} holds a {type(state).__name__} where a dict of tensors must be: re-save the "
+            "state dict"
         )
-    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if strange or not state:
-        reason = ", ".join(strange[:5]) or "it is empty"
+    invalid = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if invalid or not state:
+        reason = ", ".join(invalid[:5]) or "it is empty"
         raise TTDError(
             f"{path} holds no flat mapping from names to tensors ({reason}): re-save the model's "
             "state_dict() alone"
