@@ -1,0 +1,140 @@
+"""Grounding models in files: CLIP-VG's published checkpoints, and our own safetensors.
+
+A published checkpoint holds the whole network (towers under three names), an optimizer and pickled
+options; it is read as data (core/utils/torch_files.py). Our own file holds what training changes,
+the settings, and which backbone it belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import load_backbone
+from ..backbones.base import Backbone
+from ..backbones.device import resolve_device
+from ..backbones.weights import existing_file, reading
+from ..errors import TTDError
+from ..utils.files import atomic, write_errors
+from .config import ModelConfig
+from .model import TABLE, UNUSED, GroundingModel
+from .official import official_model
+
+FORMAT = "ttd-grounding-1"
+
+
+def load_model(
+    weights: str | Path, arch: str | None = None, device: torch.device | str | None = None
+) -> GroundingModel:
+    """A trained grounding model, in evaluation mode.
+
+    Args:
+        weights: CLIP-VG's .pth, or our .safetensors.
+        arch: backbone of our files, where its name has changed since training; published
+            checkpoints bring their own.
+        device: None: CUDA where there is one, else the CPU.
+    Errors: TTDError, one line: missing or damaged file, names or shapes that do not fit, another
+        backbone than the one trained with.
+    """
+    path = existing_file(weights)
+    model = _own_model(path, arch) if path.suffix == ".safetensors" else official_model(path)
+    return model.to(resolve_device(device)).eval()
+
+
+def save_model(model: GroundingModel, path: Path, checksum: str, info: Mapping[str, Any]) -> None:
+    """Write what training changes, whole or not at all.
+
+    Args: checksum: of the backbone before training (`Backbone.checksum`); info: what made it,
+        plain values.
+    Errors: TTDError when it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    content = {"config": asdict(model.config), "arch": model.backbone.arch, "backbone": checksum}
+    metadata = {"format": FORMAT, "model": json.dumps(content), "info": json.dumps(dict(info))}
+    tensors = {name: value.cpu().contiguous() for name, value in model.own_state().items()}
+    with write_errors(path, "make room, or choose another --out"), atomic(path) as part:
+        save_file(tensors, part, metadata=metadata)
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """What one of our files says of itself: config, arch, backbone, info. TTDError: no such file."""
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise TTDError(f"{path}: no grounding model; train one with train_grounding.py")
+    with reading(path):
+        info = json.loads(metadata.get("info", "{}"))
+        return {**json.loads(metadata["model"]), "info": info}
+
+
+def _own_model(path: Path, arch: str | None) -> GroundingModel:
+    from safetensors.torch import load_file
+
+    said = read_info(path)
+    backbone = load_backbone(arch or said["arch"], device="cpu")
+    _check_backbone(backbone, said, path)
+    config = _config(said["config"], path)
+    model = GroundingModel(backbone, config, train_visual_pos=False)
+    with reading(path):
+        state = load_file(path)
+    load_own_state(model, state, path)
+    return model
+
+
+def _check_backbone(backbone: Backbone, said: Mapping[str, Any], path: Path) -> None:
+    if said.get("backbone") != backbone.checksum:
+        raise TTDError(
+            f"{path}: was trained on other weights of {said.get('arch')} than those of "
+            f"{backbone.arch}; name the right ones with --arch"
+        )
+
+
+def _config(values: Any, path: Path) -> ModelConfig:
+    try:
+        return ModelConfig(**{**values, "blocks": tuple(values["blocks"])})
+    except (TypeError, KeyError) as error:
+        raise TTDError(f"{path}: its settings are damaged ({error}); train it again") from None
+
+
+def load_own_state(model: GroundingModel, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Put tensors by their published names into the model; strict but for `visu_proj`.
+
+    Errors: TTDError listing missing and unknown names, or tensors whose shapes do not fit.
+    """
+    wanted = model.own_state()
+    missing = sorted(set(wanted) - set(state) - set(UNUSED))
+    unknown = sorted(set(state) - set(wanted))
+    if missing or unknown:
+        raise TTDError(
+            f"{path}: no grounding model of this kind: missing {_names(missing)}; "
+            f"unknown {_names(unknown)}"
+        )
+    wrong = [name for name, value in state.items() if value.shape != wanted[name].shape]
+    if wrong:
+        shapes = f"{list(state[wrong[0]].shape)} instead of {list(wanted[wrong[0]].shape)}"
+        raise TTDError(f"{path}: tensors of other shapes: {_names(wrong)} ({shapes})")
+    with torch.no_grad():
+        for name, value in state.items():
+            _parameter(model, name).copy_(value)
+
+
+def _parameter(model: GroundingModel, name: str) -> nn.Parameter:
+    if name == TABLE:
+        return model.backbone.visual.positional_embedding
+    return model.get_parameter(name)
+
+
+def _names(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
