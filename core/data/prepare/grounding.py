@@ -32,16 +32,19 @@ class Prepared:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_split(path: Path, rows: Iterable[Row], expected: int | None = None) -> Prepared:
+def write_split(
+    path: Path, rows: Iterable[Row], expected: int | None = None, keep_empty: bool = False
+) -> Prepared:
     """Write the rows that can be used, in order, whole or not at all.
 
-    expected: how many the benchmark has. TTDError: another number, nothing usable, or the file
-    cannot be written; then nothing is written.
+    expected: how many the benchmark has; keep_empty: boxes without area too, as a benchmark's
+    evaluation splits have to be scored whole.
+    Errors: TTDError: another number, nothing usable, or the file cannot be written; then nothing is.
     """
     dropped: Counter[str] = Counter()
     lines, images = [], set()
     for row in rows:
-        reason = _fault(row)
+        reason = _fault(row, keep_empty)
         if reason:
             dropped[reason] += 1
             continue
@@ -61,7 +64,7 @@ def write_split(path: Path, rows: Iterable[Row], expected: int | None = None) ->
     return Prepared(path, len(lines), len(images), dict(dropped))
 
 
-def _fault(row: Row) -> str | None:
+def _fault(row: Row, keep_empty: bool) -> str | None:
     """Why a row cannot be used."""
     if not isinstance(row.get("text"), str) or not row["text"].strip():
         return "without a phrase"
@@ -71,7 +74,8 @@ def _fault(row: Row) -> str | None:
         left, top, right, bottom = check_box(row.get("box"), "row")
     except TTDError:
         return "without a box of numbers"
-    return "with an empty box" if right <= left or bottom <= top else None
+    empty = right <= left or bottom <= top
+    return "with an empty box" if empty and not keep_empty else None
 
 
 def shared_images(
