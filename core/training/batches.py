@@ -1,75 +1,32 @@
-"""Batches for training: which pairs, how they are cropped, read ahead in threads.
+"""Which samples a step sees, and reading them ahead in threads.
 
-Nothing here remembers anything: which pair stands at which position of the training run, and how it
-is seen, follows from (seed, position) alone. A run that goes on, and any split among processes and
-accumulation steps, sees the same.
+Nothing here remembers anything: which sample stands at which position of the run, and how it is
+seen, follows from (seed, position) alone. A resumed run, and any sharding among processes and
+micro-batches, sees the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy.typing as npt
 
-from ..backbones.base import Backbone
-from ..data.pairs import Pairs
-from ..data.records import Skipped, read_record
+from ..data.records import Skipped
 from ..errors import TTDError
-from ..ttd.config import TTDConfig
 from ..utils.prefetch import prefetch_groups
+from .task import ORDER, VIEW, Batch, Sample, Task
 
-AHEAD = 2  # batches in memory or on their way before the model asks for them
-TRIES = 100  # pairs in a row that cannot be read before it is the data's fault
-ORDER, VIEW, SCALE = range(3)  # what a draw is for: the first number behind the seed
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How images are seen: squares of `size` pixels, their whole area unless `crop` < 1.
-
-    size: at scale 1; patch: sizes of other scales are rounded to its multiples. scales: one is
-    drawn per step.
-    hflip: half of the images are mirrored. crop: the smallest side of a random crop, as a share
-    of the image's; 1 = none, because captions also name what stands at the border.
-    """
-
-    size: int
-    patch: int
-    scales: tuple[float, ...] = (1.0,)
-    hflip: bool = True
-    crop: float = 1.0
-
-    @classmethod
-    def of(cls, config: TTDConfig, backbone: Backbone) -> Augmentation:
-        """As the settings say, for this model. TTDError for a size that is no multiple of its patch."""
-        size = config.image or backbone.image_size
-        if size % backbone.patch:
-            raise TTDError(
-                f"--image {size}: choose a multiple of {backbone.arch}'s patch, {backbone.patch} pixels"
-            )
-        return cls(size, backbone.patch, config.scales, config.hflip, config.crop)
-
-    def side(self, seed: int, step: int) -> int:
-        """The side in pixels of the images of a step."""
-        draw = (
-            np.random.default_rng((seed, SCALE, step)).integers(len(self.scales))
-            if len(self.scales) > 1
-            else 0
-        )
-        scale = self.scales[int(draw)]
-        return (
-            self.size if scale == 1 else max(1, round(self.size * scale / self.patch)) * self.patch
-        )
+AHEAD = 2  # micro-batches in memory or on their way before the model asks for them
+TRIES = 100  # samples in a row that cannot be read before it is the data's fault
 
 
 @dataclass(frozen=True)
-class Split:
-    """How the `batch` pairs of a step are shared among `world` processes and `accumulate` parts one after another.
+class BatchSharding:
+    """How the `batch` samples of a step are shared among processes and micro-batches.
 
     TTDError when they do not divide.
     """
@@ -77,142 +34,96 @@ class Split:
     batch: int
     rank: int = 0
     world: int = 1
-    accumulate: int = 1
+    grad_accum_steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch % (self.world * self.accumulate):
+        parts = self.world * self.grad_accum_steps
+        if self.batch % parts:
             raise TTDError(
-                f"a batch of {self.batch} pairs cannot be shared by {self.world} processes x "
-                f"{self.accumulate} accumulation steps: choose --batch as a multiple of "
-                f"{self.world * self.accumulate}"
+                f"a batch of {self.batch} cannot be shared by {self.world} processes x "
+                f"{self.grad_accum_steps} accumulation steps: choose --batch as a multiple of "
+                f"{parts}"
             )
 
-    def positions(self, step: int, part: int) -> range:
-        """Positions in the stream of pairs that this process sees as part `part` of step `step`."""
-        size = self.batch // (self.world * self.accumulate)
-        start = step * self.batch + (part * self.world + self.rank) * size
+    def positions(self, step: int, micro: int) -> range:
+        """Positions in the stream of samples that are micro-batch `micro` of `step` here."""
+        size = self.batch // (self.world * self.grad_accum_steps)
+        start = step * self.batch + (micro * self.world + self.rank) * size
         return range(start, start + size)
 
 
-class Order:
-    """The endless stream of pairs: every epoch another shuffle of all `count`. `order[position]` -> pair's number."""
+class EpochShuffle:
+    """The endless stream of samples: every epoch is another shuffle of all `count`.
+
+    `shuffle[position]` is the number of the sample at a position. Not for several threads.
+    """
 
     def __init__(self, count: int, seed: int):
         self.count, self.seed = count, seed
-        self._shuffles: dict[int, np.ndarray] = {}
+        self._shuffles: dict[int, npt.NDArray[np.int64]] = {}
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self.count)
-        if (
-            epoch not in self._shuffles
-        ):  # at most two are held: reading ahead crosses from one epoch into the next
-            self._shuffles = {
-                key: value for key, value in self._shuffles.items() if key == epoch - 1
-            }
-            self._shuffles[epoch] = np.random.default_rng((self.seed, ORDER, epoch)).permutation(
-                self.count
-            )
+        if epoch not in self._shuffles:
+            # At most two are held: reading ahead crosses from one epoch into the next.
+            last = self._shuffles.get(epoch - 1)
+            self._shuffles = {} if last is None else {epoch - 1: last}
+            self._shuffles[epoch] = self._shuffle(epoch)
         return int(self._shuffles[epoch][place])
 
-
-@dataclass(frozen=True)
-class Batch:
-    """B pairs: images float32 [B,3,S,S] in [0, 1], not normalized; their captions; what could not be read."""
-
-    images: Tensor
-    captions: list[str]
-    skipped: list[Skipped] = field(default_factory=list)
+    def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng((self.seed, ORDER, epoch)).permutation(self.count)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One pair as it is seen: image [3,S,S], its caption, and the pairs before it that could not be read."""
+class Loaded(Generic[Batch]):
+    """A micro-batch as the task collates it, and the samples that could not be read for it."""
 
-    image: Tensor
-    text: str
+    batch: Batch
     skipped: list[Skipped]
 
 
 def batches(
-    pairs: Pairs,
-    augmentation: Augmentation,
-    split: Split,
-    seed: int,
-    start: int,
-    stop: int,
-    workers: int = 2,
-) -> Iterator[Batch]:
-    """The parts of steps `start` to `stop` (exclusive) in order, `split.accumulate` per step, read in threads.
+    task: Task[Any, Sample, Batch], sharding: BatchSharding, start: int, stop: int
+) -> Generator[Loaded[Batch], None, None]:
+    """The micro-batches of steps `start` to `stop` (exclusive), in order, read in threads.
 
-    TTDError: `TRIES` pairs in a row cannot be read.
+    There are `sharding.grad_accum_steps` of them in a step. TTDError: `TRIES` samples in a row
+    cannot be read.
     """
-    order = Order(len(pairs), seed)
-    parts = ((step, part) for step in range(start, stop) for part in range(split.accumulate))
+    shuffle = EpochShuffle(len(task.source), task.config.seed)
+    micros = sharding.grad_accum_steps
+    parts = ((step, micro) for step in range(start, stop) for micro in range(micros))
 
-    def start(pool: ThreadPoolExecutor, part: tuple[int, int]) -> list[Future[Sample]]:
-        side = augmentation.side(seed, part[0])
-        return [
-            pool.submit(
-                read_sample, pairs, order[position], augmentation, side, (seed, VIEW, position)
-            )
-            for position in split.positions(*part)
-        ]
+    def submit(
+        pool: ThreadPoolExecutor, part: tuple[int, int]
+    ) -> tuple[int, list[Future[tuple[Sample, list[Skipped]]]]]:
+        step = part[0]
+        positions = sharding.positions(*part)
+        futures = [pool.submit(read_sample, task, shuffle[at], step, at) for at in positions]
+        return step, futures
 
-    for pending in prefetch_groups(start, parts, AHEAD, workers):
-        samples = [future.result() for future in pending]
-        yield Batch(
-            torch.stack([sample.image for sample in samples]),
-            [sample.text for sample in samples],
-            [item for sample in samples for item in sample.skipped],
-        )
+    for step, pending in prefetch_groups(submit, parts, AHEAD, task.config.workers):
+        results = [future.result() for future in pending]
+        skipped = [item for _, items in results for item in items]
+        yield Loaded(task.collate([sample for sample, _ in results], step), skipped)
 
 
 def read_sample(
-    pairs: Pairs, number: int, augmentation: Augmentation, side: int, key: tuple[int, ...]
-) -> Sample:
-    """Pair `number`, or the first after it whose image can be read, seen as the numbers in `key` decide.
+    task: Task[Any, Sample, Any], number: int, step: int, position: int
+) -> tuple[Sample, list[Skipped]]:
+    """Sample `number`, or the first after it that can be read, and what was skipped before it.
 
-    TTDError when `TRIES` in a row cannot be read.
+    It is seen as (seed, position) decide. TTDError when `TRIES` in a row cannot be read.
     """
-    skipped = []
-    for attempt in range(min(TRIES, len(pairs))):
-        record = pairs[(number + attempt) % len(pairs)]
+    source, skipped = task.source, []
+    for attempt in range(min(TRIES, len(source))):
+        place = (number + attempt) % len(source)
         try:
-            pixels = read_record(record)
+            raw = source.read(place)
         except (TTDError, OSError) as error:
-            skipped.append(Skipped(record.index, record.id, " ".join(str(error).split())))
+            skipped.append(Skipped(*source.where(place), " ".join(str(error).split())))
             continue
-        return Sample(
-            augment(pixels, augmentation, side, np.random.default_rng(key)), record.text, skipped
-        )
+        rng = np.random.default_rng((task.config.seed, VIEW, position))
+        return task.transform(raw, step, rng), skipped
     raise TTDError(f"{len(skipped)} images in a row cannot be read, the last: {skipped[-1].reason}")
-
-
-def augment(
-    pixels: np.ndarray, augmentation: Augmentation, side: int, draw: np.random.Generator
-) -> Tensor:
-    """An image uint8 [H,W,3] -> float32 [3,side,side] in [0, 1]: a crop of its own shape, squeezed to the square.
-
-    Bilinear with antialiasing, as images are resized everywhere else.
-    """
-    height, width = pixels.shape[:2]
-    mirrored, zoom, down, across = draw.random(
-        4
-    )  # always four draws: one setting does not move the others
-    share = augmentation.crop + (1 - augmentation.crop) * zoom
-    h, w = max(1, round(share * height)), max(1, round(share * width))
-    top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
-    cropped = pixels[top : top + h, left : left + w]
-    if augmentation.hflip and mirrored < 0.5:
-        cropped = cropped[:, ::-1]
-    return torch.cat([_resize(cropped[..., channel], side) for channel in range(3)])
-
-
-def _resize(plane: np.ndarray, side: int) -> Tensor:
-    """uint8 [H,W] -> float32 [1,side,side] in [0, 1]; a plane at a time, since large images are larger as floats."""
-    values = torch.from_numpy(np.ascontiguousarray(plane))[None, None].float() / 255
-    if values.shape[-2:] == (side, side):
-        return values[0]
-    return F.interpolate(
-        values, (side, side), mode="bilinear", align_corners=False, antialias=True
-    )[0].clamp(0, 1)

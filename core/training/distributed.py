@@ -1,8 +1,7 @@
-"""The processes of one training run, as `torchrun` starts them: sums of gradients, and one fate for all.
+"""The processes of one training run, as `torchrun` starts them.
 
-The adapter is small (a few MB), so its gradients travel as one flat vector after the last backward
-pass of a step. Every process draws the same random numbers and makes the same updates; nothing else
-needs to be exchanged.
+Every process makes the same updates from the same averaged gradients. An error in any of them
+stops all, and one of them says why.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,34 +19,53 @@ from torch import Tensor
 
 from ..errors import TTDError
 
-PATIENCE = timedelta(hours=2)  # others wait while the first process evaluates
+Value = TypeVar("Value")
+
+TIMEOUT = timedelta(hours=2)  # others wait while the first process evaluates
 
 
 class PeerError(TTDError):
-    """What another process of the run met and says itself: this one ends without a word."""
+    """An error that another process of the run met and reports itself: this one ends silently."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world` of them; one alone does everything without communication."""
+    """This process among `world` of them; one alone does everything without communication.
+
+    device: where small tensors of its own live, since NCCL moves those of a GPU only.
+    """
 
     rank: int = 0
     world: int = 1
+    device: str = "cpu"
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of a tensor over all processes, in place."""
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor of any shape over all processes, in place."""
         if self.world > 1:
             with peers():
                 dist.all_reduce(values)
             values /= self.world
         return values
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, values: Tensor) -> Tensor:
+        """[B, ...] of every process -> [world * B, ...] in the order of the ranks, with gradients.
+
+        The gradient of this process's rows is the sum of what all processes send back to them.
+        When every process computes the same loss of the gathered rows, the mean over processes of
+        the parameters' gradients is therefore the gradient of that loss.
+        """
+        if self.world == 1:
+            return values
+        with peers():
+            gathered: Tensor = _AllGather.apply(values, self.rank, self.world)
+        return gathered
+
+    def gather_objects(self, value: Value) -> list[Value]:
         """A small value of every process, in the order of the ranks."""
         if self.world == 1:
             return [value]
@@ -56,36 +74,75 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Give every process the first one's values, in place."""
         if self.world > 1:
             with peers():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
-    def agree(self, error: TTDError | None) -> None:
-        """Raise in every process when any has an error: the first that has one raises it, the others a `PeerError`."""
-        own = (
-            None if error is None or isinstance(error, PeerError) else str(error)
-        )  # a peer's is the peer's to tell
-        errors = self.gather(own)
+    def broadcast_object(self, value: Value) -> Value:
+        """The first process's value, in every process."""
+        if self.world == 1:
+            return value
+        values = [value]
+        with peers():
+            dist.broadcast_object_list(values, 0, device=torch.device(self.device))
+        return values[0]
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether it is set in any process."""
+        if self.world == 1:
+            return list(flags)
+        counts = torch.tensor(flags, dtype=torch.float32, device=self.device)
+        with peers():
+            dist.all_reduce(counts)
+        return [count > 0 for count in counts.tolist()]
+
+    def raise_any(self, error: TTDError | None) -> None:
+        """Raise in every process when any has an error.
+
+        The first process that has one raises it, the others a `PeerError`.
+        """
+        if not self.any(error is not None)[0]:
+            return
+        # A peer's error is the peer's to report.
+        own = None if error is None or isinstance(error, PeerError) else str(error)
+        errors = self.gather_objects(own)
         met = [rank for rank, text in enumerate(errors) if text is not None]
-        if met and met[0] == self.rank and error is not None:
-            raise error
-        if met:
+        if met and met[0] != self.rank:
             raise PeerError(errors[met[0]])
-        if error is not None:
-            raise error
+        raise error or PeerError("another process of this run has failed")
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All processes go through the block, or none goes on: a TTDError in one of them ends all."""
+        """All processes get through the block, or all fail: a TTDError in one of them ends all."""
         error = None
         try:
             yield
         except TTDError as caught:
             error = caught
-        self.agree(error)
+        self.raise_any(error)
+
+
+class _AllGather(torch.autograd.Function):
+    """all-gather along the first axis; backward sums over the processes and keeps the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rank: int, world: int) -> Tensor:
+        """[B, ...] -> [world * B, ...]."""
+        ctx.rows = slice(rank * len(values), (rank + 1) * len(values))
+        values = values.contiguous()
+        parts = [torch.empty_like(values) for _ in range(world)]
+        dist.all_gather(parts, values)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """[world * B, ...] -> [B, ...]."""
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[ctx.rows], None, None
 
 
 @contextmanager
@@ -112,15 +169,17 @@ def local_rank() -> int:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """This process's `Ranks`, by torchrun's environment variables; gloo on the CPU, NCCL on CUDA."""
+    """This process's `Ranks`, by torchrun's environment; gloo on the CPU, NCCL on CUDA."""
     if not started_by_torchrun():
-        yield Ranks()
+        yield Ranks(device=device)
         return
+    backend = "gloo"
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
+        backend = "nccl"
     with peers():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()

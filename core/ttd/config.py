@@ -1,44 +1,104 @@
-"""Every setting of a training run, from YAML and flags, checked: one frozen object that goes into the run's folder."""
+"""The settings of a TTD training run, from YAML and flags, checked."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import TTDError
-from ..utils.config import build, nested, plain
-from .loss import DistillConfig
+from ..tags.scoring import SCORERS
+from ..tags.selection import NORMS
+from ..training.config import RENAMED, RunConfig, renamed
+from ..utils.config import build, nested
 
-DTYPES = ("float32", "bfloat16")
-SCHEDULES = ("cosine", "constant")
-KEPT = ("best", "last")
-# What a resumed run may change: where things are and how fast they are done. Data and weights are
-# known by content.
-FREE = (
-    "out",
-    "tag",
-    "root",
-    "data",
-    "pruned",
-    "limit",
-    "weights",
-    "device",
-    "threads",
-    "workers",
-    "log_every",
-    "checkpoint_every",
-    "peft",
-)
+DISTANCES = ("l1", "mse", "bce")
+TEACHERS = ("current", "ema", "frozen")
+ANCHORS = ("none", "frozen", "contrastive")
+REFINES = ("none", "pamr")
+SELECTORS = (*SCORERS, "pixel+image")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Everything that shapes the loss. TTDError for a value that cannot be.
+
+    distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft
+    mask. A sharpness above 1 stops pushing cosines that are far enough on the right side of b.
+    tag_weight: lambda. scorer, norm, threshold (None: Otsu), stopwords (True: function words are
+    never selected): how words are selected. Beside the scorers of core.tags.scoring there is
+    `pixel+image`, the mean of both cosines: what the nearest pixel and the whole image get wrong
+    are different words, so together they teach each other.
+    contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3
+    is background.
+    refine: `pamr` draws the targets along the edges of the image (PAMR at its full size, then
+    back on the grid).
+    teacher: whose maps the targets are: the `current` model's (as the paper's figure), its EMA's
+    (`ema`: `ema_decay` old + rest new after every step), or the `frozen` base's.
+    anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine);
+    `contrastive` is CLIP's InfoNCE on the batch. anchor_weight: its weight.
+    """
+
+    distance: str = "mse"
+    sharpness: float = 1.0
+    tag_weight: float = 1.0
+    scorer: str = "pixel"
+    norm: str = "minmax"
+    threshold: float | None = None
+    stopwords: bool = False
+    refine: str = "none"
+    contrast: float = 1.0
+    teacher: str = "current"
+    ema_decay: float = 0.99
+    anchor: str = "none"
+    anchor_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        for name in ("tag_weight", "anchor_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TTDError(f"{name} {getattr(self, name)}: weights must be >= 0")
+        if not 0 < self.sharpness < math.inf:
+            raise TTDError(f"sharpness {self.sharpness}: must be a positive number")
+        if not 1 <= self.contrast < math.inf:
+            raise TTDError(
+                f"contrast {self.contrast}: 1 leaves the targets as they are, more stretches them"
+            )
+        if not 0 <= self.ema_decay <= 1:
+            raise TTDError(f"ema_decay {self.ema_decay}: must be a share in [0, 1]")
+        if (self.anchor == "none") != (self.anchor_weight == 0):
+            raise TTDError(
+                f"anchor {self.anchor!r} with anchor_weight {self.anchor_weight}: "
+                "give both or neither"
+            )
+
+    def _check_choices(self) -> None:
+        choices = {
+            "distance": DISTANCES,
+            "scorer": SELECTORS,
+            "norm": NORMS,
+            "teacher": TEACHERS,
+            "anchor": ANCHORS,
+            "refine": REFINES,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+
+    @property
+    def needs_pooled(self) -> bool:
+        """Whether the pooled image embedding takes part in the teacher's choice of words."""
+        return "image" in self.scorer
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """The adapter. targets: last parts of the names of the linears it sits on (None: all that get a gradient).
+    """The adapter: the adapted weight is W + (alpha / rank) B A.
 
-    encoders: `text`, `image` or `both`. The adapted weight is W + (alpha / rank) B A.
+    targets: last parts of the names of the linears it sits on (None: all that get a gradient).
+    encoders: `text`, `image` or `both`. TTDError: rank or alpha not positive.
     """
 
     rank: int = 8
@@ -51,9 +111,25 @@ class LoraConfig:
             raise TTDError(f"lora: rank {self.rank}, alpha {self.alpha}: both must be positive")
 
 
-@dataclass(frozen=True)
-class TTDConfig:
-    """A training run; docs/training.md explains every setting. TTDError for a value that cannot be."""
+@dataclass(frozen=True, kw_only=True)
+class TTDConfig(RunConfig):
+    """A training run of TTD; docs/training.md explains every setting.
+
+    TTDError for a value that cannot be.
+    """
+
+    # Data and weights are known by their content, wherever they are.
+    FREE: ClassVar[tuple[str, ...]] = (
+        *RunConfig.FREE,
+        "root",
+        "data",
+        "pruned",
+        "limit",
+        "allow_missing",
+        "weights",
+        "peft",
+    )
+    COUNTS: ClassVar[tuple[str, ...]] = (*RunConfig.COUNTS, "image", "limit", "eval_limit")
 
     arch: str = "tiny"
     weights: str | None = None
@@ -62,104 +138,40 @@ class TTDConfig:
     root: str = "../"
     pruned: tuple[str, ...] = ()
     limit: int | None = None
+    allow_missing: bool = False
     image: int | None = None
     scales: tuple[float, ...] = (1.0,)
     hflip: bool = True
     crop: float = 1.0
-    steps: int = 200
-    batch: int = 16
-    accumulate: int = 1
-    lr: float = 1e-4
-    warmup: int = 20
-    schedule: str = "cosine"
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    seed: int = 0
-    dtype: str = "float32"
     distill: DistillConfig = field(default_factory=DistillConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     eval_root: str | None = None
     eval_limit: int | None = None
-    eval_every: int = 50
-    keep: str = "best"
-    out: str | None = None
-    tag: str | None = None
     peft: bool = False
-    checkpoint_every: int = 50
-    log_every: int = 10
-    device: str | None = None
-    threads: int | None = None
-    workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch",
-            "accumulate",
-            "eval_every",
-            "checkpoint_every",
-            "log_every",
-            "workers",
-            "image",
-            "limit",
-            "eval_limit",
-            "threads",
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise TTDError(f"{name} {getattr(self, name)}: a whole number of at least 1 is due")
-        for name, served in (("dtype", DTYPES), ("schedule", SCHEDULES), ("keep", KEPT)):
-            if getattr(self, name) not in served:
-                raise TTDError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(served)}")
-        if (
-            not 0 < self.lr < math.inf
-            or not 0 < self.clip < math.inf
-            or not 0 <= self.weight_decay < math.inf
-        ):
-            raise TTDError(
-                f"lr {self.lr:g}, clip {self.clip:g}, weight_decay {self.weight_decay:g}: positive numbers "
-                "are due"
-            )
-        if self.warmup < 0 or self.seed < 0:
-            raise TTDError(f"warmup {self.warmup}, seed {self.seed}: neither can be negative")
+        super().__post_init__()
         if not 0 < self.crop <= 1:
             raise TTDError(
-                f"crop {self.crop:g}: the smallest side of a random crop, a share in (0, 1], is due"
+                f"crop {self.crop:g}: the smallest side of a random crop must be a share in (0, 1]"
             )
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise TTDError(
-                f"scales {list(self.scales)}: positive numbers are due; 1.0 is the image's own"
+                f"scales {list(self.scales)}: must be positive numbers; 1.0 is the image's own size"
             )
 
     @property
-    def folder(self) -> Path:
-        """The run's folder: `out`, else runs/NAME."""
-        return Path(self.out).expanduser() if self.out else Path("runs") / self.name
-
-    @property
-    def name(self) -> str:
-        """What the finished adapter is called: `tag`, else ARCH+TTD; fit for a file."""
-        return (self.tag or f"{self.arch}+TTD").translate({ord(c): "_" for c in '/\\:*?"<>|'})
+    def default_name(self) -> str:
+        """What the finished adapter is called without `tag`."""
+        return f"{self.arch}+TTD"
 
 
-def learning_rate(step: int, config: TTDConfig) -> float:
-    """The rate of step `step` (from 0): linear warm-up, then half a cosine to 0 at the end, or constant."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    if config.schedule == "constant":
-        return config.lr
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+def load_config(
+    values: Mapping[str, Any], source: str = "settings", warn: Callable[[str], None] = warnings.warn
+) -> TTDConfig:
+    """A `TTDConfig` from nested mappings; keys may be dotted: {"lora.rank": 4} sets lora's rank.
 
-
-def identity(config: TTDConfig) -> dict[str, Any]:
-    """The settings that a run cannot change on its way."""
-    return {key: value for key, value in plain(config).items() if key not in FREE}
-
-
-def load_config(values: Mapping[str, Any], source: str = "settings") -> TTDConfig:
-    """A `TTDConfig` from nested mappings; keys may also be dotted: {"lora.rank": 4} is {"lora": {"rank": 4}}.
-
-    `source` names the values in errors. TTDError: unknown keys (those there are, are listed), wrong
-    types or values.
+    `source` names the values in errors; `warn` gets a line for every setting with an old name.
+    TTDError: unknown keys (those there are, are listed), wrong types or values.
     """
-    return build(TTDConfig, nested(values), source)
+    return build(TTDConfig, nested(renamed(values, RENAMED, warn)), source)

@@ -1,125 +1,194 @@
-"""One part of a training step: the student's and the teacher's view of a batch, the loss, the EMA.
-
-There is one set of modules. The teacher is the same backbone with its adapter passed by (`frozen`)
-or its values swapped for their EMA (`ema`), so a teacher costs a forward pass and a few
-MB, never a second model.
-"""
+"""TTD as a training task: LoRA on a frozen backbone, distilled from image-caption pairs alone."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from ..backbones.lora.adapter import adapter_disabled, adapter_parameters, adapter_swapped
+from ..backbones.lora.adapter import add_adapter, save_adapter
+from ..backbones.lora.files import AdapterInfo, read_adapter, write_peft_folder
+from ..backbones.lora.targets import lora_targets
+from ..data.pairs import Pairs
 from ..refine.pamr import PAMR
-from .loss import DistillConfig, Embedded, TextBatch, embed, gather_texts, map_statistics, ttd_loss
+from ..training.config import identity
+from ..training.distributed import Ranks
+from ..training.sources import Pair, PairSource
+from ..training.task import Step, Task
+from ..utils.provenance import seed_everything
+from .augment import Augmentation, augment
+from .collapse import CollapseMonitor, MapStatistics
+from .config import TTDConfig
+from .distiller import Distiller
 
-STATISTICS = ("loss", "distill", "tag", "anchor", "spread", "alike", "selected")
+GUARDS = ("pixel_f1", "caption_iou", "word_map_iou")  # reported together: each alone can mislead
+# Scores of the held-out set by name, `GUARDS` among them.
+Evaluate = Callable[[Backbone], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A batch's loss with its graph, and the numbers of `STATISTICS` as floats [7]."""
+class Seen:
+    """A pair as it is seen: image float32 [3, S, S] in [0, 1], not normalized; its caption."""
 
-    total: Tensor
-    statistics: Tensor
+    image: Tensor
+    text: str
 
 
-class Distiller:
-    """A backbone with an adapter, and its teacher. `average` holds the EMA, None for other teachers."""
+@dataclass(frozen=True)
+class Batch:
+    """B pairs: images float32 [B, 3, S, S] in [0, 1], and their captions."""
+
+    images: Tensor
+    captions: list[str]
+
+
+class TTDTask(Task[Pair, Seen, Batch]):
+    """Puts a fresh adapter on a backbone and trains it."""
+
+    config: TTDConfig
+    unit = "pairs"
+    product = "adapter"
+    advice = "a lower --lr or --teacher frozen"
+    memory_advice = "a larger --grad-accum-steps, or a smaller --batch or --image"
+    gradient_advice = "choose other --lora-targets or --encoders"
+    why_inexact = "anchor 'contrastive' compares all captions of a batch"
 
     def __init__(
-        self,
-        backbone: Backbone,
-        config: DistillConfig,
-        dtype: torch.dtype = torch.float32,
-        pamr: PAMR | None = None,
+        self, config: TTDConfig, backbone: Backbone, pairs: Pairs, evaluate: Evaluate | None = None
     ):
-        """dtype: of the towers' matrix products (autocast); adapter, maps and loss are float32 always.
+        """backbone: float32, without an adapter; one is drawn by the seed.
 
-        pamr: the run's own, which knows how many images there will be.
+        evaluate: scores the backbone on a held-out set; only the first process calls it.
+        TTDError: settings that do not fit the model.
         """
-        self.backbone, self.config, self.dtype = backbone, config, dtype
-        self.pamr = pamr
-        self.parameters = adapter_parameters(backbone)
-        self.average = (
-            {name: value.detach().clone() for name, value in self.parameters.items()}
-            if config.teacher == "ema"
-            else None
-        )
+        super().__init__(config, backbone.device)
+        self.backbone, self.evaluator = backbone, evaluate
+        self.evaluates = evaluate is not None
+        self.exact_micro_batches = config.distill.anchor != "contrastive"
+        self._source = PairSource(pairs)
+        self._view = Augmentation.of(config, backbone)
+        pamr = PAMR(pictures=config.steps * config.batch)
+        # Before the adapter is there: it knows the base by its checksum.
+        self._identity = _identity(config, pairs, backbone, pamr)
+        self._info = AdapterInfo.of(backbone, self._identity)
+        seed_everything(config.seed)  # A of the adapter is drawn
+        lora = config.lora
+        names = lora_targets(backbone, lora.encoders, lora.targets)
+        add_adapter(backbone, names, lora.rank, lora.alpha)
+        self.distiller = Distiller(backbone, config.distill, pamr)
+        self.monitor = CollapseMonitor()
+        self.window = self.monitor.window
 
-    def part(self, images: Tensor, captions: list[str]) -> Part:
-        """The loss of B images [B,3,H,W] in [0, 1] and their captions."""
-        texts = gather_texts(captions)
-        images = self.backbone.normalize(images.to(self.backbone.device))
-        teacher, base = self._teachers(
-            images, texts
-        )  # first: the student's graph must see the student's values
-        # The whole image's embedding: for whoever chooses the words, and for the anchor that
-        # trains it.
-        selects = self.config.needs_pooled and teacher is None
-        student = self._embed(images, texts, selects or self.config.anchor == "contrastive")
-        scale = self.backbone.logit_scale
-        mask = (self.backbone.mask_scale, self.backbone.mask_bias)
-        losses = ttd_loss(
-            student,
-            texts,
-            self.config,
-            mask,
-            teacher=teacher,
-            base=base,
-            logit_scale=scale,
-            images=images,
-            pamr=self.pamr,
-        )
-        alive = map_statistics(losses.maps, losses.targets.selected, texts)
-        statistics = torch.stack([alive.spread, alive.alike, alive.selected]).float().cpu()
-        parts = torch.stack([losses.total, losses.distill, losses.tag, losses.anchor]).detach()
-        return Part(losses.total, torch.cat([parts.float().cpu(), statistics]))
+    @property
+    def source(self) -> PairSource:
+        """The training pairs."""
+        return self._source
 
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Move the EMA towards the adapter: old * decay + new * (1 - decay). For other teachers: nothing."""
-        if self.average is not None:
-            for name, value in self.parameters.items():
-                self.average[name].lerp_(value.detach(), 1 - self.config.ema_decay)
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """The adapter's, by the names of its file."""
+        return self.distiller.parameters
 
-    @torch.no_grad()
-    def load(self, values: Mapping[str, Tensor], average: Mapping[str, Tensor] | None) -> None:
-        """Take over the adapter's values, and the average's."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(values[name])
-            if self.average is not None and average is not None:
-                self.average[name].copy_(average[name])
+    def transform(self, raw: Pair, step: int, rng: np.random.Generator) -> Seen:
+        """The image at the step's size, mirrored or not; the caption as it is."""
+        side = self._view.side(self.step_rng(step))
+        return Seen(augment(raw.image, self._view, side, rng), raw.text)
 
-    def _embed(self, images: Tensor, texts: TextBatch, pooled: bool) -> Embedded:
-        with self._autocast():
-            return embed(self.backbone, images, texts, pooled)
+    def collate(self, samples: Sequence[Seen], step: int) -> Batch:
+        """Stack the images."""
+        images = torch.stack([sample.image for sample in samples])
+        return Batch(images, [sample.text for sample in samples])
 
-    @torch.no_grad()
-    def _teachers(
-        self, images: Tensor, texts: TextBatch
-    ) -> tuple[Embedded | None, Embedded | None]:
-        """Whose maps are the targets (None: the student's own), and the base for the anchor (None: not asked for)."""
-        teacher = base = None
-        if self.config.teacher == "frozen" or self.config.anchor == "frozen":
-            with adapter_disabled(self.backbone):
-                base = self._embed(
-                    images, texts, self.config.teacher == "frozen" and self.config.needs_pooled
-                )
-        if self.config.teacher == "frozen":
-            teacher = base
-        elif self.average is not None:
-            with adapter_swapped(self.backbone, self.average):
-                teacher = self._embed(images, texts, self.config.needs_pooled)
-        return teacher, base
+    def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """L of core/ttd/loss.py and its parts, scalars."""
+        distilled = self.distiller.distill(batch.images, batch.captions, step)
+        return distilled.total, distilled.values
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.backbone.device.type, self.dtype)
+    def towers(self) -> Sequence[nn.Module]:
+        """None: the adapter's values are swapped in place, which compiled towers do not see."""
+        return ()
+
+    def after_step(self, step: int) -> None:
+        """Move the EMA."""
+        self.distiller.update_ema()
+
+    def health(self, step: int, values: Mapping[str, float]) -> str | None:
+        """Whether the maps have collapsed."""
+        names = ("map_std", "map_correlation", "selected")
+        return self.monitor.update(MapStatistics(*(values[name] for name in names)))
+
+    def state(self) -> dict[str, Any]:
+        """The adapter, its EMA, and what the collapse monitor has seen."""
+        adapter = {name: value.detach() for name, value in self.parameters().items()}
+        return {
+            "adapter": adapter,
+            "average": self.distiller.average,
+            "monitor": self.monitor.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go back to `state()`."""
+        self.distiller.load(state["adapter"], state["average"])
+        self.monitor.restore(state["monitor"])
+
+    def evaluate(self, ranks: Ranks) -> Mapping[str, float]:
+        """Scores on the held-out set, in the first process."""
+        if self.evaluator is None or not ranks.first:
+            return {}
+        return self.evaluator(self.backbone)
+
+    def score(self, scores: Mapping[str, float]) -> float:
+        """The harmonic mean of `GUARDS`."""
+        return score(scores)
+
+    def export(self, path: Path, step: int) -> None:
+        """The adapter as a safetensors file that says what made it."""
+        recipe = {**self._identity, "step": step}
+        save_adapter(self.backbone, path, replace(self._info, recipe=recipe))
+
+    def finish(self, finished: Path) -> None:
+        """A PEFT folder beside the finished adapter, where the settings ask for one."""
+        if self.config.peft:
+            state, info = read_adapter(finished)
+            write_peft_folder(state, finished.with_suffix(""), info)
+
+    def identity(self) -> dict[str, Any]:
+        """Settings, pairs, base weights, and the PAMR kernel: another one rounds otherwise."""
+        return self._identity
+
+    def agreement(self) -> Any:
+        """Pairs and base weights."""
+        return self._identity["pairs"], self._identity["base"]
+
+    def describe(self) -> list[str]:
+        """The model and its adapter."""
+        count = sum(value.numel() for value in self.parameters().values())
+        return [
+            f"{self.backbone.arch} ({self.backbone.head}), adapter of rank "
+            f"{self.config.lora.rank} with {count:,} parameters"
+        ]
+
+
+def score(scores: Mapping[str, float]) -> float:
+    """What the best adapter is chosen by: the harmonic mean of `GUARDS`, in [0, 1].
+
+    One bad score of three pulls it down. A score that could not be computed (NaN) is left out;
+    without any the result is 0.
+    """
+    known = [scores[name] for name in GUARDS if not math.isnan(scores[name])]
+    if not known:
+        return 0.0
+    return len(known) / sum(1 / max(value, 1e-9) for value in known)
+
+
+def _identity(config: TTDConfig, pairs: Pairs, backbone: Backbone, pamr: PAMR) -> dict[str, Any]:
+    fixed = {**identity(config), "pairs": pairs.digest, "base": backbone.checksum}
+    if config.distill.refine == "pamr":
+        fixed["pamr_kernel"] = pamr.kernel(backbone.device)
+    return fixed

@@ -1,0 +1,190 @@
+"""What a run keeps: its log, scores, exports and checkpoints, written by the first process."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.records import Skipped
+from ..errors import TTDError
+from .distributed import PeerError, Ranks
+from .log import TrainLog
+from .run_dir import BEST, LAST, PREVIOUS, RunFolder
+from .task import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. file: the finished one, or the last export when it was `stopped` on request.
+
+    before, best, last: scores on the held-out set before training, of the best step and of the
+    last one, where there is such a set; best_step: which that was; skipped: samples that could not
+    be used.
+    """
+
+    step: int
+    stopped: bool
+    file: Path
+    skipped: int
+    before: dict[str, float] | None = None
+    best: dict[str, float] | None = None
+    best_step: int | None = None
+    last: dict[str, float] | None = None
+
+
+class Keeper:
+    """The memory of a run, in one of its processes; all of them call the same methods.
+
+    folder: the run's, in the first process; None elsewhere, and in a dry run. scores: "before",
+    "best" and "last" with their "step" and "scores". saved: the step of the last checkpoint;
+    earlier: of the one before.
+    """
+
+    def __init__(self, task: Task[Any, Any, Any], ranks: Ranks, folder: RunFolder | None):
+        self.task, self.ranks, self.folder = task, ranks, folder
+        self.scores: dict[str, dict[str, Any]] = {}
+        self.saved = 0
+        self.earlier: int | None = None
+        self.skipped = 0
+        self._log: TrainLog | None = None
+
+    def resume(self) -> dict[str, Any] | None:
+        """The checkpoint, in every process, or None for a fresh run. TTDError: damaged."""
+        state = None
+        with self.ranks.together():
+            if self.folder:
+                state = self.folder.checkpoint()
+        state = self.ranks.broadcast_object(state)
+        if state:
+            self.saved, self.earlier = state["step"], state["earlier"]
+            self.scores = state["scores"]
+        return state
+
+    def open_log(self, step: int) -> None:
+        """Open the log, without what was written after `step`."""
+        if self.folder:
+            self._log = TrainLog(self.folder, step)
+            self.skipped = self.folder.skip([])
+        self.start_clock(step)
+
+    def start_clock(self, step: int) -> None:
+        """Samples per second count from here."""
+        self._logged, self._since = time.monotonic(), step
+
+    @property
+    def logs_to_board(self) -> bool:
+        """Whether TensorBoard is installed and written to."""
+        return bool(self._log and self._log.board)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of a step that are finite, and the rate since the last line."""
+        if self._log is None:
+            return
+        now = time.monotonic()
+        samples = (step - self._since) * self.task.config.batch
+        rate = samples / max(1e-9, now - self._logged)
+        self._log.write(step, {**_finite(values), f"{self.task.unit}_per_s": round(rate, 2)})
+        self.start_clock(step)
+
+    def evaluate(self, name: str, step: int) -> bool:
+        """Score the held-out data; export when it is the best. False where there are none.
+
+        name: "before" training, which is no candidate, or "last".
+        """
+        if not self.task.evaluates:
+            return False
+        scores: dict[str, float] = {}
+        with self.ranks.together():
+            measured = self.task.evaluate(self.ranks)
+            scores = {key: float(value) for key, value in measured.items()}
+            if self._log:
+                self._log.write(step, {**scores, "score": self.task.score(scores)}, "heldout")
+        scores = self.ranks.broadcast_object(scores)
+        self.scores[name] = {"step": step, "scores": scores}
+        best = self.scores.get("best")
+        better = best is None or self.task.score(scores) > self.task.score(best["scores"])
+        if name != "before" and better:
+            self.scores["best"] = {"step": step, "scores": scores}
+            with self.ranks.together():
+                self._export(BEST, step)
+        return True
+
+    def checkpoint(self, step: int, state: Mapping[str, Any], skipped: Sequence[Skipped]) -> None:
+        """Store where the run is, and the skipped samples of all processes."""
+        lists = self.ranks.gather_objects(list(skipped))
+        with self.ranks.together():
+            if self.folder:
+                self.skipped = self.folder.skip(item for items in lists for item in items)
+                self._store(self.folder, step, state)
+        self.saved = step
+
+    def stop(self, step: int, values: Mapping[str, float], reason: str, window: int) -> TTDError:
+        """The error that ends a run at `step`: why, what is still good, what to try.
+
+        window: steps before which the fault may have begun unnoticed.
+        """
+        if self.folder is None or self._log is None:
+            return TTDError(reason) if self.ranks.first else PeerError(reason)
+        self._log.write(step + 1, {**_finite(values), "stopped": reason})
+        return TTDError(
+            f"stopped at step {step + 1}: {reason}; {self._kept(self.folder, step, window)}; "
+            f"try {self.task.advice}"
+        )
+
+    def finish(self, step: int, stopped: bool) -> Outcome:
+        """Make the finished file of the best or the last export, and say how the run ended."""
+        file = self.task.config.folder
+        with self.ranks.together():
+            if self.folder:
+                file = self._finished(self.folder, stopped)
+        known = {name: value["scores"] for name, value in self.scores.items()}
+        best_step = self.scores.get("best", {}).get("step")
+        return Outcome(step, stopped, file, self.skipped, best_step=best_step, **known)
+
+    def close(self) -> None:
+        """Close the log and give up the folder."""
+        for part in (self._log, self.folder):
+            if part is not None:
+                part.close()
+
+    def _kept(self, folder: RunFolder, step: int, window: int) -> str:
+        """Which export is the last good one, in words."""
+        name, good = LAST, self.saved
+        if step - self.saved < window and self.earlier is not None:
+            name, good = PREVIOUS, self.earlier
+        kept = f"the last good {self.task.product} is {folder.export(name)} (step {good})"
+        best = self.scores.get("best")
+        if best is None:
+            return kept
+        return f"{kept}, the best {folder.export(BEST)} (step {best['step']})"
+
+    def _store(self, folder: RunFolder, step: int, state: Mapping[str, Any]) -> None:
+        if step > self.saved:
+            newest = folder.export(LAST)
+            folder.replace(folder.export(PREVIOUS), lambda part: shutil.copyfile(newest, part))
+            self.earlier = self.saved
+        self._export(LAST, step)
+        folder.save({**state, "earlier": self.earlier, "scores": self.scores})
+
+    def _export(self, name: str, step: int) -> None:
+        if self.folder:
+            path = self.folder.export(name)
+            self.folder.replace(path, lambda part: self.task.export(part, step))
+
+    def _finished(self, folder: RunFolder, stopped: bool) -> Path:
+        if stopped:
+            return folder.export(LAST)
+        best = self.task.config.keep == "best" and "best" in self.scores
+        chosen = folder.export(BEST if best else LAST)
+        folder.replace(folder.finished, lambda part: shutil.copyfile(chosen, part))
+        self.task.finish(folder.finished)
+        return folder.finished
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -1,0 +1,108 @@
+"""A batch in embedding space: texts split into words, images and texts encoded, their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backbones.base import Backbone
+from ..errors import TTDError
+from ..tags.selection import is_stopword, split_words
+from ..text.encode import encode_texts
+
+# Words of one caption: longer ones are no captions, and all maps of a batch are held at once.
+MAX_WORDS = 64
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """The texts of B captions. words: the U distinct ones.
+
+    index [B, K] into them, valid [B, K] (False: padding), stop [B, K]: function words. K is the
+    largest number of words in a caption, at least 1.
+    """
+
+    captions: list[str]
+    words: list[str]
+    index: Tensor
+    valid: Tensor
+    stop: Tensor
+
+
+def gather_texts(captions: Sequence[str]) -> TextBatch:
+    """Split B captions into words, the first `MAX_WORDS` of each; each distinct word once."""
+    rows = [_words(caption) for caption in captions]
+    distinct = dict.fromkeys(word for row in rows for word in row)
+    numbers = {word: i for i, word in enumerate(distinct)}
+    longest = max([1, *map(len, rows)])
+    index = torch.zeros(len(rows), longest, dtype=torch.long)
+    valid = torch.zeros(index.shape, dtype=torch.bool)
+    stop = torch.zeros(index.shape, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        index[i, : len(row)] = torch.tensor([numbers[word] for word in row], dtype=torch.long)
+        valid[i, : len(row)] = True
+        stop[i, : len(row)] = torch.tensor([is_stopword(word) for word in row], dtype=torch.bool)
+    # Never no row at all to index.
+    return TextBatch(list(captions), list(numbers) or [""], index, valid, stop)
+
+
+def _words(caption: str) -> list[str]:
+    return [word.text for word in split_words(caption)[:MAX_WORDS]]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A batch in embedding space, float32, L2-normalized.
+
+    pixels [B, D, h, w], words [U, D], captions [B, D]. pooled [B, D]: the whole images, where
+    something needs them.
+    """
+
+    pixels: Tensor
+    words: Tensor
+    captions: Tensor
+    pooled: Tensor | None = None
+
+
+def embed(backbone: Backbone, images: Tensor, texts: TextBatch, pooled: bool = False) -> Embedded:
+    """Encode normalized images [B, 3, H, W] once, every word and caption once, with gradients.
+
+    H and W must be multiples of the patch: cells of nothing but padding would count. TTDError
+    otherwise.
+    """
+    if any(side % backbone.patch for side in images.shape[-2:]):
+        raise TTDError(
+            f"training images of {tuple(images.shape[-2:])} pixels: choose --image as a multiple "
+            f"of the patch ({backbone.patch})"
+        )
+    whole = None
+    if pooled:
+        pixels, whole = backbone.encode_both(images)
+        whole = F.normalize(whole.float(), dim=-1)
+    else:
+        pixels = backbone.encode_pixels(images)
+    # Sorted by length in there, so that short words stay cheap.
+    encoded = encode_texts(backbone, texts.words + texts.captions)
+    words, captions = torch.split(encoded, [len(texts.words), len(texts.captions)])
+    return Embedded(F.normalize(pixels.float(), dim=1), words, captions, whole)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Cosine maps in [-1, 1]: words [B, K, h, w] (padding: 0), captions [B, h, w]."""
+
+    words: Tensor
+    captions: Tensor
+
+
+def similarity_maps(embedded: Embedded, texts: TextBatch) -> Maps:
+    """The maps of every caption and of its own words in its own image."""
+    device = embedded.pixels.device
+    own = embedded.words[texts.index.to(device)] * texts.valid.to(device)[..., None]  # [B, K, D]
+    both = torch.cat([own, embedded.captions[:, None]], 1)
+    maps = torch.einsum("bkd,bdhw->bkhw", both, embedded.pixels)
+    return Maps(maps[:, :-1], maps[:, -1])

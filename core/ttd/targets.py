@@ -1,0 +1,93 @@
+"""What the maps are pulled towards: the selected words' own maps, zeros, and their union."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backbones.base import resize_maps
+from ..errors import TTDError
+from ..refine.pamr import PAMR
+from ..tags.selection import minmax, select
+from .config import DistillConfig
+from .embedding import Embedded, Maps, TextBatch, similarity_maps
+
+
+@dataclass(frozen=True)
+class Targets:
+    """In [0, 1], without gradient: words [B, K, h, w], union [B, h, w]; selected bool [B, K]."""
+
+    words: Tensor
+    union: Tensor
+    selected: Tensor
+
+
+@torch.no_grad()
+def make_targets(
+    teacher: Embedded,
+    texts: TextBatch,
+    config: DistillConfig,
+    *,
+    logit_scale: float = 100.0,
+    images: Tensor | None = None,
+    pamr: PAMR | None = None,
+) -> Targets:
+    """Select each caption's words by the teacher's scores; min-max maps for those, 0 for others.
+
+    images [B, 3, H, W], any value range: the batch, for `refine`. pamr: as in `ttd_loss`.
+    TTDError when the images are needed and not there.
+    """
+    maps = similarity_maps(teacher, texts)
+    valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
+    selected, _ = select(
+        _scores(teacher, maps, texts, config.scorer),
+        stop if config.stopwords else None,
+        mask=valid,
+        norm=config.norm,
+        threshold=config.threshold,
+        logit_scale=logit_scale,
+    )
+    words = _minmax(maps.words) * selected[..., None, None]
+    if config.refine == "pamr":
+        words = _refined(words, selected, images, pamr or PAMR())
+    if config.contrast != 1:
+        words = (0.5 + config.contrast * (words - 0.5)).clamp(0, 1)
+    return Targets(words, words.amax(1), selected)
+
+
+def _minmax(maps: Tensor) -> Tensor:
+    """Each map [..., h, w] to [0, 1] by its own range."""
+    return minmax(maps.flatten(-2)).view_as(maps)
+
+
+def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR) -> Tensor:
+    """The selected maps of words [B, K, h, w] along the edges of images [B, 3, H, W].
+
+    Min-max again, since PAMR averages.
+    """
+    if images is None:
+        raise TTDError("refine 'pamr' needs the images of the batch: pass images")
+    most = max(1, int(selected.sum(1).max()))
+    # The selected words first, so that PAMR refines no more maps than needed.
+    order = selected.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    few = words.gather(1, order[..., None, None].expand(-1, -1, *words.shape[2:]))
+    fine = pamr(images, resize_maps(few, (images.shape[-2], images.shape[-1])))
+    back = _minmax(F.adaptive_avg_pool2d(fine, (words.shape[-2], words.shape[-1])))
+    back = back * selected.gather(1, order)[..., None, None]
+    places = order[..., None, None].expand_as(back)
+    return torch.zeros_like(words).scatter_(1, places, back.to(words))
+
+
+def _scores(embedded: Embedded, maps: Maps, texts: TextBatch, scorer: str) -> Tensor:
+    """Raw scores of the words [B, K]: nearest pixel, whole image, both, or whole caption."""
+    if scorer == "pixel":
+        return maps.words.flatten(2).amax(2)
+    if scorer == "pixel+image":
+        pixel, image = (_scores(embedded, maps, texts, name) for name in ("pixel", "image"))
+        return (pixel + image) / 2
+    against = embedded.pooled if scorer == "image" else embedded.captions
+    own = embedded.words[texts.index.to(embedded.words.device)]
+    return torch.einsum("bkd,bd->bk", own, against)

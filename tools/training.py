@@ -1,0 +1,273 @@
+"""What every train_*.py shares: options, settings, device, preflight, progress, stopping, the end.
+
+def main(argv=None):
+    args = vars(get_args_parser().parse_args(argv))
+    chosen = settings(args, load_config, path)      # YAML, --set, flags; the rate by the batch
+    return launch(chosen, args, build, shown, report)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from core.errors import TTDError
+from tools.cli import choose_device, run, say
+
+if TYPE_CHECKING:
+    from core.training.config import RunConfig
+    from core.training.distributed import Ranks
+    from core.training.preflight import Recipe
+    from core.training.task import Task
+    from core.training.trainer import Outcome, Trainer
+
+# Options that are no settings of a run.
+CONTROLS = ("config", "set", "overwrite", "reindex", "gpus", "dry_run", "no_scale_lr")
+
+C = TypeVar("C", bound="RunConfig")
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[C]):
+    """The settings of a run, and the recipe they started from, if any."""
+
+    config: C
+    recipe: Recipe | None
+
+
+def settings(
+    args: Mapping[str, Any],
+    load: Callable[[Mapping[str, Any], str, Callable[[str], None]], C],
+    path: str | Path | None,
+) -> Chosen[C]:
+    """The settings of the YAML file at `path`, of --set and of the flags; the later win.
+
+    Where --batch differs from the file's and no learning rate is given, the file's rates are
+    scaled in proportion, unless --no-scale-lr. TTDError for what is wrong in any of them.
+    """
+    from core.utils.config import merge, read_yaml
+
+    flags = {key: value for key, value in args.items() if key not in CONTROLS}
+    given = merge(dict(setting(item) for item in args.get("set", ())), flags)
+    if path is None:
+        return Chosen(load(given, "settings", say), None)
+    values = merge(read_yaml(path), given)
+    config = load(values, str(path), say)
+    recipe = _recipe(load, values, read_yaml(path), str(path))
+    return scaled(config, recipe, str(path), set(given), bool(args.get("no_scale_lr")))
+
+
+def _recipe(
+    load: Callable[[Mapping[str, Any], str, Callable[[str], None]], C],
+    values: Mapping[str, Any],
+    own: Mapping[str, Any],
+    path: str,
+) -> C:
+    """The settings with the file's own batch and rates."""
+    config = load(values, path, lambda line: None)
+    back = {key: own[key] for key in ("batch", *config.RATES) if key in own}
+    return load({**values, **back}, path, lambda line: None)
+
+
+def scaled(config: C, recipe: C, path: str, given: set[str], keep: bool) -> Chosen[C]:
+    """`config` with the recipe's rates times its batch over the recipe's: the linear rule.
+
+    given: names of settings that the user gave, which stay. keep: scale nothing.
+    """
+    from core.training.preflight import Recipe
+
+    names = [] if keep or config.batch == recipe.batch else [*config.RATES]
+    share = config.batch / recipe.batch
+    rates = {name: getattr(recipe, name) * share for name in names if name not in given}
+    stated = Recipe(path, recipe.batch, recipe.lr, scaled="lr" in rates)
+    return Chosen(replace(config, **rates), stated)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` of --set, the value as YAML reads it."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise TTDError(f"--set {text}: write KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise TTDError(f"--set {text}: {value} is no value that YAML can read") from None
+
+
+def place(device: str | None, gpus: list[str] | None) -> str:
+    """The device of this process.
+
+    TTDError for several GPUs without torchrun, or a process without a GPU.
+    """
+    import torch
+
+    from core.backbones.device import resolve_device
+    from core.training.distributed import local_rank, started_by_torchrun
+
+    numbers = [number for group in gpus or () for number in group.split(",")]
+    if not started_by_torchrun():
+        if len(numbers) > 1:
+            raise TTDError(
+                f"{len(numbers)} GPUs need as many processes: torchrun --nproc_per_node "
+                f"{len(numbers)} {Path(sys.argv[0]).name} ..."
+            )
+        return str(resolve_device(choose_device(device, numbers[0] if numbers else None)))
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))
+    there = numbers or [str(number) for number in range(torch.cuda.device_count())]
+    if count > len(there):
+        raise TTDError(
+            f"{count} processes on this machine for {len(there)} GPUs: lower --nproc_per_node"
+        )
+    return str(resolve_device(choose_device(None, there[local_rank()])))
+
+
+def launch(
+    args: Mapping[str, Any],
+    choose: Callable[[Mapping[str, Any]], Chosen[C]],
+    build: Callable[[C, str, Ranks], Task[Any, Any, Any]],
+    *,
+    report: Callable[[Outcome, C], None],
+    shown: Callable[[Mapping[str, float]], str] = lambda values: f"loss {values['loss']:.4f}",
+) -> int:
+    """A whole run from its options.
+
+    choose: `settings` for this system. build(config, device, ranks): the task, in every process.
+    report: says how it went, in the first process. shown: what stands beside the progress bar.
+    Returns 0 when done, 2 in a process whose peer has said what is wrong, 130 after Ctrl-C.
+    """
+    from core.training.distributed import PeerError, joined, local_rank, started_by_torchrun
+
+    try:
+        chosen = choose(args)
+        device = place(chosen.config.device, args.get("gpus"))
+    except TTDError:
+        if started_by_torchrun() and local_rank():
+            return 2  # every process finds the same mistake: one of them says so
+        raise
+    from core.backbones.device import use_threads
+
+    use_threads(chosen.config.threads)
+    try:
+        with joined(device) as ranks:
+            return _train(chosen, args, build(chosen.config, device, ranks), ranks, report, shown)
+    except PeerError:
+        return 2
+
+
+def _train(
+    chosen: Chosen[C],
+    args: Mapping[str, Any],
+    task: Task[Any, Any, Any],
+    ranks: Ranks,
+    report: Callable[[Outcome, C], None],
+    shown: Callable[[Mapping[str, float]], str],
+) -> int:
+    from core.training.trainer import Trainer
+
+    dry = bool(args.get("dry_run"))
+    overwrite = bool(args.get("overwrite"))
+    with closing(Trainer(task, ranks=ranks, overwrite=overwrite, dry_run=dry)) as trainer:
+        describe(trainer, chosen.recipe)
+        if dry:
+            return 0
+        outcome = trained(trainer, shown)
+    if ranks.first:
+        end(outcome, chosen.config)
+        if not outcome.stopped:
+            report(outcome, chosen.config)
+    return 130 if outcome.stopped else 0
+
+
+def describe(trainer: Trainer, recipe: Recipe | None) -> None:
+    """The preflight's lines; every process takes part, the first one prints."""
+    from core.training.preflight import preflight
+
+    for line in preflight(trainer, recipe):
+        if trainer.ranks.first:
+            print(line, flush=True)
+    if not trainer.ranks.first:
+        return
+    if trainer.step:
+        print(f"resuming after step {trainer.step}")
+    if not trainer.dry_run and not trainer.logs_to_board:
+        say("TensorBoard is not installed: the log is train_log.jsonl alone")
+
+
+def trained(trainer: Trainer, shown: Callable[[Mapping[str, float]], str]) -> Outcome:
+    """Run under a progress bar.
+
+    The first Ctrl-C (or SIGTERM) ends the step and stores it, the second ends at once.
+    """
+    from tqdm import tqdm
+
+    hidden = None if trainer.ranks.first else True  # None: where stderr is no terminal
+    with (
+        stop_requests() as asked,
+        tqdm(
+            total=trainer.config.steps,
+            initial=trainer.step,
+            unit="step",
+            file=sys.stderr,
+            disable=hidden,
+        ) as bar,
+    ):
+
+        def progress(step: int, values: Mapping[str, float]) -> None:
+            bar.set_postfix_str(shown(values), refresh=False)
+            bar.update(step - bar.n)
+
+        return trainer.run(progress, lambda: bool(asked))
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Signals that ask for an end, collected; a second one of a kind ends at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(outcome: Outcome, config: RunConfig) -> None:
+    """What every run says when it ends."""
+    if outcome.skipped:
+        listed = config.folder / "skipped.jsonl"
+        say(f"{outcome.skipped} samples could not be used: see {listed}")
+    if outcome.stopped:
+        say(
+            f"stopped after step {outcome.step} of {config.steps}; the same command resumes, the "
+            f"export so far is {outcome.file}"
+        )
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Call `main` and exit as tools/cli.py does.
+
+    One process of several leaves at once: threads of a broken group abort an orderly exit.
+    """
+    try:
+        run(main)
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)
