@@ -64,7 +64,7 @@ def save_model(model: GroundingModel, path: Path, checksum: str, info: Mapping[s
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """What one of our files says of itself: config, arch, backbone, info. TTDError: no such file."""
+    """What one of our files says of itself: config, arch, backbone, info. TTDError: another."""
     from safetensors import safe_open
 
     with reading(path), safe_open(path, "pt") as file:

@@ -3,7 +3,8 @@
     model = GroundingModel(load_backbone("local-dir:weights/tiny-cls"), config)
     boxes = model(images, ignored, tokens)        # [B, 4], cxcywh in [0, 1]
 
-The sequence is [REG] [text tokens] [CLS] [patches], L = 1 + context + 1 + P.
+The sequence is [REG] [text tokens] [CLS] [patches], L = 1 + context + 1 + P. Towers without a class
+token (ours; CLIP-VG has none such) leave it out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class GroundingModel(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, config: ModelConfig, train_visual_pos: bool = True):
-        """TTDError for towers without class token, or blocks and sizes that do not fit them."""
+        """TTDError for blocks and sizes that do not fit the towers."""
         super().__init__()
         check_towers(backbone, config)
         self.backbone, self.config = backbone.requires_grad_(False), config
@@ -44,7 +45,7 @@ class GroundingModel(nn.Module):
         table = backbone.visual.positional_embedding
         table.requires_grad_(train_visual_pos)
         width, embedding = table.shape[1], embedding_size(backbone)
-        tokens = sequence_length(config, backbone.patch)
+        tokens = sequence_length(config, backbone)
         self.visu_proj = nn.Linear(UNUSED_WIDTH, config.hidden)
         self.text_proj = nn.Linear(embedding, config.hidden)
         self.ml_visu_proj = nn.Linear(width * len(config.blocks), config.hidden)
@@ -75,7 +76,7 @@ class GroundingModel(nn.Module):
         """Images on their canvas -> visual tokens, CLS first.
 
         Args: images [B, 3, S, S] normalized; autocast: entered around the tower alone.
-        Returns: float32 [B, 1 + P, D].
+        Returns: float32 [B, 1 + P, D]; [B, P, D] without a class token.
         """
         visual, size = self.backbone.visual, self.config.image_size
         if tuple(images.shape[-2:]) != (size, size):
@@ -100,7 +101,7 @@ class GroundingModel(nn.Module):
         """The encoder and the head.
 
         Args:
-            visual: [B, 1 + P, D], of `encode_images`.
+            visual: of `encode_images`.
             ignored: bool [B, P], patches that lie on the padding.
             text: [B, n, D], of `encode_texts`.
             tokens: ids [B, n]; those of id 0 are not seen.
@@ -110,15 +111,16 @@ class GroundingModel(nn.Module):
         """
         size, count = len(visual), text.shape[1]
         reg = self.reg_token.weight.expand(size, 1, -1)
-        seen = ignored.new_zeros(size, 1)
+        prefix = visual.shape[1] - ignored.shape[1]
+        seen, first = ignored.new_zeros(size, 1), ignored.new_zeros(size, prefix)
         table, behind = self.vl_pos_embed.weight, 1 + self.config.context
         positions = torch.cat([table[: 1 + count], table[behind:]])
-        mask = torch.cat([seen, tokens == 0, seen, ignored], dim=1)
+        mask = torch.cat([seen, tokens == 0, first, ignored], dim=1)
         out, attention = self.vl_transformer(
             torch.cat([reg, text, visual], dim=1), positions, mask, weights
         )
         if attention is not None:
-            attention = attention[:, 2 + count :]
+            attention = attention[:, 1 + count + prefix :]
         return self.bbox_embed(out), attention
 
     def forward(
@@ -160,9 +162,10 @@ def patch_mask(ignored: Tensor, patch: int) -> Tensor:
     return small.round().bool().flatten(1)
 
 
-def sequence_length(config: ModelConfig, patch: int) -> int:
+def sequence_length(config: ModelConfig, backbone: Backbone) -> int:
     """REG, text, CLS and patches: 275 for ViT-B/16 at 224."""
-    return 1 + config.context + 1 + (config.image_size // patch) ** 2
+    patches = (config.image_size // backbone.patch) ** 2
+    return 1 + config.context + backbone.visual.prefix + patches
 
 
 def embedding_size(backbone: Backbone) -> int:
@@ -186,12 +189,7 @@ def model_config(backbone: Backbone, **changes: Any) -> ModelConfig:
 
 
 def check_towers(backbone: Backbone, config: ModelConfig) -> None:
-    """TTDError unless the backbone has a class token and fits the settings."""
-    if backbone.visual.prefix != 1:
-        raise TTDError(
-            f"{getattr(backbone, 'arch', 'this model')}: grounding needs an image tower with a "
-            "class token; use CLIP, tiny-cls or another class-token ViT of open_clip"
-        )
+    """TTDError unless the settings fit the backbone."""
     depth, table = len(backbone.visual.blocks), backbone.text.positional_embedding.shape[0]
     if config.blocks[-1] >= depth:
         raise TTDError(f"blocks {list(config.blocks)}: the image tower has {depth}, from 0")

@@ -114,7 +114,7 @@ def test_published_sizes(name, length, count):
         )
         config = model_config(backbone)
         model = GroundingModel(backbone, config)
-    assert sequence_length(config, backbone.patch) == length == model.vl_pos_embed.weight.shape[0]
+    assert sequence_length(config, backbone) == length == model.vl_pos_embed.weight.shape[0]
     assert sum(p.numel() for p in model.trained_parameters().values()) == count
     if name == "B-16":
         whole = sum(p.numel() for p in model.parameters()) + 1  # logit_scale is a number here

@@ -39,7 +39,7 @@ def write_split(
 
     expected: how many the benchmark has; keep_empty: boxes without area too, as a benchmark's
     evaluation splits have to be scored whole.
-    Errors: TTDError: another number, nothing usable, or the file cannot be written; then nothing is.
+    Errors: TTDError: another number, nothing usable, or not writable.
     """
     dropped: Counter[str] = Counter()
     lines, images = [], set()
