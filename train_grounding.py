@@ -107,6 +107,7 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
     add("--lr_drop", dest="lr_drop_epochs", type=int, metavar="N", help="epochs between drops")
     for name in ("crop", "scale", "translate", "blur"):
         add(f"--aug_{name}", dest=name, action="store_true", help="see docs/grounding.md")
+    add("--cache", metavar="FOLDER", help="keep the frozen towers' features there")
     add("--parity", action="store_true", help="crops tested as published (axes swapped)")
     add("--eval-limit", type=int, metavar="N", help="evaluate on the first N phrases only")
 

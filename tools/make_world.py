@@ -3,7 +3,7 @@
     python tools/make_world.py --out ../world --train 40000 --val 500 --seed 0
     python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1     # a separate split for tuning
     python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0            # for the tiny CLIP's second stage
-    python tools/make_world.py --out ../world --refer 12000     # only expressions with boxes, into OUT/refer
+    python tools/make_world.py --out ../world --refer 6000     # only expressions with boxes, into OUT/refer
     python tools/make_world.py --demo weights/tiny                                 # only the image of demo.py
     python tools/make_world.py --sheet docs/world.png                              # only 16 images side by side
 
@@ -63,7 +63,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         "each evaluation split",
     )
     parser.add_argument(
-        "--refer-val", type=int, default=400, metavar="N", help="see --refer (default 400)"
+        "--refer-val", type=int, default=300, metavar="N", help="see --refer (default 300)"
     )
     parser.add_argument(
         "--workers",

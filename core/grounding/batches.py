@@ -25,20 +25,28 @@ class Asked:
 
 @dataclass(frozen=True)
 class SeenPhrase:
-    """How a sample is seen, and the text that is asked."""
+    """How a sample is seen, and the text that is asked.
+
+    states: float16 [1 + P, blocks * width], the image's known features; its pixels are then empty.
+    """
 
     seen: Seen
     text: str
+    states: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples: images [B, 3, S, S] normalized, ignored bool [B, S, S], boxes cxcywh [B, 4]."""
+    """B samples: images [B, 3, S, S] normalized, ignored bool [B, S, S], boxes cxcywh [B, 4].
+
+    states: [B, 1 + P, blocks * width] where the images' features are known.
+    """
 
     images: Tensor
     ignored: Tensor
     boxes: Tensor
     texts: list[str]
+    states: Tensor | None = None
 
 
 class PhraseSource:
@@ -71,6 +79,11 @@ class PhraseSource:
         phrase = self._phrases[number]
         return Asked(phrase, read_image(phrase.image))
 
+    @property
+    def phrases(self) -> Sequence[Phrase]:
+        """All phrases, by their number."""
+        return self._phrases
+
     def where(self, number: int) -> tuple[int, str]:
         """The phrase's number in its list, and its image."""
         phrase = self._phrases[number]
@@ -84,9 +97,11 @@ def asked_text(text: str, prompt: str = QUERY) -> str:
 
 def collate(samples: Sequence[SeenPhrase]) -> Batch:
     """Stack samples of one canvas size."""
+    known = [sample.states for sample in samples if sample.states is not None]
     return Batch(
         torch.stack([sample.seen.image for sample in samples]),
         torch.stack([sample.seen.ignored for sample in samples]),
         torch.stack([sample.seen.box for sample in samples]),
         [sample.text for sample in samples],
+        torch.stack(known) if known else None,
     )

@@ -78,14 +78,21 @@ class GroundingModel(nn.Module):
         Args: images [B, 3, S, S] normalized; autocast: entered around the tower alone.
         Returns: float32 [B, 1 + P, D]; [B, P, D] without a class token.
         """
+        out: Tensor = self.ml_visu_proj(self.image_states(images, autocast).float())
+        return out
+
+    def image_states(self, images: Tensor, autocast: Autocast = nullcontext) -> Tensor:
+        """The outputs of the chosen blocks side by side: [B, 1 + P, blocks * width].
+
+        Args: as in `encode_images`, whose projection comes next.
+        """
         visual, size = self.backbone.visual, self.config.image_size
         if tuple(images.shape[-2:]) != (size, size):
             raise TTDError(f"images of {tuple(images.shape)}: must be [B, 3, {size}, {size}]")
         grad = torch.is_grad_enabled() and self.train_visual_pos
         with torch.set_grad_enabled(grad), autocast():
             states = visual.hidden_states(images.to(self.backbone.dtype), self.config.blocks)
-        out: Tensor = self.ml_visu_proj(torch.cat(states, dim=-1).float())
-        return out
+        return torch.cat(states, dim=-1)
 
     def encode_texts(self, tokens: Tensor, autocast: Autocast = nullcontext) -> Tensor:
         """Token ids [B, n], n <= context -> text tokens, float32 [B, n, D]."""
@@ -124,16 +131,23 @@ class GroundingModel(nn.Module):
         return self.bbox_embed(out), attention
 
     def forward(
-        self, images: Tensor, ignored: Tensor, tokens: Tensor, autocast: Autocast = nullcontext
+        self,
+        images: Tensor,
+        ignored: Tensor,
+        tokens: Tensor,
+        autocast: Autocast = nullcontext,
+        states: Tensor | None = None,
     ) -> Tensor:
         """Boxes of one phrase for each image.
 
         Args: images [B, 3, S, S] normalized; ignored: bool [B, S, S], pixels of the padding;
-            tokens: ids [B, context]; autocast: entered around the towers alone.
+            tokens: ids [B, context]; autocast: entered around the towers alone; states: what
+            `image_states` would give, where it is known.
         Returns: cxcywh [B, 4] in (0, 1) relative to the canvas.
         """
         tokens = self.cut(tokens)
-        visual, text = self.encode_images(images, autocast), self.encode_texts(tokens, autocast)
+        known = self.image_states(images, autocast) if states is None else states
+        visual, text = self.ml_visu_proj(known.float()), self.encode_texts(tokens, autocast)
         return self.fuse(visual, patch_mask(ignored, self.backbone.patch), text, tokens)[0]
 
     def cut(self, tokens: Tensor) -> Tensor:

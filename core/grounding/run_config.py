@@ -27,7 +27,8 @@ class GroundingConfig(RunConfig):
     split, "pseudo" for pseudo-labels. epochs: passes over the data, instead of steps; rates then
     change once an epoch, as published. image, context, hidden, blocks: None for the backbone's.
     crop, scale, translate, blur, jitter, parity: see `Augmentation`. encoder_autocast: the encoder
-    too in `dtype`; published is float32. init: a grounding model to start from.
+    too in `dtype`; published is float32. init: a grounding model to start from. cache: a folder
+    for the frozen towers' features, which then run once per image; without augmentation only.
     Errors: TTDError for a value that cannot be.
     """
 
@@ -39,7 +40,7 @@ class GroundingConfig(RunConfig):
         "exponential",
         "constant",
     )
-    FREE: ClassVar[tuple[str, ...]] = (*RunConfig.FREE, "data_root", "split_root")
+    FREE: ClassVar[tuple[str, ...]] = (*RunConfig.FREE, "data_root", "split_root", "cache")
 
     arch: str = "CLIP"
     weights: str | None = None
@@ -69,6 +70,7 @@ class GroundingConfig(RunConfig):
     parity: bool = False
     encoder_autocast: bool = False
     init: str | None = None
+    cache: str | None = None
     optimizer: str = "adamw"
     lr_power: float = 0.9
     lr_exponential: float = 0.9
@@ -85,6 +87,12 @@ class GroundingConfig(RunConfig):
             raise TTDError(f"prompt {self.prompt!r}: must hold {QUERY}, where the phrase stands")
         if self.epochs is not None and not 0 < self.epochs < math.inf:
             raise TTDError(f"epochs {self.epochs:g}: must be a positive number")
+        changes = self.crop or self.scale or self.translate or self.blur or self.jitter
+        if self.cache is not None and (changes or self.train_visual_pos):
+            raise TTDError(
+                "cache: features can only be kept without augmentation (jitter false too) and with "
+                "train_visual_pos false"
+            )
         if self.epoch_steps < 1:
             raise TTDError(f"epoch_steps {self.epoch_steps}: must be at least 1")
 

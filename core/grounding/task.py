@@ -20,6 +20,7 @@ from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
 from .checkpoint import load_model, load_own_state, save_model
 from .config import ModelConfig
+from .features import FeatureCache, cache_file, distinct_images, prepare
 from .losses import box_iou, box_losses
 from .model import UNUSED, GroundingModel, model_config
 from .run_config import GroundingConfig, learning_rate
@@ -63,12 +64,23 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         if config.init:
             state = load_model(config.init, config.arch, "cpu").own_state()
             load_own_state(self.model, state, config.init)
+        self._features = self._open_features()
         # Nothing uses it: it would get no gradient.
         self._parameters = {
             name: value
             for name, value in self.model.trained_parameters().items()
             if name not in UNUSED
         }
+
+    def _open_features(self) -> FeatureCache | None:
+        """The features of the training images, computed where they are not on disk yet."""
+        if self.config.cache is None:
+            return None
+        images = distinct_images(self._source.phrases)
+        folder = Path(self.config.cache).expanduser()
+        path = cache_file(folder, self.model, self._checksum, self._source.digest)
+        prepare(path, self.model, images)
+        return FeatureCache(path, images)
 
     @property
     def source(self) -> PhraseSource:
@@ -94,7 +106,8 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         text = asked_text(raw.phrase.text, self.config.prompt)
         size, how = self.model.config.image_size, self.config.augmentation
         seen = training_view(raw.image, np.array(raw.phrase.box), text, size, how, rng)
-        return SeenPhrase(seen, text)
+        states = self._features[raw.phrase.image] if self._features else None
+        return SeenPhrase(seen, text, states)
 
     def collate(self, samples: Sequence[SeenPhrase], step: int) -> Batch:
         """Stack images, padding and boxes."""
@@ -106,11 +119,12 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         tokens = model.backbone.tokenize(batch.texts)[:, : model.config.context]
         target = batch.boxes.to(device)
         images, ignored = batch.images.to(device), batch.ignored.to(device)
+        states = None if batch.states is None else batch.states.to(device)
         if self.config.encoder_autocast:
             with step.autocast():
-                boxes = model(images, ignored, tokens).float()
+                boxes = model(images, ignored, tokens, states=states).float()
         else:
-            boxes = model(images, ignored, tokens, step.autocast)
+            boxes = model(images, ignored, tokens, step.autocast, states)
         losses = box_losses(boxes, target)
         ious = box_iou(boxes.detach(), target)
         shown = {"iou": ious.mean(), "accuracy": (ious >= 0.5).float().mean()}

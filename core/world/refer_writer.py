@@ -27,8 +27,8 @@ Job = tuple[Path, int, int, str, int, int]
 class ReferConfig:
     """What to make: images for training, and of each evaluation split; side in pixels."""
 
-    train: int = 12000
-    val: int = 400
+    train: int = 6000
+    val: int = 300
     seed: int = 0
     size: int = 96
 

@@ -45,16 +45,36 @@ def run(config, phrases, val=None, stop_after=None):
 
 
 def test_it_overfits_64_samples(arch, phrases, tmp_path):
+    """The guard against a model that cannot learn; with features kept on disk, as a fast run."""
     assert len(phrases) == 64
-    settings = {"steps": 350, "batch": 32, "dropout": 0.0, "jitter": False, "eval_every": 350}
-    task, outcome = run(
-        config(arch, tmp_path, **settings, checkpoint_every=350, warmup=20), phrases, phrases
-    )
+    settings = {
+        "steps": 400, "batch": 64, "lr": 3e-3, "warmup": 20, "dropout": 0.0, "jitter": False,
+        "eval_every": 400, "checkpoint_every": 400, "train_visual_pos": False,
+        "cache": str(tmp_path / "cache"),
+    }  # fmt: skip
+    task, outcome = run(config(arch, tmp_path / "run", **settings), phrases, phrases)
     assert outcome.before["acc@0.5"] < 0.3
     assert outcome.last["acc@0.5"] > 0.9 and outcome.last["miou"] > 0.7
     model = load_model(outcome.file, device="cpu")
     again = GroundingTask.evaluate(_with(task, model), _alone())
     assert again["acc@0.5"] == outcome.last["acc@0.5"]
+
+
+def test_kept_features_train_the_same(arch, phrases, tmp_path):
+    """Up to float16, and from the second run on without the tower."""
+    settings = {"dropout": 0.0, "jitter": False, "train_visual_pos": False, "lr": 1e-4}
+    plain, _ = run(config(arch, tmp_path / "plain", **settings), phrases)
+    cached = config(arch, tmp_path / "cached", **settings, cache=str(tmp_path))
+    kept, _ = run(cached, phrases)
+    assert len(list(tmp_path.glob("features_*.npy"))) == 1
+    for name, value in plain.parameters().items():
+        assert (value - kept.parameters()[name]).abs().max() < 2e-3, name
+    with pytest.raises(TTDError, match="cache"):
+        config(arch, tmp_path, cache="x")
+    damaged = next(tmp_path.glob("features_*.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    with pytest.raises(TTDError, match="delete it"):
+        GroundingTask(cached, load_backbone(arch, device="cpu"), [phrases])
 
 
 def _with(task, model):
