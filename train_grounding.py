@@ -104,7 +104,7 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
     add("--sup_type", dest="sup_type", metavar="full|un", help="the same, as published")
     add("--epochs", type=float, metavar="N", help="passes over the data, instead of --steps")
     add("--batch_size", type=int, metavar="N", help="samples of one process, instead of --batch")
-    add("--lr_drop", dest="lr_drop_epochs", type=int, metavar="N", help="epochs between drops")
+    add("--lr_drop", dest="lr_drop_every", type=int, metavar="N", help="epochs between drops")
     for name in ("crop", "scale", "translate", "blur"):
         add(f"--aug_{name}", dest=name, action="store_true", help="see docs/grounding.md")
     add("--cache", metavar="FOLDER", help="keep the frozen towers' features there")
@@ -140,9 +140,8 @@ def choose(args: Mapping[str, Any]) -> Chosen[GroundingConfig]:
     path = (
         args.get("config") or CONFIGS / f"grounding_{'pseudo' if sup == 'pseudo' else 'full'}.yaml"
     )
-    drop = flags.pop("lr_drop_epochs", None)
     chosen = settings(flags, load_config, path)
-    return Chosen(in_steps(chosen.config, flags, drop), chosen.recipe)
+    return Chosen(in_steps(chosen.config, flags), chosen.recipe)
 
 
 def published(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +153,8 @@ def published(args: Mapping[str, Any]) -> dict[str, Any]:
         if args["model"] not in MODELS:
             raise TTDError(f"--model {args['model']}: choose {', '.join(MODELS)}, or use --arch")
         flags["arch"] = MODELS[args["model"]]
+    if flags.get("schedule") == "step":
+        flags.setdefault("lr_drop_every", 60)  # the published default, in epochs
     if flags.get("grad_clip") == 0:
         flags["grad_clip"] = None  # published for "no limit"
     if "batch_size" in flags:
@@ -161,10 +162,11 @@ def published(args: Mapping[str, Any]) -> dict[str, Any]:
     return flags
 
 
-def in_steps(
-    config: GroundingConfig, flags: Mapping[str, Any], drop: int | None
-) -> GroundingConfig:
-    """Epochs as steps, by the number of phrases; one evaluation and checkpoint an epoch."""
+def in_steps(config: GroundingConfig, flags: Mapping[str, Any]) -> GroundingConfig:
+    """Epochs as steps, by the number of phrases; one evaluation and checkpoint an epoch.
+
+    `lr_drop_every` counts epochs then.
+    """
     from dataclasses import replace
 
     if config.epochs is None or "steps" in flags:
@@ -175,8 +177,8 @@ def in_steps(
     for name in ("eval_every", "checkpoint_every"):
         if name not in flags:
             changes[name] = epoch
-    if config.schedule == "step":
-        changes["lr_drop_every"] = (drop or 60) * epoch
+    if config.lr_drop_every is not None:
+        changes["lr_drop_every"] = config.lr_drop_every * epoch
     return replace(config, **changes)
 
 
