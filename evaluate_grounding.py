@@ -105,7 +105,7 @@ def locate(
     args: argparse.Namespace, lists: dict[Key, PhraseList], device: str, ranks: Ranks
 ) -> Found:
     """The boxes of all lists, each found by one process."""
-    from core.evaluation.grounding import locate_sharded
+    from core.grounding.locate import locate_sharded
     from core.grounding.predict import load_grounder
 
     with ranks.together():
@@ -139,8 +139,9 @@ def baselines(args: argparse.Namespace) -> Rows:
 
 def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
     """Print the tables, and write the files that were asked for."""
-    from core.evaluation.grounding import breakdown, scores_of
+    from core.evaluation.grounding import breakdown
     from core.evaluation.grounding_published import PUBLISHED
+    from core.grounding.locate import scores_of
     from tools.evaluation import write
 
     keys = list(found) or list(dict.fromkeys(key for row in others.values() for key in row))

@@ -33,12 +33,13 @@ CPU = {
     "bench_tags": ["--rounds", "1", "--per-picture", "1"],
     "bench_ttd_step": ["--rounds", "1", "--slice", "2"],
     "bench_evaluation": [],
+    "bench_grounding": [],
     "bench_prompts": [],
     "bench_growth": [],
     "bench_workers": [],
     "bench_startup": ["--rounds", "2"],
 }
-CUDA = ("bench_pamr", "bench_masks", "bench_tags", "bench_ttd_step")
+CUDA = ("bench_pamr", "bench_masks", "bench_tags", "bench_ttd_step", "bench_grounding")
 MARKS = ("<!-- measured: benchmarks/run_all.py -->", "<!-- end of measured -->")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tools.evaluation import save_picture, write
 
 if TYPE_CHECKING:
-    from core.evaluation.grounding import Located
+    from core.grounding.locate import Located
 
 Key = tuple[str, str]  # (set, split), or ("", file) for a list of one's own
 Found = Mapping[Key, "list[Located]"]

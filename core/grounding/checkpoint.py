@@ -30,7 +30,10 @@ FORMAT = "ttd-grounding-1"
 
 
 def load_model(
-    weights: str | Path, arch: str | None = None, device: torch.device | str | None = None
+    weights: str | Path,
+    arch: str | None = None,
+    device: torch.device | str | None = None,
+    sizes: Mapping[str, Any] | None = None,
 ) -> GroundingModel:
     """A trained grounding model, in evaluation mode.
 
@@ -39,11 +42,14 @@ def load_model(
         arch: backbone of our files, where its name has changed since training; published
             checkpoints bring their own.
         device: None: CUDA where there is one, else the CPU.
+        sizes: fields of `ModelConfig` that a published checkpoint of an unusual model has
+            otherwise than its tensors and options tell, such as `blocks` or `heads`.
     Errors: TTDError, one line: missing or damaged file, names or shapes that do not fit, another
         backbone than the one trained with.
     """
     path = existing_file(weights)
-    model = _own_model(path, arch) if path.suffix == ".safetensors" else official_model(path)
+    own = path.suffix == ".safetensors"
+    model = _own_model(path, arch) if own else official_model(path, sizes or {})
     return model.to(resolve_device(device)).eval()
 
 

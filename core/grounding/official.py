@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ OPTIONS = {"vl_nheads": "heads", "vl_dropout": "dropout"}
 LEARNED = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def official_model(path: Path) -> GroundingModel:
-    """The model of a checkpoint file, float32 on the CPU.
+def official_model(path: Path, sizes: Mapping[str, Any]) -> GroundingModel:
+    """The model of a checkpoint file, float32 on the CPU; `sizes` win over what the file tells.
 
     Errors: TTDError: no such checkpoint, names missing or unknown, shapes that do not fit.
     """
@@ -47,7 +48,7 @@ def official_model(path: Path) -> GroundingModel:
     own = {name: value for name, value in own.items() if name not in UNUSED}
     with reading(path):
         backbone = _backbone(towers, path)
-        config = official_config(own, backbone, options_of(file))
+        config = replace(official_config(own, backbone, options_of(file)), **sizes)
     model = GroundingModel(backbone, config, train_visual_pos=False)
     load_own_state(model, own, path)
     return model

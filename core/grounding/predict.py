@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,13 +144,17 @@ class Grounder:
 
 
 def load_grounder(
-    weights: str | Path, *, arch: str | None = None, device: str | torch.device | None = None
+    weights: str | Path,
+    *,
+    arch: str | None = None,
+    device: str | torch.device | None = None,
+    **sizes: Any,
 ) -> Grounder:
     """A trained model ready to be asked: CLIP-VG's .pth or our .safetensors (see `load_model`)."""
     from .checkpoint import read_info
 
     path = Path(weights).expanduser()
-    model = load_model(path, arch, device)
+    model = load_model(path, arch, device, sizes)
     prompt = QUERY
     if path.suffix == ".safetensors":
         prompt = str(read_info(path)["info"].get("prompt", QUERY))

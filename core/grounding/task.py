@@ -133,7 +133,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
 
     def evaluate(self, ranks: Ranks) -> Mapping[str, float]:
         """Acc@0.5 and the other scores on the evaluation split, shared among the processes."""
-        from ..evaluation.grounding import locate_sharded, scores_of
+        from .locate import locate_sharded, scores_of
         from .predict import Grounder
 
         training = self.model.training

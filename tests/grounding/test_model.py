@@ -33,6 +33,19 @@ def test_boxes_losses_and_iou_of_the_reference(reference, tmp_path, legacy):
     assert torch.allclose(box_iou(got, target), box_iou(want, target), atol=1e-4)
 
 
+def test_sizes_that_no_tensor_tells(tmp_path):
+    """Other blocks than the rule's, told by hand."""
+    unusual = ReferenceGrounder(blocks=(0, 2, 3, 4), seed=5).eval()
+    official_file(tmp_path / "checkpoint.pth", unusual)
+    images, ignored, tokens, _ = random_batch()
+    plain = load_model(tmp_path / "checkpoint.pth", device="cpu")
+    model = load_model(tmp_path / "checkpoint.pth", device="cpu", sizes={"blocks": (0, 2, 3, 4)})
+    with torch.no_grad():
+        want = unusual(images, ignored, tokens)
+        assert (model(images, ignored, tokens) - want).abs().max() < 1e-5
+        assert (plain(images, ignored, tokens) - want).abs().max() > 1e-3
+
+
 def test_gradients_of_the_reference(reference, tmp_path):
     official_file(tmp_path / "checkpoint.pth", reference)
     model = load_model(tmp_path / "checkpoint.pth", device="cpu")

@@ -10,7 +10,7 @@ from core.backbones import load_backbone
 from core.data.grounding import read_phrases
 from core.data.grounding_view import view
 from core.errors import TTDError
-from core.evaluation.grounding import locate_phrases, locate_sharded, scores_of
+from core.grounding.locate import locate_phrases, locate_sharded, scores_of
 from core.grounding.model import GroundingModel, model_config
 from core.grounding.predict import Grounder
 from core.training.distributed import Ranks
