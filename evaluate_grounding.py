@@ -122,7 +122,7 @@ def baselines(args: argparse.Namespace) -> Rows:
     if args.baselines is None:
         return {}
     from core.backbones import load_backbone
-    from core.evaluation.grounding_baselines import baseline_ious
+    from core.grounding.baselines import baseline_ious
     from core.predictor import Predictor
 
     predictors = {}
@@ -139,9 +139,8 @@ def baselines(args: argparse.Namespace) -> Rows:
 
 def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
     """Print the tables, and write the files that were asked for."""
-    from core.evaluation.grounding import breakdown
-    from core.evaluation.grounding_published import PUBLISHED
-    from core.grounding.locate import scores_of
+    from core.evaluation.grounding import PUBLISHED
+    from core.grounding.locate import groups_of, scores_of
     from tools.evaluation import write
 
     keys = list(found) or list(dict.fromkeys(key for row in others.values() for key in row))
@@ -150,13 +149,13 @@ def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
     print(text_of(table))
     for key, items in found.items():
         print(f"\n{title(key)}: {len(items)} phrases, Acc@0.5 by words and by size of the box")
-        for kind, groups in breakdown(items).items():
+        for kind, groups in groups_of(items).items():
             parts = [f"{n} {100 * share:.1f} ({c})" for n, (c, share) in groups.items() if c]
             print(f"  {kind}: {', '.join(parts)}")
     if args.json:
         import json
 
-        content = {title(k): {**v, "groups": breakdown(found[k])} for k, v in scores.items()}
+        content = {title(k): {**v, "groups": groups_of(found[k])} for k, v in scores.items()}
         write(args.json, json.dumps({"scores": content, "others": named(others)}, indent=1) + "\n")
     if args.csv:
         write(args.csv, "\n".join(",".join(row) for row in table) + "\n")

@@ -12,7 +12,8 @@ import torch
 from ..data.grounding import Phrase
 from ..data.grounding_view import Seen, view
 from ..data.images import read_image
-from ..metrics.boxes import box_scores
+from ..evaluation.grounding import breakdown
+from ..metrics.boxes import Values, box_scores
 from ..utils.prefetch import prefetch
 from .losses import box_iou
 from .predict import Grounder
@@ -109,3 +110,10 @@ def scores_of(found: Sequence[Located]) -> dict[str, float]:
     if len(clean):
         scores["clean_acc@0.5"] = float((clean >= 0.5).mean())
     return scores
+
+
+def groups_of(found: Sequence[Located]) -> dict[str, dict[str, tuple[int, float]]]:
+    """Phrases and Acc@0.5 by length of the phrase and size of the true box."""
+    ious: Values = np.array([item.iou for item in found], np.float64)
+    shares: Values = np.array([item.share for item in found], np.float64)
+    return breakdown(ious, shares, [item.phrase.text for item in found])

@@ -69,6 +69,28 @@ def test_boxes_follow_the_pixels(how):
         assert (seen.image[:, seen.ignored] == 0).all()
 
 
+def test_normalization_is_imagenets():
+    """By the published numbers, written out: black, and white."""
+    for value, want in ((0, (-2.1179, -2.0357, -1.8044)), (255, (2.2489, 2.4286, 2.6400))):
+        seen = view(np.full((20, 20, 3), value, np.uint8), 20)
+        assert seen.image[:, 7, 7].tolist() == pytest.approx(want, abs=1e-3)
+
+
+def test_four_of_five_images_change_their_colours():
+    plain, changed, factors = view(picture(), 64).image, 0, []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        grey = np.full((30, 30, 3), 100, np.uint8)
+        seen = training_view(grey, np.zeros(4), "", 30, Augmentation(), rng)
+        value = float(seen.image[0, 5, 5]) * STD[0] + MEAN[0]
+        factors.append(value * 255 / 100)
+        rng = np.random.default_rng(seed)
+        again = training_view(picture(), np.array(BOX), "", 64, Augmentation(), rng)
+        changed += not torch.equal(again.image, plain)
+    assert 0.72 < changed / 300 < 0.88
+    assert 0.58 < min(factors) < 0.66 and 1.34 < max(factors) < 1.42
+
+
 def test_every_size_and_place_comes():
     how = Augmentation(scale=True, translate=True)
     sides, tops = set(), set()

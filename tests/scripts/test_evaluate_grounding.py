@@ -20,7 +20,7 @@ import evaluate_grounding
 import produce_boxes_from_text
 from core.backbones import load_backbone
 from core.errors import TTDError
-from core.evaluation.grounding_baselines import largest_part
+from core.grounding.baselines import largest_part
 from core.grounding.checkpoint import save_model
 from core.grounding.model import GroundingModel, model_config
 
