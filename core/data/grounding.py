@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import TTDError
 from ..utils.pickled_arrays import array_of
-from ..utils.tensor_pickle import TensorRef
+from ..utils.pickled_values import TensorRef
 from ..utils.torch_files import TorchFile, read_torch_file
 from .grounding_sets import GroundingSet, grounding_set
 
