@@ -5,7 +5,7 @@ VENV_FLAGS ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements
 
-.PHONY: help install demo bench test test-all lint clean
+.PHONY: help install demo bench gpu test test-all lint clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -19,12 +19,15 @@ install:  ## make .venv and install into it, only when the requirements changed
 		$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt && \
 		cat requirements.txt requirements-dev.txt > $(STAMP); fi
 
-demo: install  ## words light up (out/demo.png); then the whole story: before, TTD training, after (out/ttd.png)
+demo: install  ## words in one image (out/demo.png); then training: before and after (out/ttd.png)
 	@$(PY) demo.py --pamr
 	@$(PY) tools/story.py
 
-bench: install  ## every benchmark against its literal reference
+bench: install  ## every benchmark against its literal reference, on the CPU
 	@$(PY) benchmarks/run_all.py
+
+gpu: install  ## everything that only a GPU can show, in nine minutes: does it work, how fast, is it true
+	@$(PY) benchmarks/gpu.py
 
 test: install  ## the fast tests
 	@$(PY) -m pytest
@@ -32,8 +35,11 @@ test: install  ## the fast tests
 test-all: install  ## all tests, the slow ones too
 	@$(PY) -m pytest -m ""
 
-lint: install  ## ruff
+lint: install  ## ruff, its formatter, mypy (strict in core/), the order of the rooms
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) tools/architecture.py --check
 
-clean:  ## remove what the demo made, not .venv
-	rm -rf out .pytest_cache .ruff_cache
+clean:  ## remove what the demo and the checks made, not .venv
+	rm -rf out .pytest_cache .ruff_cache .mypy_cache

@@ -1,11 +1,12 @@
 """Words light up in an image: one heat map per word, and how strongly each word is there.
 
-    python demo.py                                                   # the image that ships, the tiny model, offline
+    python demo.py                                      # the image that ships, tiny model, offline
     python demo.py --input photo.jpg --tags dog "red ball" --pamr
-    python demo.py --input photo.jpg --text "a dog chases a ball"    # every word of a caption, and the caption itself
+    python demo.py --input photo.jpg --text "a dog chases a ball"         # a caption and its words
     python demo.py --input photos/ 'more/*.png' captions.jsonl --tags person --out panels
-    python demo.py --input photo.jpg --ground "the woman in red on the left" --grounder clip-vg.pth      # boxes
-    python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --scales 1.0 0.5 1.5 2.0 --image 448 --pamr
+    python demo.py --input photo.jpg --ground "the woman in red" --grounder clip-vg.pth       # boxes
+    python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --image 448 \\
+        --scales 1.0 0.5 1.5 2.0 --pamr
 
 For each image: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word
 with its nearest pixel; norm = the scores of one image's words from 0 to 1; kept words are marked
@@ -29,7 +30,10 @@ from core.utils.memory import memory_errors
 from tools.cli import ROOT, load_model, model_options, run, say, view_options
 
 if TYPE_CHECKING:
-    from core.data.images import Listed
+    import numpy as np
+    import numpy.typing as npt
+
+    from core.data.image_lists import Listed
     from core.predictor import Predictor
 
 SHIPPED = ROOT / "weights" / "tiny" / "demo.jpg"
@@ -37,7 +41,7 @@ SHIPPED = ROOT / "weights" / "tiny" / "demo.jpg"
 
 @dataclass(frozen=True)
 class Job:
-    """One image, the words to look for in it, the caption they come from (if any) and the panel's file."""
+    """One image, the words to look for in it, their caption (if any) and the panel's file."""
 
     path: Path
     words: tuple[str, ...]
@@ -47,7 +51,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `norm` is None for the caption, which does not compete with its words."""
+    """One line of the table.
+
+    norm: None for the caption, which does not compete with its words. x, y: nearest pixel.
+    """
 
     text: str
     score: float
@@ -120,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ground(args: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """Boxes for --ground; the model's own backbone unless --arch is given."""
-    from core.data.images import list_images
+    from core.data.image_lists import list_images
     from tools.cli import choose_device
     from tools.ground_demo import ground
 
@@ -134,8 +141,8 @@ def _ground(args: argparse.Namespace, argv: Sequence[str] | None) -> int:
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every image with its words and its panel's name. Raises TTDError when no image has any words."""
-    from core.data.images import list_images
+    """Every image with its words and its panel's name. TTDError when no image has any words."""
+    from core.data.image_lists import list_images
 
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
@@ -152,13 +159,12 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 def _shipped() -> Listed:
     """The image that ships, with its caption."""
-    from core.data.images import Listed
+    from core.data.image_lists import Listed
 
     record = SHIPPED.with_suffix(".json")
-    return Listed(
-        SHIPPED,
-        (json.loads(record.read_text(encoding="utf-8"))["text"],) if record.exists() else (),
-    )
+    if not record.exists():
+        return Listed(SHIPPED)
+    return Listed(SHIPPED, (json.loads(record.read_text(encoding="utf-8"))["text"],))
 
 
 def _query(
@@ -167,32 +173,38 @@ def _query(
     """Words and caption of an image: --tags and --text where given, else its own first caption."""
     from core.data.words import split_words
 
-    caption = text if tags or text else next(iter(item.texts), None)
-    words = [tag.strip() for tag in tags or [] if tag.strip()] + [
-        word.text for word in split_words(caption or "")
-    ]
+    caption = text
+    if not tags and not text:
+        caption = next(iter(item.texts), None)
+    words = [tag.strip() for tag in tags or [] if tag.strip()]
+    words += [word.text for word in split_words(caption or "")]
     return tuple(words), caption if caption and caption.strip() else None
 
 
-def panel_names(pictures: Iterable[Path], out: Path) -> list[Path]:
-    """`OUT/STEM.png` for every image; `STEM-2.png`, ... where that is taken by another image of the run or is
-    itself one of the images."""
-    pictures = list(pictures)
-    taken = {
-        str(path.resolve()).casefold() for path in pictures
-    }  # casefold: some file systems ignore case
+def panel_names(images: Sequence[Path], out: Path) -> list[Path]:
+    """`OUT/STEM.png` for every image; `STEM-2.png`, ... where that is taken.
+
+    By another panel of the run, or because it is itself one of the images.
+    """
+    taken = {_same_file(path) for path in images}
     names = []
-    for path in pictures:
+    for path in images:
         number, name = 1, out / f"{path.stem}.png"
-        while str(name.resolve()).casefold() in taken:
+        while _same_file(name) in taken:
             number += 1
             name = out / f"{path.stem}-{number}.png"
-        taken.add(str(name.resolve()).casefold())
+        taken.add(_same_file(name))
         names.append(name)
     return names
 
 
+def _same_file(path: Path) -> str:
+    """Equal for paths that may be one file: some file systems ignore case."""
+    return str(path.resolve()).casefold()
+
+
 def _make_folder(out: Path) -> None:
+    """Make --out; TTDError where that fails."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -201,24 +213,28 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def make_predictor(args: argparse.Namespace, pictures: int) -> Predictor:
-    """The model and how it looks at images. Raises TTDError for --pamr with --crf, --crf without pydensecrf2."""
+def make_predictor(args: argparse.Namespace, images: int) -> Predictor:
+    """The model and how it looks at so many images.
+
+    Raises TTDError for --pamr with --crf, and for --crf without pydensecrf2.
+    """
     if args.pamr and args.crf:
         raise TTDError("--pamr and --crf both refine the maps: give one of them")
     from core.predictor import Predictor
 
-    refine = "pamr" if args.pamr else "crf" if args.crf else None
-    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine, pictures)
+    refine = next((name for name in ("pamr", "crf") if getattr(args, name)), None)
+    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
 
 
 def _headline(predictor: Predictor) -> str:
-    backbone = predictor.backbone
+    """The model and its settings, in a line."""
+    backbone, views = predictor.backbone, predictor.views
     parts = [
         f"{backbone.arch} ({backbone.head})",
-        f"{predictor.image_size} px",
-        f"scales {list(predictor.scales)}",
+        f"{views.size} px",
+        f"scales {list(views.scales)}",
     ]
-    parts += ["flip"] * predictor.hflip + [predictor.refine] * bool(predictor.refine)
+    parts += ["flip"] * views.hflip + [predictor.refine] * bool(predictor.refine)
     return ", ".join([*parts, str(backbone.device), str(backbone.dtype).removeprefix("torch.")])
 
 
@@ -226,11 +242,12 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
     """The jobs, with a bar on the terminal when there are many."""
     from tqdm import tqdm
 
-    return tqdm(jobs, unit="picture", file=sys.stderr, disable=None if len(jobs) > 1 else True)
+    hidden = None if len(jobs) > 1 else True  # None: shown on a terminal
+    return tqdm(jobs, unit="image", file=sys.stderr, disable=hidden)
 
 
 def show(predictor: Predictor, job: Job, overlay: bool) -> None:
-    """One image: encode, score, draw the panel, print the table. Raises TTDError naming the image."""
+    """One image: encode, score, draw the panel, print the table. TTDError naming the image."""
     from core.data.images import read_image
     from core.plots.panel import draw_panel, plan
 
@@ -263,10 +280,10 @@ def score(predictor: Predictor, job: Job) -> list[Row]:
     from core.tags.selection import select
 
     selected, norms = select(predictor.scores(job.words).cpu())
-    distinct = {
-        word.casefold(): i for i, word in reversed(list(enumerate(job.words)))
-    }  # first occurrence of each
-    kept = sorted(distinct.values())
+    distinct: dict[str, int] = {}  # first occurrence of each
+    for i, word in enumerate(job.words):
+        distinct.setdefault(word.casefold(), i)
+    kept = list(distinct.values())
     texts = [job.words[i] for i in kept]
     marks = [(float(norms[i]), bool(selected[i])) for i in kept]
     if job.caption is not None:
@@ -279,14 +296,17 @@ def score(predictor: Predictor, job: Job) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text: number (as in the panel), word, score, normalized score, `*` = kept, nearest pixel."""
+    """The rows as text.
+
+    Number (as in the panel), word, score, normalized score, `*` = kept, nearest pixel.
+    """
     texts = [_clip(" ".join(row.text.split()), 48) for row in rows]
     width = max(4, *(_columns(text) for text in texts))
     lines = [f"  #  {'word'.ljust(width)}   score   norm  kept  nearest pixel (x, y)"]
     for number, (row, text) in enumerate(zip(rows, texts, strict=True), start=1):
-        norm, mark = (
-            ("", "") if row.norm is None else (f"{row.norm:.2f}", "*" if row.selected else "")
-        )
+        norm = mark = ""
+        if row.norm is not None:
+            norm, mark = f"{row.norm:.2f}", "*" * row.selected
         pad = " " * (width - _columns(text))
         lines.append(
             f"{number:>3}  {text}{pad}  {row.score:6.3f}  {norm:>5}  {mark:^4}  ({row.x}, {row.y})"
@@ -296,10 +316,9 @@ def table(rows: Sequence[Row]) -> str:
 
 def _columns(text: str) -> int:
     """Terminal columns of a text: two for wide characters, none for combining ones."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+    seen = [character for character in text if not unicodedata.combining(character)]
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in seen)
+    return len(seen) + wide
 
 
 def _clip(text: str, columns: int) -> str:
@@ -311,7 +330,7 @@ def _clip(text: str, columns: int) -> str:
     return text + "..."
 
 
-def _save(panel, path: Path) -> None:
+def _save(panel: npt.NDArray[np.uint8], path: Path) -> None:
     """Write uint8 [H, W, 3] as PNG."""
     from PIL import Image
 

@@ -1,24 +1,26 @@
-"""Tags against the true ones: precision, recall, F1, accuracy and mAP of every method, and what needs no model.
+"""Tags against the true ones: precision, recall, F1, accuracy and mAP of every method.
 
-    python evaluate_classification.py --root ../world/cc3m_for_evaluation --arch "tiny_96_[1.0]@pixel"
+    python evaluate_classification.py --root ../world/cc3m_for_evaluation \\
+        --arch "tiny_96_[1.0]@pixel"
     python evaluate_classification.py --root ../cc3m_for_evaluation/ --arch "TCL_224_[1.0]@pixel" \\
         "TCL_224_[1.0]@pixel+TTD" --plot curves.png --json scores.json
 
 NAME is a result of produce_tags_from_text.py, looked for in --out. Every word occurrence of every
-caption counts once; mAP is the average precision over all words by their normalized scores.
+caption counts once; mAP is the average precision over all words by their normalized scores. Below
+the methods: trivial baselines.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run, say
-from tools.evaluation import save_picture, write
+from tools.evaluation import save_picture, write_json
 
 if TYPE_CHECKING:
     from core.evaluation.tags import Method, Row
@@ -52,8 +54,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-missing",
         action="store_true",
-        help="score the captions that match; otherwise a missing, extra or changed one is an error, "
-        "and one without true tags",
+        help="score the captions that match; otherwise a missing, extra or changed one is an "
+        "error, and one without true tags",
     )
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="draw the precision-recall curves"
@@ -63,7 +65,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a line per method and the table; write the image and the JSON that were asked for."""
+    """Print a line per method and the table; write the figure and the JSON that were asked for."""
     args = get_args_parser().parse_args(argv)
     from core.evaluation.tags import (
         baseline_rows,
@@ -78,18 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     methods = [load_method(path, truth) for path in paths]
     report_problems(methods, args.allow_missing)
     baselines, notes = baseline_rows(truth)
-    rows = [row for method in methods for row in method_rows(method)] + baselines
+    rows = list(chain.from_iterable(map(method_rows, methods))) + baselines
     for row in rows[: 2 * len(methods) : 2]:
         print(published_line(row))
     print(f"\n{description}\n{table(rows)}")
     for note in notes:
         say(note)
     if args.json:
-        write(
-            args.json,
-            json.dumps({"root": str(args.root), "rows": [as_dict(row) for row in rows]}, indent=1)
-            + "\n",
-        )
+        write_json(args.json, {"root": str(args.root), "rows": [as_dict(row) for row in rows]})
     if args.plot:
         plot(args.plot, methods, rows, baselines)
     return 0
@@ -127,7 +125,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def as_dict(row: Row) -> dict:
+def as_dict(row: Row) -> dict[str, Any]:
     """A row for JSON, fractions."""
     return {
         "name": row.name.strip(),
@@ -144,19 +142,15 @@ def plot(
     from core.metrics.tags import precision_recall_curve
     from core.plots.curves import Curve, Point, draw_precision_recall
 
-    curves = []
+    curves, points = [], []
     for method, row in zip(methods, rows[::2], strict=False):
         precision, recall, _ = precision_recall_curve(method.norms, method.truth)
-        label = (
-            f"{method.name}  (mAP {100 * row.average_precision:.1f}, F1 {100 * row.scores.f1:.1f})"
-        )
-        curves.append(Curve(label, recall, precision, (row.scores.recall, row.scores.precision)))
-    points = [
-        Point(
-            f"{row.name}  (F1 {100 * row.scores.f1:.1f})", row.scores.recall, row.scores.precision
-        )
-        for row in baselines
-    ]
+        area, scores = f"mAP {100 * row.average_precision:.1f}", row.scores
+        label = f"{method.name}  ({area}, F1 {100 * scores.f1:.1f})"
+        curves.append(Curve(label, recall, precision, (scores.recall, scores.precision)))
+    for row in baselines:
+        label = f"{row.name}  (F1 {100 * row.scores.f1:.1f})"
+        points.append(Point(label, row.scores.recall, row.scores.precision))
     save_picture(path, draw_precision_recall(curves, points))
 
 

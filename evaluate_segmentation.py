@@ -2,24 +2,31 @@
 
     python3 evaluate_segmentation.py --data VOC2012 --tag "TCL+TTD@VOC2012" \\
         --pred "./results/TCL@VOC2012@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
-    python evaluate_segmentation.py --data my_set.yaml --pred results/NAME --per-class --gallery 4 --json scores.json
+    python evaluate_segmentation.py --data my_set.yaml --pred results/NAME --per-class \\
+        --gallery 4 --json scores.json
 
 Per class over the whole set, IoU = TP/(TP+FP+FN), FPR = FP/(TP+FP+FN), FNR = FN/(TP+FP+FN); classes
-that occur neither in truth nor in prediction are left out; the three means sum to 1. Below it: what
-needs no model.
+that occur neither in truth nor in prediction are left out; the three means sum to 1. Below it:
+trivial baselines.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run
-from tools.evaluation import evaluation_options, progress_bar, report_left_out, save_gallery, write
+from tools.evaluation import (
+    evaluator_parser,
+    progress_bar,
+    report_left_out,
+    save_gallery,
+    write,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from core.evaluation.label_maps import Evaluation
@@ -27,11 +34,7 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[evaluation_options("results")],
-    )
+    parser = evaluator_parser(__doc__, "results")
     parser.add_argument(
         "--data",
         metavar="NAME",
@@ -45,9 +48,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.data.datasets import open_dataset
-    from core.evaluation.label_maps import evaluate
-    from core.evaluation.predictions import data_of, find_folder, read_protocol
+    from core.evaluation.predictions import find_folder, read_protocol
     from core.evaluation.report import (
         class_rows,
         class_table,
@@ -58,44 +59,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     folder = find_folder(args.pred, "results")
-    if (data := args.data or data_of(folder)) is None:
-        raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
-    dataset = open_dataset(data, args.root)
-    description = dataset.describe()
-    with progress_bar(len(dataset.items())) as bar:
-        found = evaluate(
-            dataset,
-            folder,
-            allow_missing=args.allow_missing,
-            workers=args.workers,
-            progress=bar.update,
-        )
-    report_left_out(found.problems.line())
+    found = score(folder, args)
+    dataset = found.dataset
     tag = args.tag or folder.resolve().name
     print(published_line(tag, "mIoU", found.scores.means))
-    print(f"{protocol_line(read_protocol(folder))}\n{description}; {len(found.pictures)} scored\n")
-    print(
-        means_table(
-            {tag: found.scores.means} | {name: s.means for name, s in found.baselines.items()},
-            "mIoU",
-        )
-    )
+    print(protocol_line(read_protocol(folder)))
+    print(f"{dataset.describe()}; {len(found.pictures)} scored\n")
+    means = {tag: found.scores.means}
+    means |= {name: scores.means for name, scores in found.baselines.items()}
+    print(means_table(means, "mIoU"))
     rows = class_rows(found.scores, dataset.label_names, dataset.label_values, found.confusion)
     if args.per_class:
         print(f"\n{class_table(rows)}")
     if args.csv:
         write(args.csv, to_csv(rows))
     if args.json:
-        write(
-            args.json,
-            json.dumps(as_dict(found, tag, folder, rows), indent=1, ensure_ascii=False) + "\n",
-        )
+        write_json(args.json, as_dict(found, tag, folder, rows))
     if args.gallery:
         gallery(found, folder, args.gallery)
     return 0
 
 
-def as_dict(found: Evaluation, tag: str, folder: Path, rows: list[dict]) -> dict:
+def score(folder: Path, args: argparse.Namespace) -> Evaluation:
+    """Compare the folder with its set. TTDError: no set is known, predictions that do not fit."""
+    from core.data.datasets import open_dataset
+    from core.evaluation.label_maps import evaluate
+    from core.evaluation.predictions import data_of
+
+    if (data := args.data or data_of(folder)) is None:
+        raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
+    dataset = open_dataset(data, args.root)
+    options = {"allow_missing": args.allow_missing, "workers": args.workers}
+    with progress_bar(len(dataset.items())) as bar:
+        found = evaluate(dataset, folder, progress=bar.update, **options)
+    report_left_out(found.problems.line())
+    return found
+
+
+def as_dict(
+    found: Evaluation, tag: str, folder: Path, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Everything, for JSON; fractions."""
     from core.evaluation.predictions import read_protocol
     from core.evaluation.report import named_means
@@ -123,15 +126,11 @@ def gallery(found: Evaluation, folder: Path, count: int) -> None:
 
     data = found.dataset
     items = {item.id: item for item in data.items()}
-    rows = [
-        Row(
-            f"{name}: mIoU {100 * found.pictures[name]:.1f}%",
-            read_image(items[name].image),
-            read_truth(data, items[name]),
-            read_index(folder / f"{name}.png"),
-        )
-        for name in best_and_worst(found.pictures, count)
-    ]
+    rows = []
+    for name in best_and_worst(found.pictures, count):
+        title = f"{name}: mIoU {100 * found.pictures[name]:.1f}%"
+        image, truth = read_image(items[name].image), read_truth(data, items[name])
+        rows.append(Row(title, image, truth, read_index(folder / f"{name}.png")))
     names = dict(zip(data.label_values, data.label_names, strict=True))
     save_gallery(folder, rows, names, data.palette)
 

@@ -1,12 +1,12 @@
 """Foreground masks of captions against the truth: caption IoU, false positives and false negatives.
 
     python3 evaluate_segmentation_for_text.py --tag TCL+TTD \\
-        --pred "./results_caption/TCL@CC3M@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
-    python evaluate_segmentation_for_text.py --data World --pred results_caption/NAME --tune results_caption/OTHER \\
-        --tune-root ../world_dev
+    --pred "./results_caption/TCL@CC3M@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
+    python evaluate_segmentation_for_text.py --data World --pred results_caption/NAME \\
+        --tune results_caption/OTHER --tune-root ../world_dev
 
 A caption's truth is the union of the masks of its true tags (mask_using_HQ-SAM). The line is the
-mean over captions; beside it the value over all pixels pooled and what needs no model. --tune finds
+mean over captions; below it the value over all pixels pooled and trivial baselines. --tune finds
 the best background threshold on a separate split (its predictions need --save-scores, and so do
 these) and applies it here.
 """
@@ -14,14 +14,20 @@ these) and applies it here.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run
-from tools.evaluation import evaluation_options, progress_bar, report_left_out, save_gallery, write
+from tools.evaluation import (
+    evaluator_parser,
+    progress_bar,
+    report_left_out,
+    save_gallery,
+    write,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from core.data.datasets import CaptionSet
@@ -31,11 +37,7 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[evaluation_options("results_caption")],
-    )
+    parser = evaluator_parser(__doc__, "results_caption")
     parser.add_argument(
         "--data",
         metavar="NAME",
@@ -54,24 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
     from core.data.datasets import CAPTION_NAMES, open_caption_set
-    from core.evaluation.captions import evaluate_captions
     from core.evaluation.predictions import data_of, find_folder, read_protocol
     from core.evaluation.report import means_table, protocol_line, published_line, to_csv
     from core.metrics.segmentation import scores_from_counts
 
     folder = find_folder(args.pred, "results_caption")
     named = data_of(folder)
-    data = args.data or (named if named in CAPTION_NAMES else "CC3M")
+    usual = named if named in CAPTION_NAMES else "CC3M"
+    data = args.data or usual
     captions = open_caption_set(data, args.root)
-    with progress_bar(captions.records.count) as bar:
-        found = evaluate_captions(
-            captions,
-            folder,
-            allow_missing=args.allow_missing,
-            workers=args.workers,
-            progress=bar.update,
-        )
-    report_left_out(found.problems.line())
+    found = score(captions, folder, args)
     tag = args.tag or folder.resolve().name
     rows = {tag: found.scores.means, "  pooled over pixels": found.pooled.means}
     rows |= {name: scores_from_counts(counts).means for name, counts in found.baselines.items()}
@@ -79,21 +73,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         best, scores = tuned(captions, folder, data, args)
         rows[f"{tag} at bg {best:.2f}, best in {args.tune}"] = scores.means
     print(published_line(tag, "Caption IoU", found.scores.means))
+    print(protocol_line(read_protocol(folder)))
     print(
-        f"{protocol_line(read_protocol(folder))}\n{captions.describe()}; {len(found.ids)} scored, {found.whole} of "
-        f"them with a truth that is the whole image\n\n{means_table(rows, 'IoU')}"
+        f"{captions.describe()}; {len(found.ids)} scored, "
+        f"{found.whole} of them with a truth that is the whole image\n"
     )
+    print(means_table(rows, "IoU"))
     if args.csv:
         write(args.csv, to_csv(caption_rows(found)))
     if args.json:
-        write(
-            args.json,
-            json.dumps(as_dict(found, tag, folder, data, rows), indent=1, ensure_ascii=False)
-            + "\n",
-        )
+        write_json(args.json, as_dict(found, tag, folder, data, rows))
     if args.gallery:
         gallery(captions, found, folder, args.gallery)
     return 0
+
+
+def score(captions: CaptionSet, folder: Path, args: argparse.Namespace) -> CaptionEvaluation:
+    """Compare the folder with the captions. TTDError for predictions that do not fit."""
+    from core.evaluation.captions import evaluate_captions
+
+    options = {"allow_missing": args.allow_missing, "workers": args.workers}
+    with progress_bar(captions.records.count) as bar:
+        found = evaluate_captions(captions, folder, progress=bar.update, **options)
+    report_left_out(found.problems.line())
+    return found
 
 
 def tuned(
@@ -107,36 +110,43 @@ def tuned(
     other = open_caption_set(data, args.tune_root or args.root)
     if other.root.resolve() == captions.root.resolve():
         raise TTDError(
-            f"--tune: {other.root} is the split that is scored; name a separate one with --tune-root"
+            f"--tune: {other.root} is the split that is scored; "
+            "name a separate one with --tune-root"
         )
-    check_kind(find_folder(args.tune, "results_caption"), captions=True)
-    tuning, counts = (
-        sweep(split, place, allow_missing=args.allow_missing, workers=args.workers)
-        for split, place in ((other, find_folder(args.tune, "results_caption")), (captions, folder))
-    )
-    report_left_out(tuning[1].line())
-    return best_elsewhere(tuning[0], counts[0])
+    place = find_folder(args.tune, "results_caption")
+    check_kind(place, captions=True)
+    options = {"allow_missing": args.allow_missing, "workers": args.workers}
+    tuning, left_out = sweep(other, place, **options)
+    counts, _ = sweep(captions, folder, **options)
+    report_left_out(left_out.line())
+    return best_elsewhere(tuning, counts)
 
 
-def caption_rows(found: CaptionEvaluation) -> list[dict]:
+def caption_rows(found: CaptionEvaluation) -> list[dict[str, Any]]:
     """A row per caption, for CSV: fractions and pixels."""
-    scores = found.scores
-    return [
-        {
-            "id": name,
-            "iou": iou,
-            "fpr": fpr,
-            "fnr": fnr,
-            "true_pixels": int(counts[0] + counts[2]),
-            "predicted_pixels": int(counts[0] + counts[1]),
-        }
-        for name, iou, fpr, fnr, counts in zip(
-            found.ids, scores.iou, scores.fpr, scores.fnr, found.counts, strict=True
+    scores, rows = found.scores, []
+    for index, (name, counts) in enumerate(zip(found.ids, found.counts, strict=True)):
+        hits, false, missed, _ = counts.tolist()
+        rows.append(
+            {
+                "id": name,
+                "iou": scores.iou[index],
+                "fpr": scores.fpr[index],
+                "fnr": scores.fnr[index],
+                "true_pixels": hits + missed,
+                "predicted_pixels": hits + false,
+            }
         )
-    ]
+    return rows
 
 
-def as_dict(found: CaptionEvaluation, tag: str, folder: Path, data: str, rows: dict) -> dict:
+def as_dict(
+    found: CaptionEvaluation,
+    tag: str,
+    folder: Path,
+    data: str,
+    rows: dict[str, tuple[float, float, float]],
+) -> dict[str, Any]:
     """Everything, for JSON; fractions."""
     from core.evaluation.predictions import read_protocol
     from core.evaluation.report import named_means
@@ -150,9 +160,7 @@ def as_dict(found: CaptionEvaluation, tag: str, folder: Path, data: str, rows: d
         "left_out": found.problems.counts,
         "whole_pictures": found.whole,
         "rows": {name.strip(): named_means(means) for name, means in rows.items()},
-        "captions": {
-            name: float(iou) for name, iou in zip(found.ids, found.scores.iou, strict=True)
-        },
+        "captions": dict(zip(found.ids, found.scores.iou.tolist(), strict=True)),
         "protocol": read_protocol(folder),
     }
 
@@ -167,19 +175,14 @@ def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count:
 
     scores = dict(zip(found.ids, found.scores.iou.tolist(), strict=True))
     chosen = best_and_worst(scores, count)
-    records = {
-        record.id: record for record in captions.records.iterate() if record.id in set(chosen)
-    }
-    rows = [
-        Row(
-            f"{name}: IoU {100 * scores[name]:.1f}%",
-            read_record(records[name]),
-            captions.truth_mask(records[name]).astype(np.uint8),
-            read_foreground(folder / f"{name}.png").astype(np.uint8),
-            (records[name].text, "true: " + ", ".join(records[name].tags)),
-        )
-        for name in chosen
-    ]
+    records = {one.id: one for one in captions.records.iterate() if one.id in set(chosen)}
+    rows = []
+    for name in chosen:
+        record, title = records[name], f"{name}: IoU {100 * scores[name]:.1f}%"
+        truth = captions.truth_mask(record).astype(np.uint8)
+        found_mask = read_foreground(folder / f"{name}.png").astype(np.uint8)
+        notes = (record.text, f"true: {', '.join(record.tags)}")
+        rows.append(Row(title, read_record(record), truth, found_mask, notes))
     palette = np.zeros((256, 3), np.uint8)
     palette[1] = (240, 200, 60)
     save_gallery(folder, rows, {0: "background", 1: "foreground"}, palette)

@@ -1,9 +1,9 @@
 """Segment the images of a benchmark, or your own, into its classes: a label map per image.
 
-    python produce_masks_from_tags.py --data World --root ../world                 # the tiny model, offline
+    python produce_masks_from_tags.py --data World --root ../world             # tiny model, offline
     python produce_masks_from_tags.py --data my_set.yaml --arch CLIP --pamr
-    python produce_masks_from_tags.py --data VOC2012 --arch TCL --protocol tcl      # TCL's own evaluation
-    python produce_masks_from_tags.py --data ADE2016 --arch TCL --gpus 0 1 2 3      # a process on each GPU
+    python produce_masks_from_tags.py --data VOC2012 --arch TCL --protocol tcl   # TCL's evaluation
+    python produce_masks_from_tags.py --data ADE2016 --arch TCL --gpus 0 1 2 3   # a process on each
     torchrun --nproc_per_node 8 produce_masks_from_tags.py --data COCO-Stuff --arch TCL
     python3 produce_masks_from_tags.py --gpus 0 --root ../ --data VOC2012 --arch TCL --bg 0.40 \\
         --scales 1.0 0.5 1.5 2.0 --hflip --pamr --lora ./weights/TCL+TTD.pt         # as published
@@ -57,12 +57,12 @@ def setup(args: argparse.Namespace) -> Task:
     dataset = open_dataset(args.data, args.root)
     labels = repr((dataset.classes, dataset.first_label, dataset.background))
     return Task(
-        dataset.name,
-        dataset.describe(),
-        dataset.rule,
-        dataset.background_threshold,
-        jobs_of_dataset(dataset, args.limit),
-        lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
+        name=dataset.name,
+        description=dataset.describe(),
+        rule=dataset.rule,
+        background_threshold=dataset.background_threshold,
+        jobs=jobs_of_dataset(dataset, args.limit),
+        make=lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
         categories={label: label for label in range(dataset.first_label, 255)},
         palette=dataset.palette,
         identity={

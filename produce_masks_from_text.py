@@ -1,6 +1,6 @@
 """Segment what captions speak of: a foreground mask per image with a caption.
 
-    python produce_masks_from_text.py --data CC3M --root ../world                   # the tiny model, offline
+    python produce_masks_from_text.py --data CC3M --root ../world           # tiny model, offline
     python produce_masks_from_text.py --data captions.jsonl --arch CLIP --tags selected
     python3 produce_masks_from_text.py --gpus 0 --root ../ --data CC3M --arch TCL --bg 0.40 \\
         --scales 1.0 0.5 1.5 2.0 --hflip --pamr --lora ./weights/TCL+TTD.pt         # as published
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
@@ -60,29 +61,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     if args.rule == "none":
         raise TTDError(
-            "--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule here"
+            "--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule "
+            "here"
         )
     if args.protocol not in ("ttd", "tcl"):
         raise TTDError(
-            f"--protocol {args.protocol} compares classes with each other; a caption has none: use ttd, tcl"
+            f"--protocol {args.protocol} compares classes with each other; a caption has none: "
+            "use ttd, tcl"
         )
     return produce(args, setup)
 
 
 def setup(args: argparse.Namespace) -> Task:
     """The images and their captions."""
-    from core.masks.pipeline import jobs_of_records
+    from core.masks.pipeline import FOREGROUND, jobs_of_records
 
     name, place, records = find_records(args.data, args.root)
     jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
     return Task(
-        name,
-        records.description,
-        "threshold",
-        BG,
-        jobs,
-        lambda backbone, used, batch: make_masks(args.tags, backbone, used, batch),
-        {255: 1},
+        name=name,
+        description=records.description,
+        rule="threshold",
+        background_threshold=BG,
+        jobs=jobs,
+        make=partial(make_masks, args.tags),
+        categories={FOREGROUND: 1},
         skipped=skipped,
         identity={"tags": args.tags, "pictures": place},
         extras={"tags": args.tags if args.tags != "caption" else None},
@@ -90,7 +93,10 @@ def setup(args: argparse.Namespace) -> Task:
 
 
 def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
-    """A caption set by name, or any other input of images with captions: its name, where it is, what it holds."""
+    """A caption set by name, or any other input: its name, where it is, what it holds.
+
+    TTDError when it is neither.
+    """
     import os
     from pathlib import Path
 
@@ -102,8 +108,8 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
         return data, os.path.abspath(captions.root), captions.records
     if not Path(data).expanduser().exists() and not set(data) & set("*?[{"):
         raise TTDError(
-            f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of images with "
-            "captions; check the path"
+            f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of "
+            "images with captions; check the path"
         )
     return (
         Path(os.path.abspath(data)).stem,

@@ -1,6 +1,6 @@
-"""Run the README's blocks marked `<!-- ci -->`: what the README shows must work.
+"""Run the documentation's blocks marked `<!-- ci -->`: what a page shows must work.
 
-python .ci/readme_blocks.py README.md
+python .ci/readme_blocks.py README.md docs/masks.md
 """
 
 import os
@@ -9,30 +9,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"<!-- ci -->\n```(bash|python)\n(.*?)```", re.DOTALL)
 
 
 def main() -> int:
-    """Run each block from the repository's root with this interpreter first on PATH; the first failure ends it."""
-    text = Path(sys.argv[1]).read_text(encoding="utf-8")
-    blocks = BLOCK.findall(text)
-    if not blocks:
-        sys.exit(f"{sys.argv[1]}: no block is marked <!-- ci -->")
-    here = str(Path(sys.executable).parent)
-    env = {**os.environ, "PATH": here + os.pathsep + os.environ["PATH"]}
-    for language, code in blocks:
-        print(f"--- {language}\n{code}", flush=True)
-        command = (
-            ["bash", "-euo", "pipefail", "-c", code]
-            if language == "bash"
-            else [sys.executable, "-c", code]
-        )
-        if subprocess.run(
-            command, env=env, cwd=Path(sys.argv[1]).resolve().parent, check=False
-        ).returncode:
-            sys.exit(f"{sys.argv[1]}: this block failed:\n{code}")
-    print(f"{len(blocks)} README blocks ran")
+    """Run the blocks of every page named, from the repository's root; the first failure ends it."""
+    for page in sys.argv[1:]:
+        blocks = BLOCK.findall(Path(page).read_text(encoding="utf-8"))
+        if not blocks:
+            sys.exit(f"{page}: no block is marked <!-- ci -->")
+        for language, code in blocks:
+            print(f"--- {language}\n{code}", flush=True)
+            if run(language, code):
+                sys.exit(f"{page}: this block failed:\n{code}")
+        print(f"{page}: {len(blocks)} blocks ran")
     return 0
+
+
+def run(language: str, code: str) -> int:
+    """The exit code of a block; this interpreter is the `python` of its commands."""
+    here = str(Path(sys.executable).parent)
+    paths = {"PATH": here + os.pathsep + os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    if language == "bash":
+        command = ["bash", "-euo", "pipefail", "-c", code]
+    return subprocess.run(command, env={**os.environ, **paths}, cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

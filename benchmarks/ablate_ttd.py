@@ -1,9 +1,9 @@
-"""What each decision of the recipe is worth: one factor at a time, several seeds, all three scores together.
+"""What each decision of the recipe is worth: one factor at a time, several seeds, three scores.
 
-    python benchmarks/ablate_ttd.py --config configs/ablation.yaml --update docs/ablation.md      # hours on two cores
-    python benchmarks/ablate_ttd.py --share 0/2 & python benchmarks/ablate_ttd.py --share 1/2     # side by side
+    python benchmarks/ablate_ttd.py --update docs/ablation.md               # hours on two cores
+    python benchmarks/ablate_ttd.py --share 0/2 & python benchmarks/ablate_ttd.py --share 1/2
     python benchmarks/ablate_ttd.py --only teacher "learning rate" --seeds 0
-    python benchmarks/ablate_ttd.py --only teacher --seeds 0 --steps 10 --limit 40                # seconds: a trial
+    python benchmarks/ablate_ttd.py --only teacher --seeds 0 --steps 10 --limit 40       # a trial
 
 Every cell (settings and seed) is a training run from the shipped model, scored on the grid's
 held-out set when it ends. A finished cell is a line of --cells and is not run again; killed in the
@@ -169,7 +169,7 @@ class Ablation:
         """Finish every cell."""
         from tqdm import tqdm
 
-        from core.training.trainer import GUARDS
+        from core.ttd.task import GUARDS
 
         planned = {key: (label, config) for key, label, config in self.planned()}
         index, count = self.share
@@ -200,15 +200,14 @@ class Ablation:
         from core.backbones import load_backbone
         from core.evaluation.heldout import evaluate_heldout
         from core.training.trainer import Trainer
+        from core.ttd.task import TTDTask
 
-        backbone, stopped = (
-            load_backbone(
-                config.arch, weights=config.weights, head=config.head, device=config.device
-            ),
-            None,
+        backbone = load_backbone(
+            config.arch, weights=config.weights, head=config.head, device=config.device
         )
+        stopped = None
         if train:
-            with closing(Trainer(config, backbone, self.pairs)) as trainer:
+            with closing(Trainer(TTDTask(config, backbone, self.pairs))) as trainer:
                 try:
                     trainer.run()
                 except TTDError as error:
@@ -262,10 +261,12 @@ class Ablation:
             ["python", "benchmarks/ablate_ttd.py", *(sys.argv[1:] if argv is None else argv)]
         )
         return (
-            f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, {base.steps} steps of "
-            f"{base.batch}, {len(self.pairs):,} pairs of {base.root}; {len(self.items)} images of "
-            f"{self.grid.heldout}; seeds {', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: "
-            "the base; †: stopped by the collapse monitor or a number that is not finite, and scored as it was."
+            f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, "
+            f"{base.steps} steps of {base.batch}, {len(self.pairs):,} pairs of {base.root}; "
+            f"{len(self.items)} images of {self.grid.heldout}; seeds "
+            f"{', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: the base; "
+            "†: stopped by the collapse monitor or a number that is not finite, and scored as it "
+            "was."
         )
 
 

@@ -1,4 +1,4 @@
-"""One factor at a time around a recipe: the grid, its cells, what is stored of each, and the tables.
+"""One factor at a time around a recipe: the grid, its cells, what is stored, and the tables.
 
 A cell is one training run: the recipe with one factor's settings changed, and a seed. Cells that
 come to the same settings (a factor's value may be the recipe's own) are one cell, and a finished
@@ -17,7 +17,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from core.errors import TTDError
-from core.ttd.config import TTDConfig, identity, load_config
+from core.training.config import identity
+from core.ttd.config import TTDConfig, load_config
 from core.utils.config import merge, read_yaml
 
 KEYS = ("recipe", "settings", "data", "root", "heldout", "factors")
@@ -39,7 +40,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried: the recipe's settings, and per factor its values; trained on `data`, scored on `heldout`."""
+    """What is tried: the recipe's settings, and the values of each factor; scored on `heldout`."""
 
     source: str
     recipe: Mapping[str, Any]
@@ -47,7 +48,10 @@ class Grid:
     factors: Mapping[str, tuple[Value, ...]]
 
     def config(self, settings: Mapping[str, Any], seed: int, out: Path) -> TTDConfig:
-        """The recipe with some settings changed; nothing is scored or chosen on the way. TTDError: unknown settings."""
+        """The recipe with some settings changed; nothing is scored or chosen on the way.
+
+        TTDError: unknown settings.
+        """
         fixed = {"eval_root": None, "keep": "last", "seed": seed, "out": str(out), "tag": "cell"}
         return load_config(merge(self.recipe, settings, fixed), self.source)
 
@@ -60,7 +64,8 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
     path, content = Path(path), read_yaml(path)
     if set(content) != set(KEYS):
         raise TTDError(
-            f"{path}: wanted are {', '.join(KEYS)}; there are {', '.join(map(str, content)) or 'none'}"
+            f"{path}: wanted are {', '.join(KEYS)}; there are "
+            f"{', '.join(map(str, content)) or 'none'}"
         )
     factors = {
         str(name): _values(values, f"{path}: {name}")
@@ -104,14 +109,14 @@ def chosen_factors(grid: Grid, only: Sequence[str] | None) -> dict[str, tuple[Va
 
 
 def cell_key(config: TTDConfig, data: Mapping[str, str]) -> str:
-    """What a cell is known by: settings, seed, and `data`: what pairs, weights and held-out images are."""
+    """What a cell is known by: settings, seed, `data` (pairs, weights and held-out images)."""
     return hashlib.sha256(
         json.dumps([identity(config), dict(data)], sort_keys=True).encode()
     ).hexdigest()[:24]
 
 
 def untrained_key(config: TTDConfig, data: Mapping[str, str]) -> str:
-    """The same for the model as it is before training: of all settings only the model's own count."""
+    """The same for the model before training: of all settings only the model's own count."""
     own = {
         key: value for key, value in identity(config).items() if key in ("arch", "head", "image")
     }
@@ -121,7 +126,9 @@ def untrained_key(config: TTDConfig, data: Mapping[str, str]) -> str:
 
 
 class CellFile:
-    """Finished cells in a JSONL file, one line each, on disk before the next begins; a line cut off is dropped.
+    """Finished cells in a JSONL file, one line each, on disk before the next begins.
+
+    A line that was cut off is dropped.
 
     share (I, N): written is a file of its own beside `path`, `STEM.I-of-N.jsonl`, so that N
     processes never write to the same one; read are `path` and all such files.
@@ -170,8 +177,8 @@ class CellFile:
                 os.fsync(file.fileno())
         except OSError as error:
             raise TTDError(
-                f"{self.path}: cannot be written ({error.strerror}); make room and run the same command "
-                "again"
+                f"{self.path}: cannot be written ({error.strerror}); make room and run the same "
+                "command again"
             ) from None
         self._end += len(line)
         self.cells[key] = {"key": key, **cell}
@@ -179,7 +186,10 @@ class CellFile:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table: the scores of its cells [seeds] by name, how many were stopped, whether it is the recipe."""
+    """One row of a table: scores of its cells [seeds] by name, how many were stopped.
+
+    recipe: whether it is the recipe itself.
+    """
 
     name: str
     scores: Mapping[str, Sequence[float]]
@@ -195,7 +205,10 @@ def line_of(name: str, cells: Iterable[Mapping[str, Any]], recipe: bool = False)
 
 
 def markdown(factor: str, lines: Sequence[Line]) -> str:
-    """A table in percent, mean ± deviation over seeds; the recipe's own row bold; † where runs were stopped."""
+    """A table in percent, mean ± deviation over seeds.
+
+    The recipe's own row is bold; † where runs were stopped.
+    """
     rows = [
         f"| {factor} | {' | '.join(SHOWN.values())} | runs |",
         f"|---{'|---' * len(SHOWN)}|---|",

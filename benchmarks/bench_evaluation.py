@@ -1,9 +1,9 @@
-"""How fast label maps are scored, against one-hot IoU: a mask of every class in truth and prediction, compared.
+"""How fast label maps are scored, against IoU of one mask for every class (one-hot).
 
     python benchmarks/bench_evaluation.py                      # 512x683, 150 classes, as ADE20K
     python benchmarks/bench_evaluation.py --pairs 200 --workers 4
 
-`counting` is what becomes of two label maps in memory; `from files` reads both PNGs as
+`counting` compares two label maps in memory; `from files` reads both PNGs as
 evaluate_segmentation.py does, checks their values, counts, and gives mIoU, per image too. The
 reference counts a slice of the pairs ("scaled") and reads the same files. The confusion counts are
 compared, not only the score.
@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     few = pairs[: args.slice]
     compare(few, classes)
-    table = common.Table("path", "reference", "ours", "ratio", "ours, images/s", width=14)
+    table, figures = (
+        common.Table("path", "reference", "ours", "ratio", "ours, images/s", width=14),
+        {},
+    )
     with tempfile.TemporaryDirectory() as folder:
         dataset, predictions = write_set(Path(folder), pairs, classes)
         works = {
@@ -64,12 +67,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lambda: from_files(dataset, predictions, args.workers),
             ),
         }
-        goals = [bench(name, *work, len(few), args, table) for name, work in works.items()]
-    common.save(args, [table], goals)
+        goals = [bench(name, *work, len(few), args, table, figures) for name, work in works.items()]
+    common.save(args, [table], goals, figures)
     return 0
 
 
-def bench(name: str, slow, fast, count: int, args: argparse.Namespace, table: common.Table) -> dict:
+def bench(
+    name: str,
+    slow,
+    fast,
+    count: int,
+    args: argparse.Namespace,
+    table: common.Table,
+    figures: dict[str, float],
+) -> dict:
     """One row: the reference on `count` pairs, ours on all."""
     taken = common.in_turns({"reference": slow, "ours": fast}, args)
     scaled = taken["reference"].times(args.pairs / count)
@@ -80,11 +91,12 @@ def bench(name: str, slow, fast, count: int, args: argparse.Namespace, table: co
         common.ratio(scaled, taken["ours"]),
         f"{args.pairs / taken['ours'].seconds:.0f}",
     )
+    figures[f"images/s, {name}"] = args.pairs / taken["ours"].seconds
     return common.goal(f"evaluation, {name}", 50, scaled, taken["ours"])
 
 
 def label_map(size: tuple[int, int], classes: int, seed: int) -> np.ndarray:
-    """Labels 0 (ignored) to `classes`, uint8 [H, W]: blocks, as segments are, a dozen values in each image."""
+    """Labels 0 (ignored) to `classes`, uint8 [H, W]: blocks of a dozen different values."""
     rng = np.random.default_rng(seed)
     values = rng.integers(0, classes + 1, 12).astype(np.uint8)
     blocks = rng.choice(values, (-(-size[0] // 16), -(-size[1] // 16)))

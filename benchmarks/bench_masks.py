@@ -1,8 +1,10 @@
-"""How fast masks are made from tags by protocol `ttd` with PAMR, against the definition done literally.
+"""How fast masks are made from tags (protocol `ttd`, PAMR), against the literal definition.
 
-    python benchmarks/bench_masks.py                    # ViT-B/16 and TCL (random weights), 640x480, 21 and 171 classes
-    python benchmarks/bench_masks.py --device cuda
-    python benchmarks/bench_masks.py --quick            # tiny only, a small image
+    python benchmarks/bench_masks.py             # ViT-B/16, TCL; 640x480; 21, 171 classes
+    python benchmarks/bench_masks.py --quick     # tiny only, a small image
+    python benchmarks/bench_masks_cuda.py        # on a GPU, where nothing needs to be sampled
+
+ViT-B/16 and TCL have random weights.
 
 The reference (`reference_masks.py`) does windows, scales and flips one by one in float32, with the
 published PAMR and all classes. Both run whole, except that a tower sees one batch of every shape
@@ -20,23 +22,19 @@ import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import common
 import reference_masks
 import reference_pamr
 from common import positive_int, run
+from mask_cases import MANY, QUICK_SIZE, SIZE, TTD, model, ours, picture, protocol_of, texts
 
 from core.errors import TTDError
 
-TTD = {"scales": (1.0, 0.5, 1.5, 2.0), "hflip": True, "pamr": True}
-SIZE = (480, 640)
 BG = 0.4
-MADE_BG = 0.75  # for `texts`: the image's own are above it everywhere, the others below
 AGREE = 0.999  # share of pixels
 PICTURES = 3  # with >= 3 classes and 5 to 80 % background
-MANY = 10**6  # images of a job that is worth compiling PAMR for
 CANDIDATES = 20  # looked through for them
 
 
@@ -82,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Sampled:
-    """Calls `work` once for every shape of its tensors; later calls get that result and count with its time.
+    """Calls `work` once for every shape of its tensors; later calls get that result and its time.
 
     spent: seconds of calls that were made; owed: of those that were not; calls: how many of every
     shape.
@@ -112,12 +110,10 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     """Both paths for one model, at every class count."""
     import torch
 
-    from core.maps.sliding import prepare
-
     backbone = model(name, args.device, folder)
     used = protocol_of(backbone, args)
-    pixels = picture(SIZE if not args.quick else (96, 128))
-    ours, least = fast_goal(args)
+    pixels = picture(QUICK_SIZE if args.quick else SIZE)
+    machine, least = fast_goal()
     table = common.Table(
         f"{name}, classes, path", "time", "ratio", "towers", "maps", "resize+PAMR", width=15
     )
@@ -131,13 +127,12 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
     for dtype in dict.fromkeys((args.dtype, "float32")):
         backbone.to(getattr(torch, dtype))
         encode = backbone.encode_pixels = Sampled(backbone.encode_pixels)
-        prepared = prepare(pixels, used)
         for n in args.classes:
             if dtype == args.dtype:
                 table.row(f"{n} literal float32", literal[n][0], "", *literal[n][1])
             for kept in dict.fromkeys((min(n, args.surviving), n)):
                 text = texts(backbone, pixels, n, kept)
-                total, stages, left = fast_time(backbone, prepared, text, used, encode)
+                total, stages, left = fast_time(backbone, pixels, text, used, encode)
                 row = f"{n} ours {dtype}"
                 if left != kept:
                     raise TTDError(
@@ -153,31 +148,24 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
                 if dtype == args.dtype and kept < n:
                     goals.append(
                         common.goal(
-                            f"masks, {name}, {n} classes, {dtype}, {ours}",
+                            f"masks, {name}, {n} classes, {dtype}, {machine}",
                             least,
                             literal[n][0],
                             total,
                         )
-                    )
-                    goals += busy_goal(
-                        f"{name}, {n} classes",
-                        partial(whole, backbone, encode, pixels, text, used),
-                        args,
                     )
         del backbone.encode_pixels
     print(work_done(backbone, encode), flush=True)
     return table, goals
 
 
-def fast_goal(args: argparse.Namespace) -> tuple[str, float]:
-    """The goal of this kind of machine, and the machine in words."""
-    if args.device.startswith("cuda"):
-        return "CUDA", 10
+def fast_goal() -> tuple[str, float]:
+    """This kind of machine in words, and its goal."""
     return ("CPU with AMX", 7) if common.has_bfloat16_units("cpu") else ("CPU without AMX", 2)
 
 
 def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[common.Time]]:
-    """The literal path in float32: whole time, and that of windows, of their merging, and of PAMR with the labels."""
+    """The literal path, float32: whole time; that of windows, merging, PAMR with the labels."""
     windows = Sampled(reference_masks.window_masks)
     weights, iterate = Sampled(reference_pamr.weights), Sampled(reference_pamr.iterate)
     maps = []
@@ -200,17 +188,19 @@ def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[comm
 
 
 def fast_time(
-    backbone, prepared, text, used, encode: Sampled
+    backbone, pixels, text, used, encode: Sampled
 ) -> tuple[common.Time, list[common.Time], int]:
-    """Our path: whole time; that of towers, maps, and resizing with PAMR; and how many classes were refined."""
-    from core.maps.sliding import merge_views
+    """Our path: whole time; that of towers, maps, resizing with PAMR; classes that were refined."""
+    from core.maps.views import prepare
     from core.masks.labels import decide
+    from core.masks.merge import merge
     from core.refine.pamr import PAMR
 
+    prepared = prepare(pixels, used.views)
     encode.reset()
     merged = []
-    views = common.once(lambda: merged.append(merge_views(backbone, prepared, text, used)))
-    rest = common.once(lambda: decide(merged[0], prepared, used, pamr=PAMR(pictures=MANY)))
+    views = common.once(lambda: merged.append(merge(backbone, prepared, text, used)))
+    rest = common.once(lambda: decide(merged[0], pixels, used, pamr=PAMR(pictures=MANY)))
     stages = [encode.spent + encode.owed, views - encode.spent, rest]
     scaled = [common.Time(stage, scaled=i == 0) for i, stage in enumerate(stages)]
     return (
@@ -218,30 +208,6 @@ def fast_time(
         scaled,
         int((merged[0].highest > used.background_threshold).sum()),
     )
-
-
-def busy_goal(what: str, work: Callable[[], object], args: argparse.Namespace) -> list[dict]:
-    """On CUDA: how much of our path's time a kernel runs."""
-    if not args.device.startswith("cuda"):
-        return []
-    share = common.gpu_busy(work)
-    return [
-        {
-            "what": f"GPU busy, masks, {what}",
-            "goal": ">= 90 %",
-            "got": f"{100 * share:.0f} %",
-            "met": share >= 0.9,
-        }
-    ]
-
-
-def whole(backbone, encode: Sampled, pixels, text, used) -> None:
-    """Our path with nothing sampled."""
-    backbone.encode_pixels = encode.work
-    try:
-        ours(backbone, pixels, text, used)
-    finally:
-        backbone.encode_pixels = encode
 
 
 def work_done(backbone, encode: Sampled) -> str:
@@ -259,96 +225,8 @@ def work_done(backbone, encode: Sampled) -> str:
     return f"  {windows} windows, {total / 1e12:.2f} TFLOP in our towers"
 
 
-def model(name: str, device: str, folder: Path):
-    """The backbone: ViT-B/16 and TCL have random weights."""
-    from core.backbones import load_backbone
-
-    if name == "TCL":
-        return random_tcl().to(device)
-    return load_backbone(
-        "tiny" if name == "tiny" else common.random_clip(name, folder / name), device=device
-    )
-
-
-def random_tcl():
-    """TCL in the released shapes (but for a shorter text tower, which no mask needs) with random weights."""
-    import torch
-
-    from core.backbones import tcl_layout
-    from core.backbones.tcl_loading import build_tcl
-
-    sizes = tcl_layout.Sizes(
-        width=768,
-        hidden=3072,
-        layers=12,
-        patch=16,
-        positions=197,
-        dim=512,
-        text_width=512,
-        text_hidden=2048,
-        text_layers=1,
-        context=77,
-        vocabulary=49408,
-        tail=(11,),
-        stages=(0, 1),
-    )
-    generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randn(shape, generator=generator) / max(1, shape[-1] if shape else 1) ** 0.5
-        for name, shape in tcl_layout.layout(sizes).items()
-    }
-    for name, value in state.items():
-        if name.endswith("conv.weight"):
-            value /= 9**0.5 * 768**0.5 / 3**0.5
-    state["masker.sim2mask.w"], state["masker.sim2mask.b"] = torch.tensor(10.0), torch.tensor(-2.5)
-    backbone = build_tcl(state, "random TCL")
-    backbone.arch, backbone.head = "TCL", "maskclip"
-    return backbone.eval().requires_grad_(False)
-
-
-def protocol_of(backbone, args: argparse.Namespace):
-    """Protocol `ttd` with PAMR, resolved, for `texts`."""
-    from core.masks.protocol import protocol
-
-    views = {**TTD, "scales": (1.0, 0.5)} if args.quick else TTD
-    return protocol("ttd", **views).resolve(
-        backbone.arch, backbone.image_size, "threshold", MADE_BG
-    )
-
-
-def picture(size: tuple[int, int], index: int = 0):
-    """An image of the procedural world, uint8 [H,W,3]."""
-    import numpy as np
-    from PIL import Image
-
-    from core.world.sample import make_sample
-
-    sample = make_sample(0, "val", index, max(size)).image
-    return np.array(Image.fromarray(sample).resize(size[::-1]))
-
-
-def texts(backbone, pixels, classes: int, kept: int):
-    """Embeddings [N,D]; the first `kept` are the image's own and survive, the others point away from it."""
-    import torch
-    import torch.nn.functional as F
-
-    generator = torch.Generator().manual_seed(1)
-    small = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    small = F.interpolate(small, size=(64, 64))
-    encode = type(backbone).encode_pixels
-    with torch.no_grad():
-        dense = F.normalize(
-            encode(backbone, backbone.normalize(small)).float()[0].flatten(1).T, dim=1
-        )  # (h*w, D)
-    own = dense[torch.arange(kept, device=dense.device) * 7 % len(dense)]
-    noise = F.normalize(torch.randn(classes, dense.shape[1], generator=generator), dim=1).to(dense)
-    return torch.cat(
-        [own + 0.1 * noise[:kept], 0.3 * noise[kept:] - F.normalize(dense.mean(0), dim=0)]
-    )
-
-
 def agreement(args: argparse.Namespace) -> common.Table:
-    """Labels of both paths with `tiny`, on images with several classes; TTDError where they disagree."""
+    """Labels of both paths with `tiny`, images with several classes; TTDError if they differ."""
     kinds = dict.fromkeys(("float32", args.dtype))
     table = common.Table("agreement, tiny, world", "classes", "background", *kinds)
     for number, (pixels, text, used) in enumerate(interesting(args)):
@@ -374,7 +252,10 @@ def agreement(args: argparse.Namespace) -> common.Table:
 
 
 def interesting(args: argparse.Namespace) -> list:
-    """(pixels, text, resolved protocol) of images where labels can be wrong: >= 3 classes, 5 to 80 % background."""
+    """(pixels, text, resolved protocol) of images where labels can be wrong.
+
+    They have 3 classes or more and 5 to 80 % background.
+    """
     from core.masks.protocol import protocol
     from core.text.prompts import embed_classes
     from core.world.objects import NOUNS
@@ -402,18 +283,6 @@ def tiny(device: str, dtype: str):
     from core.backbones import load_backbone
 
     return load_backbone("tiny", device=device, dtype=dtype)
-
-
-def ours(backbone, pixels, text, used):
-    """Our path whole: class indices [H,W], -1 for the background."""
-    from core.maps.sliding import merge_views, prepare
-    from core.masks.labels import decide
-    from core.refine.pamr import PAMR
-
-    prepared = prepare(pixels, used)
-    return decide(
-        merge_views(backbone, prepared, text, used), prepared, used, pamr=PAMR(pictures=MANY)
-    )[0]
 
 
 if __name__ == "__main__":

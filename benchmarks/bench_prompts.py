@@ -1,17 +1,18 @@
-"""What the prompts of a class list cost at the first start and at the second: 171 classes x 80 templates.
+"""What the prompts of a class list cost at first and second start: 171 classes x 80 templates.
 
     python benchmarks/bench_prompts.py                          # tiny
     python benchmarks/bench_prompts.py --model ViT-B-16         # random weights; minutes on a CPU
 
 Reference: every prompt at full length, class by class, on a slice of the classes ("scaled"), at
-every start. First start: ours, which writes the cache. Second start: a backbone loaded anew, the
-embeddings read from disk; the checksum of its weights, which keys the cache and which every result
-stores anyway, is timed by itself.
+every start. First start: ours, which writes the cache. Second start: the backbone is loaded again,
+the embeddings are read from disk. The checksum of its weights, which is the key of the cache and
+which every result stores anyway, is timed by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ import common
 from common import positive_int, run
 
 SET = "COCO-Stuff"  # 171 classes
+TEMPLATES = "OpenAI"  # 80 of them
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -48,44 +50,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
     args.dtype = "float32"  # what is cached is float32
-    names, templates = class_names(), "OpenAI"
-    names = names[: 4 if args.quick else args.classes]
+    if args.quick:
+        args.classes = 4
+    names = class_names()[: args.classes]
     table = common.Table("start", "time", "ratio", width=14)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        arch = (
-            args.model
-            if args.model == "tiny" or ":" in args.model
-            else common.random_clip(args.model, folder / "m")
-        )
-        few = names[: args.slice]
-        backbone = load(arch, args)
-        slow = common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
-        first, embedded = timed_start(load(arch, args), names, templates, folder)
-        again = [
-            timed_start(load(arch, args), names, templates, folder) for _ in range(args.rounds)
-        ]
-        second = sorted((took for took, _ in again), key=lambda took: took.seconds)[len(again) // 2]
-        common.check("cached embeddings", float((again[0][1] - embedded).abs().max()), 0)
-        common.check(
-            "embeddings", float((literal(backbone, few) - embedded[: len(few)]).abs().max()), 1e-5
-        )
+        folder, arch = Path(place), args.model
+        if arch != "tiny" and ":" not in arch:
+            arch = common.random_clip(arch, folder / "m")
+        slow = reference(arch, names, args)
+        first, second = starts(arch, names, folder, args)
         another = load(arch, args)
         checksum = common.Time(common.once(lambda: another.checksum))
     table.row(f"reference, {args.model}, {len(names)} x 80", slow, "")
     table.row("ours, first", first, common.ratio(slow, first))
     table.row("ours, second", second, common.ratio(slow, second))
     table.row("checksum of the weights", checksum, "")
-    common.save(
-        args,
-        [table],
-        [
-            common.goal_below(
-                f"text embeddings, {args.model}: second start", 0.1, second.seconds, " s"
-            )
-        ],
-    )
+    title = f"text embeddings, {args.model}: second start"
+    common.save(args, [table], [common.goal_below(title, 0.1, second.seconds, " s")])
     return 0
+
+
+def reference(arch: str, names: Sequence[str], args: argparse.Namespace) -> common.Time:
+    """The literal way on the first classes, scaled to all."""
+    backbone, few = load(arch, args), names[: args.slice]
+    return common.Time(common.once(lambda: literal(backbone, few))).times(len(names) / len(few))
+
+
+def starts(
+    arch: str, names: Sequence[str], folder: Path, args: argparse.Namespace
+) -> tuple[common.Time, common.Time]:
+    """Times of the first start and of a second one (the median); TTDError if embeddings differ."""
+    first, embedded = timed_start(load(arch, args), names, TEMPLATES, folder)
+    again = [timed_start(load(arch, args), names, TEMPLATES, folder) for _ in range(args.rounds)]
+    common.check("cached embeddings", float((again[0][1] - embedded).abs().max()), 0)
+    few = names[: args.slice]
+    definition = literal(load(arch, args), few)
+    common.check("embeddings", float((definition - embedded[: len(few)]).abs().max()), 1e-5)
+    times = sorted((took for took, _ in again), key=lambda took: took.seconds)
+    return first, times[len(again) // 2]
 
 
 def class_names() -> tuple[str, ...]:
@@ -96,25 +99,24 @@ def class_names() -> tuple[str, ...]:
 
 
 def load(arch: str, args: argparse.Namespace):
-    """The model, loaded anew."""
+    """The model, loaded again."""
     from core.backbones import load_backbone
 
     return load_backbone(arch, device=args.device, dtype=args.dtype)
 
 
 def literal(backbone, names: Sequence[str]):
-    """The definition: all prompts of each class at full length, mean of raw embeddings, unit length: [N, D]."""
+    """The definition: the mean of a class's prompts at full length, made unit length: [N, D]."""
     import torch
 
-    from core.text.prompts import TEMPLATES
+    from core.text import prompts as texts
 
     tower, rows = backbone.text, []
     with torch.no_grad():
         for name in names:
-            synonyms = [part.strip() for part in name.split("|")] if "|" in name else [name]
-            tokens = backbone.tokenize(
-                [t.replace("{}", s) for s in synonyms for t in TEMPLATES["OpenAI"]]
-            )
+            synonyms = [part.strip() for part in name.split("|")]
+            prompts = itertools.product(synonyms, texts.TEMPLATES[TEMPLATES])
+            tokens = backbone.tokenize([form.replace("{}", synonym) for synonym, form in prompts])
             x = tower.token_embedding(tokens) + tower.positional_embedding
             for block in tower.blocks:
                 x = block(x, None, causal=tower.causal)

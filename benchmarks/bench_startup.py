@@ -1,4 +1,4 @@
-"""How long the scripts take to start: --help of each, and the demo against importing torch and open_clip alone.
+"""How long scripts take to start: --help of each; the demo against importing torch and open_clip.
 
     python benchmarks/bench_startup.py
     python benchmarks/bench_startup.py --quick          # --help alone
@@ -48,12 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
     table = common.Table("command", "time", "processor", "to the imports", width=16)
-    helps = {
-        f"{name} --help": taken
-        for name, taken in measure(
-            {name: [sys.executable, name, "--help"] for name in scripts()}, args.rounds
-        ).items()
-    }
+    commands = {f"{name} --help": [sys.executable, name, "--help"] for name in scripts()}
+    helps = measure(commands, args.rounds)
     for name, taken in helps.items():
         table.row(name, taken.wall, taken.cpu)
     slowest = max(helps, key=lambda name: helps[name].wall.seconds)
@@ -97,11 +93,16 @@ def demo(table: common.Table, rounds: int) -> dict:
 
 def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, Taken]:
     """Medians of `rounds` runs of each command, in turns, after one that does not count."""
-    taken = [
-        {name: run_once(command) for name, command in commands.items()} for _ in range(rounds + 1)
-    ][1:]
+    wall: dict[str, list[float]] = {name: [] for name in commands}
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        for name, command in commands.items():
+            seconds = run_once(command)
+            if number:
+                wall[name].append(seconds[0])
+                cpu[name].append(seconds[1])
     return {
-        name: Taken(*(common.Time(median(row[name][i] for row in taken)) for i in (0, 1)))
+        name: Taken(common.Time(median(wall[name])), common.Time(median(cpu[name])))
         for name in commands
     }
 
@@ -113,10 +114,8 @@ def run_once(command: list[str]) -> tuple[float, float]:
     wall, after = time.perf_counter() - start, os.times()
     if done.returncode:
         raise TTDError(f"{' '.join(command[1:])} failed: {done.stderr[-300:]}")
-    return (
-        wall,
-        after.children_user - before.children_user + after.children_system - before.children_system,
-    )
+    user = after.children_user - before.children_user
+    return wall, user + after.children_system - before.children_system
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How fast words are scored, against the literal way: one caption, one word, one full prompt at a time.
+"""How fast words are scored, against one caption, one word, one full prompt at a time.
 
-    python benchmarks/bench_tags.py                                   # ViT-B/16 with random weights, and tiny
+    python benchmarks/bench_tags.py                   # ViT-B/16 (random weights), and tiny
     python benchmarks/bench_tags.py --model tiny --captions 64
     python benchmarks/bench_tags.py --model ViT-B-16 --dtype bfloat16 --threads 2
 
@@ -13,8 +13,10 @@ type: `ratio` is to the reference in the same type, the last one to the referenc
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import common
@@ -35,7 +37,8 @@ def get_args_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["ViT-B-16", "tiny"],
         metavar="NAME",
-        help="open_clip's names (random weights), tiny, local-dir:FOLDER (default: ViT-B-16 and tiny)",
+        help="open_clip's names (random weights), tiny, local-dir:FOLDER "
+        "(default: ViT-B-16 and tiny)",
     )
     parser.add_argument(
         "--captions", type=positive_int, default=32, help="captions to score (default: 32)"
@@ -44,12 +47,20 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--slice", type=positive_int, default=6, help="of the reference (default: 6)"
     )
     parser.add_argument(
-        "--per-picture",
+        "--per-image",
         type=positive_int,
         nargs="+",
         default=[1, 5],
         metavar="N",
         help="captions of each image: 1 as in CC3M, 5 as in COCO (default: both)",
+    )
+    parser.add_argument(
+        "--per-picture",  # its name in 0.1
+        type=positive_int,
+        nargs="+",
+        dest="per_image",
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     parser.add_argument(
         "--batch", type=positive_int, default=32, help="of the batched path (default: 32)"
@@ -60,12 +71,11 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     parser = get_args_parser()
-    both = (
-        parser.parse_args(argv).dtype == "auto"
-    )  # bfloat16 is worth its row wherever it is not known to be slow
+    # bfloat16 is worth its row wherever it is not known to be slow
+    both = parser.parse_args(argv).dtype == "auto"
     args = common.start(parser, argv)
     if args.quick:
-        args.model, args.captions, args.slice, args.per_picture = ["tiny"], 8, 4, [2]
+        args.model, args.captions, args.slice, args.per_image = ["tiny"], 8, 4, [2]
     table = common.Table(
         "model, captions per image",
         "dtype",
@@ -73,28 +83,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ours",
         "ratio",
         "to float32",
-        "pictures/s",
+        "images/s",
         "words/s",
         width=14,
     )
+    figures: dict[str, float] = {}
     goals, dtypes = [], ["float32", "bfloat16"] if both else [args.dtype]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
-            for count in args.per_picture:
-                goals += bench(name, count, dtypes, args, Path(folder), table)
-    common.save(args, [table], goals)
+            for count in args.per_image:
+                goals += bench(name, count, dtypes, args, Path(folder), table, figures)
+    common.save(args, [table], goals, figures)
     return 0
 
 
 def bench(
     name: str,
-    per_picture: int,
+    per_image: int,
     dtypes: Sequence[str],
     args: argparse.Namespace,
     folder: Path,
     table: common.Table,
+    figures: dict[str, float],
 ) -> list[dict]:
-    """Compare and time both paths for one model in each number type; the goals that this model has."""
+    """Compare and time both paths for one model in each number type; this model's goals."""
     from core.backbones import load_backbone
     from core.world.sample import make_sample
 
@@ -104,7 +116,7 @@ def bench(
         backbone = load_backbone(arch, device=args.device, dtype=dtype)
         samples = [make_sample(0, "val", i, backbone.image_size) for i in range(args.captions)]
         captions = [sample.text for sample in samples]
-        images = [samples[i // per_picture].image for i in range(args.captions)]
+        images = [samples[i // per_image].image for i in range(args.captions)]
         few = min(args.slice, len(images))
         words = compare(
             name,
@@ -112,24 +124,25 @@ def bench(
             literal(backbone, images[:few], captions[:few]),
             ALLOWED[dtype],
         )
-        taken = common.in_turns(
-            {
-                "ours": lambda: batched(backbone, images, captions, args.batch),  # noqa: B023
-                "reference": lambda: literal(backbone, images[:few], captions[:few]),
-            },  # noqa: B023
-            args,
-            warm_up=0,
-        )
+        both = {
+            "ours": partial(batched, backbone, images, captions, args.batch),
+            "reference": partial(literal, backbone, images[:few], captions[:few]),
+        }
+        taken = common.in_turns(both, args, warm_up=0)
         slow[dtype], rows[dtype] = taken["reference"].times(args.captions / few), taken["ours"]
         seconds = taken["ours"].seconds
+        figures |= {
+            f"images/s, {name}, {per_image} captions, {dtype}": len(images) / per_image / seconds,
+            f"ratio, {name}, {per_image} captions, {dtype}": slow[dtype].seconds / seconds,
+        }
         table.row(
-            f"{name[-11:]}, {per_picture}",
+            f"{name[-11:]}, {per_image}",
             dtype,
             slow[dtype],
             taken["ours"],
             common.ratio(slow[dtype], taken["ours"]),
             common.ratio(slow[dtypes[0]], taken["ours"]),
-            f"{len(images) / per_picture / seconds:.1f}",
+            f"{len(images) / per_image / seconds:.1f}",
             f"{words / seconds:.0f}",
         )
         print(
@@ -137,14 +150,14 @@ def bench(
             f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP an image",
             flush=True,
         )
-    return goals_of(name, per_picture, slow, rows)
+    return goals_of(name, per_image, slow, rows)
 
 
 def goals_of(
-    name: str, per_picture: int, slow: dict[str, common.Time], fast: dict[str, common.Time]
+    name: str, per_image: int, slow: dict[str, common.Time], fast: dict[str, common.Time]
 ) -> list[dict]:
     """The project's goals for one caption per image."""
-    if per_picture > 1 or "float32" not in fast:
+    if per_image > 1 or "float32" not in fast:
         return []
     title = f"tags from text, {name}"
     goals = [
@@ -161,12 +174,10 @@ def goals_of(
 
 def compare(name: str, fast: Sequence[dict], slow: Sequence[dict], allowed: float) -> int:
     """TTDError unless the scores of the first captions agree; the number of words in `fast`."""
-    difference = max(
-        float((a[scorer] - b[scorer]).abs().max())
-        for a, b in zip(fast, slow, strict=False)
-        for scorer in b
-    )
-    common.check(f"{name}: scores", difference, allowed)
+    differences = []
+    for mine, literal_ in zip(fast, slow, strict=False):
+        differences += [float((mine[key] - literal_[key]).abs().max()) for key in literal_]
+    common.check(f"{name}: scores", max(differences), allowed)
     return sum(len(row["pixel"]) for row in fast)
 
 
@@ -174,17 +185,15 @@ def batched(backbone, images: Sequence, captions: Sequence[str], batch: int) -> 
     """Our path: raw scores [K] by scorer for every caption."""
     from core.tags.scoring import score_batch
 
-    return [
-        one.scores
-        for start in range(0, len(images), batch)
-        for one in score_batch(
-            backbone, images[start : start + batch], captions[start : start + batch]
-        )
-    ]
+    scored = []
+    for start in range(0, len(images), batch):
+        part = slice(start, start + batch)
+        scored += score_batch(backbone, images[part], captions[part])
+    return [one.scores for one in scored]
 
 
 def literal(backbone, images: Sequence, captions: Sequence[str]) -> list[dict]:
-    """The definition, written down: every image and every word by itself, every prompt at the model's full length."""
+    """The definition: every image and every word by itself, every prompt at full length."""
     import torch
     import torch.nn.functional as F
 
@@ -215,51 +224,44 @@ def stages(backbone, images: Sequence, captions: Sequence[str], args: argparse.N
     import torch
 
     from core.data.words import split_words
-    from core.maps.views import encode_views
-    from core.tags.scoring import prepare
+    from core.maps.encode import encode_views
+    from core.maps.views import Views, prepare
     from core.text.encode import encode_texts
 
-    groups = [slice(start, start + args.batch) for start in range(0, len(images), args.batch)]
-    words = [
-        list(dict.fromkeys(w.text for text in captions[g] for w in split_words(text)))
-        for g in groups
-    ]
-    each = [
-        list({id(image): image for image in images[g]}.values()) for g in groups
-    ]  # every image once
-    pictures = [
-        torch.stack([prepare(image, backbone.image_size).scaled[0] for image in part])
-        for part in each
-    ]
-    flat, size = [image for part in each for image in part], backbone.image_size
-    with torch.no_grad():
-        taken = {
-            "resize": common.once(lambda: [prepare(image, size) for image in flat]),
-            "texts": common.once(
-                lambda: (
-                    [encode_texts(backbone, w) for w in words]
-                    + [encode_texts(backbone, captions[g]) for g in groups]
-                )
-            ),
-            "towers": common.once(
-                lambda: [encode_views(backbone, batch, False, True) for batch in pictures]
-            ),
+    views, taken = Views(backbone.image_size), dict.fromkeys(("resize", "texts", "towers"), 0.0)
+    for start in range(0, len(images), args.batch):
+        part = slice(start, start + args.batch)
+        each = list({id(image): image for image in images[part]}.values())  # every image once
+        prepared = [prepare(image, views) for image in each]
+        spoken = itertools.chain.from_iterable(map(split_words, captions[part]))
+        texts = [list(dict.fromkeys(word.text for word in spoken)), captions[part]]
+        works = {
+            "resize": partial(_each, partial(prepare, views=views), each),
+            "texts": partial(_each, partial(encode_texts, backbone), texts),
+            "towers": partial(encode_views, backbone, prepared, views, pooled=True),
         }
-    return "stages: " + ", ".join(
-        f"{name} {common.Time(seconds)}" for name, seconds in taken.items()
-    )
+        with torch.no_grad():
+            for name, work in works.items():
+                taken[name] += common.once(work)
+    return "stages: " + ", ".join(f"{name} {common.Time(took)}" for name, took in taken.items())
+
+
+def _each(work: Callable[..., object], items: Sequence) -> None:
+    for item in items:
+        work(item)
 
 
 def tower_flops(backbone, image) -> float:
     """Of one image through the image tower, pixels and pooled embedding."""
     import torch
 
-    from core.maps.views import encode_views
-    from core.tags.scoring import prepare
+    from core.maps.encode import encode_views
+    from core.maps.views import Views, prepare
 
-    scaled = prepare(image, backbone.image_size).scaled[0][None]
+    views = Views(backbone.image_size)
+    prepared = [prepare(image, views)]
     with torch.no_grad():
-        return common.flops(lambda: encode_views(backbone, scaled, False, True))
+        return common.flops(lambda: encode_views(backbone, prepared, views, pooled=True))
 
 
 if __name__ == "__main__":

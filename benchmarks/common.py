@@ -1,13 +1,14 @@
-"""What every benchmark shares: options, the hardware line, timing, peak memory, FLOPs and a printed table.
+"""What benchmarks share: options, the hardware line, timing, peak memory, FLOPs, a printed table.
 
     parser = argparse.ArgumentParser(parents=[common.options()])
-    args = common.start(parser, argv)                        # threads set, hardware line printed
-    fast = common.measure(lambda: ours(x), args)             # warm-up, synchronised, median of --rounds
-    slow = common.measure(lambda: literal(x[:2]), args).times(len(x) / 2)     # a slice: marked "scaled"
+    args = common.start(parser, argv)               # threads set, hardware line printed
+    fast = common.measure(lambda: ours(x), args)    # warm-up, synchronised, median of --rounds
+    slow = common.measure(lambda: literal(x[:2]), args)
+    slow = slow.times(len(x) / 2)                   # a slice was measured: marked "scaled"
     table = common.Table("path", "time", "ratio")
     table.row("literal", slow, "")
     table.row("ours", fast, common.ratio(slow, fast))
-    common.save(args, [table], [common.goal("what it is", 2.3, slow, fast)])  # prints the goals, writes --json
+    common.save(args, [table], [common.goal("what", 2.3, slow, fast)])  # goals, and --json
 
 Importing it makes `core` and `tools/cli.py` importable and costs no torch.
 """
@@ -17,10 +18,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -71,21 +73,26 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     args.argv = list(sys.argv[1:] if argv is None else argv)
     import torch
 
-    from core.backbones.device import resolve_device
+    from core.backbones.device import resolve_device, use_full_float32
 
     args.device = str(resolve_device(args.device))
+    # as every loaded model does: the references' convolutions must not be rounded to TF32
+    use_full_float32()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.quick:
         args.rounds = 1
     if args.dtype == "auto":
         args.dtype = "bfloat16" if has_bfloat16_units(args.device) else "float32"
-    print(
-        f"{Path(sys.argv[0]).name}{' --quick' if args.quick else ''}: {hardware(args.device)}, {args.dtype}, "
-        f"median of {args.rounds}",
-        flush=True,
-    )
+    name = Path(sys.argv[0]).name + " --quick" * args.quick
+    place = f"{hardware(args.device)}, {args.dtype}"
+    print(f"{name}: {place}, median of {args.rounds}", flush=True)
     return args
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16_units(device: str) -> bool:
@@ -105,7 +112,8 @@ def hardware(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
+        name = torch.cuda.get_device_name(device)
+        return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}"
     amx = "AMX" if has_bfloat16_units("cpu") else "no AMX"
     threads = torch.get_num_threads()
     return (
@@ -158,7 +166,7 @@ def measure(
     warm_up: int = 1,
     rounds: int | None = None,
 ) -> Time:
-    """Median time of `work` after `warm_up` calls that do not count; rounds: instead of --rounds."""
+    """Median time of `work` after `warm_up` uncounted calls; rounds: instead of --rounds."""
     for _ in range(warm_up):
         work()
     return Time(median(once(work) for _ in range(rounds or args.rounds)))
@@ -167,7 +175,7 @@ def measure(
 def in_turns(
     works: dict[str, Callable[[], object]], args: argparse.Namespace, warm_up: int = 1
 ) -> dict[str, Time]:
-    """`measure` of several, one call of each in turn, so that a slow spell of the machine hits all of them."""
+    """`measure` of several, one call of each in turn: a slow spell of the machine hits all."""
     for work in list(works.values()) * warm_up:
         work()
     taken = [{name: once(work) for name, work in works.items()} for _ in range(args.rounds)]
@@ -196,33 +204,6 @@ def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
     return max(0, _bytes(Path("/proc/self/status"), "VmHWM") - before)
 
 
-def gpu_busy(work: Callable[[], object]) -> float:
-    """Share of the time between the first and the last kernel of `work` in which a kernel runs, by torch's profiler."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    work()
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        work()
-        torch.cuda.synchronize()
-    return covered(
-        [
-            (event.time_range.start, event.time_range.end)
-            for event in seen.events()
-            if event.device_type == torch.autograd.DeviceType.CUDA
-        ]
-    )
-
-
-def covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Share of the time from the first start to the last end that lies in one of the spans at least; 0 without any."""
-    total, until = 0.0, -float("inf")
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return total / (until - min(spans)[0]) if spans and until > min(spans)[0] else 0.0
-
-
 def resident() -> int:
     """Bytes of this process in memory now. TTDError where the system does not tell (not Linux)."""
     status = Path("/proc/self/status")
@@ -245,7 +226,7 @@ def megabytes(count: int) -> str:
 
 
 def flops(work: Callable[[], object]) -> float:
-    """Floating-point operations of matrix products, convolutions and attention in `work`, as torch counts them."""
+    """Operations of products, convolutions and attention in `work`, as torch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -267,10 +248,8 @@ class Table:
         """One line; further cells than columns are appended as they are."""
         texts = [str(cell) for cell in cells]
         self.rows.append(texts)
-        padded = [
-            f"{t:<{w}}" if i == 0 else f"{t:>{w}}"
-            for i, (t, w) in enumerate(zip(texts, self._widths))
-        ]  # noqa: B905
+        padded = [f"{text:>{width}}" for text, width in zip(texts, self._widths, strict=False)]
+        padded[:1] = [f"{texts[0]:<{self._widths[0]}}"]
         print("".join(padded) + "".join(f"  {t}" for t in texts[len(padded) :]), flush=True)
 
 
@@ -278,6 +257,16 @@ def goal(what: str, least: float, slow: Time, fast: Time) -> dict:
     """A row of `save`'s goals: at least `least` times faster."""
     got = slow.seconds / fast.seconds
     return {"what": what, "goal": f">= {least:g}x", "got": ratio(slow, fast), "met": got >= least}
+
+
+def goal_share(what: str, least: float, got: float) -> dict:
+    """A row of `save`'s goals: at least that share, both in [0, 1]."""
+    return {
+        "what": what,
+        "goal": f">= {100 * least:.0f} %",
+        "got": f"{100 * got:.0f} %",
+        "met": got >= least,
+    }
 
 
 def goal_below(what: str, most: float, got: float, unit: str) -> dict:
@@ -290,18 +279,25 @@ def goal_below(what: str, most: float, got: float, unit: str) -> dict:
     }
 
 
-def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict] = ()) -> None:
-    """The last call of a benchmark: print the goals and, with --json, write them with tables and provenance.
+def save(
+    args: argparse.Namespace,
+    tables: Sequence[Table],
+    goals: Sequence[dict] = (),
+    figures: Mapping[str, float] | None = None,
+) -> None:
+    """Print the goals; with --json write them, the tables and where they were measured.
+
+    The last call of a benchmark.
 
     goals: `goal`, `goal_below`, or dicts of the same keys; those of small sizes (--quick) say
-    nothing and are left out. `docs/performance.md` is made of these files.
+    nothing and are left out.
+    figures: numbers for programs, the unit in the name. `docs/performance.md` is made of these
+    files.
     """
     goals = [] if args.quick else goals
     for row in goals:
-        print(
-            f"{'met   ' if row['met'] else 'MISSED'}  {row['what']}: {row['got']}, goal {row['goal']}",
-            flush=True,
-        )
+        word = "met" if row["met"] else "MISSED"
+        print(f"{word:<6}  {row['what']}: {row['got']}, goal {row['goal']}", flush=True)
     if args.json:
         import json
         import shlex
@@ -321,20 +317,22 @@ def save(args: argparse.Namespace, tables: Sequence[Table], goals: Sequence[dict
             "quick": args.quick,
             "tables": [{"columns": table.columns, "rows": table.rows[1:]} for table in tables],
             "goals": list(goals),
+            "figures": dict(figures or {}),
         }
         args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def check(what: str, difference: float, allowed: float) -> None:
-    """TTDError when two paths that should agree do not; a benchmark of a wrong answer is worth nothing."""
+    """TTDError if two paths that should agree do not: a wrong answer is not worth timing."""
     if not difference <= allowed:
         raise TTDError(
-            f"{what}: the fast path and the reference differ by {difference:.3g}, allowed are {allowed:.3g}"
+            f"{what}: the fast path and the reference differ by {difference:.3g}, "
+            f"allowed are {allowed:.3g}"
         )
 
 
 def random_clip(name: str, folder: Path) -> str:
-    """An open_clip model with random weights (seed 0) as a folder; returns its arch for `load_backbone`."""
+    """Write an open_clip model with random weights (seed 0); its arch for `load_backbone`."""
     import json
 
     import open_clip
@@ -354,7 +352,7 @@ def random_clip(name: str, folder: Path) -> str:
 
 
 def full_prompt(backbone, text: str):
-    """Unit embedding [D] of one text, the literal way: every position of the context goes through, padding included."""
+    """Unit embedding [D] of one text at full context length, padding included."""
     import torch.nn.functional as F
 
     tower, tokens = backbone.text, backbone.tokenize([text])

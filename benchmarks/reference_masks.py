@@ -1,4 +1,4 @@
-"""Masks from tags, written down as the papers describe them: the reference of `bench_masks.py` and of its tests.
+"""Masks from tags as the papers describe them: the reference of `bench_masks.py`.
 
 Every scale, window and flip by itself; the soft masks of all classes resized to the window, pasted
 and averaged, then resized to the image; PAMR in its published form on all classes; background
@@ -20,8 +20,8 @@ from core.backbones.base import Backbone
 from core.backbones.heads import HEADS
 from core.backbones.tcl import Masker
 from core.backbones.towers import to_map
-from core.data.images import resized_tensor
-from core.maps.windows import window_spans
+from core.maps.resize import resized_tensor
+from core.maps.views import window_spans
 from core.masks.protocol import MaskProtocol
 
 PAMR_CLASSES = 8  # at once, for memory's sake; classes do not mix
@@ -30,7 +30,7 @@ PAMR_ITERATIONS = 10
 
 @torch.no_grad()
 def window_masks(backbone: Backbone, crop: Tensor, text: Tensor) -> Tensor:
-    """Soft masks [N,h,w] of one normalized window [1,3,h,w] for text embeddings [N,D]."""
+    """Soft masks [N, h, w] of one normalized window [1, 3, h, w] for text embeddings [N, D]."""
     if not hasattr(backbone, "masker"):
         return backbone.masks(crop, text)[0]
     padded, (top, left) = backbone.pad(crop)
@@ -43,7 +43,7 @@ def window_masks(backbone: Backbone, crop: Tensor, text: Tensor) -> Tensor:
 
 
 def decode(masker: Masker, tap: Tensor, grid: tuple[int, int]) -> Tensor:
-    """TCL's masker as published: tokens [B,1+h*w,C] -> pixel embeddings [B,D,4h,4w]."""
+    """TCL's masker as published: tokens [B, 1+h*w, C] -> pixel embeddings [B, D, 4h, 4w]."""
     for block in masker.blocks[:-1]:
         tap = block(tap)
     x = to_map(HEADS["maskclip"](masker.blocks[-1], tap, grid, 1)[:, 1:], grid)
@@ -59,7 +59,7 @@ def scale_masks(
     used: MaskProtocol,
     masks_of: Callable[..., Tensor] = window_masks,
 ) -> Tensor:
-    """Averaged soft masks [N,H,W] of one scaled image [3,H,W] in [0,1]: its windows and flips one by one."""
+    """Averaged soft masks [N, H, W] of one scaled image [3, H, W] in [0, 1], windows one by one."""
     image = backbone.normalize(scaled[None])
     summed = torch.zeros(len(text), *scaled.shape[1:], device=image.device)
     count = torch.zeros(scaled.shape[1:], device=image.device)
@@ -81,7 +81,7 @@ def soft_masks(
     used: MaskProtocol,
     masks_of: Callable[..., Tensor] = window_masks,
 ) -> Tensor:
-    """Soft masks [N,H,W] of an image uint8 [H,W,3], averaged over scales."""
+    """Soft masks [N, H, W] of an image uint8 [H, W, 3], averaged over scales."""
     total = torch.zeros(len(text), *pixels.shape[:2], device=backbone.device)
     for scale in used.scales:
         scaled = resized_tensor(pixels, max(1, round(used.image * scale)))
@@ -96,7 +96,7 @@ def refine(
     weights: Callable[[Tensor], Tensor] = reference_pamr.weights,
     iterate: Callable[..., Tensor] = reference_pamr.iterate,
 ) -> Tensor:
-    """PAMR's published form on maps [N,H,W] of an image uint8 [H,W,3]."""
+    """PAMR's published form on maps [N, H, W] of an image uint8 [H, W, 3]."""
     alpha = weights(torch.from_numpy(pixels).to(maps.device).permute(2, 0, 1)[None].float() / 255)
     refined = []
     for some in maps[None].split(PAMR_CLASSES, 1):
@@ -107,7 +107,7 @@ def refine(
 
 
 def label_map(maps: Tensor, background_threshold: float) -> Tensor:
-    """Soft masks [N,H,W] -> index of the best class, -1 where none exceeds `bg`: [H,W]."""
+    """Soft masks [N, H, W] -> index of the best class, -1 where none exceeds `bg`: [H, W]."""
     best, index = maps.max(0)
     return torch.where(best > background_threshold, index, -1)
 
@@ -116,6 +116,6 @@ def label_map(maps: Tensor, background_threshold: float) -> Tensor:
 def masks_from_tags(
     backbone: Backbone, pixels: np.ndarray, text: Tensor, used: MaskProtocol
 ) -> Tensor:
-    """The whole: image uint8 [H,W,3] and text embeddings [N,D] -> class indices [H,W], -1 for the background."""
+    """Image uint8 [H, W, 3] and text embeddings [N, D] -> class indices [H, W], -1: background."""
     maps = soft_masks(backbone, pixels, text, used)
     return label_map(refine(pixels, maps) if used.pamr else maps, used.background_threshold)

@@ -1,4 +1,4 @@
-"""PAMR as it is published (Araslanov & Roth, CVPR 2020; TCL, CVPR 2023): neighbours gathered by convolutions.
+"""PAMR as published (Araslanov & Roth, CVPR 2020; TCL, CVPR 2023): neighbours by convolutions.
 
 One dilated 3x3 convolution per dilation, its kernels ones and minus ones, writes every neighbour of
 every class into a tensor [B, N, 48, H, W] that is then multiplied by the weights and summed. The
@@ -16,7 +16,7 @@ CENTRE = 4  # of the nine taps
 
 
 def kernels(taps: Sequence[int], minus_centre: bool = False) -> Tensor:
-    """[len(taps),1,3,3]: each picks one of the nine taps, minus the centre on wish."""
+    """[len(taps), 1, 3, 3]: each picks one of the nine taps, minus the centre if asked."""
     picked = torch.eye(9)[list(taps)]
     if minus_centre:
         picked[:, CENTRE] -= 1
@@ -24,7 +24,7 @@ def kernels(taps: Sequence[int], minus_centre: bool = False) -> Tensor:
 
 
 def gather(maps: Tensor, kernel: Tensor, dilations: Sequence[int]) -> Tensor:
-    """[B,C,H,W] -> [B,C,len(kernel)*len(dilations),H,W]: all taps of every pixel, in memory at once."""
+    """[B, C, H, W] -> [B, C, len(kernel)*len(dilations), H, W]: all taps of every pixel at once."""
     batch, channels, height, width = maps.shape
     flat, kernel = maps.reshape(batch * channels, 1, height, width), kernel.to(maps)
     taps = [
@@ -34,7 +34,7 @@ def gather(maps: Tensor, kernel: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def weights(image: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
-    """[B,C,H,W] -> softmax over the neighbours [B,1,K,H,W], K = 8 * len(dilations)."""
+    """[B, C, H, W] -> softmax over the neighbours [B, 1, K, H, W], K = 8 * len(dilations)."""
     around = [tap for tap in range(9) if tap != CENTRE]
     deviation = gather(image, kernels(range(9)), dilations).std(2, keepdim=True)  # (B, C, 1, H, W)
     distance = gather(image, kernels(around, minus_centre=True), dilations).abs()  # (B, C, K, H, W)
@@ -45,7 +45,7 @@ def weights(image: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
 def pamr(
     image: Tensor, mask: Tensor, num_iter: int = 10, dilations: Sequence[int] = DILATIONS
 ) -> Tensor:
-    """Refine `mask` [B,N,H,W] by `image` [B,C,H,W] -> [B,N,H,W]."""
+    """Refine `mask` [B, N, H, W] by `image` [B, C, H, W] -> [B, N, H, W]."""
     alpha = weights(image, dilations)
     return iterate(alpha, mask, num_iter, dilations)
 
@@ -54,7 +54,7 @@ def pamr(
 def iterate(
     alpha: Tensor, mask: Tensor, num_iter: int, dilations: Sequence[int] = DILATIONS
 ) -> Tensor:
-    """The iterations alone, with `weights`' result: [B,N,H,W] -> [B,N,H,W]."""
+    """The iterations alone, with `weights`' result: [B, N, H, W] -> [B, N, H, W]."""
     kernel = kernels([tap for tap in range(9) if tap != CENTRE])
     for _ in range(num_iter):
         mask = (gather(mask, kernel, dilations) * alpha).sum(2)

@@ -1,13 +1,13 @@
 """Run every benchmark and sum up: what was asked for, what was measured, what was met.
 
-    python benchmarks/run_all.py                                   # `make bench`: the CPU in 15 minutes, then CUDA
-    python benchmarks/run_all.py --update docs/performance.md      # and put the tables into the page
+    python benchmarks/run_all.py                # `make bench`: the CPU, in 15 minutes
+    python benchmarks/run_all.py --update docs/performance.md     # tables into the page
     python benchmarks/run_all.py --only bench_pamr bench_tags
-    python benchmarks/run_all.py --quick                           # small sizes, one process: seconds; what CI runs
-    python benchmarks/run_all.py --from results --update docs/performance.md      # of JSON files made before
+    python benchmarks/run_all.py --quick        # small sizes, one process: seconds
+    python benchmarks/run_all.py --from results --update docs/performance.md     # of stored JSON
 
-Exit code 2 when a benchmark fails, that is when a fast path and its reference disagree; a missed
-goal is printed.
+Everything runs on the CPU; benchmarks/gpu.py measures a GPU. Exit code 2 when a benchmark fails,
+that is when a fast path and its reference disagree; a missed goal is printed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tools.doc_table import update
 CPU = {
     "bench_pamr": [],
     "bench_masks": [],
-    "bench_tags": ["--rounds", "1", "--per-picture", "1"],
+    "bench_tags": ["--rounds", "1", "--per-image", "1"],
     "bench_ttd_step": ["--rounds", "1", "--slice", "2"],
     "bench_evaluation": [],
     "bench_grounding": [],
@@ -39,7 +39,6 @@ CPU = {
     "bench_workers": [],
     "bench_startup": ["--rounds", "2"],
 }
-CUDA = ("bench_pamr", "bench_masks", "bench_tags", "bench_ttd_step", "bench_grounding")
 MARKS = ("<!-- measured: benchmarks/run_all.py -->", "<!-- end of measured -->")
 
 
@@ -82,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.update:
         if args.quick:
             raise TTDError(
-                "--update with --quick: figures of small sizes are no measurement; leave one of them out"
+                "--update with --quick: figures of small sizes are no measurement; "
+                "leave one of them out"
             )
         update(args.update, MARKS, page(results))
     if failed:
@@ -97,7 +97,7 @@ def run_benchmarks(args: argparse.Namespace, folder: Path) -> list[str]:
     shared = ["--quick"] * args.quick + (["--threads", str(args.threads)] if args.threads else [])
     failed = []
     for name, options in jobs(args):
-        file = folder / f"{name}{'_cuda' if 'cuda' in options else ''}.json"
+        file = folder / f"{name}.json"
         print(f"\n== {name} {' '.join(options)}".rstrip(), flush=True)
         if call(name, [*options, *shared, "--json", str(file)]):
             failed.append(file.stem)
@@ -105,21 +105,8 @@ def run_benchmarks(args: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def jobs(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    """Names and options of what is to run: on the CPU, then on CUDA where there is a GPU."""
-    names = args.only or list(CPU)
-    found = [(name, [] if args.quick else CPU[name]) for name in names]
-    if not args.quick and has_cuda():
-        found += [(name, ["--device", "cuda"]) for name in CUDA if name in names]
-    return found
-
-
-def has_cuda() -> bool:
-    """Whether there is a GPU, asked in a process of its own: this one shall not hold one."""
-    ask = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return (
-        subprocess.run([sys.executable, "-c", ask], check=False, capture_output=True).returncode
-        == 0
-    )
+    """Names and options of what is to run."""
+    return [(name, [] if args.quick else CPU[name]) for name in args.only or CPU]
 
 
 def in_a_process(name: str, options: Sequence[str]) -> int:
@@ -147,8 +134,7 @@ def in_this_process(name: str, options: Sequence[str]) -> int:
 
 def read_results(folder: Path) -> dict[str, dict]:
     """What the benchmarks wrote, by name, in the order of the page."""
-    order = [*CPU, *(f"{name}_cuda" for name in CUDA)]
-    found = {name: folder / f"{name}.json" for name in order}
+    found = {name: folder / f"{name}.json" for name in CPU}
     results = {
         name: json.loads(path.read_text(encoding="utf-8"))
         for name, path in found.items()
@@ -162,16 +148,10 @@ def read_results(folder: Path) -> dict[str, dict]:
 
 
 def goal_rows(results: dict[str, dict]) -> list[list[str]]:
-    """What, goal, got, met or missed, where: a row per goal."""
+    """What, goal, got, met or missed: a row per goal."""
     return [
-        [
-            goal["what"],
-            goal["goal"],
-            goal["got"],
-            "met" if goal["met"] else "**missed**",
-            "CUDA" if name.endswith("_cuda") else "CPU",
-        ]
-        for name, one in results.items()
+        [goal["what"], goal["goal"], goal["got"], "met" if goal["met"] else "**missed**"]
+        for one in results.values()
         for goal in one["goals"]
     ]
 
@@ -181,14 +161,13 @@ def summary(results: dict[str, dict]) -> str:
     rows = goal_rows(results)
     width = max((len(row[0]) for row in rows), default=0)
     return "\n".join(
-        f"{met.strip('*'):7} {what:{width}}  {got:>9}  goal {goal}  ({place})"
-        for what, goal, got, met, place in rows
+        f"{met.strip('*'):7} {what:{width}}  {got:>9}  goal {goal}" for what, goal, got, met in rows
     )
 
 
 def page(results: dict[str, dict]) -> str:
     """Everything measured, as Markdown."""
-    parts = [markdown(["what", "goal", "measured", "", "on"], goal_rows(results))]
+    parts = [markdown(["what", "goal", "measured", ""], goal_rows(results))]
     for name, one in results.items():
         parts += [
             f"### {name}",
@@ -209,12 +188,15 @@ def provenance(one: dict) -> str:
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; columns that some rows have beyond the headings get an empty heading."""
     count = max(map(len, [columns, *rows]))
-    lines = [[*cells, *[""] * (count - len(cells))] for cells in rows]
-    head = [*columns, *[""] * (count - len(columns))]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-        for line in (head, ["---"] * count, *lines)
-    )
+    lines = [[*cells, *[""] * (count - len(cells))] for cells in (columns, *rows)]
+    lines.insert(1, ["---"] * count)
+    return "\n".join(map(markdown_row, lines))
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A line of a table; what would end a cell is escaped."""
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shared fixtures. Nothing here or in any test may reach the network."""
+"""Shared fixtures. No test may reach the network; only tests marked `gpu` see a GPU."""
 
 import os
 
@@ -8,9 +8,35 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--gpu-device",
+        default="cuda",
+        metavar="DEVICE",
+        help="where tests marked gpu compute: cuda, or cpu to rehearse them without a GPU",
+    )
+
+
+def pytest_configure(config):
+    """Hide GPUs from the other tests: their oracles are on the CPU, and so is what they load."""
+    if "gpu" not in (config.option.markexpr or ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session")
+def gpu(request):
+    """The device of a test marked `gpu`: cuda, or cpu with --gpu-device cpu."""
+    import torch
+
+    name = request.config.getoption("--gpu-device")
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is seen: pytest -m gpu where there is one, or --gpu-device cpu")
+    return name
+
+
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory):
-    """Folder of a small random class-token CLIP (32 px, patch 8, D = 24) with the full vocabulary: `local-dir:` it."""
+    """Folder of a small random CLIP (32 px, patch 8, D = 24) with the full vocabulary."""
     from small_clip import model_config, write_clip
 
     folder = tmp_path_factory.mktemp("small_clip")

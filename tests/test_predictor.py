@@ -1,4 +1,4 @@
-"""The Predictor and its geometry, against torch's interpolation, hand computation and planted images."""
+"""The Predictor and its geometry, against torch's interpolation, by hand and planted images."""
 
 import sys
 
@@ -195,7 +195,9 @@ def test_a_path_and_its_array_are_the_same_picture(tmp_path):
 def test_odd_shapes(shape, refine):
     predictor = Predictor(ColourBackbone(), 24, scales=(1.0, 0.01), refine=refine)
     predictor.set_image(np.full((*shape, 3), (0, 255, 0), np.uint8))
-    assert max(view.pixels.shape[-1] * view.pixels.shape[-2] for view in predictor._views) <= 3 * 12
+    assert (
+        max(view.pixels.shape[-1] * view.pixels.shape[-2] for view in predictor._encoded) <= 3 * 12
+    )
     masks = predictor.soft_masks(["green", "red"])
     assert (
         masks.shape == (2, *shape)

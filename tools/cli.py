@@ -1,10 +1,11 @@
-"""What every script shares: model options, the way errors reach the terminal, and the import path of `core`."""
+"""What every script shares: model options, how errors reach the terminal, the path of `core`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
 
+def _one_line(message: Warning | str, *_: object) -> str:
+    """A warning as one line, without its place in the source."""
+    return f"{Path(sys.argv[0]).name}: {message}\n"
+
+
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit: 0 or its result; 2 and one line on stderr for bad input; 130 for Ctrl-C."""
+    """Call `main` and exit: 0 or its result; 2 and one line for bad input; 130 for Ctrl-C."""
+    warnings.formatwarning = _one_line
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # a tag in a script that the terminal lacks must not end the run
+        # A tag in letters that the terminal lacks must not end the run.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0
@@ -72,37 +78,39 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
         help="dense head: vanilla, maskclip, maskclip-value, sclip, naclip, "
         "kk, clearclip (default: by the model's pooling)",
     )
+    _device_options(group, many_gpus)
+    return parser
+
+
+def _device_options(group: argparse._ArgumentGroup, many_gpus: bool) -> None:
+    """Where a model computes, and in which numbers."""
     group.add_argument(
         "--device",
         metavar="DEVICE",
         help="cpu, cuda, cuda:N or mps (default: CUDA where there is one, else the CPU)",
     )
-    if many_gpus:
-        group.add_argument(
-            "--gpus",
-            nargs="+",
-            metavar="N",
-            help="a process on each of these GPUs; without a GPU, the CPU is used",
-        )
-    else:
-        group.add_argument(
-            "--gpus",
-            metavar="N",
-            help="the same as --device cuda:N; without a GPU, the CPU is used",
-        )
+    meaning = "a process on each of these GPUs" if many_gpus else "the same as --device cuda:N"
+    group.add_argument(
+        "--gpus",
+        nargs="+" if many_gpus else None,
+        metavar="N",
+        help=f"{meaning}; without a GPU, the CPU is used",
+    )
     group.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
         help="number type of the towers; maps are float32 always (default: %(default)s)",
     )
-    return parser
 
 
 def view_options(
     size: str = "twice the model's own size", pamr: bool = True
 ) -> argparse.ArgumentParser:
-    """Parent parser with the options that say how an image is looked at; `size` is the default of --image in words."""
+    """Parent parser with the options that say how an image is looked at.
+
+    size: the default of --image in words. pamr: whether --pamr is one of them.
+    """
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("inference")
     group.add_argument(
@@ -128,7 +136,10 @@ def view_options(
 
 
 def load_model(args: argparse.Namespace) -> Backbone:
-    """The backbone that `model_options` describe; says once when --gpus asks for a GPU and there is none."""
+    """The backbone that `model_options` describe; says so when --gpus names a GPU and has none.
+
+    TTDError: see `core.backbones.load_backbone`.
+    """
     from core.backbones import load_backbone
 
     return load_backbone(
@@ -142,7 +153,7 @@ def load_model(args: argparse.Namespace) -> Backbone:
 
 
 def choose_device(device: str | None, gpus: str | None) -> str | None:
-    """--device wins; `--gpus N[,M...]` is the first GPU named, or the CPU (said once) where there is none.
+    """--device wins; `--gpus N[,M...]` is the first GPU named, or the CPU where there is none.
 
     Raises TTDError for a --gpus that is no list of numbers.
     """

@@ -1,4 +1,4 @@
-"""Measured tables in the documentation: each lies between two marks, and the tool that measured it replaces it."""
+"""Measured tables in the documentation: each lies between two marks and is replaced by its tool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.errors import TTDError
 
 
 def update(path: Path, marks: tuple[str, str], text: str) -> None:
-    """Replace what is between the two marks in the file; everything else stays as it is.
+    """Replace what is between the two marks in the file by `text`; everything else stays.
 
     Raises TTDError when the file cannot be read or written or does not have the marks.
     """

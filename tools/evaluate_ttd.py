@@ -1,18 +1,20 @@
-"""How good a model is on held-out captions, without and with an adapter: tags, Caption IoU and word maps in one table.
+"""How good a model is on held-out captions, without and with an adapter, in one table.
 
-    python tools/evaluate_ttd.py --root ../world --dev ../world_dev --arch tiny --lora weights/tiny+TTD.safetensors
-    python tools/evaluate_ttd.py --root ../cc3m_for_evaluation --arch TCL --lora weights/TCL+TTD.pt --json scores.json
+    python tools/evaluate_ttd.py --root ../world --dev ../world_dev --arch tiny \\
+        --lora weights/tiny+TTD.safetensors
+    python tools/evaluate_ttd.py --root ../cc3m_for_evaluation --arch TCL \\
+        --lora weights/TCL+TTD.pt --json scores.json
 
 --root and --dev are sets in CC3M-TagMask's layout, or the folder above one. With --dev, each
 model's own best single thresholds are chosen there and a second table shows what they give on
---root. Images go through the model once, at one scale (short side --image). F1 alone can lie: the
-three scores belong together.
+--root. Images go through the model once, at one scale (short side --image). The scores are F1 of
+the tags, Caption IoU and word-map IoU; they belong together, because F1 alone can be high for a
+model whose maps have collapsed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,34 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "all images": items,
         "images with a noun-colour pair unseen in training": unseen_items(args.root, items),
     }
-    models = {
-        name: [measure_set(model, part, args, name) for part in (items, dev) if part]
-        for name, model in load_models(args)
-    }
+    models = {}
+    for name, model in load_models(args):
+        models[name] = [measure_set(model, part, args, name) for part in (items, dev) if part]
     sections = [section(models, part, name, args) for name, part in parts.items() if part]
     print("\n\n".join(text for text, _ in sections))
     if args.json:
-        from tools.evaluation import write
+        from tools.evaluation import write_json
 
-        write(
-            args.json,
-            json.dumps(
-                {
-                    "arch": args.arch,
-                    "lora": args.lora,
-                    "root": args.root,
-                    "dev": args.dev,
-                    "sets": [content for _, content in sections],
-                },
-                indent=1,
-            )
-            + "\n",
-        )
+        made_of = {key: getattr(args, key) for key in ("arch", "lora", "root", "dev")}
+        write_json(args.json, {**made_of, "sets": [content for _, content in sections]})
     return 0
 
 
 def load_models(args: argparse.Namespace) -> Iterator[tuple[str, Backbone]]:
-    """(name, backbone): the plain model, then the one with the adapter where one is given; one at a time."""
+    """(name, backbone), one at a time: the plain model, then the one with the adapter if any."""
     plain = argparse.Namespace(**{**vars(args), "lora": None})
     yield ("before" if args.lora else "score"), load_model(plain)
     if args.lora:
@@ -110,9 +99,8 @@ def measure_set(
 
     from core.evaluation.heldout import measure
 
-    with tqdm(
-        total=len(items), desc=name, unit="picture", file=sys.stderr, disable=None, leave=False
-    ) as bar:
+    options = {"unit": "image", "file": sys.stderr, "disable": None, "leave": False}
+    with tqdm(total=len(items), desc=name, **options) as bar:
         return measure(backbone, items, image_size=args.image, progress=bar.update)
 
 
@@ -121,48 +109,39 @@ def section(
 ) -> tuple[str, dict[str, Any]]:
     """The tables of some of the images as text, and their content for JSON."""
     from core.evaluation.heldout import Cuts, baselines
-    from core.evaluation.heldout_report import to_json, trivial_json
+    from core.evaluation.report import baselines_json, heldout_json
 
-    trivial, fixed = (
-        baselines(items),
-        Cuts(caption=args.background_threshold, word=args.background_threshold),
-    )
-    own = {
-        model: measured[0].part([item.id for item in items]) for model, measured in models.items()
-    }
+    fixed = Cuts(caption=args.background_threshold, word=args.background_threshold)
+    trivial, ids = baselines(items), [item.id for item in items]
+    own = {model: measured[0].part(ids) for model, measured in models.items()}
     tables = {"fixed": {model: one.at(fixed) for model, one in own.items()}}
     if args.dev:
         tables["chosen"] = {
             model: one.at(models[model][1].best_cuts()) for model, one in own.items()
         }
-    head = f"{args.root}: {name} ({len(items)}), {args.arch}{f' and {args.lora}' if args.lora else ''}, percent"
-    text = "\n\n".join(
-        [head, *(block(kind, scores, trivial, args.dev) for kind, scores in tables.items())]
-    )
-    content = {
-        kind: {model: to_json(score) for model, score in scores.items()}
-        for kind, scores in tables.items()
-    }
-    return text, {
-        "name": name,
-        "pictures": len(items),
-        **content,
-        "without_a_model": trivial_json(trivial),
-    }
+    models_used = " and ".join(filter(None, (args.arch, args.lora)))
+    blocks = [f"{args.root}: {name} ({len(items)}), {models_used}, percent"]
+    content: dict[str, Any] = {"name": name, "pictures": len(items)}
+    for kind, scores in tables.items():
+        blocks.append(block(kind, scores, trivial, args.dev))
+        content[kind] = {model: heldout_json(score) for model, score in scores.items()}
+    return "\n\n".join(blocks), {**content, "without_a_model": baselines_json(trivial)}
 
 
 def block(kind: str, scores: dict[str, HeldOut], trivial: Baselines, dev: str | None) -> str:
     """One table with a line on how it was cut."""
-    from core.evaluation.heldout_report import cuts_line, lines_of, table
+    from core.evaluation.report import cuts_line, heldout_lines, heldout_table
 
-    title = (
-        "usual thresholds"
-        if kind == "fixed"
-        else f"best single thresholds of {dev}, chosen for each model"
-    )
+    title = "usual thresholds"
+    if kind == "chosen":
+        title = f"best single thresholds of {dev}, chosen for each model"
     cuts = dict.fromkeys(cuts_line(score) for score in scores.values())
     return "\n".join(
-        [f"-- {title}", table(lines_of(list(scores.values()), trivial), list(scores)), *cuts]
+        [
+            f"-- {title}",
+            heldout_table(heldout_lines(list(scores.values()), trivial), list(scores)),
+            *cuts,
+        ]
     )
 
 

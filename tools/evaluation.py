@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import positive_int, say
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from core.plots.gallery import Row
 
 
-def evaluation_options(pred: str) -> argparse.ArgumentParser:
-    """Parent parser with what both evaluators of masks take; `pred` says where predictions usually are."""
-    parser = argparse.ArgumentParser(add_help=False)
+def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
+    """The options that both evaluators of masks take.
+
+    description: of the script; pred: where predictions usually are.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME"
     )
@@ -55,7 +61,10 @@ def evaluation_options(pred: str) -> argparse.ArgumentParser:
 def save_gallery(
     folder: Path, rows: Sequence[Row], names: Mapping[int, str], palette: np.ndarray
 ) -> None:
-    """Draw rows of core.plots.gallery and store them beside the folder, not in it: there every PNG is a prediction."""
+    """Draw rows of core.plots.gallery and store them beside the folder.
+
+    Not in it, because there every PNG is a prediction.
+    """
     from core.plots.gallery import draw_gallery
 
     folder = folder.resolve()
@@ -68,7 +77,7 @@ def progress_bar(total: int) -> tqdm:
     """A bar on stderr, only where that is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="picture", disable=None, leave=False)
+    return tqdm(total=total, unit="image", disable=None, leave=False)
 
 
 def report_left_out(line: str) -> None:
@@ -88,8 +97,13 @@ def save_picture(path: Path, picture: Image.Image) -> None:
         ) from None
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object, indented. TTDError when that fails."""
+    write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 def write(path: Path, text: str) -> None:
-    """Write a file. TTDError when that fails."""
+    """Write a text file, and the folders it lies in. TTDError when that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,11 +1,15 @@
 """Make the procedural world: images, captions, true tags and masks, with nothing to download.
 
     python tools/make_world.py --out ../world --train 40000 --val 500 --seed 0
-    python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1     # a separate split for tuning
-    python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0            # for the tiny CLIP's second stage
-    python tools/make_world.py --out ../world --refer 6000     # only expressions with boxes, into OUT/refer
-    python tools/make_world.py --demo weights/tiny                                 # only the image of demo.py
-    python tools/make_world.py --sheet docs/world.png                              # only 16 images side by side
+    # a separate split for tuning
+    python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1
+    # for the second stage of the tiny CLIP
+    python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0
+    # expressions with boxes alone, into OUT/refer
+    python tools/make_world.py --out ../world --refer 6000
+    # only the image of demo.py; only 16 images side by side
+    python tools/make_world.py --demo weights/tiny
+    python tools/make_world.py --sheet docs/world.png
 
 The same arguments give the same bytes. Layout and statistics: docs/world.md.
 """
@@ -15,6 +19,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from cli import run
 
@@ -24,12 +29,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, help="folder of the world; made when missing")
-    target.add_argument(
-        "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
-    )
-    target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
+    add_targets(parser)
     parser.add_argument(
         "--train", type=int, default=40000, help="training pairs (default 40000; 0 for none)"
     )
@@ -52,6 +52,22 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="chance that what a training caption names after the main thing is absent (default 0)",
     )
+    add_run_options(parser)
+    return parser
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """What to make and where: one of them must be given."""
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, help="folder of the world; made when missing")
+    target.add_argument(
+        "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
+    )
+    target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How the world is written."""
     parser.add_argument(
         "--shards", action="store_true", help="also pack the training pairs in webdataset tars"
     )
@@ -74,10 +90,10 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace another world found at --out"
     )
-    return parser
 
 
-def _table(world: dict) -> str:
+def table(world: dict[str, Any]) -> str:
+    """What was measured (world.yaml), a line each."""
     lines = []
     for split, measured in world["measured"].items():
         lines.append(f"{split}:")
@@ -104,12 +120,12 @@ def main(argv: list[str] | None = None) -> int:
         return _refer(args)
     config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards, args.noise)
     start = time.perf_counter()
-    with tqdm(total=args.train + args.val, unit="picture", disable=None, file=sys.stderr) as bar:
+    with tqdm(total=args.train + args.val, unit="image", disable=None, file=sys.stderr) as bar:
         world = make_world(
             args.out, config, workers=args.workers, overwrite=args.overwrite, progress=bar.update
         )
     rate = (args.train + args.val) / (time.perf_counter() - start)
-    print(_table(world))
+    print(table(world))
     print(f"{args.train + args.val} images in {args.out}, {rate:.0f} images/s")
     return 0
 

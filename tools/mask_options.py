@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
 from tools.cli import model_options, positive_float, positive_int
-
-if TYPE_CHECKING:
-    from core.masks.protocol import MaskProtocol
-
-PROTOCOLS = (
-    "ttd",
-    "tcl",
-    "sclip",
-    "naclip",
-    "clearclip",
-)  # core.masks.protocol has them; importing it costs --help
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -53,7 +42,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
         "--workers",
         type=positive_int,
         metavar="N",
-        help="processes that share the work (default: one, or one per GPU); torchrun does it as well",
+        help="processes that share the work (default: one, or one per GPU); torchrun works too",
     )
     _protocol_options(
         parser.add_argument_group("protocol (what is left out is the protocol's own)")
@@ -62,9 +51,12 @@ def mask_options(out: str) -> argparse.ArgumentParser:
 
 
 def _protocol_options(group: argparse._ArgumentGroup) -> None:
-    switch = argparse.BooleanOptionalAction
+    """Options whose default is the protocol's own value."""
     group.add_argument(
-        "--protocol", choices=PROTOCOLS, default="ttd", help="constants of a paper (default: ttd)"
+        "--protocol",
+        choices=tuple(PROTOCOLS),
+        default="ttd",
+        help="constants of a paper (default: ttd)",
     )
     group.add_argument(
         "--image",
@@ -75,6 +67,12 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--scales", type=positive_float, nargs="+", metavar="S", help="scales that are averaged"
     )
+    _mask_rules(group)
+
+
+def _mask_rules(group: argparse._ArgumentGroup) -> None:
+    """Mirroring, refinement, the background, and what is rarely changed."""
+    switch = argparse.BooleanOptionalAction
     group.add_argument(
         "--hflip", action=switch, default=None, help="also average with the mirrored windows"
     )
@@ -93,7 +91,7 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--bg-rule",
-        choices=("threshold", "none"),
+        choices=RULES,
         dest="rule",
         help="whether pixels below --bg belong to no class (default: the set's own)",
     )
@@ -106,15 +104,14 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--window", type=positive_int, metavar="PIXELS", help="windows of another side than --image"
     )
-    group.add_argument("--pamr-at", choices=("picture", "window"), help="where PAMR acts")
+    group.add_argument("--pamr-at", choices=PAMR_AT, help="where PAMR acts")
     group.add_argument(
         "--kp-weight", type=float, metavar="W", help="share of TCL's knowledge prior"
     )
 
 
 def make_protocol(args: argparse.Namespace) -> MaskProtocol:
-    """The named protocol with the flags that were given."""
-    from core.masks.protocol import protocol
+    """The named protocol with the flags that were given. TTDError for values that cannot be."""
     from core.text.prompts import resolve_templates
 
     names = (

@@ -1,6 +1,6 @@
-"""Make the tables of docs/masks.md: heads, PAMR, scales and flip on the world's benchmark, end to end.
+"""Make the tables of docs/masks.md: heads, PAMR, scales and flip on the world, end to end.
 
-    python tools/mask_table.py --root ../world                                        # print them, all images
+    python tools/mask_table.py --root ../world      # print them, for all images
     python tools/mask_table.py --root ../world --limit 100 --update docs/masks.md
 
 Every row runs `produce_masks_from_tags.py` (or `_text.py`) with the flags it shows, then the
@@ -16,6 +16,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 
 from cli import ROOT, positive_int, run
@@ -28,22 +29,28 @@ SCALES = "--scales 1.0 0.5 1.5 2.0"
 HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "kk", "naclip", "clearclip")
 # the tiny model's own: at the default, twice that, it may find less (last row of the second table)
 SIZE = "--image 96"
-HEAD_ROWS = tuple(f"{SIZE} --head {head}{pamr}" for head in HEADS for pamr in ("", " --pamr"))
-VIEW_ROWS = tuple(
-    f"{SIZE}{scales}{flip}{pamr}"
-    for scales in ("", f" {SCALES}")
-    for flip in ("", " --hflip")
-    for pamr in ("", " --pamr")
-) + (f"{SIZE} --templates identity", "--image 192")
-TEXT_ROWS = tuple(
-    f"{SIZE} --tags {tags}{pamr}" for tags in ("caption", "selected") for pamr in ("", " --pamr")
-)
+
+
+def flag_rows(*choices: Sequence[str]) -> tuple[str, ...]:
+    """The flags of every combination, the last choice changing fastest."""
+    return tuple(" ".join(filter(None, (SIZE, *flags))) for flags in product(*choices))
+
+
+PAMR = ("", "--pamr")
+HEAD_ROWS = flag_rows([f"--head {head}" for head in HEADS], PAMR)
+VIEW_ROWS = flag_rows(("", SCALES), ("", "--hflip"), PAMR)
+VIEW_ROWS += (f"{SIZE} --templates identity", "--image 192")
+TEXT_ROWS = flag_rows(("--tags caption", "--tags selected"), PAMR)
 Means = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: flags, mean IoU, FPR and FNR, the best threshold with its IoU, and the trivial baselines."""
+    """One line of a table.
+
+    means: mean IoU, FPR and FNR; best: the best threshold and its IoU; baselines: the trivial ones;
+    checksum: of the model's weights.
+    """
 
     flags: str
     means: Means
@@ -81,24 +88,19 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make all rows, print the tables, and put them into the file."""
     args = get_args_parser().parse_args(argv)
-    tables = [
-        (
-            "Dense heads, one scale, no flip",
-            "mIoU",
-            [measure(args, "tags", row) for row in HEAD_ROWS],
-        ),
-        (
-            "Scales, flip, PAMR, prompts and size, the default head",
-            "mIoU",
-            [measure(args, "tags", row) for row in VIEW_ROWS],
-        ),
-        ("Masks from captions", "Caption IoU", [measure(args, "text", row) for row in TEXT_ROWS]),
-    ]
-    if len({row.checksum for _, _, rows in tables for row in rows}) > 1:
+    heads = [measure(args, "tags", row) for row in HEAD_ROWS]
+    views = [measure(args, "tags", row) for row in VIEW_ROWS]
+    texts = [measure(args, "text", row) for row in TEXT_ROWS]
+    if len({row.checksum for row in (*heads, *views, *texts)}) > 1:
         raise TTDError(
             f"the weights of {args.arch} changed between rows: empty {args.out} and start again"
         )
-    text = "\n\n".join(table(*one) for one in tables) + "\n"
+    tables = [
+        table("Dense heads, one scale, no flip", "mIoU", heads),
+        table("Scales, flip, PAMR, prompts and size, the default head", "mIoU", views),
+        table("Masks from captions", "Caption IoU", texts),
+    ]
+    text = "\n\n".join(tables) + "\n"
     print(text)
     if args.update:
         update(args.update, MARKS, text)
@@ -112,39 +114,30 @@ def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
     from core.evaluation.predictions import read_protocol
 
     out = args.out / kind / flags.replace("--", "").replace(" ", "_")
-    line = [
-        "--data",
-        "World",
-        "--root",
-        args.root,
-        "--arch",
-        args.arch,
-        "--device",
-        "cpu",
-        "--out",
-        str(out),
-        "--workers",
-        str(args.workers),
-        "--save-scores",
-        *flags.split(),
-    ]
+    options = {
+        "--data": "World",
+        "--root": args.root,
+        "--arch": args.arch,
+        "--device": "cpu",
+        "--out": str(out),
+        "--workers": str(args.workers),
+    }
+    if args.limit:
+        options["--limit"] = str(args.limit)
+    line = list(chain.from_iterable(options.items()))
     script = importlib.import_module(f"produce_masks_from_{kind}")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        code = script.main(line + (["--limit", str(args.limit)] if args.limit else []))
+        code = script.main([*line, "--save-scores", *flags.split()])
     if code:
         raise TTDError(
             f"produce_masks_from_{kind}.py {flags}: not all masks could be made; see {out}"
         )
-    masks, folder = printed.getvalue().strip().splitlines()[-2:]
-    means, baselines = score(kind, args.root, Path(folder))
-    row = Row(
-        flags,
-        means,
-        best_threshold(kind, args.root, Path(folder)),
-        baselines,
-        read_protocol(Path(folder))["model"]["checksum"],
-    )
+    masks, name = printed.getvalue().strip().splitlines()[-2:]
+    folder = Path(name)
+    means, baselines = score(kind, args.root, folder)
+    best = best_threshold(kind, args.root, folder)
+    row = Row(flags, means, best, baselines, read_protocol(folder)["model"]["checksum"])
     print(f"{kind} {cells(flags, row)} {masks}", flush=True)
     return row
 
@@ -171,11 +164,13 @@ def best_threshold(kind: str, root: str, folder: Path) -> tuple[float, float]:
     """(threshold, mean IoU there) of what tools/sweep_bg.py finds best on the same images."""
     import sweep_bg
 
-    means = (sweep_bg.label_means if kind == "tags" else sweep_bg.caption_means)(
-        folder, "World", argparse.Namespace(root=root, workers=1, allow_missing=True)
-    )[0][0]
-    best = int(means.argmax())
-    return sweep_bg.THRESHOLDS[best], float(means[best])
+    from core.evaluation.captions import THRESHOLDS
+
+    sweep = sweep_bg.label_means if kind == "tags" else sweep_bg.caption_means
+    args = argparse.Namespace(root=root, workers=1, allow_missing=True)
+    (iou, _, _), _ = sweep(folder, "World", args)
+    best = int(iou.argmax())
+    return THRESHOLDS[best], float(iou[best])
 
 
 def table(title: str, name: str, rows: Sequence[Row]) -> str:
@@ -194,8 +189,9 @@ def table(title: str, name: str, rows: Sequence[Row]) -> str:
 
 def cells(label: str, row: Row) -> str:
     """One line of a table."""
-    iou, fpr, fnr = row.means
-    return f"| {label} | {100 * iou:.1f} | {fpr:.3f} | {fnr:.3f} | {100 * row.best[1]:.1f} (bg {row.best[0]:.2f}) |"
+    (iou, fpr, fnr), (threshold, highest) = row.means, row.best
+    best = f"{100 * highest:.1f} (bg {threshold:.2f})"
+    return f"| {label} | {100 * iou:.1f} | {fpr:.3f} | {fnr:.3f} | {best} |"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""Write a model's weights with a TTD adapter merged in: no adapter is needed any more, embeddings stay the same.
+"""Write a model's weights with a TTD adapter merged in; the embeddings stay the same.
 
-    python tools/merge_lora.py --arch tiny --lora weights/tiny+TTD.safetensors --out merged      # a folder:
+A folder, which needs no adapter any more:
+
+    python tools/merge_lora.py --arch tiny --lora weights/tiny+TTD.safetensors --out merged
     python demo.py --arch local-dir:merged
-    python tools/merge_lora.py --arch TCL --lora weights/TCL+TTD.pt --out tcl_ttd.pth            # a file:
+
+A file:
+
+    python tools/merge_lora.py --arch TCL --lora weights/TCL+TTD.pt --out tcl_ttd.pth
     python demo.py --arch TCL --weights tcl_ttd.pth
 
 A folder (open_clip's config and weights, the tokenizer where it has its own) can be made of tiny,
@@ -16,10 +21,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli import ROOT, run
 
 from core.errors import TTDError
+
+if TYPE_CHECKING:
+    from core.backbones.base import Backbone
 
 TOLERANCE = 1e-5  # of embeddings of unit length
 
@@ -62,51 +71,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_file = args.out.suffix in (".safetensors", ".pt", ".pth")
     check_out(args, one_file)
     from core.backbones import load_backbone
-    from core.backbones.lora.merge import (
-        largest_difference,
-        merge,
-        read_source,
-        write_file,
-        write_folder,
-    )
+    from core.backbones.lora.merge import largest_difference
 
     adapted = load_backbone(
         args.arch, weights=args.weights, lora=args.lora, head=args.head, device="cpu"
     )
-    source = read_source(args.arch, args.weights)
-    state = merge(adapted, source)
+    write(args, adapted, one_file)
     if one_file:
-        write_file(state, args.out)
         merged = load_backbone(args.arch, weights=args.out, head=adapted.head, device="cpu")
+        how = f"--arch {args.arch} --weights {args.out}"
     else:
-        write_folder(state, args.out, source, adapted.head)
         merged = load_backbone(f"local-dir:{args.out}", device="cpu")
+        how = f"--arch local-dir:{args.out}"
     difference = largest_difference(adapted, merged)
     if not difference <= TOLERANCE:
         raise TTDError(
             f"{args.out} was written, but loaded again it differs from the adapted model by "
             f"{difference:.1e}: do not use it" + "; try a folder as --out" * one_file
         )
-    how = f"--arch {args.arch} --weights {args.out}" if one_file else f"--arch local-dir:{args.out}"
     print(
         f"{args.out}: loads with {how}; largest difference from the adapted model {difference:.1e}"
     )
     return 0
 
 
+def write(args: argparse.Namespace, adapted: Backbone, one_file: bool) -> None:
+    """Merge the adapter into the model's own tensors and write them to --out."""
+    from core.backbones.lora.merge import merge, read_source, write_file, write_folder
+
+    source = read_source(args.arch, args.weights)
+    state = merge(adapted, source)
+    if one_file:
+        write_file(state, args.out)
+    else:
+        write_folder(state, args.out, source, adapted.head)
+
+
 def check_out(args: argparse.Namespace, one_file: bool) -> None:
-    """TTDError when --out is what is read, or is there as something else than what will be written."""
+    """TTDError when --out is what is read, or exists as something else than will be written."""
     read = [args.weights, args.lora, args.arch.removeprefix("local-dir:")]
-    read += [ROOT / "weights" / "tiny"] * (args.arch == "tiny")
-    if any(
-        path and Path(path).expanduser().resolve() == args.out.expanduser().resolve()
-        for path in read
-    ):
+    if args.arch == "tiny":
+        read.append(ROOT / "weights" / "tiny")
+    target = args.out.expanduser().resolve()
+    if any(path and Path(path).expanduser().resolve() == target for path in read):
         raise TTDError(f"--out {args.out} is what is merged: name another place")
     if args.out.exists() and args.out.is_dir() == one_file:
+        kind = "folder" if one_file else "file"
         raise TTDError(
-            f"--out {args.out} is a {'folder' if one_file else 'file'}: name a new folder, or a file that "
-            "ends in .safetensors, .pt or .pth"
+            f"--out {args.out} is a {kind}: name a new folder, or a file that ends in "
+            ".safetensors, .pt or .pth"
         )
 
 

@@ -1,11 +1,11 @@
-"""Bring an official release into the layout that everything here reads: ../SET/validation/{image,mask}.
+"""Bring an official release into the layout that everything here reads.
 
     python tools/prepare_dataset.py VOC2012 --source ~/VOCdevkit --root ..
     python tools/prepare_dataset.py COCO2014 --source ~/coco --root .. --objects instances --link
     python tools/prepare_dataset.py CC3M --source ~/cc3m_shards --root .. --split train
 
-What is there already is kept, so a broken run resumes where it stopped. What each release must look
-like: docs/data.md.
+The layout is ROOT/SET/validation/{image,mask}. What is there already is kept, so a broken run
+resumes where it stopped. What each release must look like: docs/data.md.
 """
 
 from __future__ import annotations
@@ -52,16 +52,22 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="folder under ROOT/SET (default: validation for val, else the split's name)",
     )
+    add_run_options(parser)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """From what and how the set is made."""
     parser.add_argument(
         "--objects",
         choices=("instances", "stuff"),
-        help="COCO2014: from the instances json or from COCO-Stuff's pixel maps (default: the json if "
-        "there)",
+        help="COCO2014: from the instances json or from COCO-Stuff's pixel maps "
+        "(default: the json if there)",
     )
     parser.add_argument(
         "--link", action="store_true", help="hard links to the release's images instead of copies"
     )
-    parser.add_argument("--overwrite", action="store_true", help="make everything anew")
+    parser.add_argument("--overwrite", action="store_true", help="make everything again")
     parser.add_argument(
         "--workers",
         type=positive_int,
@@ -69,7 +75,6 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="threads (default: the machine's cores)",
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,12 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.data.prepare import make_plan, run_plan
 
     captions = args.name in CAPTION_SETS
-    split = args.split or ("train" if captions else "val")
+    usual = "train" if captions else "val"
+    split = args.split or usual
     plan = make_plan(
         args.name, args.source, args.root, split=split, objects=args.objects, to=args.to
     )
     print(plan.about)
-    with tqdm(total=plan.count, unit="picture", disable=None, file=sys.stderr) as bar:
+    with tqdm(total=plan.count, unit="image", disable=None, file=sys.stderr) as bar:
         report = run_plan(
             plan,
             workers=args.workers,
@@ -94,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=bar.update,
         )
     print(
-        f"{plan.out}: {report.made} made, {report.kept} there already, {len(report.failed)} left out"
+        f"{plan.out}: {report.made} made, {report.kept} there already, "
+        f"{len(report.failed)} left out"
     )
     for reason in report.failed[:SHOWN]:
         say(reason)

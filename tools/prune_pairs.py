@@ -1,8 +1,8 @@
-"""Drop the training pairs whose captions fit their images worst: a list of the ids to keep, for train_ttd.py.
+"""Drop the training pairs whose captions fit worst: a list of the ids to keep, for train_ttd.py.
 
-    python tools/prune_pairs.py --root ../world --data cc3m                         # scores of the tiny model
-    python tools/prune_pairs.py --data cc3m --domain train --arch TCL               # as published; drops 20 %
-    python tools/prune_pairs.py --data cc3m+cc12m --arch TCL --drop 0.3             # a list for each
+    python tools/prune_pairs.py --root ../world --data cc3m                      # the tiny model's
+    python tools/prune_pairs.py --data cc3m --domain train --arch TCL           # as published: 20 %
+    python tools/prune_pairs.py --data cc3m+cc12m --arch TCL --drop 0.3          # a list for each
     python tools/prune_pairs.py --scores results_pairs/x.jsonl --drop 0.5
 
 Reads what tools/score_captions.py wrote into OUT. Writes beside each score file
@@ -34,6 +34,19 @@ def get_args_parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--scores", type=Path, metavar="FILE", help="this score file, whatever it is called"
     )
+    _place_options(parser)
+    parser.add_argument(
+        "--drop",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="the share to drop, from 0 to below 1 (default: %(default)s)",
+    )
+    return parser
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
+    """Where the pairs and their scores are."""
     parser.add_argument(
         "--root", default="../", metavar="FOLDER", help="parent of the sets (default: %(default)s)"
     )
@@ -50,20 +63,12 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="the model that scored (default: %(default)s)",
     )
     parser.add_argument(
-        "--drop",
-        type=float,
-        default=0.2,
-        metavar="SHARE",
-        help="the share to drop, from 0 to below 1 (default: %(default)s)",
-    )
-    parser.add_argument(
         "--out",
         type=Path,
         default=Path("results_pairs"),
         metavar="FOLDER",
         help="where the scores are (default: ./%(default)s)",
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     if not 0 <= args.drop < 1:
         raise TTDError(f"--drop {args.drop:g}: give a share from 0 to below 1, such as 0.2")
-    from core.tags.pair_scores import histogram, prune
+    from core.tags.pruning import histogram, prune
 
     for scores in [args.scores] if args.scores else score_files(args):
         out = scores.with_name(f"{scores.name.removesuffix('.jsonl')}@drop={args.drop:g}.txt")
         done, values = prune(scores, out, args.drop)
         print(
-            f"{out}: {done.kept} of {done.scored} pairs kept, {done.dropped} dropped below {done.threshold:.4f}, "
-            f"{done.skipped} skipped before"
+            f"{out}: {done.kept} of {done.scored} pairs kept, {done.dropped} dropped below "
+            f"{done.threshold:.4f}, {done.skipped} skipped before"
         )
         print(histogram(values, done.threshold))
     return 0
@@ -87,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def score_files(args: argparse.Namespace) -> list[Path]:
     """The score file of every set that --data names."""
     from core.data.pairs import find_pairs
-    from core.tags.pair_scores import find_scores, pair_label
+    from core.tags.pair_scores import pair_label
+    from core.tags.pruning import find_scores
 
     places = find_pairs(args.data, args.root, args.domain)
     return [find_scores(args.out, pair_label(place), args.arch) for place in places]

@@ -1,11 +1,11 @@
 """TTD from start to end in a few minutes on two cores, with nothing to download.
 
-    python tools/story.py                                 # out/ttd.png and a table; works in out/story
+    python tools/story.py                            # out/ttd.png and a table; works in out/story
     python tools/story.py --steps 20 --train 200 --held-out 20
 
-A world is made (images, captions, and for the held-out ones the truth); the tiny model is scored
-on the held-out images; it is trained on the captions alone, by the recipe in --config; it is
-scored again. The training never sees the truth. The same command makes the same adapter.
+A world is made (images, captions, and for the held-out ones the ground truth); the tiny model is
+scored on the held-out images; it is trained on the captions alone, by the recipe in --config; it is
+scored again. The training never sees the ground truth. The same command makes the same adapter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,15 +69,15 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tell it."""
+    """Run all five stages."""
     args = get_args_parser().parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(
-            line_buffering=True
-        )  # a story is read while it happens, through a pipe too
+        # Progress is read while it happens, through a pipe too.
+        sys.stdout.reconfigure(line_buffering=True)
     start = time.perf_counter()
     print(
-        "Text-tag self-distillation: a CLIP learns, from captions alone, to find all that a caption names.\n"
+        "Text-tag self-distillation: a CLIP learns, from captions alone, to find all that a "
+        "caption names.\n"
     )
     world = make_world(args)
     config = recipe(args, world)
@@ -93,13 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     after = score(
         "4/5  scores after", load_backbone(config.arch, lora=adapter, device=config.device), items
     )
-    print(
-        f"5/5  on {len(items)} images that the training never saw, percent:\n\n{results(before, after)}\n"
-    )
+    print(f"5/5  on {len(items)} images that the training never saw, percent:\n")
+    print(f"{results(before, after)}\n")
     picture(config, adapter, before, after, args.out / "ttd.png")
     print(
-        f"adapter: {adapter} ({adapter.stat().st_size / 2**20:.1f} MB); python demo.py --arch {config.arch} --lora "
-        f"{adapter} uses it\n{(time.perf_counter() - start) / 60:.1f} minutes in all"
+        f"adapter: {adapter} ({adapter.stat().st_size / 2**20:.1f} MB); python demo.py "
+        f"--arch {config.arch} --lora {adapter} uses it\n"
+        f"{(time.perf_counter() - start) / 60:.1f} minutes in all"
     )
     return 0
 
@@ -111,7 +111,8 @@ def make_world(args: argparse.Namespace) -> Path:
 
     folder = args.out / "story" / "world"
     print(
-        f"1/5  a world of {args.train} training pairs and {args.held_out} held-out images in {folder}"
+        f"1/5  a world of {args.train} training pairs and {args.held_out} held-out images in "
+        f"{folder}"
     )
     with tqdm(
         total=args.train + args.held_out, unit="picture", file=sys.stderr, leave=False, disable=None
@@ -121,7 +122,7 @@ def make_world(args: argparse.Namespace) -> Path:
 
 
 def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
-    """The recipe's settings for this world: no held-out scores on the way, so nothing is chosen by them."""
+    """The recipe's settings for this world; nothing is chosen by held-out scores on the way."""
     from core.ttd.config import load_config
     from core.utils.config import merge, read_yaml
 
@@ -147,8 +148,9 @@ def score(title: str, backbone: Backbone, items: list[Item]) -> Measured:
         measured = measure(backbone, items, progress=bar.update)
     scores = measured.at()
     print(
-        f"{title}: pixel F1 {100 * scores.pixel_f1:.1f}, Caption IoU {100 * scores.caption_iou:.1f}, word-map IoU "
-        f"{100 * scores.word_map_iou:.1f}"
+        f"{title}: pixel F1 {100 * scores.pixel_f1:.1f}, "
+        f"Caption IoU {100 * scores.caption_iou:.1f}, "
+        f"word-map IoU {100 * scores.word_map_iou:.1f}"
     )
     return measured
 
@@ -160,34 +162,32 @@ def train(config: TTDConfig) -> Path:
     from core.backbones import load_backbone
     from core.data.pairs import open_pairs
     from core.training.trainer import Trainer
+    from core.ttd.task import TTDTask
 
     print(f"3/5  {config.steps} steps of {config.batch} pairs")
     backbone = load_backbone(
         config.arch, weights=config.weights, head=config.head, device=config.device
     )
+    task = TTDTask(config, backbone, open_pairs(config.data, config.root, refresh=True))
     with (
-        closing(
-            Trainer(
-                config, backbone, open_pairs(config.data, config.root, refresh=True), overwrite=True
-            )
-        ) as trainer,
+        closing(Trainer(task, overwrite=True)) as trainer,
         tqdm(total=config.steps, unit="step", file=sys.stderr, disable=None) as bar,
     ):
 
-        def progress(step: int, values: dict[str, float]) -> None:
+        def progress(step: int, values: Mapping[str, float]) -> None:
             bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
             bar.update(step - bar.n)
 
-        return trainer.run(progress).adapter
+        return trainer.run(progress).file
 
 
 def results(before: Measured, after: Measured) -> str:
     """The table."""
     from core.evaluation.heldout import baselines
-    from core.evaluation.heldout_report import lines_of, table
+    from core.evaluation.report import heldout_lines, heldout_table
 
-    return table(
-        lines_of([before.at(), after.at()], baselines(before.items), minmax=False),
+    return heldout_table(
+        heldout_lines([before.at(), after.at()], baselines(before.items), minmax=False),
         ("before", "after"),
     )
 

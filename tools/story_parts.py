@@ -1,8 +1,8 @@
-"""The whole method told on a small world of its own: scores before, training, scores after, and one image of it."""
+"""The parts of tools/story.py: its world, which image is shown, and what is written on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,19 +20,24 @@ TRAIN, HELD_OUT, SEED = 2000, 120, 11  # no other world of the documentation has
 WORDS = 5  # true words in the image, at most
 COVERED = 0.9  # a caption that names more of the image than this shows little
 RULE = (
-    "the image with the best maps after training, of those that gained and whose caption names a thing that is "
-    "not there, two things that are, and not the whole image"
+    "the image with the best maps after training, of those that gained and whose caption names a "
+    "thing that is not there, two things that are, and not the whole image"
 )
 LEGEND = (
-    "Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, with the truth.",
-    "kept / rejected: whether the model takes the word to be in the image. It was trained on captions alone: "
-    "no truth, no masks.",
+    "Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, "
+    "with the truth.",
+    "kept / rejected: whether the model takes the word to be in the image. It was trained on "
+    "captions alone: no truth, no masks.",
 )
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a model makes of one image: soft masks [T, H, W], [K, H, W], [H, W] in [0, 1]; words kept bool [K]."""
+    """What a model makes of one image of T tags and K words.
+
+    tags, words, caption: soft masks [T, H, W], [K, H, W], [H, W] in [0, 1]; kept: words that are
+    selected, bool [K]; norms: their scores [K].
+    """
 
     tags: np.ndarray
     words: np.ndarray
@@ -47,19 +52,17 @@ def make_story_world(
     held_out: int = HELD_OUT,
     seed: int = SEED,
     workers: int = 2,
-    progress=lambda done: None,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> None:
-    """Make the story's world under `folder`, unless it is there. TTDError when it cannot be written."""
+    """Make the story's world under `folder`, unless it is there. TTDError: not writable."""
     import yaml
 
     from core.world.writer import WorldConfig, make_world
 
     config, mark = WorldConfig(train=train, val=held_out, seed=seed), folder / "world.yaml"
-    made = (
-        yaml.safe_load(mark.read_text(encoding="utf-8")).get("made_with", {})
-        if mark.is_file()
-        else {}
-    )
+    made = {}
+    if mark.is_file():
+        made = yaml.safe_load(mark.read_text(encoding="utf-8")).get("made_with", {})
     if (made.get("train"), made.get("val"), made.get("seed")) != (train, held_out, seed):
         make_world(folder, config, workers=workers, overwrite=True, progress=progress)
 
@@ -77,7 +80,7 @@ def choose_picture(before: Measured, after: Measured) -> Item:
 
 
 def absent_word(item: Item) -> int | None:
-    """The first content word of the caption that is not in the image and stands for a thing of the world."""
+    """The first word of the caption that names a thing of the world and is not in the image."""
     from core.world.objects import NOUNS
 
     found = [
@@ -97,7 +100,7 @@ def look(backbone: Backbone, item: Item) -> Look:
 
 
 def columns_of(item: Item, looks: Sequence[Look], bg: float = Cuts().word) -> list[Column]:
-    """The image's columns: the caption, its true words (as they stand in it), and one word that is not there."""
+    """The image's columns: the caption, its true words in order, and one word that is not there."""
     truth = item.masks.any(0)
     columns = [
         Column(

@@ -1,8 +1,9 @@
 """Score against background threshold, from soft maps that `--save-scores` kept; no model is run.
 
-    python tools/sweep_bg.py --root ../world --pred results/NAME                       # mIoU of label maps
-    python tools/sweep_bg.py --root ../world --pred results_caption/NAME               # caption IoU
-    python tools/sweep_bg.py --pred results/PLAIN results/PAMR --labels plain PAMR     # several in one image
+    # mIoU of label maps; caption IoU; several results in one figure
+    python tools/sweep_bg.py --root ../world --pred results/NAME
+    python tools/sweep_bg.py --root ../world --pred results_caption/NAME
+    python tools/sweep_bg.py --pred results/PLAIN results/PAMR --labels plain PAMR
 
 Prints the best threshold of each result and the score at the one it was made with, and draws
 NAME.sweep.png beside the first. A threshold that is chosen on the images it is scored on
@@ -12,29 +13,29 @@ flatters: choose it on a separate split (`evaluate_segmentation_for_text.py --tu
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before `core` and `tools`: it puts the repository on the path.
 from cli import positive_int, run
 
 from core.errors import TTDError
-from tools.evaluation import report_left_out, save_picture, write
+from tools.evaluation import progress_bar, report_left_out, save_picture, write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
     from core.evaluation.predictions import Problems
 
-THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
-
 
 @dataclass(frozen=True)
 class Swept:
-    """Mean IoU, FPR and FNR [S] of one result, and the threshold that it was made with (None: not known)."""
+    """Mean IoU, FPR and FNR [S] of one result.
+
+    background_threshold: the one that it was made with, None where that is not known.
+    """
 
     label: str
     score: str
@@ -95,9 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     for one in swept:
         print(describe(one))
-    plot = args.plot or Path(args.pred[0]).resolve().with_name(
-        f"{Path(args.pred[0]).resolve().name}.sweep.png"
-    )
+    first = Path(args.pred[0]).resolve()
+    plot = args.plot or first.with_name(f"{first.name}.sweep.png")
     store(args, swept, plot)
     print(plot)
     return 0
@@ -111,18 +111,20 @@ def sweep(folder: Path, label: str, args: argparse.Namespace) -> Swept:
     used = read_protocol(folder).get("protocol", {})
     if used.get("crf"):
         raise TTDError(
-            f"{folder}: made with the CRF, which sees the threshold; run it once for each threshold instead"
+            f"{folder}: made with the CRF, which sees the threshold; "
+            "run it once for each threshold instead"
         )
-    label = folder.resolve().name if label == str(folder) else label
+    if label == str(folder):
+        label = folder.resolve().name
     data, captions = args.data or data_of(folder), is_caption_result(folder)
     if data is None and not captions:
         raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
-    values, problems = (caption_means if captions else label_means)(folder, data, args)
+    score, means = ("caption IoU", caption_means) if captions else ("mIoU", label_means)
+    (iou, fpr, fnr), problems = means(folder, data, args)
     report_left_out(problems.line())
-    background_threshold = (
-        used.get("bg") if used.get("rule") != "none" else None
-    )  # a result without a threshold was not made at one
-    return Swept(label, "caption IoU" if captions else "mIoU", *values, background_threshold)
+    # A result without the rule of a threshold was not made at one.
+    made_at = None if used.get("rule") == "none" else used.get("bg")
+    return Swept(label, score, iou, fpr, fnr, background_threshold=made_at)
 
 
 def is_caption_result(folder: Path) -> bool:
@@ -137,14 +139,14 @@ def label_means(
 ) -> tuple[tuple[np.ndarray, ...], Problems]:
     """mIoU, mFPR, mFNR [S] over the classes that occur at a threshold, and what was left out."""
     import numpy as np
-    from tqdm import tqdm
 
     from core.data.datasets import open_dataset
+    from core.evaluation.captions import THRESHOLDS
     from core.evaluation.threshold_sweep import sweep_labels
     from core.metrics.segmentation import SegScores
 
     dataset = open_dataset(data, args.root)
-    with tqdm(total=len(dataset.items()), unit="picture", disable=None, leave=False) as bar:
+    with progress_bar(len(dataset.items())) as bar:
         found, problems = sweep_labels(
             dataset,
             folder,
@@ -169,51 +171,46 @@ def caption_means(
 
     captions = open_caption_set(data if data in CAPTION_NAMES else "CC3M", args.root)
     counts, problems = sweep_captions(
-        captions, folder, THRESHOLDS, allow_missing=args.allow_missing, workers=args.workers
+        captions, folder, allow_missing=args.allow_missing, workers=args.workers
     )
     found = scores_from_counts(counts)
-    return tuple(
-        np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr)
-    ), problems
+    means = [np.nanmean(values, axis=0) for values in (found.iou, found.fpr, found.fnr)]
+    return tuple(means), problems
 
 
 def describe(one: Swept) -> str:
     """`NAME | mIoU: 40.1% at bg 0.40; best 41.0% at bg 0.37`."""
     import numpy as np
 
-    best = int(np.nanargmax(one.iou))
-    own = (
-        ""
-        if one.background_threshold is None
-        else f"{100 * np.interp(one.background_threshold, THRESHOLDS, one.iou):.1f}% at bg {one.background_threshold:.2f}; "
-    )
-    return f"{one.label} | {one.score}: {own}best {100 * one.iou[best]:.1f}% at bg {THRESHOLDS[best]:.2f}"
+    from core.evaluation.captions import THRESHOLDS
+
+    best, own = int(np.nanargmax(one.iou)), ""
+    if (made_at := one.background_threshold) is not None:
+        own = f"{100 * np.interp(made_at, THRESHOLDS, one.iou):.1f}% at bg {made_at:.2f}; "
+    highest = f"{100 * one.iou[best]:.1f}% at bg {THRESHOLDS[best]:.2f}"
+    return f"{one.label} | {one.score}: {own}best {highest}"
 
 
 def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
-    """The image and the values. A single result also shows its false positives and negatives."""
-    from core.evaluation.threshold_sweep import Line, draw_sweep
+    """The figure and the values. A single result also shows its false positives and negatives."""
+    from core.evaluation.captions import THRESHOLDS
+    from core.plots.curves import Line, draw_sweep
 
     lines = [Line(describe(one), one.iou) for one in swept]
     if len(swept) == 1:
         lines += [Line("mFPR", swept[0].fpr, dashed=True), Line("mFNR", swept[0].fnr, dashed=True)]
-    marks = {
-        one.background_threshold: f"--bg {one.background_threshold:.2f}"
-        for one in swept
-        if one.background_threshold is not None
-    }
-    values = {
-        one.label: {
-            "bg": one.background_threshold,
-            "iou": one.iou.tolist(),
-            "fpr": one.fpr.tolist(),
-            "fnr": one.fnr.tolist(),
-        }
-        for one in swept
-    }
+    made_at = [one.background_threshold for one in swept]
+    marks = {value: f"--bg {value:.2f}" for value in made_at if value is not None}
     if args.json:
-        write(args.json, json.dumps({"thresholds": THRESHOLDS, "results": values}, indent=1) + "\n")
+        values = {one.label: as_dict(one) for one in swept}
+        write_json(args.json, {"thresholds": THRESHOLDS, "results": values})
     save_picture(plot, draw_sweep(THRESHOLDS, lines, swept[0].score, marks))
+
+
+def as_dict(one: Swept) -> dict[str, Any]:
+    """A result for JSON, fractions."""
+    shares = {"iou": one.iou.tolist(), "fpr": one.fpr.tolist(), "fnr": one.fnr.tolist()}
+    return {"bg": one.background_threshold, **shares}
 
 
 if __name__ == "__main__":

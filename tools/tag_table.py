@@ -1,6 +1,6 @@
-"""Make the table of docs/tags.md: scorers x normalizations x cuts on one set, thresholds chosen on another.
+"""Make the table of docs/tags.md: scorers x normalizations x cuts, thresholds of another set.
 
-    python tools/tag_table.py --root ../world --dev ../world_dev                     # print it, with the tiny model
+    python tools/tag_table.py --root ../world --dev ../world_dev    # print it, for the tiny model
     python tools/tag_table.py --root ../world --dev ../world_dev --update docs/tags.md
 
 Both sets need true tags. The table between the two marks in the file is replaced.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,16 +30,21 @@ if TYPE_CHECKING:
 
 MARKS = ("<!-- table: tools/tag_table.py -->", "<!-- end of table -->")
 NORMS = ("minmax", "softmax", "none")
-CHOSEN = (
-    "chosen on dev",
-    "best there is",
-)  # thresholds by the truth of the dev set; of the set itself, out of reach
+# Thresholds by the truth of the dev set, and by that of the set itself, which is out of reach.
+CHOSEN = ("chosen on dev", "best there is")
 CUTS = ("0.5", "Otsu", *CHOSEN)
+HEAD = (
+    "| scorer | normalization | cut | P / R / Acc | F1 "
+    "| with `--stopwords`: cut | P / R / Acc | F1 | mAP |"
+)
 
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """The captions of a set with their scores; truth and function words of all words pooled, [W] bool."""
+    """The captions of a set with their scores.
+
+    truth, stop: which words are true tags and which are stop words, all pooled, bool [W].
+    """
 
     scored: list[Scored]
     truth: np.ndarray
@@ -71,9 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score both sets, print the table or put it into a file."""
     args = get_args_parser().parse_args(argv)
     backbone = load_model(args)
-    text = (
-        f"{table(backbone, *(score_set(backbone, root, args) for root in (args.root, args.dev)))}\n"
-    )
+    reported, dev = (score_set(backbone, root, args) for root in (args.root, args.dev))
+    text = f"{table(backbone, reported, dev)}\n"
     if args.update:
         update(args.update, MARKS, text)
     else:
@@ -88,33 +93,22 @@ def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> Scored
 
     from core.data.words import is_stopword
     from core.evaluation.tags import load_truth
+    from core.maps.views import Views
     from core.metrics.tags import truth_of
     from core.tags.pipeline import load_batches
-    from core.tags.protocol import TagProtocol
     from core.tags.scoring import score_prepared
 
-    protocol = TagProtocol(args.image or backbone.image_size, tuple(args.scales), args.hflip)
+    views = Views(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     records = list(load_truth(root)[1].values())
-    scored = []
-    for batch in load_batches(
-        tqdm(records, desc=root, unit="caption", disable=None), protocol, args.batch
-    ):
+    scored, bar = [], tqdm(records, desc=root, unit="caption", disable=None)
+    for batch in load_batches(bar, views, args.batch):
         if batch.skipped:
             raise TTDError(f"{root}: {batch.skipped[0].id}: {batch.skipped[0].reason}")
-        scored += score_prepared(
-            backbone,
-            batch.pictures,
-            [record.text for record in batch.records],
-            scales=protocol.scales,
-            hflip=protocol.hflip,
-        )
+        scored += score_prepared(backbone, batch.prepared, batch.captions, views)
     words = [[word.text for word in one.words] for one in scored]
     truth = [truth_of(row, record.tags) for row, record in zip(words, records, strict=True)]
-    return ScoredSet(
-        scored,
-        np.concatenate(truth),
-        np.array([is_stopword(word) for row in words for word in row]),
-    )
+    stop = np.array([is_stopword(word) for row in words for word in row])
+    return ScoredSet(scored, np.concatenate(truth), stop)
 
 
 def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
@@ -122,20 +116,15 @@ def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
     from core.metrics.tags import average_precision, tag_scores
     from core.tags.scoring import SCORERS
 
-    lines = [
-        "| scorer | normalization | cut | P / R / Acc | F1 | with `--stopwords`: cut | P / R / Acc | F1 | mAP |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for scorer in SCORERS:
-        for norm in NORMS:
-            area = average_precision(norms_of(backbone, reported, scorer, norm), reported.truth)
-            for cut in CUTS:
-                cells = [
-                    cell
-                    for stop in (False, True)
-                    for cell in cells_of(backbone, reported, dev, scorer, norm, cut, stop)
-                ]
-                lines.append(f"| {scorer} | {norm} | {' | '.join(cells)} | {100 * area:.1f} |")
+    lines = [HEAD, "|---|---|---|---|---|---|---|---|---|"]
+    for scorer, norm in product(SCORERS, NORMS):
+        norms = norms_of(backbone, reported, scorer, norm)
+        area = average_precision(norms, reported.truth)
+        for name in CUTS:
+            cells = []
+            for stop in (False, True):
+                cells += cells_of(backbone, reported, dev, Cut(scorer, norm, name, stop))
+            lines.append(f"| {scorer} | {norm} | {' | '.join(cells)} | {100 * area:.1f} |")
     everything = tag_scores(reported.truth | True, reported.truth)
     content = tag_scores(~reported.stop, reported.truth)
     lines.append(
@@ -145,27 +134,31 @@ def table(backbone: Backbone, reported: ScoredSet, dev: ScoredSet) -> str:
     return "\n".join(lines)
 
 
-def cells_of(
-    backbone: Backbone,
-    reported: ScoredSet,
-    dev: ScoredSet,
-    scorer: str,
-    norm: str,
-    cut: str,
-    stop: bool,
-) -> list[str]:
+@dataclass(frozen=True)
+class Cut:
+    """One way to cut: scorer, normalization, one of `CUTS`, and whether stop words are rejected."""
+
+    scorer: str
+    norm: str
+    name: str
+    stop: bool
+
+
+def cells_of(backbone: Backbone, reported: ScoredSet, dev: ScoredSet, cut: Cut) -> list[str]:
     """Cells of one way to cut: its threshold, P / R / Acc, F1."""
     from core.metrics.tags import best_threshold, tag_scores
 
-    threshold, label = (float(cut), cut) if cut == "0.5" else (None, cut)
-    if cut in CHOSEN:
-        source = dev if cut == "chosen on dev" else reported
-        allowed = ~source.stop | (not stop)
-        threshold, _ = best_threshold(
-            norms_of(backbone, source, scorer, norm), source.truth, allowed
-        )
-        label = f"{threshold:.3f} ({cut})"
-    selected, _ = cut_set(backbone, reported, scorer, protocol_of(norm, threshold, stop))
+    threshold, label = None, cut.name  # None: Otsu's
+    if cut.name in CHOSEN:
+        source = dev if cut.name == "chosen on dev" else reported
+        allowed = ~source.stop | (not cut.stop)
+        norms = norms_of(backbone, source, cut.scorer, cut.norm)
+        threshold, _ = best_threshold(norms, source.truth, allowed)
+        label = f"{threshold:.3f} ({cut.name})"
+    elif cut.name != "Otsu":
+        threshold = float(cut.name)
+    protocol = protocol_of(cut.norm, threshold, cut.stop)
+    selected, _ = cut_set(backbone, reported, cut.scorer, protocol)
     scores = tag_scores(selected, reported.truth)
     return [label, three(scores), f"{100 * scores.f1:.1f}"]
 
@@ -187,15 +180,13 @@ def norms_of(backbone: Backbone, data: ScoredSet, scorer: str, norm: str) -> np.
 def cut_set(
     backbone: Backbone, data: ScoredSet, scorer: str, protocol: TagProtocol
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Selection and normalized scores of all words, [W] each, as produce_tags_from_text.py makes them."""
+    """Selection and normalized scores of all words, [W] each, as produce_tags_from_text.py has."""
     import numpy as np
 
     from core.tags.pipeline import cut
 
     selected, norms = cut(data.scored, scorer, protocol, backbone.logit_scale)
-    return np.array([x for row in selected for x in row]), np.array(
-        [x for row in norms for x in row]
-    )
+    return np.array(list(chain(*selected))), np.array(list(chain(*norms)))
 
 
 def three(scores: TagScores) -> str:

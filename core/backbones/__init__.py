@@ -35,15 +35,18 @@ def load_backbone(
         head: dense head (`core.backbones.heads.HEADS`); default: the one that a local folder's
             config names, else `maskclip` for class-token models and `vanilla` for others.
         device: default CUDA where there is one, else the CPU.
-        dtype: of the parameters, default float32; similarity maps are always at least float32.
+        dtype: of the parameters, default float32 (on CUDA not TF32); similarity maps are always at
+            least float32.
 
     Errors: TTDError, one line: unknown arch or head, missing or damaged weights, towers of a kind
         that is not supported.
     """
-    from .device import resolve_device, resolve_dtype
+    from .device import resolve_device, resolve_dtype, use_full_float32
     from .heads import check_head
 
     target, kind = resolve_device(device), resolve_dtype(dtype)
+    if target.type == "cuda":
+        use_full_float32()
     loader = BACKBONES.get(arch, _load_clip)
     backbone, default = loader(arch, weights, head)
     backbone.arch = arch

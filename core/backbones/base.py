@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from .layers import at_least_float32
+from .similarity import cosine_maps
 from .towers import TextTower, VisionTower, pad_to_multiple
 
 CLIP_MASK = (10.0, 0.25)  # TCL's mapping of CLIP cosines to soft masks: sigmoid(10 (S - 0.25))
@@ -223,9 +224,7 @@ class Backbone(nn.Module):
             )
         text = F.normalize(at_least_float32(text), dim=-1, eps=EPS)
         pixels = F.normalize(at_least_float32(pixels), dim=1, eps=EPS)
-        if text.ndim == 2:
-            return torch.einsum("bdhw,nd->bnhw", pixels, text.to(pixels))
-        return torch.einsum("bdhw,bnd->bnhw", pixels, text.to(pixels))
+        return cosine_maps(pixels, text.to(pixels))
 
     def soft_mask(self, similarity: Tensor) -> Tensor:
         """`sigmoid(a (S - b))`: cosines of any shape -> [0,1]."""

@@ -15,26 +15,27 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
-from . import BACKBONES, openclip
+from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
+from .openclip_config import check_config, uses_hub_tokenizer
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
     WEIGHTS,
-    check_tensors,
     existing_file,
     hub,
     is_torchscript,
     openai_clip_file,
     quiet,
+    read_weights,
     reading,
     shorten,
 )
 
 Tokenize = Callable[[list[str]], Tensor]
 
-# What the short names of `core.backbones.BACKBONES` stand for
+# What short names stand for; TCL is loaded by core/backbones/tcl_loading.py
 SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
     "MaskCLIP": f"{OPENAI_MODEL}:openai",
@@ -126,13 +127,26 @@ def _make_tokenizer(name: str) -> Tokenize:
                 length = _context_length(folder)
                 made = open_clip.SimpleTokenizer(bpe_path=str(own), context_length=length)
             else:
-                made = open_clip.get_tokenizer(name)
+                made = open_clip.get_tokenizer(name, **_tokenizer_options(name))
     except Exception as error:
         raise TTDError(
             f"the tokenizer of {name} could not be loaded ({shorten(error)}): it needs files from "
             f"the Hugging Face Hub once, {OFFLINE_HINT}"
         ) from None
     return made
+
+
+def _tokenizer_options(name: str) -> dict[str, Any]:
+    """What is passed to a tokenizer of Hugging Face: that it runs no code of its repository."""
+    import open_clip
+
+    if name.startswith("local-dir:"):
+        config = _config(Path(name.removeprefix("local-dir:")))
+    elif name.startswith("hf-hub:"):
+        config = _hub_config(name)
+    else:
+        config = {"model_cfg": open_clip.get_model_config(name)}
+    return {"trust_remote_code": False} if uses_hub_tokenizer(config) else {}
 
 
 def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, str]:
@@ -152,15 +166,20 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
             f"{arch}: say which weights, as {name}:TAG with TAG one of {known}, or "
             f"{name}:/path/to/checkpoint"
         )
-    model = _skeleton(name, quick_gelu=tag.get("quick_gelu", False))
+    if tag:
+        model = _skeleton(name, tag.get("quick_gelu", False))
+        openclip.check_supported(model, arch)
+        return _fill(model, _download(name, source, tag)), name
+    path = existing_file(weights or source)
+    # OpenAI's archives were trained with QuickGELU, whatever name they are loaded by.
+    model = _skeleton(name, is_torchscript(path))
     openclip.check_supported(model, arch)
-    path = _download(name, source, tag) if tag else existing_file(weights or source)
     return _fill(model, path), name
 
 
 def _unknown(arch: str, similar: list[str]) -> TTDError:
     return TTDError(
-        f"unknown arch {arch!r}: use {', '.join(BACKBONES)}, MODEL:PRETRAINED or "
+        f"unknown arch {arch!r}: use {', '.join(SHORT_NAMES)}, TCL, MODEL:PRETRAINED or "
         f"MODEL:/path/to/checkpoint (MODEL from open_clip, such as {', '.join(similar)}), "
         "hf-hub:ORG/NAME or local-dir:/path"
     )
@@ -216,13 +235,9 @@ def _fill(model: nn.Module, path: Path) -> openclip.OpenCLIP:
 def _read_state(model: nn.Module, path: Path) -> dict[str, Tensor]:
     """The tensors of a file by the names that `model` has for them."""
     from open_clip.convert import convert_state_dict
-    from open_clip.factory import load_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
-    # A TorchScript archive cannot be read by weights_only; it holds no pickled code either.
-    state: dict[str, Tensor] = load_state_dict(str(path), weights_only=not is_torchscript(path))
-    check_tensors(state, path)
-    state = convert_state_dict(model, state)
+    state: dict[str, Tensor] = convert_state_dict(model, read_weights(path))
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     for name in ("logit_scale", "logit_bias"):  # files differ in [] and [1]
@@ -259,6 +274,7 @@ def _from_folder(folder: Path, weights: str | Path | None) -> tuple[openclip.Ope
         )
     name = f"local-dir:{folder}"
     path = existing_file(weights) if weights else _weights_in(folder)
+    check_config(_config(folder), str(config))
     with reading(config), quiet():
         model = open_clip.create_model(name, load_weights=False)
     openclip.check_supported(model, name)
@@ -282,8 +298,11 @@ def _from_hub(arch: str, weights: str | Path | None) -> openclip.OpenCLIP:
 
     own = weights is None
     try:
+        _hub_config(arch)
         with hub():
             model = open_clip.create_model(arch, load_weights=own, require_pretrained=own)
+    except TTDError:
+        raise
     except Exception as error:
         raise TTDError(
             f"{arch} could not be loaded from the Hugging Face Hub or its cache "
@@ -308,8 +327,24 @@ def _context_length(folder: Path) -> int:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / FOLDER_CONFIG).read_text(encoding="utf-8"))
+    """The folder's config. TTDError when it is no JSON object."""
+    path = folder / FOLDER_CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TTDError(f"{path} is not a readable config ({shorten(error)})") from None
+    if not isinstance(config, dict):
+        raise TTDError(f"{path}: a config is a JSON object, with `model_cfg` in it")
     return config
+
+
+def _hub_config(arch: str) -> dict[str, Any]:
+    """The checked config of a hub repository, from its cache or fetched."""
+    from open_clip.factory import _get_hf_config
+
+    with hub():
+        config = _get_hf_config(arch.removeprefix("hf-hub:"))
+    return check_config(config, f"{arch}: {FOLDER_CONFIG}")
 
 
 def state_dict_of_openai_clip() -> dict[str, Tensor]:

@@ -44,6 +44,15 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return DTYPES[dtype or "float32"]
 
 
+def use_full_float32() -> None:
+    """Compute float32 convolutions on CUDA in float32, as matrix products are, for the process.
+
+    cuDNN rounds the factors to TF32 (10 bits) unless told otherwise, which moves a ViT's patch
+    embedding by 1e-3 and pixels across thresholds. Whoever wants speed asks for bfloat16.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def use_threads(count: int | None = None) -> None:
     """Compute with `count` CPU threads and take numbers below 1e-38 as 0; for training.
 

@@ -5,7 +5,6 @@ import logging
 import pickle
 import socket
 import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,32 +15,107 @@ import torch
 from torch import Tensor
 
 from ..errors import TTDError
+from ..utils.file_kinds import NOT_WEIGHTS, file_kind
+from ..utils.pickled_values import Global, TensorRef, Unknown
+from ..utils.torch_files import TorchFile, read_torch_file
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "weights"
 OPENAI_MODEL = "ViT-B-16-quickgelu"
 OPENAI_FILE = WEIGHTS / "ViT-B-16.pt"
+OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # in its archives
+STATE_NAMES = ("state_dict", "model_state_dict", "model")  # of weights inside checkpoints
+WRAPPERS = ("module.", "_orig_mod.")
+INDICES = ("position_ids", "num_batches_tracked")  # integer buffers, which decide nothing
+OBJECTS = (Unknown, Global)
 OFFLINE_HINT = "or use --arch tiny, which ships with the project"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The dict in a safetensors or torch file, tensors on the CPU; never unpickles code.
+    """The dict in a safetensors or torch file, tensors on the CPU; nothing in it is executed.
 
-    Errors: TTDError for files that are missing, damaged, no dict, or holding pickled objects.
+    What the file is, is told by its content, not by its name. Of a file that holds other objects
+    beside its tensors (a training checkpoint with its settings), only plain data and tensors are
+    taken.
+
+    Errors: TTDError for files that are missing, damaged, or something else.
     """
     path = existing_file(path)
     with reading(path):
-        if path.suffix == ".safetensors":
+        kind = file_kind(path)
+        if kind in NOT_WEIGHTS:
+            raise TTDError(f"{path} {NOT_WEIGHTS[kind]}")
+        if kind == "torchscript":
+            raise TTDError(
+                f"{path} is a TorchScript archive, a compiled model: only OpenAI's CLIP files of "
+                "this form are supported, as MODEL:/path/to/file"
+            )
+        if kind == "safetensors":
             from safetensors.torch import load_file
 
             tensors: dict[str, Any] = load_file(path)
             return tensors
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _torch_content(path)
     if not isinstance(content, dict):
         raise TTDError(
             f"{path} holds a {type(content).__name__}, not a dict of tensors: re-save the state "
             "dict"
         )
+    return content
+
+
+def _torch_content(path: Path) -> Any:
+    """What torch.save stored: by torch's own safe reader, else as data without what is no data."""
+    try:
+        with path.open("rb") as file:  # by content: torch.load goes by the name of a path
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        stored = read_torch_file(path)
+        return _as_tensors(stored.data, stored)
+
+
+def _as_tensors(value: Any, stored: TorchFile) -> Any:
+    """Nested data with tensors in the place of their descriptions; objects are left out."""
+    if isinstance(value, TensorRef):
+        return stored.tensor(value)
+    if isinstance(value, dict):
+        known = {key: item for key, item in value.items() if not isinstance(item, OBJECTS)}
+        return {key: _as_tensors(item, stored) for key, item in known.items()}
+    if isinstance(value, list | tuple):
+        return [_as_tensors(item, stored) for item in value if not isinstance(item, OBJECTS)]
+    return value
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a model's file by name, float or checked to be harmless, on the CPU.
+
+    OpenAI's TorchScript archives are read by torch's own loader. A training checkpoint's tensors
+    are found under `state_dict`, `model_state_dict` or `model`; the prefixes that DistributedData-
+    Parallel and torch.compile put before every name are taken off.
+
+    Errors: TTDError as `read_checkpoint`, and as `check_tensors`.
+    """
+    path = existing_file(path)
+    if is_torchscript(path):
+        with reading(path):
+            archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            state = dict(archive.state_dict())
+        state = {name: value for name, value in state.items() if name not in OPENAI_NUMBERS}
+    else:
+        state = _inner_state(read_checkpoint(path))
+    check_tensors(state, path)
+    return state
+
+
+def _inner_state(content: dict[str, Any]) -> dict[str, Any]:
+    """The state dict inside a checkpoint, without the prefixes of wrappers."""
+    for name in STATE_NAMES:
+        if isinstance(content.get(name), dict):
+            content = content[name]
+            break
+    for prefix in WRAPPERS * 2:  # either may be around the other
+        if content and all(str(name).startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): value for name, value in content.items()}
     return content
 
 
@@ -60,13 +134,6 @@ def reading(path: str | Path) -> Iterator[None]:
         yield
     except TTDError:
         raise
-    except pickle.UnpicklingError:
-        raise TTDError(
-            f"{path} holds pickled objects beside its tensors (a training checkpoint with its "
-            "config?); that is code, so it is not loaded. Where you trust the file, re-save its "
-            "weights alone: "
-            "torch.save({'model': torch.load(path, weights_only=False)['model']}, new_path)"
-        ) from None
     except RuntimeError as error:
         if "Error(s) in loading state_dict" in str(error):
             raise TTDError(
@@ -85,10 +152,7 @@ def _unreadable(path: str | Path, error: Exception) -> TTDError:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive, as OpenAI's own CLIP files are."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+    return file_kind(path) == "torchscript"
 
 
 def openai_clip_file() -> Path:
@@ -171,16 +235,37 @@ def shorten(error: Exception, limit: int = 400) -> str:
 
 
 def check_tensors(state: Any, path: str | Path) -> None:
-    """TTDError unless `state` is a dict of tensors by name, and not empty."""
+    """TTDError unless `state` is a dict of tensors by name, not empty, and every number finite.
+
+    Integer, complex, sparse, quantized and meta tensors are no weights of the models here.
+    """
     if not isinstance(state, dict):
         raise TTDError(
             f"{path} holds a {type(state).__name__} where a dict of tensors must be: re-save the "
             "state dict"
         )
-    invalid = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    invalid = [
+        str(name)
+        for name, value in state.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
     if invalid or not state:
         reason = ", ".join(invalid[:5]) or "it is empty"
         raise TTDError(
             f"{path} holds no flat mapping from names to tensors ({reason}): re-save the model's "
             "state_dict() alone"
         )
+    for name, value in state.items():
+        if problem := _problem(name, value):
+            raise TTDError(f"{path}: tensor {name} {problem}; the file is damaged or no weights")
+
+
+def _problem(name: str, value: Tensor) -> str:
+    """Why a tensor cannot be a weight, "" where it can."""
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return "is sparse, quantized or without data"
+    if not value.is_floating_point():
+        return "" if name.endswith(INDICES) else f"holds {str(value.dtype).removeprefix('torch.')}"
+    if not bool(torch.isfinite(value).all()):
+        return "is not finite (NaN or infinity)"
+    return ""

@@ -5,49 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..errors import TTDError
-from .dataset_yaml import NAMES
+from ..utils.shown import beginning
+from .dataset_yaml import IGNORED, NAMES
 from .datasets import Dataset, Item
-from .mask_files import listed, read_index
+from .mask_files import SHOWN, Labels, read_index
 
-IGNORED = 255  # what every ignored label is called after reading
-ORIENTATION = 0x0112  # EXIF: values from 5 on turn the image by a quarter
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+FEWEST = 8  # masks from which on instances can be told from classes
 
 
-def read_truth(dataset: Dataset, item: Item) -> np.ndarray:
-    """The true labels of an image, uint8 [H, W]: values of `dataset.label_values`, 255 where nothing is scored.
+def read_truth(dataset: Dataset, item: Item) -> Labels:
+    """The true labels of an image, uint8 [H, W].
 
+    They are values of `dataset.label_values`, and 255 where nothing is scored.
     Raises TTDError: no mask, unreadable, or a value that the set does not have.
     """
     if item.mask is None:
         raise TTDError(f"{dataset.masks or dataset.images}: no mask for {item.id}")
     labels = read_index(item.mask)
-    if unknown := _unknown(labels, (*dataset.label_values, *ignored_values(dataset))):
+    ignored = list(ignored_values(dataset))
+    if unknown := _unknown(labels, (*dataset.label_values, *ignored)):
         raise TTDError(
-            f"{item.mask}: label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}; "
-            f"{_hint(dataset)}"
+            f"{item.mask}: label {beginning(unknown, SHOWN)}, "
+            f"but {dataset.name} has {label_range(dataset)}; {_hint(dataset)}"
         )
     table = np.arange(256, dtype=np.uint8)
-    table[list(ignored_values(dataset))] = IGNORED
+    table[ignored] = IGNORED
     return np.take(table, labels)
 
 
-def wrong_labels(dataset: Dataset, labels: np.ndarray) -> str:
-    """What is wrong with predicted labels uint8 [H, W], "" for nothing: they are values of the set, or 255.
+def wrong_labels(dataset: Dataset, labels: Labels) -> str:
+    """What is wrong with predicted labels uint8 [H, W], "" for nothing.
 
-    A value that the truth ignores means that no label was predicted.
+    They must be values of the set, or 255. A value that the truth ignores means that no label was
+    predicted.
     """
     unknown = _unknown(labels, (*dataset.label_values, *ignored_values(dataset), IGNORED))
-    return (
-        f"label {listed(unknown)}, but {dataset.name} has {label_range(dataset)}" if unknown else ""
-    )
+    if not unknown:
+        return ""
+    return f"label {beginning(unknown, SHOWN)}, but {dataset.name} has {label_range(dataset)}"
 
 
 def ignored_values(dataset: Dataset) -> tuple[int, ...]:
     """Label values of the truth that are never scored."""
-    return (dataset.ignore, *(0,) * dataset.zero_ignored)
+    return (dataset.ignore, 0) if dataset.zero_ignored else (dataset.ignore,)
 
 
 def label_range(dataset: Dataset) -> str:
@@ -58,7 +62,10 @@ def label_range(dataset: Dataset) -> str:
 
 
 def check(dataset: Dataset, limit: int | None = None) -> list[str]:
-    """What is wrong with the masks of a set, a line each; [] for nothing. `limit`: only so many images, evenly."""
+    """What is wrong with the masks of a set, a line each; [] for nothing.
+
+    limit: look at so many images only, evenly spread over the set.
+    """
     items = [item for item in dataset.items() if item.mask is not None]
     if limit is not None and len(items) > limit:
         items = [items[i * len(items) // limit] for i in range(limit)]
@@ -70,51 +77,56 @@ def check(dataset: Dataset, limit: int | None = None) -> list[str]:
             lines.append(str(error))
             continue
         seen.append(np.unique(truth[truth != IGNORED]))
-        if (size := _picture_size(item.image)) not in (None, truth.shape[::-1]):
-            lines.append(
-                f"{item.mask}: {truth.shape[1]}x{truth.shape[0]}, but its image has {size[0]}x{size[1]}"
-            )
-    return lines + _instances(dataset, seen)
+        lines += _wrong_size(item, truth)
+    if _looks_like_instances(dataset, seen):
+        lines.append(
+            f"{dataset.masks}: labels count up from 1 in every mask: "
+            "this looks like instance masks, not classes"
+        )
+    return lines
 
 
-def _unknown(labels: np.ndarray, allowed: tuple[int, ...]) -> list[int]:
+def _wrong_size(item: Item, truth: Labels) -> list[str]:
+    """A line where mask [H, W] and image differ in size; [] where they do not."""
+    height, width = truth.shape
+    size = _image_size(item.image)
+    if size is None or size == (width, height):
+        return []
+    return [f"{item.mask}: {width}x{height}, but its image has {size[0]}x{size[1]}"]
+
+
+def _unknown(labels: Labels, allowed: tuple[int, ...]) -> list[int]:
     """Values of labels uint8 [H, W] that are not allowed."""
-    return sorted(
-        set(labels.tobytes().translate(None, bytes(allowed)))
-    )  # five times faster than counting all of them
+    # Deleting the allowed bytes is five times faster than counting all values.
+    return sorted(set(labels.tobytes().translate(None, bytes(allowed))))
 
 
 def _hint(dataset: Dataset) -> str:
     if dataset.name in NAMES:
-        return (
-            f"raw masks of the release? convert them with tools/prepare_dataset.py {dataset.name}"
-        )
+        tool = f"tools/prepare_dataset.py {dataset.name}"
+        return f"raw masks of the release? convert them with {tool}"
     return "check classes, background and ignore in the YAML"
 
 
-def _picture_size(path: Path) -> tuple[int, int] | None:
-    """(W, H) from the header, turned as EXIF asks; None when the image cannot be read (which reading will say)."""
+def _image_size(path: Path) -> tuple[int, int] | None:
+    """(W, H) of an image from its header, turned as EXIF asks; None when it cannot be read."""
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-            return image.size[::-1] if turned else image.size
-    except Exception:  # see _decoded
+            width, height = image.size
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # decoders raise nearly any type on damaged bytes; reading will say so
         return None
+    return (height, width) if orientation in QUARTER_TURNS else (width, height)
 
 
-def _instances(dataset: Dataset, seen: list[np.ndarray]) -> list[str]:
-    """Objects numbered 1, 2, 3 in every mask are instances; classes would leave gaps in one of eight masks."""
+def _looks_like_instances(dataset: Dataset, seen: list[Labels]) -> bool:
+    """Whether the masks number their objects 1, 2, 3, ...: `seen` are the labels of each mask.
+
+    Classes would leave gaps in one of eight masks.
+    """
+    if dataset.first_label != 1 or len(dataset.classes) <= 4:
+        return False
     numbered = [values[values > 0] for values in seen if values.any()]
     runs = [np.array_equal(values, np.arange(1, len(values) + 1)) for values in numbered]
     several = any(len(values) > 1 for values in numbered)
-    if (
-        dataset.first_label == 1
-        and len(dataset.classes) > 4
-        and len(runs) >= 8
-        and all(runs)
-        and several
-    ):
-        return [
-            f"{dataset.masks}: labels count up from 1 in every mask: this looks like instance masks, not classes"
-        ]
-    return []
+    return len(runs) >= FEWEST and all(runs) and several

@@ -1,14 +1,18 @@
-"""Segmentation sets described in YAML: the shipped ones in configs/datasets/ and a user's own."""
+"""Segmentation sets described in YAML: those in configs/datasets/ and a user's own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import yaml
+import numpy.typing as npt
 
 from ..errors import TTDError
+from ..utils.config import read_yaml
+
+Palette: TypeAlias = npt.NDArray[np.uint8]  # [256, 3] RGB by label value
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
 NAMES = (
@@ -22,25 +26,19 @@ NAMES = (
     "Context59",
     "World",
 )
-USER_KEYS = ("name", "images", "masks", "classes", "background", "ignore", "bg", "palette")
-SHIPPED_KEYS = (
-    "name",
-    "folder",
-    "expected",
-    "classes",
-    "background",
-    "ignore",
-    "bg",
-    "palette",
-    "raw",
-)
+LABEL_KEYS = ("classes", "background", "ignore", "bg", "palette")  # what any description may have
+USER_KEYS = ("name", "images", "masks", *LABEL_KEYS)
+SHIPPED_KEYS = ("name", "folder", "expected", *LABEL_KEYS, "raw")
 # What tools/make_world.py notes in world.yaml about how the world was made. Allowed where
 # `made_with` is, and nowhere else, so that a misspelt key of a user's set stays an error.
 GENERATOR_KEYS = ("made_with", "colours", "scenes", "measured", "unseen_pairs", "unseen_ids")
 
+IGNORED = 255  # the label value of what is not scored, after reading
+DEFAULT_THRESHOLD = 0.4
+
 
 def load_shipped(name: str) -> dict[str, Any]:
-    """configs/datasets/NAME.yaml, its keys checked. TTDError that lists the names for any other name."""
+    """configs/datasets/NAME.yaml, its keys checked. TTDError that lists the names for another."""
     if name not in NAMES:
         raise TTDError(
             f"{name}: no such set; there are {', '.join(NAMES)}, or name a YAML file of your own"
@@ -49,40 +47,35 @@ def load_shipped(name: str) -> dict[str, Any]:
 
 
 def load_user(path: Path) -> dict[str, Any]:
-    """A user's YAML, its keys checked. TTDError: not there, not YAML, unknown keys, no images or classes."""
+    """A user's YAML, its keys checked.
+
+    TTDError: not there, not YAML, unknown keys, no images or classes, paths that are no text.
+    """
     content = _load(path, USER_KEYS)
     for key in ("images", "classes"):
         if not content.get(key):
             raise TTDError(f"{path}: no '{key}'; a set has {', '.join(USER_KEYS)}")
-    for key in ("name", "images", "masks"):
-        if not isinstance(content.get(key, ""), str) and not (
-            key == "masks" and content[key] is None
-        ):
-            raise TTDError(f"{path}: {key}: {content[key]!r} is no text")
+    given = {key: content[key] for key in ("name", "images", "masks") if key in content}
+    if given.get("masks", "") is None:  # `masks:` with nothing behind it
+        del given["masks"]
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise TTDError(f"{path}: {key}: {value!r} is no text")
     return content
 
 
 def _load(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        content = yaml.load(
-            path.read_text(encoding="utf-8-sig"),
-            Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
-        )
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TTDError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
-    if not isinstance(content, dict):
-        raise TTDError(f"{path}: not a mapping; a set has {', '.join(keys)}")
-    allowed = keys + GENERATOR_KEYS * ("made_with" in content)
+    content = read_yaml(path, "check the path")
+    allowed = keys + GENERATOR_KEYS if "made_with" in content else keys
     if unknown := [str(key) for key in content if key not in allowed]:
         raise TTDError(f"{path}: unknown {', '.join(unknown)}; a set has {', '.join(keys)}")
     return content
 
 
-def parse_labels(content: dict[str, Any], where: str | Path) -> dict[str, Any]:
-    """The label side of a description -> `classes, background, first_label, ignore, zero_ignored` of a Dataset.
+def parse_labels(content: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+    """The label side of a description: the fields of `Dataset` that say what labels mean.
 
+    They are classes, background, first_label, ignore, zero_ignored.
     background: 0 or true = label 0 is the background and the classes follow from 1; false, null or
     none given = label 0 is the first class. ignore: one value, or [0, value] where label 0 is
     ignored as well (classes follow from 1). Raises TTDError for anything else, for repeated classes
@@ -92,20 +85,20 @@ def parse_labels(content: dict[str, Any], where: str | Path) -> dict[str, Any]:
     background = _background(content.get("background"), where)
     if background and classes[0].casefold() == "background":
         classes = classes[1:]
-    ignore, zero_ignored = _ignore(content.get("ignore", 255), where)
-    first = int(background or zero_ignored)
+    ignore, zero_ignored = _ignore(content.get("ignore", IGNORED), where)
     if background and zero_ignored:
         raise TTDError(
-            f"{where}: label 0 is the background and ignored; set background: false, or ignore: {ignore}"
+            f"{where}: label 0 is the background and ignored; "
+            f"set background: false, or ignore: {ignore}"
         )
+    first = 1 if background or zero_ignored else 0
     if not classes or first + len(classes) > 255:
         raise TTDError(
             f"{where}: {len(classes)} classes; 1 to 254 can be told apart in 8-bit masks"
         )
     if first <= ignore < first + len(classes):
-        raise TTDError(
-            f"{where}: ignore: {ignore} is the label of '{classes[ignore - first]}'; use 255"
-        )
+        taken = classes[ignore - first]
+        raise TTDError(f"{where}: ignore: {ignore} is the label of '{taken}'; use 255")
     return {
         "classes": classes,
         "background": background,
@@ -115,65 +108,73 @@ def parse_labels(content: dict[str, Any], where: str | Path) -> dict[str, Any]:
     }
 
 
-def parse_background_threshold(content: dict[str, Any], where: str | Path) -> float:
-    """The default background threshold in [0, 1], 0.40 where none is given."""
-    background_threshold = content.get("bg", 0.4)
-    if (
-        isinstance(background_threshold, bool)
-        or not isinstance(background_threshold, int | float)
-        or not 0 <= background_threshold <= 1
-    ):
-        raise TTDError(f"{where}: bg: {background_threshold!r} is no number from 0 to 1")
-    return float(background_threshold)
+def parse_background_threshold(content: Mapping[str, Any], where: str | Path) -> float:
+    """The default background threshold in [0, 1], 0.40 where none is given. TTDError otherwise."""
+    value = content.get("bg", DEFAULT_THRESHOLD)
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise TTDError(f"{where}: bg: {value!r} is no number from 0 to 1")
+    return float(value)
 
 
-def parse_palette(content: dict[str, Any], first_label: int, where: str | Path) -> np.ndarray:
-    """Colours uint8 [256, 3] by label value: the VOC map, with `palette` [[r, g, b], ...] for the classes if given."""
+def parse_palette(content: Mapping[str, Any], first_label: int, where: str | Path) -> Palette:
+    """Colours uint8 [256, 3] by label value.
+
+    PASCAL VOC's, with `palette` [[r, g, b], ...] in place of the classes' where it is given.
+    TTDError for a palette that is no list of colours.
+    """
     palette = voc_palette()
     if (given := content.get("palette")) is None:
         return palette
     try:
         colours = np.array(given, dtype=np.int64).reshape(-1, 3)
-    except (ValueError, TypeError):
-        colours = np.full((1, 3), -1)
-    if (
-        colours.size == 0
-        or colours.min() < 0
-        or colours.max() > 255
-        or len(colours) + first_label > 255
-    ):
+    except (ValueError, TypeError, OverflowError):
+        colours = np.empty((0, 3), np.int64)
+    inside = ((colours >= 0) & (colours <= 255)).all()
+    if colours.size == 0 or not inside or len(colours) + first_label > 255:
         raise TTDError(f"{where}: palette is no list of [red, green, blue] from 0 to 255")
     palette[first_label : first_label + len(colours)] = colours
     return palette
 
 
-def voc_palette() -> np.ndarray:
-    """PASCAL VOC's colours uint8 [256, 3]: bits 0, 3, 6 of a label are the top bits of red, 1, 4, 7 of green, ..."""
+def voc_palette() -> Palette:
+    """PASCAL VOC's colours uint8 [256, 3] by label value.
+
+    Bits 0, 3, 6 of a label are the top bits of red, highest first; bits 1, 4, 7 those of green;
+    bits 2, 5 those of blue.
+    """
     labels = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
-    for channel in range(3):
-        for bit in range(8):
-            if 3 * bit + channel < 8:
-                palette[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(
-                    np.uint8
-                )
+    for bit in range(8):
+        place, channel = divmod(bit, 3)
+        palette[:, channel] |= ((labels >> bit & 1) << (7 - place)).astype(np.uint8)
     return palette
 
 
 def _classes(value: Any, where: str | Path) -> tuple[str, ...]:
-    """Names as they stand; numbers that YAML made of names are refused, since 'on' or 07 would change silently."""
-    if not isinstance(value, list) or not all(
-        isinstance(name, str) and name.strip() for name in value
-    ):
+    """Class names as they stand.
+
+    Numbers and switches that YAML made of names are refused, because 'on' or 07 would change
+    silently.
+    """
+    if not isinstance(value, list) or not all(_is_text(name) for name in value):
         raise TTDError(
-            f"{where}: classes must be a list of names; put those in quotes that YAML takes for numbers or "
-            'switches ("1", "on")'
+            f"{where}: classes must be a list of names; put those in quotes that YAML takes for "
+            'numbers or switches ("1", "on")'
         )
-    if any(not part.strip() for name in value for part in name.split("|")):
-        raise TTDError(f"{where}: a class has an empty synonym; write person|human|man")
+    for name in value:
+        if not all(_is_text(synonym) for synonym in name.split("|")):
+            raise TTDError(f"{where}: a class has an empty synonym; write person|human|man")
     if repeated := sorted({name for name in value if value.count(name) > 1}):
         raise TTDError(f"{where}: class '{repeated[0]}' is listed twice")
     return tuple(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _background(value: Any, where: str | Path) -> bool:
@@ -188,12 +189,11 @@ def _background(value: Any, where: str | Path) -> bool:
 
 def _ignore(value: Any, where: str | Path) -> tuple[int, bool]:
     """(ignored label value, whether 0 is ignored as well)."""
-    values = value if isinstance(value, list) else [255 if value is None else value]
-    whole = all(
-        isinstance(label, int) and not isinstance(label, bool) and 0 <= label <= 255
-        for label in values
-    )
-    others = [label for label in values if label != 0] if whole else [0, 0]
-    if not whole or len(others) > 1 or not values:
+    values = value if isinstance(value, list) else [value]
+    if value is None:
+        values = [IGNORED]
+    valid = values and all(type(label) is int and 0 <= label <= 255 for label in values)
+    others = [label for label in values if label != 0]
+    if not valid or len(others) > 1:
         raise TTDError(f"{where}: ignore: {value!r}; give one value from 1 to 255, or [0, 255]")
-    return (others or [255])[0], 0 in values
+    return (others or [IGNORED])[0], 0 in values

@@ -1,4 +1,4 @@
-"""Segmentation sets and the caption set with masks: where their files lie and what their labels mean.
+"""Segmentation sets and the caption set with masks: their files, and what their labels mean.
 
 `open_dataset` looks at folders only; mask values are checked as they are read
 (core/data/dataset_checks.py).
@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import TTDError
+from ..utils.files import visible_names
+from ..utils.shown import beginning
 from .dataset_yaml import (
+    IGNORED,
     NAMES,
+    Palette,
     load_shipped,
     load_user,
     parse_background_threshold,
@@ -29,7 +34,8 @@ from .records import Record, RecordSet, open_records
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 CAPTION_NAMES = ("CC3M", "World")
-MASKS_OF_TAGS = "mask_using_HQ-SAM"
+CAPTION_FOLDER = "cc3m_for_evaluation"  # the layout of CC3M-TagMask
+MASKS_OF_TAGS = "mask_using_HQ-SAM"  # in it: ID/TAG.png
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,12 @@ class Item:
 class Dataset:
     """A segmentation set.
 
-    images, masks: folders of ID.jpg (or another image) and ID.png; no masks, no scores.
-    classes: the N prompted classes in label order, "a|b" = synonyms; classes[0] has the label
-    `first_label`.
-    background: label 0 is a class of its own. rule: "threshold" (below `bg` is background) or
-    "none" (arg-max only).
-    ignore: label that is never scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by
-    label value.
-    expected: images of the official set, where there is one.
+    images, masks: folders of ID.jpg (or another image) and ID.png; without masks nothing can be
+    scored. classes: the N prompted classes in label order, "a|b" = synonyms; classes[0] has the
+    label `first_label`. background: label 0 is a class of its own. rule: "threshold" (below
+    `background_threshold` is background) or "none" (arg-max only). ignore: label that is never
+    scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by label value. expected: number
+    of images of the official set, where there is one.
     """
 
     name: str
@@ -63,61 +67,59 @@ class Dataset:
     background: bool
     rule: str
     background_threshold: float
-    ignore: int = 255
+    ignore: int = IGNORED
     zero_ignored: bool = False
-    palette: np.ndarray = field(default_factory=voc_palette, repr=False, compare=False)
+    palette: Palette = field(default_factory=voc_palette, repr=False, compare=False)
     expected: int | None = None
 
     @property
     def label_values(self) -> tuple[int, ...]:
         """The label values that are scored, background first where it is a class."""
-        return (0,) * self.background + tuple(
-            range(self.first_label, self.first_label + len(self.classes))
-        )
+        values = range(self.first_label, self.first_label + len(self.classes))
+        return (0, *values) if self.background else tuple(values)
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """Their names, as classes stand in the list."""
-        return ("background",) * self.background + self.classes
+        return ("background", *self.classes) if self.background else self.classes
 
     def items(self) -> list[Item]:
         """All images, sorted by id, with their masks where there are any."""
-        masks = self._masks
-        return [
-            Item(key, self.images / name, self.masks / masks[key] if key in masks else None)
-            for key, name in self._pictures.items()
-        ]
+        masks = self._mask_paths
+        return [Item(key, path, masks.get(key)) for key, path in self._image_paths.items()]
 
     def describe(self) -> str:
         """What was found and what is missing, in one line."""
-        pictures, masks = self._pictures.keys(), self._masks.keys()
-        line = f"{self.name}: {len(pictures)} images in {self.images}, "
+        images, masks = self._image_paths.keys(), self._mask_paths.keys()
+        line = f"{self.name}: {len(images)} images in {self.images}, "
+        classes = f"{len(self.classes)} classes"
         if self.masks is None:
-            return line + f"no masks, {len(self.classes)} classes"
+            return line + f"no masks, {classes}"
         line += (
-            f"{len(masks)} masks, {len(self.classes)} classes{' and background' * self.background}; "
-            f"{_some(pictures - masks, 'images without a mask')}, "
-            f"{_some(masks - pictures, 'masks without an image')}"
+            f"{len(masks)} masks, {classes}{' and background' * self.background}; "
+            f"{_some(images - masks, 'images without a mask')}, "
+            f"{_some(masks - images, 'masks without an image')}"
         )
-        if self.expected is not None and len(pictures) != self.expected:
+        if self.expected is not None and len(images) != self.expected:
             line += f"; the official set has {self.expected} images"
         return line
 
     @cached_property
-    def _pictures(self) -> dict[str, str]:
+    def _image_paths(self) -> dict[str, Path]:
         return _files(self.images, SUFFIXES)
 
     @cached_property
-    def _masks(self) -> dict[str, str]:
+    def _mask_paths(self) -> dict[str, Path]:
         return {} if self.masks is None else _files(self.masks, (".png",))
 
 
 def open_dataset(name: str, root: str | Path = "..") -> Dataset:
-    """The set `name` under its parent folder `root` (ROOT/VOC2012/validation/{image,mask}), or that of a YAML file.
+    """The set `name` under its parent folder `root`, or that of a YAML file.
 
-    VOC20 reads VOC2012's folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else
-    ROOT/world.yaml, else ROOT/World/validation. Raises TTDError for an unknown name (all are
-    listed), a folder that is missing or without images, and YAML files with something wrong.
+    VOC2012, for example, lies in ROOT/VOC2012/validation/{image,mask}; VOC20 reads VOC2012's
+    folder, Context59 PascalContext's. World: ROOT/world/world.yaml, else ROOT/world.yaml, else
+    ROOT/World/validation. Raises TTDError for an unknown name (all are listed), a folder that is
+    missing or without images, and YAML files with something wrong.
     """
     path = Path(name).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -129,32 +131,28 @@ def open_dataset(name: str, root: str | Path = "..") -> Dataset:
             if place.is_file():
                 return _from_yaml(place)
     folder = root / content["folder"] / "validation"
-    if not (folder / "image").is_dir():
-        mend = (
-            "make it with tools/make_world.py"
-            if name == "World"
-            else (
-                f"make it with tools/prepare_dataset.py {name}, or name the folder that holds it with --root"
-            )
-        )
-        raise TTDError(f"{folder / 'image'}: no such folder, so {name} is not there; {mend}")
-    masks = folder / "mask"
-    return _dataset(content, name, folder / "image", masks if masks.is_dir() else None, name)
+    images, masks = folder / "image", folder / "mask"
+    if not images.is_dir():
+        raise TTDError(f"{images}: no such folder, so {name} is not there; {_how_to_make(name)}")
+    given = masks if masks.is_dir() else None
+    return _dataset(content, name, images, given, name)
+
+
+def _how_to_make(name: str) -> str:
+    if name == "World":
+        return "make it with tools/make_world.py"
+    tool = f"tools/prepare_dataset.py {name}"
+    return f"make it with {tool}, or name the folder that holds it with --root"
 
 
 def _from_yaml(path: Path) -> Dataset:
     content = load_user(path)
-    images, masks = path.parent / content["images"], content.get("masks")
-    for folder in (images, path.parent / masks if masks else images):
-        if not folder.is_dir():
+    images = path.parent / content["images"]
+    masks = path.parent / content["masks"] if content.get("masks") else None
+    for folder in (images, masks):
+        if folder is not None and not folder.is_dir():
             raise TTDError(f"{path}: {folder} is no folder; paths are relative to the YAML file")
-    return _dataset(
-        content,
-        content.get("name") or path.stem,
-        images,
-        path.parent / masks if masks else None,
-        path,
-    )
+    return _dataset(content, content.get("name") or path.stem, images, masks, path)
 
 
 def _dataset(
@@ -171,14 +169,14 @@ def _dataset(
         palette=parse_palette(content, labels["first_label"], where),
         **labels,
     )
-    if not dataset._pictures:
+    if not dataset._image_paths:
         raise TTDError(f"{images}: no images in this folder ({', '.join(SUFFIXES)})")
     return dataset
 
 
 @dataclass(frozen=True)
 class CaptionSet:
-    """Captions with true tags and a mask per tag: `records` as core.data.records gives them."""
+    """Captions with true tags and a mask for each tag; records: see core.data.records."""
 
     name: str
     root: Path
@@ -188,11 +186,11 @@ class CaptionSet:
         """What was found, in one line."""
         return self.records.description
 
-    def tag_mask(self, record: Record, tag: str) -> np.ndarray:
+    def tag_mask(self, record: Record, tag: str) -> npt.NDArray[np.bool_]:
         """The mask of one true tag, bool [H, W]. TTDError when it is missing."""
         return read_foreground(self.root / MASKS_OF_TAGS / record.id / f"{tag}.png")
 
-    def truth_mask(self, record: Record) -> np.ndarray:
+    def truth_mask(self, record: Record) -> npt.NDArray[np.bool_]:
         """The foreground of a caption, bool [H, W]: union of its true tags' masks.
 
         Raises TTDError when a mask is missing, sizes differ, or the caption has no true tag.
@@ -203,56 +201,48 @@ class CaptionSet:
             )
         masks = [self.tag_mask(record, tag) for tag in record.tags]
         if len({mask.shape for mask in masks}) > 1:
-            sizes = ", ".join(
-                f"{tag} {m.shape[1]}x{m.shape[0]}"
-                for tag, m in zip(record.tags, masks, strict=True)
-            )
+            shapes = zip(record.tags, (mask.shape for mask in masks), strict=True)
+            sizes = ", ".join(f"{tag} {width}x{height}" for tag, (height, width) in shapes)
             raise TTDError(
                 f"{self.root / MASKS_OF_TAGS / record.id}: masks of several sizes ({sizes})"
             )
-        return np.logical_or.reduce(masks)
+        union: npt.NDArray[np.bool_] = np.logical_or.reduce(masks)
+        return union
 
 
 def open_caption_set(name: str = "CC3M", root: str | Path = "..") -> CaptionSet:
-    """The caption set with masks under `root`: ROOT/cc3m_for_evaluation, for World in ROOT/world or ROOT.
+    """The caption set with masks: ROOT/cc3m_for_evaluation, for World in ROOT/world or ROOT.
 
     Raises TTDError for other names and when the folder or its masks are missing.
     """
     root = Path(root).expanduser()
     if name not in CAPTION_NAMES:
         raise TTDError(f"{name}: no caption set of this name; there are {', '.join(CAPTION_NAMES)}")
-    places = [root / "world" / "cc3m_for_evaluation"] * (name == "World") + [
-        root / "cc3m_for_evaluation"
-    ]
-    place = next((place for place in places if place.is_dir()), None)
-    if place is None:
+    place = root / CAPTION_FOLDER
+    if name == "World" and (root / "world" / CAPTION_FOLDER).is_dir():
+        place = root / "world" / CAPTION_FOLDER
+    if not place.is_dir():
         raise TTDError(
-            f"{places[-1]}: no such folder, so {name} is not there; --root is the folder that holds it"
+            f"{place}: no such folder, so {name} is not there; --root is the folder that holds it"
         )
     if not (place / MASKS_OF_TAGS).is_dir():
         raise TTDError(f"{place}: no {MASKS_OF_TAGS} in it, so there is no truth to compare with")
     return CaptionSet(name, place, open_records(place))
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """File names by id, sorted by id; TTDError for two of one id."""
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise TTDError(
-            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
-        ) from None
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a folder by id, sorted by id. TTDError for two of one id."""
     files: dict[str, str] = {}
-    for name in names:
+    for name in visible_names(folder):
         stem, ending = os.path.splitext(name)
         if ending.lower() in suffixes and files.setdefault(stem, name) != name:
             raise TTDError(f"{folder}: both {files[stem]} and {name}; keep one")
-    return dict(sorted(files.items()))
+    return {stem: folder / name for stem, name in sorted(files.items())}
 
 
-def _some(ids: set[str], what: str, shown: int = 3) -> str:
+def _some(ids: set[str], what: str) -> str:
     """`no images without a mask`, or how many and the first few."""
-    named = f" ({', '.join(sorted(ids)[:shown])}{', ...' * (len(ids) > shown)})" if ids else ""
+    named = f" ({beginning(sorted(ids))})" if ids else ""
     return f"{len(ids) or 'no'} {what}{named}"
 
 

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import TTDError
 
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Integers: TypeAlias = npt.NDArray[np.int64]
 
-def encode(mask: np.ndarray) -> dict[str, list[int]]:
-    """bool [H, W] -> {"size": [H, W], "counts": [background, foreground, background, ...]}, column by column."""
+
+def encode(mask: Mask) -> dict[str, list[int]]:
+    """bool [H, W] -> {"size": [H, W], "counts": [background, foreground, background, ...]}.
+
+    Runs go down the columns, one column after the other; the first is background, perhaps empty.
+    """
     height, width = mask.shape
     flat = np.asarray(mask, bool).T.ravel()  # [W * H]
-    changes = np.flatnonzero(
-        np.diff(flat, prepend=False)
-    )  # where a run ends; starts with background
-    counts = np.diff(changes, prepend=0, append=flat.size)
+    ends = np.flatnonzero(np.diff(flat, prepend=False))
+    counts = np.diff(ends, prepend=0, append=flat.size)
     return {"size": [height, width], "counts": counts.tolist() if flat.size else []}
 
 
-def decode(rle: dict[str, Any]) -> np.ndarray:
+def decode(rle: Mapping[str, Any]) -> Mask:
     """{"size": [H, W], "counts": list or COCO's compressed string} -> bool [H, W].
 
     Raises TTDError when the counts do not fill the size.
     """
     try:
         height, width = rle["size"]
-        counts = rle["counts"]
-        runs = (
-            _unpacked(counts) if isinstance(counts, str | bytes) else np.asarray(counts, np.int64)
-        )
+        runs = _runs(rle["counts"])
         sound = runs.ndim == 1 and (runs >= 0).all() and runs.sum() == height * width
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TTDError(f"not a run-length mask ({error})") from None
     if not sound:
         raise TTDError(f"run lengths do not fill {height}x{width} pixels; the file is damaged")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    foreground = np.arange(len(runs)) % 2 == 1
+    columns = np.repeat(foreground, runs).reshape(width, height)
+    return np.transpose(columns)
 
 
-def _unpacked(counts: str | bytes) -> np.ndarray:
-    """COCO's compressed counts: 5 bits a character from '0' on, 32 = more follows; from the third on, differences."""
+def _runs(counts: Any) -> Integers:
+    """Run lengths [R] from a list, or from COCO's compressed string."""
+    if isinstance(counts, str | bytes):
+        return _unpacked(counts)
+    return np.asarray(counts, np.int64)
+
+
+def _unpacked(counts: str | bytes) -> Integers:
+    """COCO's compressed counts [R]: 5 bits a character from '0' on, 32 means that more follows.
+
+    From the third count on, each is the difference from the count before the last one.
+    """
     data = counts.encode("ascii") if isinstance(counts, str) else counts
     runs: list[int] = []
     value = shift = 0
@@ -58,8 +72,11 @@ def _unpacked(counts: str | bytes) -> np.ndarray:
     return np.array(runs, np.int64)
 
 
-def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
-    """Union of polygons [x0, y0, x1, y1, ...] in pixels -> bool [H, W]: pixels whose centre is inside (even-odd)."""
+def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Mask:
+    """Union of polygons [x0, y0, x1, y1, ...] in pixels -> bool [H, W].
+
+    A pixel belongs to a polygon when its centre lies inside by the even-odd rule.
+    """
     mask = np.zeros((height, width), bool)
     for polygon in polygons:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)
@@ -68,24 +85,42 @@ def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
     return mask
 
 
-def _fill(mask: np.ndarray, points: np.ndarray) -> None:
-    """Add one polygon [P, 2] to mask [H, W]: an edge flips every pixel right of where it crosses a row's centres."""
+def _fill(mask: Mask, points: npt.NDArray[np.float64]) -> None:
+    """Add one polygon [P, 2] to mask [H, W].
+
+    An edge flips every pixel right of where it crosses the line through a row's centres; pixels
+    that are flipped an odd number of times are inside.
+    """
     height, width = mask.shape
-    bounds = np.clip(
-        np.ceil(np.stack([points.min(0), points.max(0)]) - 0.5), 0, (width, height)
-    ).astype(np.int64)
-    (left, top), (right, bottom) = bounds  # only this box of the mask can be inside
-    edges = np.stack([points, np.roll(points, -1, axis=0)])  # [2, P, xy]
-    low, high = np.clip(np.ceil(np.sort(edges[..., 1], axis=0) - 0.5), top, bottom).astype(
-        np.int64
-    )  # rows, [P] each
+    (left, top), (right, bottom) = (
+        _first_centre(corner, 0, (width, height)) for corner in (points.min(0), points.max(0))
+    )
+    rows, columns = _crossings(points, (top, bottom), (left, right))
+    wide = int(right - left) + 1  # of the box that holds the polygon, and a column for flips beyond
+    flips = np.bincount((rows - top) * wide + columns - left, minlength=int(bottom - top) * wide)
+    inside = flips.reshape(-1, wide)[:, :-1].cumsum(1) % 2 == 1
+    mask[top:bottom, left:right] |= inside
+
+
+def _crossings(
+    points: npt.NDArray[np.float64], span: tuple[Any, Any], bounds: tuple[Any, Any]
+) -> tuple[Integers, Integers]:
+    """Where the edges of a polygon [P, 2] cross the rows of `span`: row and column, [M] each.
+
+    The column is that of the first pixel whose centre is not left of the edge, within `bounds`.
+    """
+    begin, end = points, np.roll(points, -1, axis=0)
+    low = _first_centre(np.minimum(begin[:, 1], end[:, 1]), *span)
+    high = _first_centre(np.maximum(begin[:, 1], end[:, 1]), *span)
     crossed = high - low
     edge = np.repeat(np.arange(len(points)), crossed)  # one entry for each row that an edge crosses
-    rows = np.arange(len(edge)) - np.repeat(crossed.cumsum() - crossed, crossed) + low[edge]
-    (x0, y0), (x1, y1) = edges[0, edge].T, edges[1, edge].T
-    columns = np.clip(
-        np.ceil(x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0) - 0.5), left, right
-    ).astype(np.int64)
-    wide = right - left + 1
-    flips = np.bincount((rows - top) * wide + columns - left, minlength=(bottom - top) * wide)
-    mask[top:bottom, left:right] |= flips.reshape(-1, wide)[:, :-1].cumsum(1) % 2 == 1
+    before = np.repeat(crossed.cumsum() - crossed, crossed)  # entries of the edges before it
+    rows = np.arange(len(edge)) - before + low[edge]
+    (x0, y0), (x1, y1) = begin[edge].T, end[edge].T
+    crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+    return rows, _first_centre(crossing, *bounds)
+
+
+def _first_centre(place: Any, first: Any, last: Any) -> Any:
+    """The first pixel whose centre is not before `place`, in [first, last]; int64 of its shape."""
+    return np.clip(np.ceil(place - 0.5), first, last).astype(np.int64)

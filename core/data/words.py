@@ -1,4 +1,4 @@
-"""Captions as words: splitting on white space, and the list of function words. Needs nothing but Python."""
+"""Captions as words: splitting on white space, and the list of stop words."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Word:
 
 
 def _edge(char: str) -> bool:
-    """Whether a character is stripped from the ends of a word: any Unicode punctuation or symbol."""
+    """Whether a character is stripped from the ends of words: Unicode punctuation and symbols."""
     return unicodedata.category(char)[0] in "PS"
 
 
 def split_words(text: str) -> list[Word]:
-    """Split a caption on white space and strip punctuation and symbols from both ends of each piece.
+    """Split a caption on white space; strip punctuation and symbols from both ends of each piece.
 
     Hyphens and apostrophes inside a word stay ("mother-in-law's"); a piece of nothing but
     punctuation is no word.
@@ -46,8 +46,9 @@ def split_words(text: str) -> list[Word]:
 
 @lru_cache(maxsize=2)
 def stopwords(source: str = "shipped") -> frozenset[str]:
-    """Function words, lower case: those that ship with the project (core/stopwords.txt), or NLTK's English list.
+    """Stop words (function words), lower case: those of this project, or NLTK's English ones.
 
+    source: "shipped" (stopwords.txt beside this file) or "nltk".
     Raises TTDError for "nltk" where NLTK or its list is not installed, and for another source.
     """
     if source == "nltk":
@@ -55,7 +56,7 @@ def stopwords(source: str = "shipped") -> frozenset[str]:
     if source != "shipped":
         raise TTDError(f"unknown list of stop words {source!r}: use shipped or nltk")
     lines = (Path(__file__).parent / "stopwords.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+    return frozenset(" ".join(line for line in lines if not line.startswith("#")).split())
 
 
 def _nltk_stopwords() -> frozenset[str]:
@@ -65,11 +66,11 @@ def _nltk_stopwords() -> frozenset[str]:
         return frozenset(corpus.words("english"))
     except (ImportError, LookupError):
         raise TTDError(
-            "NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', or use the "
-            "list that ships (--stopwords alone)"
+            "NLTK's stop words are not installed: run 'python -m nltk.downloader stopwords', "
+            "or use the list that ships (--stopwords alone)"
         ) from None
 
 
 def is_stopword(word: str, source: str = "shipped") -> bool:
-    """Whether `word` is a function word, whatever its case; typographic apostrophes count as plain ones."""
+    """Whether `word` is a stop word, whatever its case and whichever kind of apostrophe it has."""
     return word.casefold().replace("’", "'") in stopwords(source)

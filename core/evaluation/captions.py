@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..data.records import Record
 from ..errors import TTDError
 from ..masks.results import load_scores
 from ..metrics.segmentation import (
+    Counts,
     SegScores,
     best_threshold,
     caption_baselines,
@@ -24,16 +26,20 @@ from ..metrics.segmentation import (
 from .predictions import (
     Problems,
     check_kind,
+    find_predictions,
     in_threads,
-    list_predictions,
     match,
+    read_prediction,
     refuse,
     saved_scores,
+    score_chunks,
 )
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
-# a caption whose truth covers this share of the image says little: everything scores high there
+# A caption whose truth covers this share of the image says little: everything scores high there.
 WHOLE = 0.99
+
+Scored: TypeAlias = dict[str, Counts]  # TP, FP, FN, TN [4] by id
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class CaptionEvaluation:
     """TP, FP, FN, TN int64 [B, 4] of the captions `ids`, and what was left out."""
 
     ids: tuple[str, ...]
-    counts: np.ndarray
+    counts: Counts
     problems: Problems
 
     @property
@@ -55,16 +61,26 @@ class CaptionEvaluation:
         return scores_from_counts(self.counts[:, :3].sum(0))
 
     @property
-    def baselines(self) -> dict[str, np.ndarray]:
-        """TP, FP, FN int64 [B, 3] of masks that need no model."""
-        true = self.counts[:, 0] + self.counts[:, 2]
-        return caption_baselines(np.stack([true, self.counts.sum(1) - true], axis=1))
+    def baselines(self) -> dict[str, Counts]:
+        """TP, FP, FN int64 [B, 3] of the trivial baselines."""
+        return caption_baselines(np.stack([self._true, self._pixels - self._true], axis=1))
 
     @property
     def whole(self) -> int:
         """Captions whose truth is (nearly) the whole image."""
-        true = self.counts[:, 0] + self.counts[:, 2]
-        return int((true >= WHOLE * self.counts.sum(1)).sum())
+        return int((self._true >= WHOLE * self._pixels).sum())
+
+    @property
+    def _true(self) -> Counts:
+        """True pixels of each caption, int64 [B]."""
+        true: Counts = self.counts[:, 0] + self.counts[:, 2]
+        return true
+
+    @property
+    def _pixels(self) -> Counts:
+        """Pixels of each image, int64 [B]."""
+        pixels: Counts = self.counts.sum(1)
+        return pixels
 
 
 def evaluate_captions(
@@ -77,24 +93,20 @@ def evaluate_captions(
 ) -> CaptionEvaluation:
     """Score FOLDER/ID.png (0, and 1 or 255 = foreground) for every caption with true tags.
 
-    Errors as `seg_evaluation.evaluate` has them.
+    Errors and options as in `label_maps.evaluate`.
     """
     check_kind(folder, captions=True)
     records, untagged = _records(captions)
-    found = list_predictions(folder)
+    found = find_predictions(folder)
     common, problems = match(list(records), found, untagged)
 
-    def work(names: list[str]) -> tuple[dict[str, np.ndarray], Problems]:
+    def work(names: list[str]) -> tuple[Scored, Problems]:
         return _score(captions, [(records[name], found[name]) for name in names])
 
-    counts: dict[str, np.ndarray] = {}
-    for done, (scored, wrong) in in_threads(work, common, workers):
-        counts |= scored
-        problems.merge(wrong)
-        progress(done)
-    refuse(problems, folder, allow_missing)
-    if not counts:
-        raise TTDError(f"{folder}: no prediction can be scored: {problems.line()}")
+    counts: Scored = {}
+    for part in score_chunks(work, common, problems, workers, progress):
+        counts |= part
+    refuse(problems, folder, allow_missing, scored=bool(counts))
     return CaptionEvaluation(tuple(counts), np.stack(list(counts.values())), problems)
 
 
@@ -105,31 +117,31 @@ def sweep(
     *,
     allow_missing: bool = False,
     workers: int = 4,
-) -> tuple[np.ndarray, Problems]:
-    """TP, FP, FN int64 [B, S, 3] of FOLDER/scores/ID.npz cut at every threshold, and what was left out.
+) -> tuple[Counts, Problems]:
+    """TP, FP, FN int64 [B, S, 3] of FOLDER/scores/ID.npz cut at every threshold.
 
-    A caption's map is the maximum of its saved ones. Raises TTDError when maps are missing (unless
-    `allow_missing`) or of another size.
+    A caption's map is the maximum of its saved ones. Also returns what was left out. Raises
+    TTDError when maps are missing (unless `allow_missing`) or of another size.
     """
     records, untagged = _records(captions)
     found, problems = saved_scores(folder, list(records), allow_missing, untagged)
 
-    def work(names: list[str]) -> list[np.ndarray]:
-        maps = [load_scores(found[name])[0].max(axis=0, initial=0) for name in names]
-        return [
-            _cut(found[name], scores, captions.truth_mask(records[name]), thresholds)
-            for name, scores in zip(names, maps, strict=True)
-        ]
+    def work(names: list[str]) -> list[Counts]:
+        return [_cut(captions, records[name], found[name], thresholds) for name in names]
 
-    return np.stack(
-        [counts for _, part in in_threads(work, list(found), workers) for counts in part]
-    ), problems
+    counts: list[Counts] = []
+    for _, part in in_threads(work, list(found), workers):
+        counts += part
+    return np.stack(counts), problems
 
 
 def best_elsewhere(
-    tuning: np.ndarray, counts: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+    tuning: Counts, counts: Counts, thresholds: Sequence[float] = THRESHOLDS
 ) -> tuple[float, SegScores]:
-    """The threshold that is best on a separate split, int64 [captions, S, 3], and the scores of `counts` there."""
+    """The threshold that is best on a separate split, and the scores of `counts` there.
+
+    tuning, counts: int64 [captions, S, 3] of the separate split and of the one that is scored.
+    """
     best = best_threshold(tuning, thresholds)
     return best, scores_from_counts(counts[:, list(thresholds).index(best)])
 
@@ -143,31 +155,23 @@ def _records(captions: CaptionSet) -> tuple[dict[str, Record], list[str]]:
     return tagged, [record.id for record in records if not record.tags]
 
 
-def _score(
-    captions: CaptionSet, pairs: list[tuple[Record, Path]]
-) -> tuple[dict[str, np.ndarray], Problems]:
-    scored, problems = {}, Problems()
+def _score(captions: CaptionSet, pairs: list[tuple[Record, Path]]) -> tuple[Scored, Problems]:
+    """Counts of some captions, and what is wrong with their predictions."""
+    scored, problems = Scored(), Problems()
     for record, path in pairs:
         truth = captions.truth_mask(record)
-        try:
-            values = read_values(path)
-        except TTDError as error:
-            problems.add("unreadable", f"{record.id}: {str(error).removeprefix(f'{path}: ')}")
-            continue
-        if wrong := wrong_foreground(values):
-            problems.add("out of range", f"{record.id}: {wrong}")
-            continue
-        if values.shape != truth.shape:
-            size, wanted = ("x".join(map(str, mask.shape[::-1])) for mask in (values, truth))
-            problems.add("wrong-sized", f"{record.id}: {size} for {wanted}")
-            continue
-        scored[record.id] = foreground_counts(truth, values != 0)
+        values = read_prediction(
+            problems, record.id, path, truth, read=read_values, wrong=wrong_foreground
+        )
+        if values is not None:
+            scored[record.id] = foreground_counts(truth, values != 0)
     return scored, problems
 
 
-def _cut(
-    path: Path, scores: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]
-) -> np.ndarray:
+def _cut(captions: CaptionSet, record: Record, path: Path, thresholds: Sequence[float]) -> Counts:
+    """TP, FP, FN [S, 3] of one caption's saved maps. TTDError where they have another size."""
+    truth = captions.truth_mask(record)
+    scores = load_scores(path)[0].max(axis=0, initial=0)
     if scores.shape != truth.shape:
         raise TTDError(f"{path}: a map of {scores.shape}, but the truth has {truth.shape}")
     return threshold_counts(scores, truth, thresholds)

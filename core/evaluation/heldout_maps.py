@@ -1,11 +1,11 @@
-"""What a model sees in held-out images: cosine maps of every word, true tag and caption, and the words' scores.
+"""What a model sees in held-out images: maps of words, true tags and captions; words' scores.
 
 Each image goes through the model once, at one scale; every distinct text is encoded once.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..backbones.base import Backbone
 from ..data.heldout import Item
-from ..data.images import resized_tensor, target_size
 from ..errors import TTDError
+from ..maps.encode import average_maps, encode_views, finest_grid, peak_cells
 from ..maps.grid import Grid
-from ..maps.views import average_maps, encode_views, finest_grid, peak_cells
-from ..tags.scoring import FORWARD_PIXELS, check_settings
+from ..maps.views import Views, prepare, same_shapes
+from ..tags.protocol import check_scorers
 from ..text.encode import encode_texts
 
 BATCH = 64  # images at a time, fewer when they are large
@@ -27,8 +27,9 @@ BATCH = 64  # images at a time, fewer when they are large
 
 @dataclass(frozen=True)
 class ItemMaps:
-    """One item: cosine maps of its K words [K, h, w], T true tags [T, h, w] and caption [h, w] on `grid`.
+    """What the model sees in one item, cosine maps on `grid`.
 
+    words: of its K words [K, h, w]; tags: of its T true tags [T, h, w]; caption: [h, w].
     scores: raw scores of the words [K] by scorer.
     """
 
@@ -46,36 +47,34 @@ def heldout_maps(
     image_size: int | None = None,
     scorers: Sequence[str] = ("pixel",),
 ) -> Iterator[tuple[int, ItemMaps]]:
-    """(row of the item, what the model sees in it) for all items, those whose images have one size together.
+    """(row of the item, what the model sees in it) for all items, images of one size together.
 
-    image_size: short side of the images (None: the model's own); scorers: any of
-    core.tags.scoring.SCORERS. Tensors are float32 on the backbone's device. Raises TTDError for no
+    image_size: short side of the images in pixels (None: the model's own); scorers: any of
+    core.tags.protocol.SCORERS. Tensors are float32 on the backbone's device. Raises TTDError for no
     items and for unknown scorers.
     """
     if not items:
         raise TTDError("no images to score the model on: give at least one")
-    check_settings(scorers, (1.0,))
-    size = image_size or backbone.image_size
-    texts = list(
-        dict.fromkeys(text for item in items for text in (*item.words, *item.tags, item.text))
-    )
+    check_scorers(tuple(scorers))
+    views = Views(image_size or backbone.image_size)
+    texts = list(dict.fromkeys(itertools.chain.from_iterable(map(_texts, items))))
     embedded = dict(zip(texts, encode_texts(backbone, texts), strict=True))  # text -> [D]
-    for rows in _batches(items, size):
-        yield from zip(
-            rows,
-            _maps(backbone, [items[row] for row in rows], embedded, scorers, size),
-            strict=True,
-        )
+    shapes = [views.shapes(item.image.shape[0], item.image.shape[1]) for item in items]
+    for together in same_shapes(shapes):
+        for start in range(0, len(together), BATCH):
+            rows = together[start : start + BATCH]
+            some = [items[row] for row in rows]
+            yield from zip(rows, _maps(backbone, some, embedded, scorers, views), strict=True)
 
 
-def _batches(items: Sequence[Item], size: int) -> Iterator[list[int]]:
-    """Rows of items whose resized images are of one size, in batches of a bounded number of pixels."""
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row, item in enumerate(items):
-        groups[target_size(*item.image.shape[:2], size)].append(row)
-    for (height, width), rows in groups.items():
-        step = max(1, min(BATCH, FORWARD_PIXELS // (height * width)))
-        yield from (rows[start : start + step] for start in range(0, len(rows), step))
+def _texts(item: Item) -> tuple[str, ...]:
+    """The texts that are looked for in an item: words, tags, caption."""
+    return (*item.words, *item.tags, item.text)
+
+
+def _stack(embedded: dict[str, Tensor], texts: Sequence[str]) -> Tensor:
+    """Embeddings of texts, [n, D]."""
+    return torch.stack([embedded[text] for text in texts])
 
 
 def _maps(
@@ -83,25 +82,21 @@ def _maps(
     items: Sequence[Item],
     embedded: dict[str, Tensor],
     scorers: Sequence[str],
-    size: int,
+    views: Views,
 ) -> Iterator[ItemMaps]:
     """B items whose images have one size."""
-    images = torch.stack([resized_tensor(item.image, size) for item in items])  # [B, 3, H, W]
-    views, pooled = encode_views(backbone, images, hflip=False, pooled="image" in scorers)
-    grid = finest_grid(views)
-    rows = [
-        torch.stack([embedded[text] for text in (*item.words, *item.tags, item.text)])
-        for item in items
-    ]
-    maps = average_maps(
-        backbone, views, pad_sequence(rows, batch_first=True)
-    )  # [B, K+T+1 of the longest, h, w]
+    prepared = [prepare(item.image, views) for item in items]
+    encoded, pooled = encode_views(backbone, prepared, views, pooled="image" in scorers)
+    grid = finest_grid(encoded)
+    rows = [_stack(embedded, _texts(item)) for item in items]
+    # [B, K + T + 1 of the longest, h, w]
+    maps = average_maps(backbone, encoded, pad_sequence(rows, batch_first=True))
     peaks = peak_cells(maps, grid)[0]
     for i, (item, texts) in enumerate(zip(items, rows, strict=True)):
-        words, tags, _ = maps[i, : len(texts)].split([len(item.words), len(item.tags), 1])
-        own = texts[: len(item.words)]
-        scores = {"pixel": peaks[i, : len(own)], "text": own @ texts[-1]}
-        scores |= {} if pooled is None else {"image": own @ pooled[i]}
-        yield ItemMaps(
-            words, tags, maps[i, len(texts) - 1], grid, {name: scores[name] for name in scorers}
-        )
+        count = len(item.words)
+        tags = maps[i, count : count + len(item.tags)]
+        scores = {"pixel": peaks[i, :count], "text": texts[:count] @ texts[-1]}
+        if pooled is not None:
+            scores["image"] = texts[:count] @ pooled[i]
+        chosen = {name: scores[name] for name in scorers}
+        yield ItemMaps(maps[i, :count], tags, maps[i, len(texts) - 1], grid, chosen)

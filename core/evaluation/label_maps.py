@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,38 +15,46 @@ from ..data.datasets import Dataset, Item
 from ..data.mask_files import read_index
 from ..errors import TTDError
 from ..metrics.segmentation import (
+    Counts,
     SegScores,
     confusion_matrix,
     joint_histogram,
     label_baselines,
     scores_of,
 )
-from .predictions import Problems, check_kind, in_threads, list_predictions, match, refuse
+from .predictions import (
+    Problems,
+    check_kind,
+    find_predictions,
+    match,
+    read_prediction,
+    refuse,
+    score_chunks,
+)
+
+# Joint histogram [256, 256] of some images, and the mean IoU of each by id.
+Part: TypeAlias = tuple[Counts, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set: confusion int64 [L, L + 1], IoU of each image by id, and what was left out."""
+    """Scores of a set: confusion int64 [L, L + 1], IoU of each image by id, what was left out."""
 
     dataset: Dataset
-    confusion: np.ndarray
+    confusion: Counts
     pictures: dict[str, float]
     problems: Problems
 
     @property
     def scores(self) -> SegScores:
-        """IoU, FPR, FNR per label."""
+        """IoU, FPR, FNR per label [L]."""
         return scores_of(self.confusion)
 
     @property
     def baselines(self) -> dict[str, SegScores]:
-        """What needs no model, on the same pixels."""
-        return label_baselines(
-            self.confusion.sum(1),
-            self.dataset.label_values,
-            self.dataset.label_names,
-            self.dataset.background,
-        )
+        """The trivial baselines on the same pixels."""
+        pixels = self.confusion.sum(1)
+        return label_baselines(pixels, self.dataset.label_names, self.dataset.background)
 
 
 def evaluate(
@@ -59,55 +69,38 @@ def evaluate(
 
     Predictions that are missing, extra, unreadable, of another size or with unknown labels are left
     out and listed in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the
-    set that are wrong, for masks of captions, and when nothing can be scored.
+    set that are wrong, for masks of captions, and when nothing can be scored. progress: called with
+    the number of images scored since the last call.
     """
     items = {item.id: item for item in dataset.items()}
     with_mask = [name for name, item in items.items() if item.mask is not None]
     if not with_mask:
         raise TTDError(f"{dataset.describe()}: without masks nothing can be scored")
     check_kind(folder, captions=False)
-    found = list_predictions(folder)
+    found = find_predictions(folder)
     common, problems = match(with_mask, found, items)
 
-    def work(names: list[str]) -> Part:
+    def work(names: list[str]) -> tuple[Part, Problems]:
         return _score([(items[name], found[name]) for name in names], dataset)
 
-    total, pictures = np.zeros((256, 256), np.int64), {}
-    for count, (joint, scored, wrong) in in_threads(work, common, workers):
+    total, scored = np.zeros((256, 256), np.int64), dict[str, float]()
+    for joint, part in score_chunks(work, common, problems, workers, progress):
         total += joint
-        pictures |= scored
-        problems.merge(wrong)
-        progress(count)
-    refuse(problems, folder, allow_missing)
-    if not pictures:
-        raise TTDError(f"{folder}: no prediction can be scored: {problems.line()}")
-    return Evaluation(dataset, confusion_matrix(total, dataset.label_values), pictures, problems)
+        scored |= part
+    refuse(problems, folder, allow_missing, scored=bool(scored))
+    return Evaluation(dataset, confusion_matrix(total, dataset.label_values), scored, problems)
 
 
-Part = tuple[np.ndarray, dict[str, float], Problems]
-
-
-def _score(pairs: list[tuple[Item, Path]], dataset: Dataset) -> Part:
-    """Joint histogram [256, 256] of some images, IoU of each, problems."""
-    total, scored, problems = np.zeros((256, 256), np.int64), {}, Problems()
+def _score(pairs: list[tuple[Item, Path]], dataset: Dataset) -> tuple[Part, Problems]:
+    """Joint histogram and IoU of some images, and what is wrong with their predictions."""
+    total, scored, problems = np.zeros((256, 256), np.int64), dict[str, float](), Problems()
+    wrong = partial(wrong_labels, dataset)
     for item, path in pairs:
         truth = read_truth(dataset, item)
-        try:
-            prediction = read_index(path)
-        except TTDError as error:
-            problems.add("unreadable", f"{item.id}: {str(error).removeprefix(f'{path}: ')}")
-            continue
-        if wrong := wrong_labels(dataset, prediction):
-            problems.add("out of range", f"{item.id}: {wrong}")
-            continue
-        if prediction.shape != truth.shape:
-            problems.add("wrong-sized", f"{item.id}: {_size(prediction)} for {_size(truth)}")
+        prediction = read_prediction(problems, item.id, path, truth, read=read_index, wrong=wrong)
+        if prediction is None:
             continue
         joint = joint_histogram(truth, prediction)
         total += joint
         scored[item.id] = scores_of(confusion_matrix(joint, dataset.label_values)).means[0]
-    return total, scored, problems
-
-
-def _size(labels: np.ndarray) -> str:
-    return f"{labels.shape[1]}x{labels.shape[0]}"
+    return (total, scored), problems

@@ -1,25 +1,31 @@
-"""A folder of predicted masks as an evaluator finds it: which are there, which are wrong, what made them."""
+"""A folder of predicted masks: what is there, what is wrong with it, what made it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import TTDError
+from ..utils.files import read_json, visible_names
 from ..utils.prefetch import prefetch
+from ..utils.shown import beginning, first_few
 
 KINDS = ("missing", "extra", "unreadable", "wrong-sized", "out of range")
-SHOWN = 3  # named of each kind
+FOLDERS = 12  # folders named in a message
 CHUNK = 16  # masks a thread reads at a time
+
 Part = TypeVar("Part")
+Values: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass
 class Problems:
-    """What does not fit: for each of `KINDS` the ids, with details in brackets where there are any."""
+    """What does not fit: the ids for each of `KINDS`, with details in brackets where there are."""
 
     found: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
@@ -28,7 +34,7 @@ class Problems:
         self.found[kind].append(what)
 
     def merge(self, other: Problems) -> None:
-        """Note those of another part."""
+        """Note those of another chunk."""
         for kind, names in other.found.items():
             self.found[kind] += names
 
@@ -39,36 +45,40 @@ class Problems:
 
     def line(self) -> str:
         """`2 missing (a, b), 1 wrong-sized (c: 10x10 for 20x20)`; "" for none."""
-        return ", ".join(
-            f"{len(names)} {kind} ({', '.join(sorted(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
-            for kind, names in self.found.items()
-            if names
-        )
+        kinds = [(kind, sorted(names)) for kind, names in self.found.items() if names]
+        return ", ".join(f"{len(names)} {kind} ({beginning(names)})" for kind, names in kinds)
 
 
 def find_folder(path: str | Path, usual: str) -> Path:
-    """The folder of predictions. TTDError that lists those that exist beside it or in `usual` when it does not."""
+    """The folder of predictions.
+
+    TTDError when it does not exist, naming those that exist beside it or in `usual`.
+    """
     folder = Path(path)
     if folder.is_dir():
         return folder
     places = [place for place in dict.fromkeys((folder.parent, Path(usual))) if place.is_dir()]
     for place in places:
-        if names := sorted(
-            entry.name for entry in place.iterdir() if entry.is_dir() and "@" in entry.name
-        ):
-            more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-            raise TTDError(f"{folder}: no such folder; {place}/ has {', '.join(names[:12])}{more}")
+        results = [name for name in visible_names(place) if "@" in name and (place / name).is_dir()]
+        if results:
+            names = first_few(results, FOLDERS)
+            raise TTDError(f"{folder}: no such folder; {place}/ has {names}")
+    kind = "text" if usual.endswith("caption") else "tags"
     raise TTDError(
-        f"{folder}: no such folder, and none in {usual}/ either; make one with produce_masks_from_"
-        f"{'text' if usual.endswith('caption') else 'tags'}.py"
+        f"{folder}: no such folder, and none in {usual}/ either; "
+        f"make one with produce_masks_from_{kind}.py"
     )
 
 
-def list_predictions(folder: Path) -> dict[str, Path]:
+def list_predictions(folder: Path, ending: str = ".png") -> dict[str, Path]:
+    """The files ID.png of a folder by id, sorted; {} where there are none."""
+    files = (path for path in sorted(folder.glob(f"*{ending}")) if not path.name.startswith("."))
+    return {path.stem: path for path in files}
+
+
+def find_predictions(folder: Path) -> dict[str, Path]:
     """ID.png by id. TTDError when there is none."""
-    found = {
-        path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")
-    }
+    found = list_predictions(folder)
     if not found:
         raise TTDError(f"{folder}: no ID.png in it, so nothing to score")
     return found
@@ -76,24 +86,27 @@ def list_predictions(folder: Path) -> dict[str, Path]:
 
 def read_protocol(folder: Path) -> dict[str, Any]:
     """protocol.json of the folder; {} when it is missing or not JSON."""
-    try:
-        content = json.loads((folder / "protocol.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(folder / "protocol.json") or {}
 
 
 def data_of(folder: Path) -> str | None:
-    """The set that predictions were made of: --data in protocol.json, else by the name ARCH@DATA@...; or None."""
+    """The set that predictions were made of; None where that is not known.
+
+    It is --data in protocol.json, else DATA in the folder's name ARCH@DATA@...
+    """
     arguments = read_protocol(folder).get("arguments")
-    if isinstance(arguments, dict) and isinstance(arguments.get("data"), str):
-        return arguments["data"]
+    data = arguments.get("data") if isinstance(arguments, dict) else None
+    if isinstance(data, str):
+        return data
     parts = folder.resolve().name.split("@")
     return parts[1] if len(parts) > 2 else None
 
 
 def check_kind(folder: Path, captions: bool) -> None:
-    """TTDError when protocol.json says that the masks are of the other kind: of captions, or label maps of classes."""
+    """TTDError when protocol.json says that the masks are of the other kind.
+
+    The kinds are masks of captions and label maps of classes.
+    """
     identity = read_protocol(folder).get("identity")
     keys = identity.keys() if isinstance(identity, dict) else ()
     if captions and "classes" in keys:
@@ -121,8 +134,9 @@ def match(
     common = [name for name in expected if name in found]
     if not common:
         raise TTDError(
-            f"none of the {len(found)} masks ({', '.join(list(found)[:SHOWN])}, ...) is of the "
-            f"{len(expected)} images of the set ({', '.join(expected[:SHOWN])}, ...); see --data, --root"
+            f"none of the {len(found)} masks ({', '.join(list(found)[:3])}, ...) is of the "
+            f"{len(expected)} images of the set ({', '.join(expected[:3])}, ...); "
+            "see --data, --root"
         )
     return common, problems
 
@@ -130,15 +144,11 @@ def match(
 def saved_scores(
     folder: Path, expected: Sequence[str], allow_missing: bool, unscored: Iterable[str] = ()
 ) -> tuple[dict[str, Path], Problems]:
-    """FOLDER/scores/ID.npz of the ids expected, in their order, and what is missing or extra (see `match`).
+    """FOLDER/scores/ID.npz of the ids expected, in their order, and what is missing or extra.
 
     Raises TTDError when there are none, and for missing or extra ones unless `allow_missing`.
     """
-    found = {
-        path.stem: path
-        for path in sorted((folder / "scores").glob("*.npz"))
-        if not path.name.startswith(".")
-    }
+    found = list_predictions(folder / "scores", ".npz")
     if not found:
         raise TTDError(f"{folder}: no saved scores in it; make the masks with --save-scores")
     common, problems = match(expected, found, unscored)
@@ -146,16 +156,64 @@ def saved_scores(
     return {name: found[name] for name in common}, problems
 
 
-def refuse(problems: Problems, where: Path, allowed: bool) -> None:
-    """TTDError naming the problems, unless they are `allowed`."""
-    if (line := problems.line()) and not allowed:
+def read_prediction(
+    problems: Problems,
+    name: str,
+    path: Path,
+    truth: Values,
+    *,
+    read: Callable[[Path], Values],
+    wrong: Callable[[Values], str],
+) -> Values | None:
+    """The prediction of the image `name`, of the size of its truth [H, W].
+
+    read: opens the file, TTDError when it cannot; wrong: what is wrong with the values, "" for
+    nothing. None where the prediction cannot be scored: the reason is then added to `problems`.
+    """
+    try:
+        values = read(path)
+    except TTDError as error:
+        problems.add("unreadable", f"{name}: {str(error).removeprefix(f'{path}: ')}")
+        return None
+    if reason := wrong(values):
+        problems.add("out of range", f"{name}: {reason}")
+        return None
+    if values.shape != truth.shape:
+        problems.add("wrong-sized", f"{name}: {_size(values)} for {_size(truth)}")
+        return None
+    return values
+
+
+def score_chunks(
+    work: Callable[[list[str]], tuple[Part, Problems]],
+    names: Sequence[str],
+    problems: Problems,
+    workers: int,
+    progress: Callable[[int], None],
+) -> Iterator[Part]:
+    """The results of `work` on chunks of names, in order; what it found wrong goes to `problems`.
+
+    progress: called with the length of every chunk.
+    """
+    for count, (part, wrong) in in_threads(work, names, workers):
+        problems.merge(wrong)
+        progress(count)
+        yield part
+
+
+def refuse(problems: Problems, where: Path, allowed: bool, scored: bool = True) -> None:
+    """TTDError naming the problems, unless they are `allowed`, or where nothing was `scored`."""
+    line = problems.line()
+    if line and not allowed:
         raise TTDError(f"{where}: {line}. Add --allow-missing to score the others")
+    if not scored:
+        raise TTDError(f"{where}: no prediction can be scored: {line}")
 
 
 def in_threads(
     work: Callable[[list[str]], Part], names: Sequence[str], workers: int
 ) -> Iterator[tuple[int, Part]]:
-    """work(chunk) for chunks of names, in threads and in order: yields (length of the chunk, result).
+    """(length of the chunk, work(chunk)) for chunks of names, in threads and in order.
 
     Decoding leaves the interpreter free, so threads suffice; a chunk returns sums, so memory stays
     flat.
@@ -164,3 +222,8 @@ def in_threads(
     parts = prefetch(work, chunks, 2 * workers, workers)
     for chunk, part in zip(chunks, parts, strict=True):
         yield len(chunk), part
+
+
+def _size(values: Values) -> str:
+    height, width = np.shape(values)
+    return f"{width}x{height}"

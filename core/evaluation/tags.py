@@ -1,4 +1,4 @@
-"""Results against the truth: matching by id, one row per method, the baselines that need no model."""
+"""Tag results against the truth: matching by id, one row per method, trivial baselines."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.records import Record, open_records
 from ..data.words import is_stopword, split_words
@@ -16,14 +17,19 @@ from ..errors import TTDError
 from ..metrics.tags import TagScores, average_precision, best_threshold, tag_scores, truth_of
 from ..tags.results import ResultPaths, read_results
 from ..utils.files import read_json
+from ..utils.shown import first_few
 
-SHOWN = 5  # names in one line
+RESULTS = 12  # names of results in one line
 Value = TypeVar("Value")
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `average_precision` is None for what has no scores, `threshold` for what has no cut."""
+    """One line of the table.
+
+    average_precision: None for what has no scores; threshold: None for what has no single one.
+    """
 
     name: str
     scores: TagScores
@@ -33,13 +39,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Method:
-    """The pooled words of a result: normalized scores, selection, truth and which could be selected, [W] each."""
+    """The pooled words of a result.
+
+    norms: normalized scores, float [W]; selected, truth, allowed: which words were selected, are
+    true tags, and could be selected, bool [W]; problems: captions that did not match.
+    """
 
     name: str
-    norms: np.ndarray
-    selected: np.ndarray
-    truth: np.ndarray
-    allowed: np.ndarray
+    norms: npt.NDArray[np.float64]
+    selected: Flags
+    truth: Flags
+    allowed: Flags
     problems: tuple[str, ...] = ()
 
 
@@ -51,74 +61,84 @@ def load_truth(root: str | Path, allow_missing: bool = False) -> tuple[str, dict
     with one, and for two of the same id.
     """
     records = open_records(root)
-    found = [
-        item for item in records.iterate() if isinstance(item, Record) and split_words(item.text)
-    ]
-    untagged = [item.id for item in found if item.tags is None]
+    usable = (item for item in records.iterate() if isinstance(item, Record))
+    found = [record for record in usable if split_words(record.text)]
+    untagged = [record.id for record in found if record.tags is None]
     if len(untagged) == len(found) or (untagged and not allow_missing):
-        which = f"{len(untagged)} of {len(found)} captions without true tags ({_some(untagged)})"
+        missing = f"{len(untagged)} of {len(found)} captions without true tags"
+        which = f"{missing} ({first_few(untagged)})" if found else "no captions to use"
         raise TTDError(
-            f"{root}: {which if found else 'no captions to use'}; wanted json_refined/ID.json with "
+            f"{root}: {which}; wanted json_refined/ID.json with "
             '{"text": caption, "tags": [word, ...]}'
         )
-    return records.description, _by_id(
-        root, [(item.id, item) for item in found if item.tags is not None]
-    )
+    tagged = [(record.id, record) for record in found if record.tags is not None]
+    return records.description, _by_id(root, tagged)
 
 
 def _by_id(where: str | Path, pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
-    """The values by id. TTDError for two of one id: which of them belongs to which cannot be told."""
+    """The values by id. TTDError for two of one id: which belongs to which cannot be told."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        counts = Counter(key for key, _ in pairs)
+        repeated = [key for key, count in counts.items() if count > 1]
         raise TTDError(
-            f"{where}: several captions with the id {_some(repeated)}; give each an id of its own, in a "
-            'list as {"id": ..., "image": ..., "text": ...} or {"image": ..., "captions": [...]}'
+            f"{where}: several captions with the id {first_few(repeated)}; give each an id of its "
+            'own, in a list as {"id": ..., "image": ..., "text": ...} or '
+            '{"image": ..., "captions": [...]}'
         )
     return values
 
 
 def find_result(name: str, folder: Path) -> ResultPaths:
-    """The result called `name`: with or without .jsonl, a path or in `folder`. TTDError that lists what is there."""
+    """The result called `name`: with or without .jsonl, in `folder` or a path.
+
+    TTDError that lists what is there.
+    """
     stem = name.removesuffix(".jsonl")
     for base in (folder / stem, Path(stem)):
         if (paths := ResultPaths.of(base.parent, base.name)).lines.exists():
             return paths
     there = sorted(path.name.removesuffix(".meta.json") for path in folder.glob("*.meta.json"))
-    raise TTDError(
-        f"no result {stem}.jsonl in {folder}; "
-        + (f"there are: {_some(there, 12)}" if there else "make one with produce_tags_from_text.py")
-    )
+    advice = "make one with produce_tags_from_text.py"
+    if there:
+        advice = f"there are: {first_few(there, RESULTS)}"
+    raise TTDError(f"no result {stem}.jsonl in {folder}; {advice}")
 
 
 def load_method(paths: ResultPaths, truth: dict[str, Record]) -> Method:
-    """Match a result with the truth; what does not match is left out and listed in `problems`."""
-    name, meta = paths.lines.name.removesuffix(".jsonl"), read_json(paths.meta) or {}
+    """Match a result with the truth; what does not match is left out and listed in `problems`.
+
+    TTDError when nothing matches, and for two captions of one id.
+    """
+    meta = read_json(paths.meta) or {}
     rows = _by_id(paths.lines, [(row["id"], row) for row in read_results(paths.lines)])
     common = [key for key in truth if key in rows and rows[key]["text"] == truth[key].text]
     problems = _problems(rows, truth)
     if not common:
         raise TTDError(
-            f"{paths.lines}: none of its captions is in this set ({'; '.join(problems)}); check --root"
+            f"{paths.lines}: none of its captions is in this set ({'; '.join(problems)}); "
+            "check --root"
         )
-    words = [word for key in common for word in rows[key]["words"]]
     stopwords = meta.get("protocol", {}).get("stopwords")
-    allowed = [stopwords is None or not is_stopword(word["word"], stopwords) for word in words]
-    true = np.concatenate(
-        [truth_of([w["word"] for w in rows[key]["words"]], truth[key].tags) for key in common]
-    )
+    words: list[dict[str, Any]] = []
+    true: list[Flags] = []
+    for key in common:
+        own = rows[key]["words"]
+        words += own
+        true.append(truth_of([word["word"] for word in own], truth[key].tags or ()))
+    rejected = [bool(stopwords) and is_stopword(word["word"], stopwords) for word in words]
     return Method(
-        name,
-        np.array([word["norm"] for word in words]),
-        np.array([word["selected"] for word in words]),
-        true,
-        np.array(allowed),
-        tuple(problems),
+        name=paths.lines.name.removesuffix(".jsonl"),
+        norms=np.array([word["norm"] for word in words]),
+        selected=np.array([word["selected"] for word in words]),
+        truth=np.concatenate(true),
+        allowed=~np.array(rejected, dtype=bool),
+        problems=tuple(problems),
     )
 
 
 def method_rows(method: Method) -> list[Row]:
-    """The method as it cut, and the best that any one threshold could do with its normalized scores."""
+    """The method as it selected, and the best that any one threshold could do with its scores."""
     area = average_precision(method.norms, method.truth)
     best, scores = best_threshold(method.norms, method.truth, method.allowed)
     return [
@@ -135,24 +155,27 @@ def baseline_rows(truth: dict[str, Record]) -> tuple[list[Row], list[str]]:
         ("all content words", lambda words: [not is_stopword(word) for word in words]),
         ("NLTK nouns", nltk_nouns),
     ]
-    captions = [
-        ([word.text for word in split_words(record.text)], record.tags) for record in truth.values()
-    ]
-    true = np.concatenate([truth_of(words, tags) for words, tags in captions])
+    captions, true = [], []
+    for record in truth.values():
+        words = [word.text for word in split_words(record.text)]
+        captions.append(words)
+        true.append(truth_of(words, record.tags or ()))
     for name, choose in choices:
         try:
-            selected = np.concatenate(
-                [np.array(choose(words), dtype=bool) for words, _ in captions]
-            )
+            selected = [np.array(choose(words), dtype=bool) for words in captions]
         except TTDError as error:
             notes.append(str(error))
         else:
-            rows.append(Row(name, tag_scores(selected, true)))
+            scores = tag_scores(np.concatenate(selected), np.concatenate(true))
+            rows.append(Row(name, scores))
     return rows, notes
 
 
 def nltk_nouns(words: list[str]) -> list[bool]:
-    """Which words NLTK's tagger takes for nouns (NN, NNS, NNP, NNPS). TTDError where its data are absent."""
+    """Which words NLTK's tagger takes for nouns (NN, NNS, NNP, NNPS).
+
+    TTDError where NLTK or the tagger's data are not installed.
+    """
     try:
         from nltk import pos_tag
 
@@ -164,17 +187,11 @@ def nltk_nouns(words: list[str]) -> list[bool]:
         ) from None
 
 
-def _problems(rows: dict[str, dict], truth: dict[str, Record]) -> list[str]:
+def _problems(rows: dict[str, dict[str, Any]], truth: dict[str, Record]) -> list[str]:
+    common = [key for key in truth if key in rows]
     groups = {
         "missing": [key for key in truth if key not in rows],
         "not in the set": [key for key in rows if key not in truth],
-        "with another caption": [
-            key for key in truth if key in rows and rows[key]["text"] != truth[key].text
-        ],
+        "with another caption": [key for key in common if rows[key]["text"] != truth[key].text],
     }
-    return [f"{len(keys)} {what}: {_some(keys)}" for what, keys in groups.items() if keys]
-
-
-def _some(names: Sequence[str], limit: int = SHOWN) -> str:
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+    return [f"{len(keys)} {what}: {first_few(keys)}" for what, keys in groups.items() if keys]

@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in the image: one helper for padding, resizing and averaging maps.
+"""Where the cells of a feature map lie in the image: padding, resizing and averaging of maps.
 
 A backbone pads the image it is given with zeros, centred, to multiples of its patch; its map covers
 the padded image. Positions here are fractions of the *image*: 0 is its left (top) edge and 1 its
@@ -14,7 +14,10 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """One side of a map: `cells` cells of `stride` pixels; the image is `length` pixels from pixel `pad` on."""
+    """One side of a map.
+
+    It has `cells` cells of `stride` pixels; the image is `length` pixels, starting at pixel `pad`.
+    """
 
     cells: int
     stride: int
@@ -23,23 +26,31 @@ class Axis(NamedTuple):
 
     @classmethod
     def of(cls, length: int, patch: int, stride: int) -> Axis:
-        """The axis that an image side of `length` pixels gets: padded to a multiple of `patch`, half of it before."""
+        """The axis of an image side of `length` pixels.
+
+        The side is padded to a multiple of `patch`, half of the padding (rounded down) before it.
+        """
         total = -length % patch
         return cls((length + total) // stride, stride, total // 2, length)
 
     def centres(self) -> Tensor:
-        """Centre of every cell in the image, [cells]; below 0 or above 1 where a cell is mostly padding."""
-        return (
-            (torch.arange(self.cells, dtype=torch.float64) + 0.5) * self.stride - self.pad
-        ) / self.length
+        """Centre of every cell as a fraction of the image: float64 [cells].
+
+        Below 0 or above 1 where a cell is mostly padding.
+        """
+        pixels = (torch.arange(self.cells, dtype=torch.float64) + 0.5) * self.stride - self.pad
+        return pixels / self.length
 
     def inside(self) -> Tensor:
-        """bool [cells]: the cell shows at least one pixel of the image; the others are padding and never count."""
+        """Which cells show at least one pixel of the image: bool [cells].
+
+        The others are padding and never count.
+        """
         start = torch.arange(self.cells) * self.stride - self.pad
         return (start < self.length) & (start + self.stride > 0)
 
     def weights(self, positions: Tensor) -> Tensor:
-        """Bilinear weights [n, cells] (float32) that read a map at `positions` [n]; each row sums to 1.
+        """Bilinear weights that read a map at `positions` [n]: float32 [n, cells], rows sum to 1.
 
         Equal to bilinear interpolation with align_corners=False, followed by cropping the padding;
         beyond the outermost cells that are `inside` the map is constant.
@@ -62,11 +73,11 @@ class Grid(NamedTuple):
         return cls(Axis.of(size[0], patch, stride), Axis.of(size[1], patch, stride))
 
     def inside(self) -> Tensor:
-        """bool [h, w]: cells that show some of the image."""
+        """Cells that show some of the image: bool [h, w]."""
         return self.rows.inside()[:, None] & self.cols.inside()
 
     def read(self, maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        """Maps [..., h, w] of this grid, read at row positions [n] and column positions [m] -> [..., n, m]."""
+        """Maps [..., h, w] of this grid at row positions [n], column positions [m]: [..., n, m]."""
         return self.rows.weights(rows).to(maps) @ maps @ self.cols.weights(cols).to(maps).T
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -75,5 +86,5 @@ class Grid(NamedTuple):
 
 
 def pixel_centres(length: int) -> Tensor:
-    """Centres of `length` equal pixels, as fractions of the image: [length]."""
+    """Centres of `length` equal pixels, as fractions of the image: float64 [length]."""
     return (torch.arange(length, dtype=torch.float64) + 0.5) / length

@@ -1,86 +1,138 @@
-"""From images to similarity maps: views (scales, mirrored or not), their average, and where it is highest."""
+"""What is looked at of an image: one settings class for tags, masks, the demo and held-out sets.
+
+views = Views(448, scales=(1.0, 0.5), hflip=True)
+prepared = prepare(read_image("dog.jpg"), views)          # [3, h, w] for each scale
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from ..errors import TTDError
+from .resize import resized_tensor, target_size
 
-from ..backbones.base import Backbone
-from .grid import Grid
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+RESIZES = ("antialias", "opencv")
+# Pixels in one forward pass of the image tower: bounds memory whatever sizes are asked for.
+FORWARD_PIXELS = 32 * 224 * 224
+
+Span = tuple[int, int]  # first pixel and one past the last
+Shapes = tuple[tuple[int, int], ...]  # (h, w) of an image at every scale
 
 
 @dataclass(frozen=True)
-class View:
-    """B images at one scale, mirrored or not: their pixel embeddings [B, D, h, w] and where the cells lie."""
+class Windows:
+    """Sliding windows: their side and how far apart they start, in pixels."""
 
-    pixels: Tensor
-    grid: Grid
-    mirrored: bool
-
-    def first(self, count: int) -> View:
-        """The same view of the first `count` images."""
-        return (
-            self
-            if count == len(self.pixels)
-            else View(self.pixels[:count], self.grid, self.mirrored)
-        )
+    side: int
+    step: int
 
 
-def encode_views(
-    backbone: Backbone, images: Tensor, hflip: bool, pooled: bool
-) -> tuple[list[View], Tensor | None]:
-    """Encode images [B, 3, H, W] in [0, 1] of one scale, and mirrored too with `hflip`, in one batch.
+@dataclass(frozen=True)
+class Views:
+    """The views of an image whose maps are averaged. TTDError for values that cannot be.
 
-    Returns the views, and with `pooled` the pooled embeddings [B, D] float32: each of unit length,
-    then averaged over the views, so that their product with a unit word is the average cosine.
+    size: short side in pixels at scale 1. scales: factors of it, each > 0. hflip: every view is
+    also encoded mirrored. windows: sliding windows over every scale; None encodes it whole.
+    resize: a mode of `core.maps.resize`.
     """
-    batch = torch.cat([images, images.flip(-1)]) if hflip else images
-    batch = backbone.normalize(batch.to(backbone.device))
-    pixels, whole = backbone.encode_both(batch) if pooled else (backbone.encode_pixels(batch), None)
-    grid = Grid.of(images.shape[-2:], backbone.patch, backbone.stride)
-    views = [View(part, grid, i == 1) for i, part in enumerate(pixels.split(len(images)))]
-    if whole is not None:
-        whole = F.normalize(whole.float(), dim=-1).unflatten(0, (-1, len(images))).mean(0)
-    return views, whole
+
+    size: int
+    scales: tuple[float, ...] = (1.0,)
+    hflip: bool = False
+    windows: Windows | None = None
+    resize: str = "antialias"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise TTDError(f"image size must be at least 1 pixel, got {self.size}")
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise TTDError(
+                f"scales must be positive numbers, got {list(self.scales)}; "
+                "the usual ones are 1.0 0.5 1.5 2.0"
+            )
+        if self.windows is not None and min(self.windows.side, self.windows.step) < 1:
+            raise TTDError(f"side and step of windows must be at least 1 pixel: {self.windows}")
+        if self.resize not in RESIZES:
+            raise TTDError(f"resize {self.resize!r}: choose one of {', '.join(RESIZES)}")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Short side in pixels at every scale: size * scale, rounded, at least 1."""
+        return tuple(max(1, round(self.size * scale)) for scale in self.scales)
+
+    @property
+    def nearest(self) -> int:
+        """Index of the scale nearest to 1 (the first of equals): that of pooled embeddings."""
+        return min(range(len(self.scales)), key=lambda i: abs(self.scales[i] - 1))
+
+    def shapes(self, height: int, width: int) -> Shapes:
+        """(h, w) at every scale of an image of height x width pixels."""
+        return tuple(target_size(height, width, side, self.resize) for side in self.sides)
+
+    def spans(self, length: int) -> list[Span]:
+        """The windows along one side of `length` pixels of a scaled image."""
+        if self.windows is None:
+            return [(0, length)]
+        return window_spans(length, self.windows.side, self.windows.step)
 
 
-def finest_grid(views: Sequence[View]) -> Grid:
-    """The grid with the most cells (the first of equals)."""
-    return max((view.grid for view in views), key=lambda grid: grid.rows.cells * grid.cols.cells)
+@dataclass(frozen=True)
+class Prepared:
+    """An image ready to be encoded.
 
-
-def average_maps(backbone: Backbone, views: Sequence[View], text: Tensor) -> Tensor:
-    """Similarity maps averaged over the views on their finest grid: [B, K, h, w] float32.
-
-    text [K, D], or [B, K, D] for words of its own for each image. Cells of nothing but padding
-    hold values too: see `Grid.inside`.
+    size: (H, W) of the image itself. scaled: float32 [3, h, w] in [0, 1] for every scale.
     """
-    grid = finest_grid(views)
-    rows, cols = grid.rows.centres(), grid.cols.centres()
-    total = None
-    for view in views:
-        maps = backbone.similarity(view.pixels, text)
-        if view.mirrored or view.grid != grid:
-            maps = view.grid.read(maps, rows, 1 - cols if view.mirrored else cols)
-        total = maps if total is None else total + maps
-    return total / len(views)
+
+    size: tuple[int, int]
+    scaled: tuple[Tensor, ...]
+
+    @property
+    def shapes(self) -> Shapes:
+        """(h, w) at every scale."""
+        return tuple((image.shape[-2], image.shape[-1]) for image in self.scaled)
 
 
-def peak_cells(maps: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Maximum [...] of maps [..., h, w] over the cells that show some of the image, and its flat cell index [...]."""
-    inside = grid.inside().to(maps.device)
-    return maps.masked_fill(~inside, -torch.inf).flatten(-2).max(-1)
+def prepare(pixels: npt.NDArray[np.uint8], views: Views) -> Prepared:
+    """Resize an image uint8 [H, W, 3] to every scale of `views`. Safe to call in threads."""
+    scaled = tuple(resized_tensor(pixels, side, views.resize) for side in views.sides)
+    return Prepared((pixels.shape[0], pixels.shape[1]), scaled)
 
 
-def cells_to_pixels(cells: Tensor, grid: Grid, heights: Tensor, widths: Tensor) -> Tensor:
-    """Centres of flat cells [...] as pixels of images of that height and width (broadcast): [..., 2] = (x, y)."""
-    cells = cells.cpu()
-    y = (grid.rows.centres()[cells // grid.cols.cells] * heights).long()
-    x = (grid.cols.centres()[cells % grid.cols.cells] * widths).long()
-    return torch.stack(
-        [x.clamp(min=0).minimum(widths - 1), y.clamp(min=0).minimum(heights - 1)], -1
-    )
+def same_shapes(shapes: Sequence[Shapes], copies: int = 1) -> Iterator[list[int]]:
+    """Rows of images that can be encoded together, in the order given.
+
+    shapes: of each image. Images share a batch when they are of one size at every scale, so
+    nothing that an image is resized or padded to depends on its neighbours. A batch holds at most
+    FORWARD_PIXELS, `copies` of each image counted (2 with the mirrored one), and at least one.
+    """
+    by_shape: dict[Shapes, list[int]] = {}
+    for row, shape in enumerate(shapes):
+        by_shape.setdefault(shape, []).append(row)
+    for shape, rows in by_shape.items():
+        largest = copies * max(height * width for height, width in shape)
+        step = max(1, FORWARD_PIXELS // largest)
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+
+
+def window_spans(length: int, window: int, stride: int) -> list[Span]:
+    """Where windows of `window` pixels lie on a side of `length` pixels.
+
+    As TCL and mmsegmentation place them: n = floor(max(length - window + stride - 1, 0) / stride)
+    + 1 windows; window k ends at min(k stride + window, length) and starts `window` before that,
+    so the last ones are pulled back; a shorter side is one window.
+
+    >>> window_spans(597, 448, 224)
+    [(0, 448), (149, 597)]
+    """
+    count = max(length - window + stride - 1, 0) // stride + 1
+    ends = (min(k * stride + window, length) for k in range(count))
+    return [(max(end - window, 0), end) for end in ends]

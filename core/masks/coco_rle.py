@@ -1,4 +1,4 @@
-"""All masks of a folder in one file, as COCO's result format has them: a run-length mask per image and class."""
+"""All masks of a folder in one file in COCO's result format: run lengths per image and class."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from .results import MaskFolder
 
 
 def write_rle(folder: MaskFolder, names: Sequence[str], categories: Mapping[int, int]) -> None:
-    """Write FOLDER/rle.json, whole or not at all: [{"image_id": name, "category_id": id, "segmentation": RLE}, ...].
+    """Write FOLDER/rle.json, whole or not at all.
 
+    A list of {"image_id": name, "category_id": id, "segmentation": RLE}.
     categories: category id by pixel value; other values (background, ignored) get no entry.
     Raises TTDError when it cannot be written.
     """

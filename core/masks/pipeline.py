@@ -11,25 +11,32 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..data.datasets import Dataset
 from ..data.images import read_image
 from ..data.records import Record, Skipped, read_record
 from ..errors import TTDError
-from ..maps.sliding import WINDOWS, Picture, merge_views, prepare
+from ..maps.sliding import WINDOWS, Merged
+from ..maps.views import Prepared, Views, prepare
 from ..tags.pipeline import cut
 from ..tags.protocol import TagProtocol
 from ..tags.scoring import score_batch
 from ..text.encode import encode_texts
 from ..text.prompts import embed_classes
+from ..utils.memory import in_smaller_batches
 from ..utils.prefetch import prefetch
 from .labels import Labels, Scores, decide
+from .merge import merge
 from .protocol import MaskProtocol
 
-AHEAD = 3  # images read before the model asks for them
+AHEAD = 3  # images read before the model asks for them, beside those that the threads are at
 FOREGROUND = 255
+
+Mask = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,24 @@ class Job:
     """One image: its id and a call that reads it, uint8 [H, W, 3]; `caption` where it has one."""
 
     id: str
-    read: Callable[[], np.ndarray]
+    read: Callable[[], npt.NDArray[np.uint8]]
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image to be segmented: its pixels uint8 [H, W, 3], and ready to be encoded."""
+
+    pixels: npt.NDArray[np.uint8]
+    prepared: Prepared
+
+
+def _merged(
+    backbone: Backbone, image: Loaded, text: Tensor, used: MaskProtocol, batch: int
+) -> tuple[Merged, int]:
+    """`merge`, with fewer windows at a time where memory is short; how many fitted."""
+    work = partial(merge, backbone, image.prepared, text, used)
+    return in_smaller_batches(work, batch, "use a smaller --image")
 
 
 class MasksFromTags:
@@ -46,8 +69,8 @@ class MasksFromTags:
 
     def __init__(
         self, backbone: Backbone, dataset: Dataset, used: MaskProtocol, batch: int = WINDOWS
-    ):
-        """used: resolved protocol. Raises TTDError when the classes do not fit into 8-bit labels."""
+    ) -> None:
+        """used: resolved protocol. Raises TTDError when the classes do not fit in 8-bit labels."""
         if dataset.first_label + len(dataset.classes) > dataset.ignore:
             raise TTDError(
                 f"{dataset.name}: {len(dataset.classes)} classes do not fit into 8-bit labels"
@@ -56,17 +79,19 @@ class MasksFromTags:
         self._labels = Labels(dataset.first_label, 0 if dataset.background else 255)
         self._text = embed_classes(backbone, dataset.classes, used.templates)
 
-    def make(
-        self, job: Job, picture: Picture, scores: bool = False
-    ) -> tuple[np.ndarray, Scores | None]:
+    def make(self, job: Job, image: Loaded, scores: bool = False) -> tuple[Mask, Scores | None]:
         """Label map uint8 [H, W] of an image, and its soft maps with `scores`."""
-        merged = merge_views(self._backbone, picture, self._text, self._used, self._batch)
-        index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
+        merged, self._batch = _merged(self._backbone, image, self._text, self._used, self._batch)
+        pamr = self._backbone.pamr
+        index, kept = decide(merged, image.pixels, self._used, scores=scores, pamr=pamr)
         return self._labels.of(index), kept
 
 
 class MasksFromText:
-    """Foreground of a caption, 0 or 255: its own map above the threshold, or the union of its kept words' maps."""
+    """Foreground of a caption, 0 or 255.
+
+    Where its own map exceeds the threshold, or that of any of its kept words.
+    """
 
     def __init__(
         self,
@@ -74,49 +99,50 @@ class MasksFromText:
         used: MaskProtocol,
         tags: TagProtocol | None = None,
         batch: int = WINDOWS,
-    ):
+    ) -> None:
         """used: resolved protocol; tags: how words are kept, None for the caption's own map."""
         self._backbone, self._used, self._tags, self._batch = backbone, used, tags, batch
 
-    def make(
-        self, job: Job, picture: Picture, scores: bool = False
-    ) -> tuple[np.ndarray, Scores | None]:
-        """Foreground uint8 [H, W] of a caption's image; with `scores` the soft map of the caption or of each word."""
-        texts = (
-            [job.caption] if self._tags is None else self._kept_words(job.caption, picture.pixels)
-        )
+    def make(self, job: Job, image: Loaded, scores: bool = False) -> tuple[Mask, Scores | None]:
+        """Foreground uint8 [H, W] of a caption's image.
+
+        With `scores` also the soft map of the caption or of each kept word.
+        """
+        texts = [job.caption]
+        if self._tags is not None:
+            texts = self._kept_words(job.caption, image.pixels, self._tags)
         if not texts:
-            nothing = Scores(np.zeros((0, *picture.size), np.float16), np.zeros(0, np.int16))
-            return np.zeros(picture.size, np.uint8), nothing if scores else None
+            return _nothing(image.prepared.size, scores)
         text = encode_texts(self._backbone, texts)
-        merged = merge_views(self._backbone, picture, text, self._used, self._batch)
-        index, kept = decide(merged, picture, self._used, scores=scores, pamr=self._backbone.pamr)
+        merged, self._batch = _merged(self._backbone, image, text, self._used, self._batch)
+        pamr = self._backbone.pamr
+        index, kept = decide(merged, image.pixels, self._used, scores=scores, pamr=pamr)
         return np.where(index >= 0, FOREGROUND, 0).astype(np.uint8), kept
 
-    def _kept_words(self, caption: str, pixels: np.ndarray) -> list[str]:
+    def _kept_words(
+        self, caption: str, pixels: npt.NDArray[np.uint8], tags: TagProtocol
+    ) -> list[str]:
         """The distinct words that pixel-tag scoring keeps, as they stand."""
-        tags = self._tags
-        scored = score_batch(
-            self._backbone,
-            [pixels],
-            [caption],
-            ["pixel"],
-            image_size=tags.image_size,
-            scales=tags.scales,
-            hflip=tags.hflip,
-        )
-        if not scored[0].words:
+        scored = score_batch(self._backbone, [pixels], [caption], ["pixel"], tags.views)
+        words = scored[0].words
+        if not words:
             return []
         selected, _ = cut(scored, "pixel", tags, self._backbone.logit_scale)
-        kept = [word.text for word, keep in zip(scored[0].words, selected[0], strict=True) if keep]
+        kept = [word.text for word, keep in zip(words, selected[0], strict=True) if keep]
         return list(dict.fromkeys(kept))
+
+
+def _nothing(size: tuple[int, int], scores: bool) -> tuple[Mask, Scores | None]:
+    """The mask of an image of which nothing is asked for, and no maps."""
+    mask = np.zeros(size, np.uint8)
+    if not scores:
+        return mask, None
+    return mask, Scores(np.zeros((0, *size), np.float16), np.zeros(0, np.int16))
 
 
 def jobs_of_dataset(dataset: Dataset, limit: int | None = None) -> list[Job]:
     """The images of a set, by id."""
-    return [
-        Job(item.id, lambda path=item.image: read_image(path)) for item in dataset.items()[:limit]
-    ]
+    return [Job(item.id, partial(read_image, item.image)) for item in dataset.items()[:limit]]
 
 
 def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], list[Skipped]]:
@@ -124,7 +150,8 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
 
     Masks lie in one folder: a / in an id becomes _. Raises TTDError when two ids are then the same.
     """
-    jobs, skipped = {}, []
+    jobs: dict[str, Job] = {}
+    skipped: list[Skipped] = []
     for item in records:
         if isinstance(item, Skipped):
             skipped.append(item)
@@ -132,24 +159,30 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
         name = item.id.replace("/", "_")
         if name in jobs:
             raise TTDError(
-                f"{item.id}: two masks would be called {name}.png; give the images names of their own"
+                f"{item.id}: two masks would be called {name}.png; "
+                "give the images names of their own"
             )
-        jobs[name] = Job(name, lambda item=item: read_record(item), item.text)
+        jobs[name] = Job(name, partial(read_record, item), item.text)
     return list(jobs.values()), skipped
 
 
 def read_ahead(
-    jobs: Sequence[Job], used: MaskProtocol, threads: int = 1
-) -> Iterator[tuple[Job, Picture | TTDError]]:
-    """Every job with its image, or with what is wrong with it, in order; read in `threads` threads, a few early."""
-    pictures = prefetch(partial(_read, used=used), jobs, AHEAD, threads)
-    yield from zip(jobs, pictures, strict=True)
+    jobs: Sequence[Job], views: Views, threads: int = 1
+) -> Iterator[tuple[Job, Loaded | TTDError]]:
+    """Every job with its image, or with what is wrong with it, in order.
+
+    Read in `threads` threads, a few early, and prepared for `views`.
+    """
+    images = prefetch(partial(_read, views=views), jobs, AHEAD + threads - 1, threads)
+    yield from zip(jobs, images, strict=True)
 
 
-def _read(job: Job, used: MaskProtocol) -> Picture | TTDError:
+def _read(job: Job, views: Views) -> Loaded | TTDError:
+    """The image of a job, or why there is none."""
     try:
         with torch.no_grad():
-            return prepare(job.read(), used)
+            pixels = job.read()
+            return Loaded(pixels, prepare(pixels, views))
     except TTDError as error:
         return error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A folder of masks: what made it (protocol.json), who may write into it (a lock), what is there and whole.
+"""A folder of masks: what made it, who may write into it (a lock), what is there and whole.
 
     RESULTS/NAME/ID.png         a mask per image, written whole or not at all
     RESULTS/NAME/protocol.json  every constant, arguments, versions, checksums
@@ -6,8 +6,8 @@
     RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
 
 All processes of one run (shards) share the lock by a token; it is an flock, so it dies with the
-last of them, however they die. Everything can be found out from the files alone, so a killed run
-goes on by running it again.
+last of them, however they die. The files alone say what is missing, so the same command resumes a
+killed run.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.files import (
@@ -37,12 +38,17 @@ META, LOCK, SKIPPED, SCORES = "protocol.json", ".lock", "skipped.jsonl", "scores
 PNG_END = b"IEND\xaeB`\x82"  # the last 8 bytes of every complete PNG
 WAIT = 30.0  # seconds for which a shard waits until the first one has prepared the folder
 
+Maps = npt.NDArray[np.float16]
+Classes = npt.NDArray[np.int16]
+
 
 class MaskFolder:
     """The folder of one result, locked for this run until `close`; `path` is where it is."""
 
-    def __init__(self, path: Path, meta: Mapping, token: str, overwrite: bool = False):
-        """Lock the folder, made where missing, and make sure that it is ours to go on with.
+    def __init__(
+        self, path: Path, meta: Mapping[str, Any], token: str, overwrite: bool = False
+    ) -> None:
+        """Lock the folder, made where missing, and make sure that it is ours to resume.
 
         meta: goes into protocol.json; meta["identity"] must equal that of what is there already.
         token: the same for all processes of this run and for no other. Raises TTDError: another run
@@ -58,7 +64,7 @@ class MaskFolder:
             self._lock.close()
             raise
 
-    def _enter(self, meta: Mapping, token: str, overwrite: bool) -> None:
+    def _enter(self, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
         """Prepare the folder if nobody else is here, then share its lock."""
         if try_lock(self._lock, exclusive=True):
             _write_token(self._lock, token)
@@ -115,14 +121,17 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def save_scores(path: Path, maps: np.ndarray, classes: np.ndarray, size: tuple[int, int]) -> None:
-    """Soft maps float16 [n, H, W] of the classes [n] (indices into the class list), whole or not at all."""
+def save_scores(path: Path, maps: Maps, classes: Classes, size: tuple[int, int]) -> None:
+    """Soft maps float16 [n, H, W] of the classes int16 [n] (indices into the class list).
+
+    Written whole or not at all. OSError when they cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part, part.open("wb") as file:
         np.savez_compressed(file, maps=maps, classes=classes, size=np.asarray(size))
 
 
-def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def load_scores(path: Path) -> tuple[Maps, Classes]:
     """Soft maps float16 [n, H, W] and their class indices [n]. TTDError: missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -135,18 +144,19 @@ def load_scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
         ) from None
 
 
-def _plain(value: object) -> object:
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from JSON."""
-    return json.loads(json.dumps(value))
+    values: dict[str, Any] = json.loads(json.dumps(identity))
+    return values
 
 
-def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
-    """Check what is there against `meta`, or empty the folder with `overwrite`; write protocol.json."""
+def _prepare(path: Path, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
+    """Check what is there against `meta`, or empty the folder; then write protocol.json."""
     stored = read_json(path / META)
-    same = stored is not None and not differences(
-        stored.get("identity", {}), _plain(meta["identity"])
-    )
-    ours = same and stored.get("run") == token  # a fellow shard came and went before us
+    differing = differences((stored or {}).get("identity", {}), _plain(meta["identity"]))
+    same = stored is not None and not differing
+    # Another shard of this run may have come and gone before us.
+    ours = same and stored is not None and stored.get("run") == token
     if overwrite and not ours:
         _empty(path)
     elif not same:
@@ -158,23 +168,27 @@ def _prepare(path: Path, meta: Mapping, token: str, overwrite: bool) -> None:
         write_json(path / META, {**meta, "run": token})
 
 
-def _refuse(path: Path, stored: dict | None, meta: Mapping) -> None:
+def _refuse(path: Path, stored: dict[str, Any] | None, meta: Mapping[str, Any]) -> None:
     """TTDError where masks are there that another identity made; nothing where there are none."""
     if not any(path.glob("*.png")):
         return
     if stored is None:
         raise TTDError(
-            f"{path}: masks are there without {META}, so what made them is not known; move them away, "
-            "choose another --out or add --overwrite"
+            f"{path}: masks are there without {META}, so what made them is not known; "
+            "move them away, choose another --out or add --overwrite"
         )
     differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))
     raise TTDError(
-        f"{path} was made with other settings ({differing}): choose another --out or add --overwrite"
+        f"{path} was made with other settings ({differing}): choose another --out or add "
+        "--overwrite"
     )
 
 
 def _empty(path: Path) -> None:
-    """Remove what a run writes, protocol.json first: a death in between must not make old masks look like ours."""
+    """Remove what a run writes, protocol.json first.
+
+    A kill in between must not make old masks look like ours.
+    """
     (path / META).unlink(missing_ok=True)
     for file in [*path.glob("*.png"), *path.glob(f"{SCORES}/*.npz"), path / "rle.json"]:
         file.unlink(missing_ok=True)

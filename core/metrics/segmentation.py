@@ -1,26 +1,37 @@
-"""Segmentation scores from counts: IoU, false positives and false negatives, each over TP + FP + FN, so they sum to 1.
+"""Segmentation scores from counts: IoU, false positive and false negative rate per class.
 
-Counts are int64 over a whole set. Truth 255 is never scored; a prediction outside the labels is a
-false negative.
+Each is divided by TP + FP + FN, so that the three sum to 1: IoU = TP / (TP + FP + FN), FPR = FP /
+(TP + FP + FN), FNR = FN / (TP + FP + FN). Counts are int64 over a whole set. Truth 255 is never
+scored; a prediction outside the labels is a false negative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import TTDError
+
+Counts: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Labels: TypeAlias = npt.NDArray[np.uint8]  # [H, W]
+Mask: TypeAlias = npt.NDArray[np.bool_]  # [H, W]
 
 
 @dataclass(frozen=True)
 class SegScores:
-    """Per class (float64 [L], NaN where a class is in neither truth nor prediction), fractions in [0, 1]."""
+    """Fractions in [0, 1] per class, float64 [..., L].
 
-    iou: np.ndarray
-    fpr: np.ndarray
-    fnr: np.ndarray
+    NaN where a class is in neither truth nor prediction.
+    """
+
+    iou: Floats
+    fpr: Floats
+    fnr: Floats
 
     @property
     def means(self) -> tuple[float, float, float]:
@@ -28,85 +39,94 @@ class SegScores:
         there = ~np.isnan(self.iou)
         if not there.any():
             return float("nan"), float("nan"), float("nan")
-        return tuple(float(values[there].mean()) for values in (self.iou, self.fpr, self.fnr))
+        iou, fpr, fnr = (float(part[there].mean()) for part in (self.iou, self.fpr, self.fnr))
+        return iou, fpr, fnr
 
 
-def joint_histogram(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """How often every pair of values occurs: uint8 [H, W] twice -> int64 [256, 256], rows are truth.
+def joint_histogram(truth: Labels, prediction: Labels) -> Counts:
+    """How often every pair of values occurs.
 
-    Raises TTDError for different sizes.
+    Truth and prediction uint8 [H, W] -> int64 [256, 256], rows are truth. Raises TTDError for
+    different sizes.
     """
-    if truth.shape != prediction.shape:
-        raise TTDError(
-            f"truth of {truth.shape} and prediction of {prediction.shape} differ in size"
-        )
+    _check_sizes(truth, prediction)
     pairs = truth.astype(np.uint16).ravel()
     pairs <<= 8
     pairs |= prediction.ravel()
-    return np.bincount(pairs, minlength=1 << 16).reshape(256, 256).astype(np.int64, copy=False)
+    counts = np.bincount(pairs, minlength=1 << 16)
+    return counts.reshape(256, 256).astype(np.int64, copy=False)
 
 
-def confusion_matrix(joint: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-    """int64 [256, 256] -> [L, L + 1]: rows true labels, columns predicted ones, the last for every other value.
+def confusion_matrix(joint: Counts, labels: Sequence[int]) -> Counts:
+    """A joint histogram int64 [256, 256] -> int64 [L, L + 1].
 
+    Rows are true labels, columns predicted ones, the last column counts every other prediction.
     Rows of values that are no labels (255) are dropped: those pixels are not scored.
     """
     rows = joint[list(labels)]  # [L, 256]
-    inside = rows[:, list(labels)]
-    return np.concatenate([inside, (rows.sum(1) - inside.sum(1))[:, None]], axis=1)
+    inside = rows[:, list(labels)]  # [L, L]
+    others = rows.sum(1) - inside.sum(1)
+    return np.concatenate([inside, others[:, None]], axis=1)
 
 
-def scores_of(confusion: np.ndarray) -> SegScores:
-    """Scores per class from int64 [L, L + 1] (see `confusion_matrix`)."""
+def scores_of(confusion: Counts) -> SegScores:
+    """Scores per class [L] from int64 [L, L + 1] (see `confusion_matrix`)."""
     hits = np.diagonal(confusion)  # [L], the last column has no diagonal
     false_positives = confusion[:, :-1].sum(0) - hits
     false_negatives = confusion.sum(1) - hits
     return scores_from_counts(np.stack([hits, false_positives, false_negatives], axis=-1))
 
 
-def scores_from_counts(counts: np.ndarray) -> SegScores:
-    """Scores from int64 [..., 3] = TP, FP, FN: each over their sum; NaN where all are 0."""
+def scores_from_counts(counts: Counts) -> SegScores:
+    """Scores [...] from int64 [..., 3] = TP, FP, FN: each over their sum; NaN where all are 0."""
     total = counts.sum(-1).astype(np.float64)
     shares = counts / np.where(total == 0, np.nan, total)[..., None]
     return SegScores(shares[..., 0], shares[..., 1], shares[..., 2])
 
 
-def foreground_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """TP, FP, FN and TN of two masks bool [H, W] -> int64 [4]. Raises TTDError for different sizes."""
-    if truth.shape != prediction.shape:
-        raise TTDError(
-            f"truth of {truth.shape} and prediction of {prediction.shape} differ in size"
-        )
+def foreground_counts(truth: Mask, prediction: Mask) -> Counts:
+    """TP, FP, FN and TN of two masks bool [H, W] -> int64 [4]. TTDError for different sizes."""
+    _check_sizes(truth, prediction)
     hits = np.count_nonzero(truth & prediction)
     true, predicted = np.count_nonzero(truth), np.count_nonzero(prediction)
-    return np.array(
-        [hits, predicted - hits, true - hits, truth.size - true - predicted + hits], np.int64
-    )
+    neither = truth.size - true - predicted + hits
+    return np.array([hits, predicted - hits, true - hits, neither], np.int64)
 
 
-def threshold_counts(
-    scores: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]
-) -> np.ndarray:
-    """TP, FP, FN of `scores > threshold` against truth bool, both [H, W] -> int64 [S, 3] for S ascending thresholds.
+def thresholds_below(scores: npt.NDArray[Any], thresholds: Sequence[float]) -> npt.NDArray[np.intp]:
+    """How many of S ascending thresholds lie below each score: [...] -> int [...], 0 to S.
 
-    One pass over the pixels however many thresholds. A score equal to a threshold is background, as
-    arg-max with the background first has it.
+    A score equal to a threshold is not above it, as arg-max with the background first has it.
+    Compared in float32. Raises TTDError when the thresholds do not ascend.
     """
     cuts = np.asarray(thresholds, np.float32)
     if (np.diff(cuts) <= 0).any():
         raise TTDError("thresholds must ascend")
-    above = np.searchsorted(
-        cuts, scores.astype(np.float32).ravel(), side="left"
-    )  # number of thresholds below a score
-    bins = np.bincount(above * 2 + truth.ravel(), minlength=2 * (len(cuts) + 1)).reshape(-1, 2)
-    kept = bins[::-1].cumsum(0)[::-1][1:]  # [S, 2]: pixels over threshold s, false and true
-    return np.stack([kept[:, 1], kept[:, 0], np.count_nonzero(truth) - kept[:, 1]], axis=-1).astype(
-        np.int64
-    )
+    return np.searchsorted(cuts, scores.astype(np.float32), side="left")
 
 
-def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> float:
-    """The threshold with the best mean IoU over maps, from int64 [maps, S, 3]; the lowest one of several equal ones."""
+def over_thresholds(bins: Counts) -> Counts:
+    """Counts by number of thresholds below int64 [S + 1, ...] -> counts over each one [S, ...]."""
+    return bins[::-1].cumsum(0)[::-1][1:]
+
+
+def threshold_counts(scores: npt.NDArray[Any], truth: Mask, thresholds: Sequence[float]) -> Counts:
+    """TP, FP, FN of `scores > threshold` against the truth at each of S ascending thresholds.
+
+    scores float [H, W], truth bool [H, W] -> int64 [S, 3]. One pass over the pixels however many
+    thresholds there are. Raises TTDError when they do not ascend.
+    """
+    above = thresholds_below(scores.ravel(), thresholds)
+    bins = np.bincount(above * 2 + truth.ravel(), minlength=2 * (len(thresholds) + 1))
+    false, true = over_thresholds(bins.reshape(-1, 2)).T  # [S] each: pixels over the threshold
+    return np.stack([true, false, np.count_nonzero(truth) - true], axis=-1).astype(np.int64)
+
+
+def best_threshold(counts: Counts, thresholds: Sequence[float]) -> float:
+    """The threshold with the best mean IoU over maps, from int64 [maps, S, 3].
+
+    Of several equal ones the lowest. TTDError where no map has any foreground.
+    """
     iou = scores_from_counts(counts).iou  # [maps, S]
     there = ~np.isnan(iou).all(1)
     if not there.any():
@@ -115,28 +135,33 @@ def best_threshold(counts: np.ndarray, thresholds: Sequence[float]) -> float:
 
 
 def label_baselines(
-    truth: np.ndarray, labels: Sequence[int], names: Sequence[str], background: bool, seed: int = 0
+    truth: Counts, names: Sequence[str], background: bool, seed: int = 0
 ) -> dict[str, SegScores]:
-    """What needs no model, from the pixels of each label int64 [L]: constants and a random map.
+    """Trivial baselines from the true pixels of each label int64 [L], named `names` [L].
 
-    all-foreground is the commonest class everywhere; all-background is label 0 everywhere, or
-    nothing at all where the set has no background; the random map draws every pixel's label evenly
-    (as one multinomial draw per true label, which is the same distribution).
+    all foreground: the commonest class everywhere; all background: label 0 everywhere, or nothing
+    at all where the set has no background; random map: every pixel's label drawn evenly (as one
+    multinomial draw per true label, which is the same distribution).
     """
-    first = int(background)
+    count, first = len(truth), 1 if background else 0
     commonest = first + int(truth[first:].argmax())
+    nothing = 0 if background else count  # a column of the confusion matrix
     rng = np.random.default_rng(seed)
-    count = len(labels)
-    noise = np.stack([rng.multinomial(pixels, np.full(count, 1 / count)) for pixels in truth])
+    noise = np.zeros((count, count + 1), np.int64)
+    for label, pixels in enumerate(truth):
+        noise[label, :count] = rng.multinomial(pixels, np.full(count, 1 / count))
     return {
         f"all foreground ({names[commonest]})": scores_of(_constant(truth, commonest)),
-        "all background": scores_of(_constant(truth, 0 if background else count)),
-        "random map": scores_of(np.concatenate([noise, np.zeros((count, 1), np.int64)], axis=1)),
+        "all background": scores_of(_constant(truth, nothing)),
+        "random map": scores_of(noise),
     }
 
 
-def caption_baselines(truth: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """TP, FP, FN int64 [B, 3] of the trivial masks, from foreground and background pixels of each caption [B, 2]."""
+def caption_baselines(truth: Counts, seed: int = 0) -> dict[str, Counts]:
+    """TP, FP, FN int64 [B, 3] of trivial masks, from the pixels of each caption int64 [B, 2].
+
+    truth: foreground and background pixels. random map: each pixel is foreground by a coin.
+    """
     true, rest = truth[:, 0], truth[:, 1]
     none = np.zeros_like(true)
     rng = np.random.default_rng(seed)
@@ -148,7 +173,14 @@ def caption_baselines(truth: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]
     }
 
 
-def _constant(truth: np.ndarray, column: int) -> np.ndarray:
+def _check_sizes(truth: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
+    if truth.shape != prediction.shape:
+        raise TTDError(
+            f"truth of {truth.shape} and prediction of {prediction.shape} differ in size"
+        )
+
+
+def _constant(truth: Counts, column: int) -> Counts:
     """The confusion matrix [L, L + 1] of predicting one label (or none, column L) everywhere."""
     confusion = np.zeros((len(truth), len(truth) + 1), np.int64)
     confusion[:, column] = truth

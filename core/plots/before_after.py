@@ -1,17 +1,22 @@
-"""An image of what training changed: photo and caption, then the maps of its words before, after, and the truth."""
+"""A figure of what training changed: photo, caption, and the maps of its words before and after."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from ..errors import TTDError
 from .fonts import drawable
-from .panel import heat_colours
+from .panel import Pixels, heat_colours
+
+Colour: TypeAlias = tuple[int, int, int]
+Corner: TypeAlias = tuple[int, int]  # (x, y)
 
 TILE, GAP, MARGIN = 168, 8, 16  # side of a map, space between maps and around everything, in pixels
 SIDE = 84  # width of the column with the rows' names
@@ -19,43 +24,61 @@ PHOTO = 2 * TILE + GAP  # the photo is as high as two rows
 HEADING, NOTE, TEXT, LEGEND = 21, 15, 20, 17  # sizes of letters
 HEAD = 58  # height of the two lines above a column
 DARK, GREY, GOOD, BAD = (25, 25, 25), (110, 110, 110), (20, 110, 50), (165, 30, 30)
-ABSENT = (235, 235, 235)
+NOTES = {None: DARK, True: GOOD, False: BAD}  # colours of a cell's note
+WHITE, ABSENT = (255, 255, 255), (235, 235, 235)
 BAR = (180, 14)  # the key of the colours, in pixels
+SMALLEST = 9  # letters that must fit are made smaller down to this
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A map [H, W] in [0, 1] and what is written in its corner; `good` colours the note (None: neutral)."""
+    """A map [H, W] in [0, 1] and what is written in its corner; `good` colours the note.
 
-    values: np.ndarray
+    good None: a neutral note.
+    """
+
+    values: npt.NDArray[np.floating]
     note: str = ""
     good: bool | None = None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A word (or the caption): its name, a line about it, a cell per row, and its true mask bool [H, W].
+    """A word (or the caption): its name, a line about it, a cell per row, and its true mask.
 
-    truth is None for what the image does not show.
+    truth: bool [H, W], None for what the image does not show.
     """
 
     title: str
     about: str
     cells: tuple[Cell, ...]
-    truth: np.ndarray | None
+    truth: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How text is written: size and colour of its letters, and which of its points is placed."""
+
+    size: int
+    colour: Colour = GREY
+    anchor: str = "la"
+
+
+TITLE, SMALL = _Style(HEADING, DARK), _Style(NOTE)
 
 
 def draw_before_after(
-    photo: np.ndarray,
+    photo: Pixels,
     caption: str,
     columns: Sequence[Column],
     rows: Sequence[str] = ("before", "after"),
     legend: Sequence[str] = (),
-) -> np.ndarray:
-    """Draw it: the photo uint8 [H, W, 3] over its caption, a row of maps per name in `rows`, the truth, the legend.
+) -> Pixels:
+    """Draw the photo over its caption, a row of maps per name in `rows`, the truth, the legend.
 
-    Maps may have any size; they and the photo are drawn as squares of theirs, aspect kept. Returns
-    uint8 [PH, PW, 3]. Raises TTDError for a column without one cell per row.
+    photo: uint8 [H, W, 3]. Maps may have any size; they and the photo are put into squares, with
+    their aspect kept. Returns uint8 [PH, PW, 3]. Raises TTDError for a column without one cell per
+    row.
     """
     if any(len(column.cells) != len(rows) for column in columns):
         raise TTDError(f"every column needs {len(rows)} maps, one for each of {', '.join(rows)}")
@@ -67,9 +90,8 @@ def draw_before_after(
     draw = ImageDraw.Draw(sheet)
     _photo(sheet, draw, photo, caption, top)
     for k, name in enumerate((*rows, "truth")):
-        _write(
-            draw, (left - GAP - 4, top + k * (TILE + GAP) + TILE // 2), name, HEADING, DARK, "rm"
-        )
+        middle = top + k * (TILE + GAP) + TILE // 2
+        _write(draw, (left - GAP - 4, middle), name, _Style(HEADING, DARK, "rm"))
     for k, column in enumerate(columns):
         _column(sheet, draw, column, (left + k * (TILE + GAP), top))
     _legend(sheet, draw, legend, bottom + GAP)
@@ -77,110 +99,108 @@ def draw_before_after(
 
 
 def _photo(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: np.ndarray, caption: str, top: int
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, photo: Pixels, caption: str, top: int
 ) -> None:
     """The photo, and the caption below it, with the key of the colours."""
-    _write(draw, (MARGIN, top - HEAD + 6), "image and caption", HEADING, DARK, "la")
-    _write(
-        draw,
-        (MARGIN, top - HEAD + 34),
-        "training sees pairs like this one, and no more",
-        NOTE,
-        GREY,
-        "la",
-    )
+    _write(draw, (MARGIN, top - HEAD + 6), "image and caption", TITLE)
+    about = "training sees pairs like this one, and no more"
+    _write(draw, (MARGIN, top - HEAD + 34), about, SMALL)
     sheet.paste(_square(Image.fromarray(photo), PHOTO), (MARGIN, top))
     y = top + PHOTO + GAP + 4
     for line in textwrap.wrap(f"“{caption}”", width=34)[:4]:
-        _write(draw, (MARGIN, y), line, TEXT, DARK, "la")
+        _write(draw, (MARGIN, y), line, _Style(TEXT, DARK))
         y += TEXT + 6
-    key_top = top + PHOTO + GAP + TILE - BAR[1] - 22
-    key = heat_colours(np.tile(np.linspace(0, 1, BAR[0]), (BAR[1], 1)))
-    sheet.paste(Image.fromarray(key), (MARGIN, key_top))
-    draw.rectangle((MARGIN, key_top, MARGIN + BAR[0], key_top + BAR[1]), outline=GREY)
-    _write(draw, (MARGIN, key_top + BAR[1] + 4), "not here", NOTE, GREY, "la")
-    _write(draw, (MARGIN + BAR[0], key_top + BAR[1] + 4), "here", NOTE, GREY, "ra")
+    _key(sheet, draw, top + PHOTO + GAP + TILE - BAR[1] - 22)
 
 
-def _column(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corner: tuple[int, int]
-) -> None:
+def _key(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> None:
+    """What the colours of the maps mean."""
+    width, height = BAR
+    key = heat_colours(np.tile(np.linspace(0, 1, width), (height, 1)))
+    sheet.paste(Image.fromarray(key), (MARGIN, top))
+    draw.rectangle((MARGIN, top, MARGIN + width, top + height), outline=GREY)
+    _write(draw, (MARGIN, top + height + 4), "not here", SMALL)
+    _write(draw, (MARGIN + width, top + height + 4), "here", _Style(NOTE, anchor="ra"))
+
+
+def _column(sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corner: Corner) -> None:
     """Heading, maps and truth of one word, from `corner` (x, y) of its first map down."""
     x, y = corner
-    _write(draw, (x, y - HEAD + 6), column.title, HEADING, DARK, "la", TILE)
-    _write(draw, (x, y - HEAD + 34), column.about, NOTE, GREY, "la", TILE)
+    _write(draw, (x, y - HEAD + 6), column.title, TITLE, TILE)
+    _write(draw, (x, y - HEAD + 34), column.about, SMALL, TILE)
     for cell in column.cells:
-        heat = Image.fromarray(heat_colours(_enlarged(cell.values)))
-        sheet.paste(_square(heat, TILE), (x, y))
-        draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=GREY)
+        _tile(sheet, draw, (x, y), _enlarged(cell.values))
         if cell.note:
-            colour = {None: DARK, True: GOOD, False: BAD}[cell.good]
-            box = draw.textbbox(
-                (x + 8, y + 6), cell.note, font=drawable(cell.note, NOTE)[1], anchor="la"
-            )
-            draw.rectangle((box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4), fill=colour)
-            _write(draw, (x + 8, y + 6), cell.note, NOTE, (255, 255, 255), "la")
+            _note(draw, (x + 8, y + 6), cell.note, NOTES[cell.good])
         y += TILE + GAP
     if column.truth is None:
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=ABSENT, outline=GREY)
-        _write(draw, (x + TILE // 2, y + TILE // 2), "not in the image", NOTE, GREY, "mm")
+        middle = (x + TILE // 2, y + TILE // 2)
+        _write(draw, middle, "not in the image", _Style(NOTE, anchor="mm"))
         return
-    sheet.paste(
-        _square(Image.fromarray(heat_colours(column.truth.astype(np.float32))), TILE), (x, y)
-    )
+    _tile(sheet, draw, (x, y), column.truth.astype(np.float32))
+
+
+def _tile(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: Corner, values: npt.NDArray[np.floating]
+) -> None:
+    """A map [H, W] as heat colours in a framed square."""
+    x, y = corner
+    sheet.paste(_square(Image.fromarray(heat_colours(values)), TILE), corner)
     draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=GREY)
+
+
+def _note(draw: ImageDraw.ImageDraw, place: Corner, text: str, colour: Colour) -> None:
+    """Text in white on a box of a colour; left out where no font has its letters."""
+    if (found := drawable(text, NOTE)) is None:
+        return
+    left, top, right, bottom = draw.textbbox(place, found[0], font=found[1], anchor="la")
+    draw.rectangle((left - 4, top - 4, right + 4, bottom + 4), fill=colour)
+    _write(draw, place, text, _Style(NOTE, WHITE))
 
 
 def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, lines: Sequence[str], top: int) -> None:
     for k, line in enumerate(lines):
-        _write(
-            draw,
-            (MARGIN, top + k * (LEGEND + 8)),
-            line,
-            LEGEND,
-            GREY,
-            "la",
-            sheet.width - 2 * MARGIN,
-        )
+        place, room = (MARGIN, top + k * (LEGEND + 8)), sheet.width - 2 * MARGIN
+        _write(draw, place, line, _Style(LEGEND), room)
 
 
 def _write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    size: int,
-    colour: tuple[int, int, int],
-    anchor: str,
-    room: int | None = None,
+    draw: ImageDraw.ImageDraw, place: Corner, text: str, style: _Style, room: int | None = None
 ) -> None:
-    """Text in a font that can draw it (left out where there is none), made smaller until it fits into `room`."""
-    found = drawable(text, size)
-    while found and room and size > 9 and found[1].getlength(found[0]) > room:
+    """Text in a font that can draw it, made smaller until it fits into `room` pixels.
+
+    It is left out where no font has its letters.
+    """
+    size, found = style.size, drawable(text, style.size)
+    while found and room and size > SMALLEST and found[1].getlength(found[0]) > room:
         size -= 1
         found = drawable(text, size)
     if found:
-        draw.text(place, found[0], font=found[1], fill=colour, anchor=anchor)
+        draw.text(place, found[0], font=found[1], fill=style.colour, anchor=style.anchor)
 
 
-def _enlarged(values: np.ndarray) -> np.ndarray:
-    """Map [H, W] -> floats whose longer side is TILE, bilinear: interpolated as values, not as colours."""
-    height, width = values.shape
-    size = (
-        max(1, round(width * TILE / max(height, width))),
-        max(1, round(height * TILE / max(height, width))),
-    )
-    return np.asarray(
-        Image.fromarray(np.asarray(values, np.float32)).resize(size, Image.Resampling.BILINEAR)
-    )
+def _enlarged(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """A map [H, W] -> floats whose longer side is TILE, bilinear.
+
+    Values are interpolated, not their colours.
+    """
+    image = Image.fromarray(np.asarray(values, np.float32))
+    return np.asarray(image.resize(_fitted(image.size, TILE), Image.Resampling.BILINEAR))
+
+
+def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(W, H) of an image whose longer side becomes `side`."""
+    longer = max(size)
+    width, height = (max(1, round(length * side / longer)) for length in size)
+    return width, height
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
     """The image at the largest size that fits into a square of `side`, in its middle."""
-    factor = side / max(image.size)
-    small = image.resize(
-        (max(1, round(image.width * factor)), max(1, round(image.height * factor))),
-        Image.Resampling.BICUBIC if max(image.size) < side else Image.Resampling.BOX,
-    )
+    grows = max(image.size) < side
+    method = Image.Resampling.BICUBIC if grows else Image.Resampling.BOX
+    small = image.resize(_fitted(image.size, side), method)
     sheet = Image.new("RGB", (side, side), ABSENT)
     sheet.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     return sheet

@@ -1,27 +1,24 @@
-"""A precision-recall image, drawn with Pillow: curves with the point where each method cut, and single points."""
+"""Charts of scores: precision against recall, and scores against the background threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, ImageDraw
+import numpy.typing as npt
+from PIL import Image
 
-from .fonts import find_font
+from .axes import COLOURS, Axes, Layout
+from .axes import Point as Place
 
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#882255",
-    "#444444",
-)  # safe for all eyes
-SIDE, LEFT, TOP, BOTTOM = 900, 110, 40, 100  # of the plot and around it, in pixels, before halving
-LINE = 46  # of the legend
+PRECISION_RECALL = Layout(
+    width=900, height=900, top=40, below=100, end=30, room=100, x_title=44, y_title=8
+)
+SWEEP = Layout(width=1200, height=760, top=50, below=110, end=20, room=110, x_title=50, y_title=10)
+
+Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,73 +26,106 @@ class Curve:
     """Recall [N] and precision [N] of a method, and where it cut: (recall, precision)."""
 
     label: str
-    recall: np.ndarray
-    precision: np.ndarray
+    recall: Values
+    precision: Values
     cut: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method without scores."""
+    """A method without scores: it has one recall and one precision."""
 
     label: str
     recall: float
     precision: float
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line of a sweep: its name and a value in [0, 1] for each of S thresholds, [S]."""
+
+    label: str
+    values: Values
+    dashed: bool = False
+
+
 def draw_precision_recall(curves: Sequence[Curve], points: Sequence[Point]) -> Image.Image:
-    """The image, RGB: recall to the right and precision upwards, both 0 to 1; legend below.
+    """Recall to the right and precision upwards, both 0 to 1, RGB.
 
-    Drawn at twice the size and halved, so that lines are smooth. Curves are steps, as average
-    precision sums them.
+    Curves are steps, as average precision sums them, with a dot where each method cut; methods
+    without scores are squares.
     """
-    font, small = find_font("precision", 30), find_font("recall", 26)
     labels = [curve.label for curve in curves] + [point.label for point in points]
-    width = max(LEFT + SIDE + 60, int(max(font.getlength(label) for label in labels)) + LEFT + 100)
-    height = TOP + SIDE + BOTTOM + LINE * len(labels) + 30
-    image = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(image)
-    _axes(draw, font, small)
-    for number, item in enumerate([*curves, *points]):
-        colour, y = COLOURS[number % len(COLOURS)], TOP + SIDE + BOTTOM + LINE * number
-        if isinstance(item, Curve):
-            _steps(draw, item, colour)
-            draw.line([(LEFT, y + 20), (LEFT + 50, y + 20)], fill=colour, width=6)
-            _mark(draw, _at(*item.cut), colour, round_=True)
-        else:
-            _mark(draw, (LEFT + 25, y + 20), colour, round_=False)
-            _mark(draw, _at(item.recall, item.precision), colour, round_=False)
-        draw.text((LEFT + 70, y), item.label, fill="black", font=find_font(item.label, 30) or font)
-    return image.resize((width // 2, height // 2), Image.Resampling.LANCZOS)
+    axes = Axes(PRECISION_RECALL, labels)
+    axes.grid(5, lambda value: f"{value:.1f}")
+    axes.frame("recall", "precision")
+    for row, curve in enumerate(curves):
+        colour = _colour(row)
+        sample = axes.legend(row, curve.label)
+        axes.draw.line(_steps(axes, curve), fill=colour, width=4, joint="curve")
+        axes.draw.line([sample[0], sample[-1]], fill=colour, width=6)
+        axes.dot(axes.at(*curve.cut), colour)
+    for row, point in enumerate(points, start=len(curves)):
+        sample = axes.legend(row, point.label)
+        (x0, y), (x1, _) = sample[0], sample[-1]
+        axes.dot(((x0 + x1) / 2, y), _colour(row), square=True)
+        axes.dot(axes.at(point.recall, point.precision), _colour(row), square=True)
+    return axes.image()
 
 
-def _at(recall: float, precision: float) -> tuple[float, float]:
-    return LEFT + SIDE * recall, TOP + SIDE * (1 - precision)
+def draw_sweep(
+    thresholds: Sequence[float],
+    lines: Sequence[Line],
+    score: str,
+    marks: Mapping[float, str] = MappingProxyType({}),
+) -> Image.Image:
+    """Thresholds [S] to the right and values upwards, RGB.
+
+    Every undashed line has its maximum marked. score: what the values are; marks: vertical lines at
+    some thresholds, with their names.
+    """
+    highest = max(_highest(line.values) for line in lines)
+    top = max(0.1, float(np.ceil(10 * highest) / 10))
+    axes = Axes(SWEEP, [line.label for line in lines], y_max=top)
+    axes.grid(10, lambda value: f"{100 * value:.0f}")
+    for threshold, name in marks.items():
+        axes.mark_x(threshold, name)
+    axes.frame("background threshold", f"{score}, in percent")
+    for row, line in enumerate(lines):
+        pairs = zip(thresholds, line.values.tolist(), strict=True)
+        known = [pair for pair in pairs if not np.isnan(pair[1])]
+        _draw_line(axes, axes.legend(row, line.label), line, _colour(row))
+        if not known:
+            continue
+        _draw_line(axes, [axes.at(*pair) for pair in known], line, _colour(row))
+        if not line.dashed:
+            axes.dot(axes.at(*max(known, key=lambda pair: pair[1])), _colour(row))
+    return axes.image()
 
 
-def _axes(draw: ImageDraw.ImageDraw, font, small) -> None:
-    for tick in np.linspace(0, 1, 6):
-        draw.line([_at(tick, 0), _at(tick, 1)], fill="#dddddd", width=2)
-        draw.line([_at(0, tick), _at(1, tick)], fill="#dddddd", width=2)
-        (x, y), (left, level) = _at(tick, 0), _at(0, tick)
-        draw.text((x, y + 10), f"{tick:.1f}", fill="black", font=small, anchor="ma")
-        draw.text((left - 12, level), f"{tick:.1f}", fill="black", font=small, anchor="rm")
-    draw.rectangle([_at(0, 1), _at(1, 0)], outline="black", width=2)
-    draw.text((LEFT + SIDE / 2, TOP + SIDE + 44), "recall", fill="black", font=font, anchor="ma")
-    draw.text((LEFT, TOP - 8), "precision", fill="black", font=small, anchor="lb")
+def _colour(row: int) -> str:
+    return COLOURS[row % len(COLOURS)]
 
 
-def _steps(draw: ImageDraw.ImageDraw, curve: Curve, colour: str) -> None:
+def _highest(values: Values) -> float:
+    """The highest value; 0 where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.max()) if len(known) else 0.0
+
+
+def _steps(axes: Axes, curve: Curve) -> list[Place]:
+    """Corners of a curve's steps: each precision holds from the recall before it to its own."""
     path, last = [], 0.0
     for recall, precision in zip(curve.recall.tolist(), curve.precision.tolist(), strict=True):
-        path += [_at(last, precision), _at(recall, precision)]
+        path += [axes.at(last, precision), axes.at(recall, precision)]
         last = recall
-    draw.line(path, fill=colour, width=4, joint="curve")
+    return path
 
 
-def _mark(
-    draw: ImageDraw.ImageDraw, centre: tuple[float, float], colour: str, round_: bool
-) -> None:
-    (x, y), r = centre, 11
-    shape = draw.ellipse if round_ else draw.rectangle
-    shape([x - r, y - r, x + r, y + r], fill=colour, outline="white", width=3)
+def _draw_line(axes: Axes, places: list[Place], line: Line, colour: str) -> None:
+    """A line through places; a dashed one leaves out every other piece."""
+    if not line.dashed:
+        axes.draw.line(places, fill=colour, width=5, joint="curve")
+        return
+    for start in range(0, len(places) - 1, 2):
+        axes.draw.line(places[start : start + 2], fill=colour, width=4)

@@ -1,4 +1,4 @@
-"""A font for any tag: Pillow's own for Latin, an installed one for other scripts, or the news that there is none."""
+"""A font for any tag: Pillow's own for Latin, an installed one for other scripts, or None."""
 
 from __future__ import annotations
 
@@ -7,39 +7,22 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from PIL import ImageFont
 
-Font = ImageFont.FreeTypeFont
-FOLDERS = (
-    "~/.fonts",
-    "~/.local/share/fonts",
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",  # Linux
-    "~/Library/Fonts",
-    "/Library/Fonts",
-    "/System/Library/Fonts",  # macOS
-    r"%WINDIR%\Fonts",
-    r"%LOCALAPPDATA%\Microsoft\Windows\Fonts",
-)
+Font: TypeAlias = ImageFont.FreeTypeFont
+
+LINUX = ("~/.fonts", "~/.local/share/fonts", "/usr/share/fonts", "/usr/local/share/fonts")
+MACOS = ("~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts")
+WINDOWS = (r"%WINDIR%\Fonts", r"%LOCALAPPDATA%\Microsoft\Windows\Fonts")
+ENDINGS = (".ttf", ".otf", ".ttc")
 # Plain upright faces that cover many scripts come first; any other font is still tried after them.
 PREFERRED = (
-    "dejavusans.",
-    "notosans-regular",
-    "notosanscjk-regular",
-    "notosans",
-    "arialunicode",
-    "applesdgothic",
-    "malgun.",
-    "pingfang",
-    "hiragino",
-    "msyh.",
-    "meiryo",
-    "segoeui.",
-    "seguiemj",
-    "notoemoji",
-    "arial.",
-)
+    "dejavusans.", "notosans-regular", "notosanscjk-regular", "notosans", "arialunicode",
+    "applesdgothic", "malgun.", "pingfang", "hiragino", "msyh.", "meiryo", "segoeui.", "seguiemj",
+    "notoemoji", "arial.",
+)  # fmt: skip
 NUMBERS = ": -0123456789."
 MAX_FONTS = 500  # tried at most, for one tag
 VARIATION_SELECTORS = "\ufe0e\ufe0f"  # "draw the character before me as text / as emoji"
@@ -53,14 +36,20 @@ def drawable(text: str, size: int) -> tuple[str, Font] | None:
     out; where no font has all letters, accents are dropped. None when nothing is left or no font
     can draw it.
     """
-    plain = "".join(
-        c for c in " ".join(text.split()) if c.isprintable() and c not in VARIATION_SELECTORS
-    )
+    spaced = " ".join(text.split())
+    plain = "".join(c for c in spaced if c.isprintable() and c not in VARIATION_SELECTORS)
+    if not plain:
+        return None
     bare = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
-    for candidate in (plain, bare) if plain else ():
+    for candidate in (plain, bare):
         if font := find_font(candidate, size):
             return candidate, font
     return None
+
+
+def default_font(size: int) -> Font:
+    """Pillow's own font, which covers Latin, at `size` pixels."""
+    return ImageFont.load_default(size=size)
 
 
 @lru_cache(maxsize=256)
@@ -77,8 +66,8 @@ def find_font(text: str, size: int) -> Font | None:
 
 
 def _fonts(size: int) -> Iterator[Font]:
-    """Pillow's font, then the installed ones, preferred names first; files that do not open are skipped."""
-    yield ImageFont.load_default(size=size)
+    """Pillow's font, then the installed ones that can be opened, preferred names first."""
+    yield default_font(size)
     for path in _installed()[:MAX_FONTS]:
         try:
             yield ImageFont.truetype(path, size)
@@ -104,19 +93,16 @@ def _look(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
 @lru_cache(maxsize=1)
 def _installed() -> tuple[str, ...]:
     """All font files of the usual folders, preferred names first, then by path."""
-    folders = [Path(os.path.expandvars(os.path.expanduser(folder))) for folder in FOLDERS]
-    files = [
-        str(path)
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".ttf", ".otf", ".ttc")
-    ]
+    files: list[Path] = []
+    for folder in (*LINUX, *MACOS, *WINDOWS):
+        place = Path(os.path.expandvars(os.path.expanduser(folder)))
+        if place.is_dir():
+            files += [path for path in place.rglob("*") if path.suffix.lower() in ENDINGS]
+    return tuple(sorted(map(str, files), key=_rank))
 
-    def rank(path: str) -> tuple[int, str]:
-        name = Path(path).name.lower().replace(" ", "")
-        return next(
-            (i for i, start in enumerate(PREFERRED) if name.startswith(start)), len(PREFERRED)
-        ), path
 
-    return tuple(sorted(files, key=rank))
+def _rank(path: str) -> tuple[int, str]:
+    """Place of a font file among the others."""
+    name = Path(path).name.lower().replace(" ", "")
+    preferred = [place for place, start in enumerate(PREFERRED) if name.startswith(start)]
+    return min(preferred, default=len(PREFERRED)), path

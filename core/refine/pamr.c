@@ -57,17 +57,17 @@ INLINE float exp_negative(float x) {
     return p * scale;
 }
 
-/* Rows [first, last) of the weights, counted through all pictures: image [B,C,H,stride] padded -> near [B,H,K,wide].
+/* Rows [first, last) of the weights, counted through all images: image [B, C, H, stride] padded -> near [B, H, K, wide].
  * spare: 3 * wide values of this thread's own. */
 void weights(const float *image, float *near, float *spare, int64_t first, int64_t last, int channels, int height,
              int pad, int stride, int wide, int neighbours, const int *dy, const int *dx, int taps) {
     float *restrict total = spare, *restrict squares = spare + wide, *restrict scale = spare + 2 * wide;
     for (int64_t i = first; i < last; i++) {
-        int64_t picture = i / height;
+        int64_t number = i / height;
         int y = (int)(i % height);
         float *restrict rows = near + i * neighbours * wide;
         for (int c = 0; c < channels; c++) {
-            const float *plane = image + (picture * channels + c) * height * stride + pad;
+            const float *plane = image + (number * channels + c) * height * stride + pad;
             const float *restrict centre = plane + (int64_t)y * stride;
             memset(total, 0, sizeof(float) * 2 * wide);
             for (int k = 0; k < neighbours; k++) {
@@ -131,8 +131,8 @@ INLINE void sums(const int classes, const int vectors, const float *near, const 
 
 #define SUMS(n) sums(n, 2, row + x, source + x, target + x, offset, plane, wide, neighbours)
 
-/* One iteration of rows [first, last), counted through all pictures: padded maps from, to [B,N,H,stride], weights near
- * [B,H,K,wide], wide a multiple of 2 * LANES. offset: K values of this thread's own. */
+/* One iteration of rows [first, last), counted through all images: padded maps from, to [B, N, H, stride], weights near
+ * [B, H, K, wide], wide a multiple of 2 * LANES. offset: K values of this thread's own. */
 void refine(const float *near, const float *from, float *to, int64_t *offset, int64_t first, int64_t last, int classes,
             int height, int width, int pad, int stride, int wide, int neighbours, const int *dy, const int *dx) {
     const int64_t plane = (int64_t)height * stride;

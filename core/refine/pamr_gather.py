@@ -1,4 +1,4 @@
-"""PAMR's iterations on a CPU for several classes: every pixel a bag of its 48 neighbours, summed by `embedding_bag`.
+"""PAMR on a CPU for several classes: a pixel is a bag of its 48 neighbours for `embedding_bag`.
 
 With the classes of a pixel side by side in memory, the weighted sum over its neighbours is what
 recommender models ask of an embedding table: for each bag, sum some rows times their weights. Torch
@@ -7,8 +7,11 @@ to 4 times the speed of shifted multiply-adds for 21 classes, in the same order.
 classes on; a single one has nothing to lie side by side with.
 """
 
+from __future__ import annotations
+
 import math
 from collections import deque
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +20,18 @@ from torch import Tensor
 Offset = tuple[int, int]
 
 MIN_CLASSES = 4  # below, shifted multiply-adds are as fast
-BLOCK_CLASSES = (
-    16  # at most side by side: a third slower with 8, little faster with 32 and twice the memory
-)
+# At most side by side: a third slower with 8, little faster with 32 and twice the memory.
+BLOCK_CLASSES = 16
 BLOCK_PIXELS = 2**12  # of one call; its indices and weights are 2 x 0.8 MB, its result less
 
 
-def refine(alpha: Tensor, mask: Tensor, num_iter: int, pad: int, offsets: list[Offset]) -> Tensor:
-    """`num_iter` iterations: alpha [B,K,H,W] in channels-last memory, mask [B,N,H,W] float32 -> [B,N,H,W] float32.
+def refine(
+    alpha: Tensor, mask: Tensor, num_iter: int, pad: int, offsets: Sequence[Offset]
+) -> Tensor:
+    """`num_iter` iterations of mask [B, N, H, W] float32: the same shape and type.
 
-    pad: the largest offset. Holds one padded copy of at most BLOCK_CLASSES classes.
+    alpha: the weights [B, K, H, W] in channels-last memory. pad: the largest offset. Holds one
+    padded copy of at most BLOCK_CLASSES classes.
     """
     out = torch.empty_like(mask, memory_format=torch.contiguous_format)
     near = alpha.permute(0, 2, 3, 1)  # (B, H, W, K), contiguous
@@ -34,9 +39,8 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, pad: int, offsets: list[O
     index = _indices((height, width), pad, offsets, mask.device)
     blocks = class_blocks(mask.shape[1])
     most = max(block.stop - block.start for block in blocks)
-    spare = mask.new_empty(
-        (height + 2 * pad) * (width + 2 * pad) * most
-    )  # once: freed pieces are not reused well
+    # Once: freed pieces are not reused well.
+    spare = mask.new_empty((height + 2 * pad) * (width + 2 * pad) * most)
     for b in range(len(mask)):
         for some in blocks:
             size = (height + 2 * pad, width + 2 * pad, some.stop - some.start)
@@ -57,12 +61,12 @@ def class_blocks(classes: int) -> list[slice]:
 
 
 def _indices(
-    size: tuple[int, int], pad: int, offsets: list[Offset], device: torch.device
+    size: tuple[int, int], pad: int, offsets: Sequence[Offset], device: torch.device
 ) -> Tensor:
-    """Where the neighbours of a block's pixels lie, counted from the block's first row of the padded map: [R*W,K].
+    """Where the neighbours of a block's pixels lie in the padded map: int32 [R * W, K].
 
-    The same for every block of rows, as all pixels have their neighbours at the same distances in a
-    padded map.
+    Counted from the block's first row; `size` = (H, W) of the map. The same for every block of
+    rows, as all pixels have their neighbours at the same distances in a padded map.
     """
     height, width = size
     rows = max(1, min(height, BLOCK_PIXELS // width))
@@ -74,12 +78,14 @@ def _indices(
 
 
 def _step_(inside: Tensor, padded: Tensor, near: Tensor, index: Tensor, pad: int) -> None:
-    """inside [H,W,n] of padded [H+2p,W+2p,n] becomes the sum over the neighbours, weighted by near [H,W,K].
+    """One iteration: every pixel becomes the sum of its neighbours, weighted by near [H, W, K].
 
-    In place: rows are written as soon as no later one looks at them, `pad` rows on.
+    inside [H, W, n] is the interior of padded [H + 2p, W + 2p, n]. In place: rows are written as
+    soon as no later one looks at them, `pad` rows on.
     """
     height, width, neighbours = near.shape
-    rows, waiting = len(index) // width, deque()
+    rows = len(index) // width
+    waiting: deque[tuple[int, Tensor]] = deque()
     for y in range(0, height, rows):
         weights = near[y : y + rows].reshape(-1, neighbours)
         table = padded[y:].view(-1, padded.shape[-1])
@@ -95,7 +101,7 @@ def _step_(inside: Tensor, padded: Tensor, near: Tensor, index: Tensor, pad: int
 
 
 def _replicate_border_(padded: Tensor, pad: int) -> None:
-    """Rewrite the border of [H+2p,W+2p,n] from its interior."""
+    """Rewrite the border of [H + 2p, W + 2p, n] from its interior."""
     inside = padded[pad:-pad]
     inside[:, :pad] = inside[:, pad : pad + 1]
     inside[:, -pad:] = inside[:, -pad - 1 : -pad]

@@ -1,4 +1,4 @@
-"""PAMR on CUDA as two Triton kernels: the weights in one pass over the image, an iteration in one pass over the maps.
+"""PAMR on CUDA as two Triton kernels: one for the weights, one for an iteration.
 
 The plain form on a GPU is 48 small kernels an iteration, each of which reads and writes all maps.
 Here a program owns a tile of pixels of a few classes: sums stay in registers, a weight is read once
@@ -8,6 +8,12 @@ outside of the image are clamped: nothing is padded.
 Import this module only where triton is installed; with TRITON_INTERPRET=1 set before, it runs on a
 CPU, for tests.
 """
+
+# Triton compiles the kernels and reads their annotations itself: they cannot carry Python's types.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -20,7 +26,7 @@ CLASSES = 8  # of a program: 8 x 1024 sums are 32 registers of each of 256 threa
 
 @triton.jit
 def _neighbour(y, x, offsets, k, height, width):
-    """Index into a [H,W] map of neighbour k of pixels (y, x), clamped to the image."""
+    """Index into a [H, W] map of neighbour k of pixels (y, x), clamped to the image."""
     yy = tl.minimum(tl.maximum(y + tl.load(offsets + 2 * k), 0), height - 1)
     xx = tl.minimum(tl.maximum(x + tl.load(offsets + 2 * k + 1), 0), width - 1)
     return yy * width + xx
@@ -75,10 +81,10 @@ def _weights_kernel(
     TY: tl.constexpr,
     TX: tl.constexpr,
 ):
-    """out [B,K,H,W] <- softmax_k mean_c(-distance), image [B,C,H,W]; scales [B,C,H,W] is scratch.
+    """out [B, K, H, W] <- softmax_k mean_c(-distance) of image [B, C, H, W].
 
-    The distances are summed with a running minimum, then computed again for the result: cheaper
-    than storing them.
+    scales [B, C, H, W] is scratch. The distances are summed with a running minimum, then computed
+    again for the result: cheaper than storing them.
     """
     size = height * width
     y, x, inside = _tile(tl.program_id(0), height, width, TY, TX)
@@ -124,7 +130,10 @@ def _step_kernel(
     TY: tl.constexpr,
     TX: tl.constexpr,
 ):
-    """out [B,classes,H,W] <- sum_k alpha_k [B,K,H,W] * maps [B,classes,H,W] shifted by k, for N classes of a tile."""
+    """out <- sum_k alpha_k * maps shifted by k, for N classes of a tile.
+
+    out, maps [B, classes, H, W]; alpha [B, K, H, W].
+    """
     size = height * width
     y, x, inside = _tile(tl.program_id(1), height, width, TY, TX)
     here = y * width + x
@@ -142,15 +151,16 @@ def _step_kernel(
     tl.store(out + planes[:, None] + here[None, :], total, mask=some)
 
 
-def weights(image: Tensor, offsets: list[tuple[int, int]], dilations: int) -> Tensor:
-    """The weights of `PAMR.weights`: image [B,C,H,W] float32 -> [B,K,H,W], K = len(offsets) of so many dilations."""
+def weights(image: Tensor, offsets: Sequence[tuple[int, int]], dilations: int) -> Tensor:
+    """The weights of `PAMR.weights`: image [B, C, H, W] float32 -> [B, K, H, W].
+
+    K = len(offsets), of so many dilations.
+    """
     image = image.contiguous()
     batch, channels, height, width = image.shape
     out = image.new_empty(batch, len(offsets), height, width)
     grid = (_tiles(height, width), batch)
-    with torch.cuda.device_of(
-        image
-    ):  # Triton launches on the current device, wherever the tensors are
+    with _device_of(image):
         _weights_kernel[grid](
             out,
             image,
@@ -168,21 +178,23 @@ def weights(image: Tensor, offsets: list[tuple[int, int]], dilations: int) -> Te
     return out
 
 
-def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: list[tuple[int, int]]) -> Tensor:
-    """`num_iter` >= 1 iterations: alpha [B,K,H,W], mask [B,N,H,W] float32 -> [B,N,H,W]; holds two more sets of maps."""
+def refine(
+    alpha: Tensor, mask: Tensor, num_iter: int, offsets: Sequence[tuple[int, int]]
+) -> Tensor:
+    """`num_iter` >= 1 iterations of mask [B, N, H, W] float32: the same shape and type.
+
+    alpha: the weights [B, K, H, W]. Holds two more sets of maps.
+    """
     alpha, current = alpha.contiguous(), mask.contiguous()
     batch, classes, height, width = mask.shape
     spare = [torch.empty_like(current), torch.empty_like(current)][: min(num_iter, 2)]
     block = min(CLASSES, triton.next_power_of_2(classes))
-    grid = (
-        triton.cdiv(classes, block),
-        _tiles(height, width),
-        batch,
-    )  # class blocks next to each other share weights
+    # Class blocks next to each other share weights.
+    grid = (triton.cdiv(classes, block), _tiles(height, width), batch)
     where = _on_device(offsets, mask)
     for i in range(num_iter):
         following = spare[i % len(spare)]
-        with torch.cuda.device_of(mask):
+        with _device_of(mask):
             _step_kernel[grid](
                 following,
                 current,
@@ -201,10 +213,17 @@ def refine(alpha: Tensor, mask: Tensor, num_iter: int, offsets: list[tuple[int, 
     return current
 
 
+def _device_of(tensor: Tensor) -> Any:
+    """A context: Triton launches on the current device, wherever the tensors are."""
+    device_of: Any = torch.cuda.device_of
+    return device_of(tensor)
+
+
 def _tiles(height: int, width: int) -> int:
-    return triton.cdiv(height, TILE[0]) * triton.cdiv(width, TILE[1])
+    """Programs that cover a map."""
+    return -(-height // TILE[0]) * -(-width // TILE[1])
 
 
-def _on_device(offsets: list[tuple[int, int]], like: Tensor) -> Tensor:
-    """[K,2] int32"""
+def _on_device(offsets: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    """(dy, dx) of each neighbour: int32 [K, 2]."""
     return torch.tensor(offsets, dtype=torch.int32, device=like.device)

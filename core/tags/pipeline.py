@@ -1,4 +1,4 @@
-"""From records to result lines: images read ahead in threads, words scored in batches, scores cut to tags."""
+"""From records to result lines: images read ahead, words scored in batches, scores cut to tags."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +16,16 @@ from ..backbones.base import Backbone
 from ..data.records import Item, Record, Skipped, read_record
 from ..data.words import split_words
 from ..errors import TTDError
+from ..maps.views import Prepared, Views, prepare
 from ..utils.prefetch import prefetch_groups
 from .protocol import TagProtocol
 from .results import format_line
-from .scoring import Prepared, Scored, prepare, score_prepared
+from .scoring import Scored, score_prepared
 from .selection import select
 
 AHEAD = 2  # batches of images in memory before the model asks for them
+
+Pending = tuple[Item, "Future[Prepared] | None"]  # an item and its image, None without words
 
 
 @dataclass(frozen=True)
@@ -29,42 +33,48 @@ class Batch:
     """Records whose images could be read, those images, and what had to be skipped."""
 
     records: list[Record]
-    pictures: list[Prepared]
+    prepared: list[Prepared]
     skipped: list[Skipped]
+
+    @property
+    def captions(self) -> list[str]:
+        """The texts of the records."""
+        return [record.text for record in self.records]
 
 
 def load_batches(
-    items: Iterable[Item], protocol: TagProtocol, batch: int, workers: int = 2
+    items: Iterable[Item], views: Views, batch: int, workers: int = 2
 ) -> Iterator[Batch]:
-    """Group items by `batch`, in order, and read their images in `workers` threads, `AHEAD` batches early."""
+    """Group items by `batch`, in order, and prepare their images for `views`.
+
+    Images are read in `workers` threads, `AHEAD` batches early.
+    """
     items = iter(items)
     chunks = iter(lambda: list(islice(items, batch)), [])
-    for pending in prefetch_groups(partial(_start, protocol=protocol), chunks, AHEAD, workers):
+    for pending in prefetch_groups(partial(_start, views=views), chunks, AHEAD, workers):
         yield _collect(pending)
 
 
-def _start(
-    pool: ThreadPoolExecutor, chunk: list[Item], protocol: TagProtocol
-) -> list[tuple[Item, Future | None]]:
+def _start(pool: ThreadPoolExecutor, chunk: list[Item], views: Views) -> list[Pending]:
     """Ask for the image of every item that has words; captions of the same image share it."""
-    asked: dict[object, Future] = {}
+    asked: dict[object, Future[Prepared]] = {}
+    pending: list[Pending] = []
     for item in chunk:
-        if isinstance(item, Record) and item.image not in asked and split_words(item.text):
-            asked[item.image] = pool.submit(_read, item, protocol)
-    return [
-        (
-            item,
-            asked.get(item.image) if isinstance(item, Record) and split_words(item.text) else None,
-        )
-        for item in chunk
-    ]
+        future = None
+        if isinstance(item, Record) and split_words(item.text):
+            if item.image not in asked:
+                asked[item.image] = pool.submit(_read, item, views)
+            future = asked[item.image]
+        pending.append((item, future))
+    return pending
 
 
-def _read(record: Record, protocol: TagProtocol) -> Prepared:
-    return prepare(read_record(record), protocol.image_size, protocol.scales)
+def _read(record: Record, views: Views) -> Prepared:
+    return prepare(read_record(record), views)
 
 
-def _collect(chunk: list[tuple[Item, Future | None]]) -> Batch:
+def _collect(chunk: list[Pending]) -> Batch:
+    """Wait for the images of a batch; what cannot be used is skipped with the reason."""
     batch = Batch([], [], [])
     for item, future in chunk:
         if isinstance(item, Skipped):
@@ -73,43 +83,59 @@ def _collect(chunk: list[tuple[Item, Future | None]]) -> Batch:
             batch.skipped.append(Skipped(item.index, item.id, "no words in the caption"))
         else:
             try:
-                batch.pictures.append(future.result())
+                batch.prepared.append(future.result())
                 batch.records.append(item)
             except (TTDError, OSError) as error:
                 batch.skipped.append(Skipped(item.index, item.id, " ".join(str(error).split())))
     return batch
 
 
-def tag_batch(backbone: Backbone, batch: Batch, protocol: TagProtocol) -> dict[str, list[str]]:
-    """Result lines of a batch, one list per scorer of the protocol."""
+def tag_batch(
+    backbone: Backbone, batch: Batch, protocol: TagProtocol, at_once: int = 2**30
+) -> dict[str, list[str]]:
+    """Result lines of a batch, one list per scorer of the protocol.
+
+    at_once: captions that go through the model together; fewer need less memory and change scores
+    by rounding only.
+    """
     if not batch.records:
         return {scorer: [] for scorer in protocol.scorers}
-    scored = score_prepared(
-        backbone,
-        batch.pictures,
-        [record.text for record in batch.records],
-        protocol.scorers,
-        scales=protocol.scales,
-        hflip=protocol.hflip,
-    )
-    lines = {}
-    for scorer in protocol.scorers:
-        selected, norms = cut(scored, scorer, protocol, backbone.logit_scale)
-        lines[scorer] = [
-            format_line(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())
-            for record, one, norm, kept in zip(batch.records, scored, norms, selected, strict=True)
-        ]
-    return lines
+    scored: list[Scored] = []
+    for start in range(0, len(batch.records), at_once):
+        some = slice(start, start + at_once)
+        scored += score_prepared(
+            backbone, batch.prepared[some], batch.captions[some], protocol.views, protocol.scorers
+        )
+    return {
+        scorer: _lines(batch.records, scored, scorer, protocol, backbone.logit_scale)
+        for scorer in protocol.scorers
+    }
+
+
+def _lines(
+    records: Sequence[Record],
+    scored: Sequence[Scored],
+    scorer: str,
+    protocol: TagProtocol,
+    logit_scale: float,
+) -> list[str]:
+    """Result lines of one scorer."""
+    selected, norms = cut(scored, scorer, protocol, logit_scale)
+    return [
+        format_line(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())
+        for record, one, norm, kept in zip(records, scored, norms, selected, strict=True)
+    ]
 
 
 def cut(
     scored: Sequence[Scored], scorer: str, protocol: TagProtocol, logit_scale: float
 ) -> tuple[list[list[bool]], list[list[float]]]:
-    """Normalize and cut one scorer's scores of many captions -> per caption: selected [K], normalized [K]."""
+    """Normalize and cut one scorer's scores of many captions.
+
+    Returns for each caption which of its K words are selected, and their normalized scores [K].
+    """
     scores, mask = _pad([one.scores[scorer] for one in scored])
-    rejected, _ = _pad(
-        [torch.tensor([protocol.rejects(word.text) for word in one.words]) for one in scored]
-    )
+    rejected, _ = _pad([_rejected(one, protocol) for one in scored])
     selected, norms = select(
         scores,
         rejected,
@@ -118,11 +144,12 @@ def cut(
         threshold=protocol.threshold,
         logit_scale=logit_scale,
     )
-    counts = [len(one.words) for one in scored]
-    return (
-        [row[:count] for row, count in zip(selected.tolist(), counts, strict=True)],
-        [row[:count] for row, count in zip(norms.tolist(), counts, strict=True)],
-    )
+    return _unpad(selected, mask), _unpad(norms, mask)
+
+
+def _rejected(scored: Scored, protocol: TagProtocol) -> Tensor:
+    """Which words of a caption may not be selected: bool [K]."""
+    return torch.tensor([protocol.rejects(word.text) for word in scored.words])
 
 
 def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -130,3 +157,9 @@ def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
     counts = torch.tensor([len(row) for row in rows])
     return padded, torch.arange(padded.shape[1]) < counts[:, None]
+
+
+def _unpad(padded: Tensor, mask: Tensor) -> list[list[Any]]:
+    """[B, K] -> the real values of each row, as plain numbers."""
+    counts = mask.sum(1).tolist()
+    return [row[:count] for row, count in zip(padded.tolist(), counts, strict=True)]

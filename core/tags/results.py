@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..data.records import Record, Skipped
 from ..data.words import Word
 from ..errors import TTDError
-from ..utils.files import differences, read_json, try_lock, write_json
+from ..utils.files import differences, read_json, safe_name, try_lock, write_errors, write_json
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,8 @@ class ResultPaths:
     @classmethod
     def of(cls, folder: Path, name: str) -> ResultPaths:
         """The files of the result `name` in `folder`."""
-        return cls(
-            *(folder / f"{name}.{ending}" for ending in ("jsonl", "skipped.jsonl", "meta.json"))
-        )
+        endings = ("jsonl", "skipped.jsonl", "meta.json")
+        return cls(*(folder / f"{name}.{ending}" for ending in endings))
 
 
 def result_name(
@@ -48,14 +47,14 @@ def result_name(
     adapted: bool = False,
     extras: Mapping[str, object] | None = None,
 ) -> str:
-    """`ARCH_SIZE_[scales]@SCORER[+TTD]`, then `@key=value` for settings that are not at their default.
+    """`ARCH_SIZE_[scales]@SCORER[+TTD]`, then `@key=value` for settings not at their default.
 
     >>> result_name("TCL", 224, [1.0], "pixel", adapted=True)
     'TCL_224_[1.0]@pixel+TTD'
     """
     more = "".join(f"@{key}={value}" for key, value in (extras or {}).items())
-    name = f"{arch}_{image_size}_{[float(s) for s in scales]}@{scorer}{'+TTD' * adapted}{more}"
-    return name.translate({ord(c): "_" for c in '/\\:*?"<>|'})
+    scale = [float(s) for s in scales]
+    return safe_name(f"{arch}_{image_size}_{scale}@{scorer}{'+TTD' * adapted}{more}")
 
 
 def format_line(
@@ -67,14 +66,19 @@ def format_line(
     xy: Sequence[tuple[int, int]],
 ) -> str:
     """One line of a result, floats with 5 decimals; all sequences have one entry per word."""
-    entries = ", ".join(
-        f'{{"word": {_json(word.text)}, "start": {word.start}, "end": {word.end}, "score": {score:.5f}, '
-        f'"norm": {norm:.5f}, "selected": {_json(bool(kept))}, "xy": [{x}, {y}]}}'
-        for word, score, norm, kept, (x, y) in zip(words, scores, norms, selected, xy, strict=True)
-    )
+    entries = ", ".join(map(_entry, words, scores, norms, selected, xy))
     return (
         f'{{"id": {_json(record.id)}, "image": {_json(record.name)}, "text": {_json(record.text)}, '
         f'"words": [{entries}]}}\n'
+    )
+
+
+def _entry(word: Word, score: float, norm: float, kept: bool, xy: tuple[int, int]) -> str:
+    """A word in a line."""
+    return (
+        f'{{"word": {_json(word.text)}, "start": {word.start}, "end": {word.end}, '
+        f'"score": {score:.5f}, "norm": {norm:.5f}, "selected": {_json(bool(kept))}, '
+        f'"xy": [{xy[0]}, {xy[1]}]}}'
     )
 
 
@@ -82,7 +86,7 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def read_results(path: Path) -> list[dict]:
+def read_results(path: Path) -> list[dict[str, Any]]:
     """All lines of a result. TTDError: missing, damaged, or not of this form."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -103,8 +107,8 @@ def read_results(path: Path) -> list[dict]:
             row["id"], row["text"], [(w["word"], w["norm"], w["selected"]) for w in row["words"]]
         except (ValueError, KeyError, TypeError):
             raise TTDError(
-                f"{path}:{number}: not a line of a tag result; was the run interrupted? The same command "
-                "resumes where it stopped"
+                f"{path}:{number}: not a line of a tag result; was the run interrupted? The same "
+                "command resumes where it stopped"
             ) from None
         rows.append(row)
     return rows
@@ -129,14 +133,14 @@ def is_finished(
         )
     if differing := differences(meta.get("identity", {}), identity):
         raise TTDError(
-            f"{paths.lines} was made with other settings ({'; '.join(differing)}): choose another --out "
-            "or add --overwrite"
+            f"{paths.lines} was made with other settings ({'; '.join(differing)}): "
+            "choose another --out or add --overwrite"
         )
     return is_complete(paths, meta)
 
 
 def is_complete(paths: ResultPaths, meta: Mapping[str, object]) -> bool:
-    """Whether the run that `meta` tells of came to its end and its lines are all still there."""
+    """Whether the run that `meta` describes finished, and all its lines are still there."""
     try:
         return bool(meta.get("finished")) and paths.lines.stat().st_size == meta.get("bytes")
     except OSError:
@@ -144,26 +148,29 @@ def is_complete(paths: ResultPaths, meta: Mapping[str, object]) -> bool:
 
 
 class TagWriter:
-    """Appends whole batches to the results of one run, one result per scorer, from the first that is missing on.
+    """Appends whole batches to the results of one run, one result per scorer.
 
-    `done` is the number of records already there; `counts` maps each scorer to its captions, words
-    and selected.
+    It begins with the first batch that is missing. `done` is the number of records already there;
+    `counts` maps each scorer to its captions, words, selected and skipped.
     """
 
     def __init__(
-        self, paths: Mapping[str, ResultPaths], meta: dict, batch: int, overwrite: bool = False
-    ):
-        """Open the files (made where missing, emptied with `overwrite`), cut them back to whole batches.
+        self,
+        paths: Mapping[str, ResultPaths],
+        meta: Mapping[str, Any],
+        batch: int,
+        overwrite: bool = False,
+    ) -> None:
+        """Open the files and cut them back to whole batches.
 
+        They are made where missing, and emptied with `overwrite`.
         meta: written at once, with "finished": False. Raises TTDError when another run is writing
         them.
         """
         self.paths, self.meta, self.batch = dict(paths), meta, batch
         self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
-        for (
-            name,
-            path,
-        ) in paths.items():  # before anything is cut: a run that dies here must not look finished
+        # Before anything is cut: a run that dies here must not look finished.
+        for name, path in paths.items():
             write_json(path.meta, {"scorer": name, **meta, "finished": False})
         if overwrite:
             for name, path in paths.items():
@@ -176,24 +183,27 @@ class TagWriter:
         }
 
     def write(self, lines: Mapping[str, Sequence[str]], skipped: Sequence[Skipped]) -> None:
-        """Append one batch: what was skipped first, then the lines of each scorer. Raises TTDError: disk full."""
-        try:
-            if skipped:
-                text = "".join(_json(asdict(item)) + "\n" for item in skipped)
-                for path in self.paths.values():
-                    with path.skipped.open("a", encoding="utf-8") as file:
-                        file.write(text)
-            for name, file in self._files.items():
-                file.write("".join(lines[name]).encode())
-                file.flush()
-        except OSError as error:
-            raise TTDError(
-                f"{next(iter(self.paths.values())).lines.parent}: cannot be written ({error.strerror}); "
-                "make room and run the same command again: it resumes where it stopped"
-            ) from None
+        """Append one batch: what was skipped first, then the lines of each scorer.
+
+        Raises TTDError: disk full.
+        """
+        folder = next(iter(self.paths.values())).lines.parent
+        advice = "make room and run the same command again: it resumes where it stopped"
+        with write_errors(folder, advice):
+            self._append(lines, skipped)
         for name, counts in self.counts.items():
             counts["skipped"] += len(skipped)
             counts.update(_count(lines[name]))
+
+    def _append(self, lines: Mapping[str, Sequence[str]], skipped: Sequence[Skipped]) -> None:
+        """Write one batch to all files."""
+        text = "".join(_json(asdict(item)) + "\n" for item in skipped)
+        for path in self.paths.values() if skipped else ():
+            with path.skipped.open("a", encoding="utf-8") as listed:
+                listed.write(text)
+        for name, file in self._files.items():
+            file.write("".join(lines[name]).encode())
+            file.flush()
 
     def finish(self, **more: object) -> None:
         """Mark the results complete; `more` goes into their meta files."""
@@ -204,14 +214,16 @@ class TagWriter:
     def close(self) -> None:
         """Close the files and give up the lock."""
         for file in self._files.values():
-            with suppress(
-                OSError
-            ):  # what `write` could not store, and has said so, is tried once more here
+            # What `write` could not store, and has said so, is tried once more here.
+            with suppress(OSError):
                 file.close()
 
 
 def _open_locked(path: Path) -> IO[bytes]:
-    """Open for appending, alone: a second run on the same files is refused; the lock dies with the process."""
+    """Open for appending, alone: a second run on the same files is refused.
+
+    The lock dies with the process.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
@@ -227,9 +239,10 @@ def _open_locked(path: Path) -> IO[bytes]:
     return file
 
 
-def _line_ends(path: Path) -> array:
+def _line_ends(path: Path) -> array[int]:
     """Byte offset of the end of every complete line."""
-    ends, position = array("Q"), 0
+    ends: array[int] = array("Q")
+    position = 0
     if path.exists():
         with path.open("rb") as file:
             for line in file:
@@ -259,7 +272,7 @@ def _whole_batches(paths: ResultPaths, batch: int) -> int:
     return whole
 
 
-def _cut(paths: ResultPaths, file: IO[bytes], done: int) -> Counter:
+def _cut(paths: ResultPaths, file: IO[bytes], done: int) -> Counter[str]:
     """Cut both files back to the first `done` records and count what stays."""
     skipped = [index for index in _skipped_indices(paths.skipped) if index < done]
     if paths.skipped.exists():
@@ -274,9 +287,9 @@ def _cut(paths: ResultPaths, file: IO[bytes], done: int) -> Counter:
     return counts
 
 
-def _count(lines: Iterable[str]) -> Counter:
+def _count(lines: Iterable[str]) -> Counter[str]:
     """Captions, words and selected words of result lines."""
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for line in lines:
         # Quotes inside captions are escaped, so these can only be the keys themselves.
         counts.update(

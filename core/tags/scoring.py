@@ -1,6 +1,7 @@
-"""Scores of the words of captions in their images, many at a time: which words does the image show?
+"""Scores of the words of captions in their images, many at a time: which words does it show?
 
-    score_batch(load_backbone("tiny"), [read_image("dog.jpg")], ["a dog runs"])[0].scores["pixel"]    # [3]
+    image = read_image("dog.jpg")
+    score_batch(load_backbone("tiny"), [image], ["a dog runs"])[0].scores["pixel"]    # [3]
 
 Scorers: `pixel` = the word's cosine with its nearest pixel (TTD); `image` = with the pooled image
 embedding; `text` = with the embedding of the whole caption. Every distinct word and every image
@@ -10,226 +11,181 @@ batch by rounding only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..data.images import resized_tensor
 from ..data.words import Word, split_words
-from ..errors import TTDError
-from ..maps.views import View, average_maps, cells_to_pixels, encode_views, finest_grid, peak_cells
-from ..text.encode import encode_texts
-
-SCORERS = ("pixel", "image", "text")
-FORWARD_PIXELS = (
-    32 * 224 * 224
-)  # in one forward pass of the image tower: bounds memory whatever sizes are asked for
-WORDS = (
-    32  # maps of an image at a time: a caption of 3,000 words needs no more memory than one of 32
+from ..maps.encode import (
+    EncodedView,
+    average_maps,
+    cells_to_pixels,
+    encode_views,
+    finest_grid,
+    peak_cells,
 )
+from ..maps.views import Prepared, Views, prepare, same_shapes
+from ..text.encode import encode_texts
+from .protocol import SCORERS, check_scorers
+
+# Maps of an image at a time: a caption of 3,000 words needs no more memory than one of 32.
+WORDS = 32
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The K words of one caption: raw scores [K] (float32, CPU) by scorer, nearest pixels xy [K, 2] (int64)."""
+    """The K words of one caption.
+
+    scores: raw scores [K] (float32, CPU) by scorer. xy: nearest pixels (x, y), int64 [K, 2].
+    """
 
     words: list[Word]
     scores: dict[str, Tensor]
     xy: Tensor
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An image ready to be encoded: its own (H, W), and float [3, h, w] in [0, 1] for every scale."""
-
-    size: tuple[int, int]
-    scaled: tuple[Tensor, ...]
-
-
-def prepare(image: np.ndarray, image_size: int, scales: Sequence[float] = (1.0,)) -> Prepared:
-    """Resize an image uint8 [H, W, 3] to every scale: short side `image_size * scale`. Safe to call in threads."""
-    return Prepared(
-        image.shape[:2], tuple(resized_tensor(image, round(image_size * scale)) for scale in scales)
-    )
-
-
 def score_batch(
     backbone: Backbone,
-    images: Sequence[np.ndarray],
+    images: Sequence[npt.NDArray[np.uint8]],
     captions: Sequence[str],
     scorers: Sequence[str] = SCORERS,
-    *,
-    image_size: int | None = None,
-    scales: Sequence[float] = (1.0,),
-    hflip: bool = False,
+    views: Views | None = None,
 ) -> list[Scored]:
     """Score the words of B captions in their B images.
 
     Args:
-        images: B arrays uint8 [H, W, 3] RGB of any sizes; captions: B strings, split by
-        `split_words`.
-        scorers: any of `SCORERS`.
-        image_size: short side in pixels at scale 1; the model's own when None.
-        scales, hflip: maps are averaged over scales and the mirrored image before the maximum is
-        taken.
-    Raises TTDError for unknown scorers and for scales or sizes that are not positive.
+        images: B arrays uint8 [H, W, 3] RGB of any sizes; an object that comes several times is
+            encoded once.
+        captions: B strings, split by `split_words`.
+        scorers: any of `SCORERS`; TTDError for others.
+        views: what is looked at; None is the model's own size at scale 1.
     """
-    size = image_size or backbone.image_size
-    ready = {
-        id(image): prepare(image, size, scales)
-        for image in {id(image): image for image in images}.values()
-    }
+    views = views or Views(backbone.image_size)
+    distinct = {id(image): image for image in images}
+    ready = {key: prepare(image, views) for key, image in distinct.items()}
     return score_prepared(
-        backbone,
-        [ready[id(image)] for image in images],
-        captions,
-        scorers,
-        scales=scales,
-        hflip=hflip,
+        backbone, [ready[id(image)] for image in images], captions, views, scorers
     )
 
 
 @torch.no_grad()
 def score_prepared(
     backbone: Backbone,
-    pictures: Sequence[Prepared],
+    prepared: Sequence[Prepared],
     captions: Sequence[str],
+    views: Views,
     scorers: Sequence[str] = SCORERS,
-    *,
-    scales: Sequence[float] = (1.0,),
-    hflip: bool = False,
 ) -> list[Scored]:
-    """`score_batch` for images that went through `prepare` with the same scales."""
-    check_settings(scorers, scales)
+    """`score_batch` for images that went through `prepare` with these views."""
+    check_scorers(tuple(scorers))
     words = [split_words(caption) for caption in captions]
-    numbers = {
-        text: i for i, text in enumerate(dict.fromkeys(word.text for row in words for word in row))
-    }
-    own = [[numbers[word.text] for word in row] for row in words]
+    numbers: dict[str, int] = {}  # of the distinct words, as they come
+    own = [_numbered(row, numbers) for row in words]
     embedded = encode_texts(backbone, list(numbers))  # [U, D]
-    whole = _columns(embedded, encode_texts(backbone, captions), own) if "text" in scorers else None
-    results = [
-        Scored(
-            row,
-            {name: torch.zeros(len(row)) for name in scorers},
-            torch.zeros(len(row), 2, dtype=torch.long),
-        )
-        for row in words
-    ]
-    for group in _groups(pictures, own, hflip):
-        index = [
-            [number for row in rows for number in own[row]] for rows in group
-        ]  # words of all of its captions
-        found, xy = _score_pictures(
-            backbone,
-            [pictures[rows[0]] for rows in group],
-            embedded,
-            index,
-            "image" in scorers,
-            scales,
-            hflip,
-        )
-        for i, rows in enumerate(group):
-            start = 0
-            for row in rows:
-                part = slice(start, start := start + len(own[row]))
-                scores = {name: values[i][part] for name, values in found.items()}
-                scores |= {"text": whole[row]} if whole else {}
-                results[row] = Scored(
-                    words[row], {name: scores[name] for name in scorers}, xy[i, part]
-                )
+    results = [_unscored(row, scorers) for row in words]
+    asked = _ask(prepared, own)
+    for group in same_shapes([one.image.shapes for one in asked], 1 + views.hflip):
+        some = [asked[i] for i in group]
+        found, xy = _score_images(backbone, some, embedded, views, "image" in scorers)
+        for i, one in enumerate(some):
+            _share(results, one, {name: rows[i] for name, rows in found.items()}, xy[i])
+    if "text" in scorers:
+        whole = encode_texts(backbone, captions)
+        for result, scores in zip(results, _columns(embedded, whole, own), strict=True):
+            result.scores["text"] = scores
     return results
 
 
-def check_settings(scorers: Sequence[str], scales: Sequence[float]) -> None:
-    """TTDError for scorers that are not in `SCORERS` and for scales that are no positive numbers."""
-    unknown = [name for name in scorers if name not in SCORERS]
-    if unknown or not scorers:
-        raise TTDError(
-            f"unknown scorer {', '.join(unknown) or '(none)'}: choose from {', '.join(SCORERS)}"
-        )
-    if not scales or min(scales) <= 0:
-        raise TTDError(
-            f"scales must be positive numbers, got {list(scales)}; the usual ones are 1.0 0.5 1.5 2.0"
-        )
+def _numbered(words: Sequence[Word], numbers: dict[str, int]) -> list[int]:
+    """The number of each word in `numbers`, which grows by those that are new."""
+    return [numbers.setdefault(word.text, len(numbers)) for word in words]
 
 
-def _groups(
-    pictures: Sequence[Prepared], own: Sequence[list[int]], hflip: bool
-) -> list[list[list[int]]]:
-    """Images that can be encoded together: same size at every scale, those with most words first, none without.
+def _unscored(words: list[Word], scorers: Sequence[str]) -> Scored:
+    """The entry of a caption whose image has not been looked at; it stays so without words."""
+    zeros = {name: torch.zeros(len(words)) for name in scorers}
+    return Scored(words, zeros, torch.zeros(len(words), 2, dtype=torch.long))
 
-    An image is the list of its captions' rows: the same `Prepared` object under several captions
-    is encoded once. Sizes, not neighbours, decide what an image is resized or padded to, so
-    results cannot depend on the batch.
+
+@dataclass(frozen=True)
+class _Asked:
+    """An image, the rows of its captions, and their words as rows of the embedded words."""
+
+    image: Prepared
+    captions: dict[int, int]  # number of words by row of the caption
+    words: list[int]
+
+
+def _ask(prepared: Sequence[Prepared], own: Sequence[list[int]]) -> list[_Asked]:
+    """The images that have words to look for, those with most words first.
+
+    The same `Prepared` object under several captions is one image. own: the words of each caption.
     """
-    captions: dict[int, list[int]] = {}
-    for row, picture in enumerate(pictures):
+    by_image: dict[int, list[int]] = {}
+    for row, image in enumerate(prepared):
         if own[row]:
-            captions.setdefault(id(picture), []).append(row)
-    by_shape: dict[tuple, list[list[int]]] = {}
-    for rows in captions.values():
-        by_shape.setdefault(tuple(scaled.shape for scaled in pictures[rows[0]].scaled), []).append(
-            rows
-        )
-    groups = []
-    for shapes, members in by_shape.items():
-        members.sort(key=lambda rows: -sum(len(own[row]) for row in rows))
-        pixels = max(shape[-1] * shape[-2] for shape in shapes) * (1 + hflip)
-        step = max(1, FORWARD_PIXELS // pixels)
-        groups += [members[start : start + step] for start in range(0, len(members), step)]
-    return groups
+            by_image.setdefault(id(image), []).append(row)
+    asked = []
+    for rows in by_image.values():
+        words = list(itertools.chain.from_iterable(own[row] for row in rows))
+        counts = {row: len(own[row]) for row in rows}
+        asked.append(_Asked(prepared[rows[0]], counts, words))
+    return sorted(asked, key=lambda one: -len(one.words))
 
 
-def _score_pictures(
-    backbone: Backbone,
-    pictures: Sequence[Prepared],
-    embedded: Tensor,
-    index: list[list[int]],
-    pooled: bool,
-    scales: Sequence[float],
-    hflip: bool,
+def _share(results: list[Scored], asked: _Asked, found: dict[str, Tensor], xy: Tensor) -> None:
+    """Give every caption of an image its own words' scores [K] of `found` and pixels of xy."""
+    start = 0
+    for row, count in asked.captions.items():
+        own = slice(start, start + count)
+        scores = results[row].scores
+        scores |= {name: values[own] for name, values in found.items() if name in scores}
+        results[row] = replace(results[row], xy=xy[own])
+        start += count
+
+
+def _score_images(
+    backbone: Backbone, asked: Sequence[_Asked], embedded: Tensor, views: Views, pooled: bool
 ) -> tuple[dict[str, Sequence[Tensor]], Tensor]:
-    """Scores of images of one size: {"pixel", "image" if `pooled`: B rows [K]}, and nearest pixels [B, K, 2].
+    """Scores of B images of one size: {"pixel": B rows [K]}, "image" too if `pooled`.
 
-    embedded [U, D]; index = the rows of it that each image's words have, longest first. The
-    pooled embedding is that of the scale nearest to 1.
+    Also the nearest pixels (x, y), int64 [B, K, 2]. asked: most words first. embedded [U, D].
     """
-    nearest = min(range(len(scales)), key=lambda i: abs(scales[i] - 1))
-    views, whole = [], None
-    for i, images in enumerate(zip(*(picture.scaled for picture in pictures), strict=True)):
-        more, vectors = encode_views(backbone, torch.stack(images), hflip, pooled and i == nearest)
-        views += more
-        whole = whole if vectors is None else vectors
-    scores, cells = _pixel_scores(backbone, views, embedded, index)
-    height, width = torch.tensor([picture.size for picture in pictures]).T[..., None]  # [B, 1] each
-    found = {"pixel": scores} | (
-        {} if whole is None else {"image": _columns(embedded, whole, index)}
-    )
-    return found, cells_to_pixels(cells, finest_grid(views), height, width)
+    index = [one.words for one in asked]
+    encoded, whole = encode_views(backbone, [one.image for one in asked], views, pooled)
+    scores, cells = _pixel_scores(backbone, encoded, embedded, index)
+    found: dict[str, Sequence[Tensor]] = {"pixel": list(scores)}
+    if whole is not None:
+        found["image"] = _columns(embedded, whole, index)
+    height, width = torch.tensor([one.image.size for one in asked]).T[..., None]  # [B, 1] each
+    return found, cells_to_pixels(cells, finest_grid(encoded), height, width)
 
 
 def _columns(embedded: Tensor, vectors: Tensor, index: Sequence[list[int]]) -> list[Tensor]:
-    """Products of chosen rows of `embedded` [U, D] with each of `vectors` [B, D] -> B tensors [K_b], on the CPU."""
+    """Cosines of each vector of [B, D] with its own words: B tensors [K_b], on the CPU.
+
+    embedded [U, D]: all words; index: the rows of it that are a vector's own.
+    """
     table = (embedded @ vectors.T).cpu()  # one product for all: words are shared
     return [table[rows, i] for i, rows in enumerate(index)]
 
 
 def _pixel_scores(
-    backbone: Backbone, views: Sequence[View], embedded: Tensor, index: list[list[int]]
+    backbone: Backbone, views: Sequence[EncodedView], embedded: Tensor, index: list[list[int]]
 ) -> tuple[Tensor, Tensor]:
-    """Maximum of each word's average map and its cell: [B, K] float32, [B, K] int64, on the CPU.
+    """Maximum of each word's average map and its cell: float32 and int64 [B, K], on the CPU.
 
-    embedded [U, D]; index = the rows of it that each image's words have, longest first.
+    embedded [U, D]; index: the rows of it that each image's words have, longest first.
     """
     counts, grid = [len(row) for row in index], finest_grid(views)
-    padded = torch.tensor([row + [0] * (counts[0] - len(row)) for row in index]).to(
-        embedded.device
-    )  # [B, K]
+    padded = torch.tensor([row + [0] * (counts[0] - len(row)) for row in index])  # [B, K]
+    padded = padded.to(embedded.device)
     scores, cells = torch.zeros(padded.shape, device=embedded.device), torch.zeros_like(padded)
     for start in range(0, counts[0], WORDS):
         part = slice(start, start + WORDS)

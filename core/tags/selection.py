@@ -5,28 +5,17 @@ scale and cut. All functions take one caption's scores [K] or those of many capt
 mask of which entries are words.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 
-from ..data.words import Word, is_stopword, split_words
 from ..errors import TTDError
-
-__all__ = [
-    "NORMS",
-    "Word",
-    "is_stopword",
-    "minmax",
-    "normalize",
-    "otsu_threshold",
-    "otsu_thresholds",
-    "select",
-    "split_words",
-]
-
-NORMS = ("minmax", "softmax", "none")
+from .protocol import NORMS
 
 
 def _flags(scores: Tensor, flags: Tensor | None, default: bool) -> Tensor:
+    """bool of the scores' shape [..., K]; TTDError when given flags have another one."""
     if flags is None:
         return torch.full_like(scores, default, dtype=torch.bool)
     if flags.shape != scores.shape:
@@ -48,21 +37,19 @@ def minmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     low = scores.masked_fill(~valid, float("inf")).amin(-1, keepdim=True)
     span = scores.masked_fill(~valid, float("-inf")).amax(-1, keepdim=True) - low
     flat = span <= 0
-    scaled = torch.where(
-        flat,
-        torch.ones_like(scores),
-        (scores - low) / torch.where(flat, torch.ones_like(span), span),
-    )
+    ones = torch.ones_like(span)
+    scaled = torch.where(flat, ones, (scores - low) / torch.where(flat, ones, span))
     return torch.where(valid, scaled, torch.zeros_like(scores))
 
 
 def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Otsu's threshold of each caption, [...] float64: the cut with the largest variance between the two classes.
+    """Otsu's threshold of each caption, float64 [...].
 
-    scores [..., K], mask as in `minmax`. Exact: every cut between two neighbouring distinct values
-    is tried, and the threshold is the middle of the best one (the highest of equals); a word is
-    kept when its score is above it. With no two distinct values nothing can be separated and the
-    threshold is -inf: all are kept.
+    The cut with the largest variance between the two classes (Otsu, 1979). scores [..., K], mask
+    as in `minmax`. Exact: every cut between two neighbouring distinct values is tried, and the
+    threshold is the middle of the best one (the highest of equals); a word is kept when its score
+    is above it. With no two distinct values nothing can be separated and the threshold is -inf:
+    all are kept.
     """
     valid = _flags(scores, mask, True)
     count = valid.sum(-1, keepdim=True)
@@ -73,16 +60,14 @@ def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     above = (count - below).clamp(min=1)
     gap = sums / below - (known.sum(-1, keepdim=True) - sums) / above
     possible = (below < count) & (values[..., 1:] > values[..., :-1])
-    spread = (below * above * gap**2).masked_fill(~possible, float("-inf"))
-    if not spread.shape[-1]:
-        return torch.full_like(known.sum(-1), float("-inf"))
-    best = (
-        spread.shape[-1] - 1 - spread.flip(-1).argmax(-1, keepdim=True)
-    )  # argmax takes the first of equals
+    variance = (below * above * gap**2).masked_fill(~possible, float("-inf"))
+    none = torch.full_like(known.sum(-1), float("-inf"))
+    if not variance.shape[-1]:
+        return none
+    # argmax takes the first of equals, so it runs from the highest cut down.
+    best = variance.shape[-1] - 1 - variance.flip(-1).argmax(-1, keepdim=True)
     middle = (known.gather(-1, best) + known.gather(-1, best + 1)) / 2
-    return torch.where(
-        possible.any(-1), middle[..., 0], torch.full_like(middle[..., 0], float("-inf"))
-    )
+    return torch.where(possible.any(-1), middle[..., 0], none)
 
 
 def otsu_threshold(scores: Tensor) -> float:
@@ -95,16 +80,18 @@ def otsu_threshold(scores: Tensor) -> float:
 def normalize(
     scores: Tensor, norm: str = "minmax", logit_scale: float = 100.0, mask: Tensor | None = None
 ) -> Tensor:
-    """Put the raw scores [..., K] of each caption on one scale: `minmax`, `softmax` (times `logit_scale`) or `none`.
+    """Put the raw scores [..., K] of each caption on one scale.
 
-    Padding (mask False) gets 0. Raises TTDError for another name, which it lists.
+    norm: `minmax`, `softmax` (over the words, of `logit_scale` times the scores) or `none`.
+    Padding (mask False) gets 0. Raises TTDError for another name, and lists these.
     """
     valid = _flags(scores, mask, True)
     if norm == "minmax":
         return minmax(scores, valid)
     if norm == "softmax":
         # A finite filling: a caption of nothing but padding must not become NaN.
-        return (scores * logit_scale).masked_fill(~valid, -1e9).softmax(-1).masked_fill(~valid, 0)
+        logits = (scores * logit_scale).masked_fill(~valid, -1e9)
+        return logits.softmax(-1).masked_fill(~valid, 0)
     if norm == "none":
         return scores.masked_fill(~valid, 0)
     raise TTDError(f"unknown normalization '{norm}' of scores: choose one of {', '.join(NORMS)}")
@@ -119,19 +106,20 @@ def select(
     threshold: float | None = None,
     logit_scale: float = 100.0,
 ) -> tuple[Tensor, Tensor]:
-    """Normalize and cut the scores of each caption -> (selected [..., K] bool, normalized [..., K]).
+    """Normalize and cut the scores of each caption.
 
     scores [..., K] raw; rejected [..., K] bool, words that may not be chosen (function words); mask
     as in `minmax`. `threshold` is a constant in the normalized scale (kept when >=), or None for
     Otsu's over all the words (kept when >); both scale and cut are those of the whole caption, and
     rejected words are then taken out. A single word is kept, unless rejected.
+    Returns which words are selected, bool [..., K], and the normalized scores [..., K].
     """
     valid = _flags(scores, mask, True)
     allowed = valid & ~_flags(scores, rejected, False)
     norms = normalize(scores, norm, logit_scale, valid)
-    kept = (
-        norms >= threshold
-        if threshold is not None
-        else norms.double() > otsu_thresholds(norms, valid)[..., None]
-    )
-    return (kept | (valid.sum(-1, keepdim=True) == 1)) & allowed, norms
+    if threshold is None:
+        kept = norms.double() > otsu_thresholds(norms, valid)[..., None]
+    else:
+        kept = norms >= threshold
+    single = valid.sum(-1, keepdim=True) == 1
+    return (kept | single) & allowed, norms

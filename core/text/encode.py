@@ -1,4 +1,4 @@
-"""Texts to embeddings: each distinct text once, short texts together so that padding costs nothing."""
+"""Texts to embeddings: each distinct text once, short texts together to save padding."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ PADDING = 512  # tokens of padding that a batch of texts may hold before a secon
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
-    """Words or captions as they stand -> [N, D] float32 of unit length, on the backbone's device.
+    """Words or captions as they stand -> float32 [N, D] of unit length, on the backbone's device.
 
     Short texts are encoded with short ones, words apart from captions: a causal text tower then
-    skips the padding. A text longer than the model's context is cut by its tokenizer.
+    skips the padding. A text longer than the model's context is cut by its tokenizer. Gradient
+    flows, if it is on.
     """
-    tokens = (
-        backbone.tokenize(texts)
-        if texts
-        else torch.zeros(0, 1, dtype=torch.long, device=backbone.device)
-    )
+    if texts:
+        tokens = backbone.tokenize(texts)
+    else:
+        tokens = torch.zeros(0, 1, dtype=torch.long, device=backbone.device)
     lengths, order = (tokens != 0).sum(1).sort(stable=True)
-    encoded = torch.cat(
-        [backbone.encode_tokens(tokens[rows]) for rows in order.split(_batches(lengths.tolist()))]
-    )
-    return F.normalize(
-        torch.empty_like(encoded, dtype=torch.float32).index_copy_(0, order, encoded.float()),
-        dim=-1,
-    )
+    batches = torch.split(order, _batches(lengths.tolist()))
+    encoded = torch.cat([backbone.encode_tokens(tokens[rows]) for rows in batches])
+    unsorted = torch.empty_like(encoded, dtype=torch.float32)
+    return F.normalize(unsorted.index_copy_(0, order, encoded.float()), dim=-1)
 
 
 def _batches(lengths: Sequence[int]) -> list[int]:
-    """Sizes of the batches of texts of ascending lengths: at most `TEXTS`, little `PADDING` in each; [0] for none."""
+    """Sizes of the batches of texts of ascending lengths in tokens; [0] for none.
+
+    At most `TEXTS` in each, with at most `PADDING` tokens of padding.
+    """
     sizes, used = [0], 0
     for length in lengths:
         used += length

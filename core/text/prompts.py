@@ -1,19 +1,26 @@
-"""Class names to text embeddings: prompt templates, averaged as TCL does, encoded once, kept on disk.
+"""Class names to text embeddings by prompt templates; encoded once, kept on disk.
 
-    e_n = mean over the class's prompts of the raw (not normalized) text embeddings;   result = e_n / max(|e_n|, 1e-6)
+    e_n = mean over the class's prompts of the raw (not normalized) text embeddings
+    result = e_n / max(|e_n|, 1e-6)
+
+as TCL (CVPR 2023) averages them.
 
 "background" is a name like any other here: a caller whose background is a threshold leaves it out
 of `names`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import TTDError
@@ -21,24 +28,34 @@ from ..utils.cache import cache_folder
 from ..utils.files import atomic
 from .templates import TEMPLATES
 
-__all__ = ["TEMPLATES", "embed_classes", "resolve_templates"]
-
 ENCODE_BATCH = 256  # prompts per text-tower pass: bounds the memory, whatever the number of classes
 FORMAT = 1  # of the cache; raise it when the meaning of a stored array changes
 
 ClassName = str | Sequence[str]
+Embeddings = npt.NDArray[np.float32]
 
 
 class TextBackbone(Protocol):
     """What this file needs of a backbone (`core.backbones.load_backbone`)."""
 
-    checksum: str
-    tokenizer_key: str
-    device: torch.device
-    dtype: torch.dtype
+    @property
+    def checksum(self) -> str:
+        """Stands for the weights."""
+
+    @property
+    def tokenizer_key(self) -> str:
+        """Stands for the tokenizer."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where embeddings go."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
-        """N strings -> [N,D], not normalized."""
+        """N strings -> [N, D], not normalized."""
 
 
 @torch.no_grad()
@@ -50,15 +67,15 @@ def embed_classes(
     cache_dir: str | Path | None = None,
     use_cache: bool = True,
 ) -> torch.Tensor:
-    """Text embeddings of N classes -> [N,D] float32 on the backbone's device, each of length 1, without gradient.
+    """Text embeddings of N classes: float32 [N, D], each of length 1, without gradient.
 
     names: one entry per class, used verbatim in the prompts; synonyms as "person|human|man" (blanks
     around | are dropped) or as a sequence of strings: the prompts of all of them are averaged.
     templates: a key of TEMPLATES or a sequence of strings that contain "{}". cache_dir: default
     $TTD_CACHE, else ~/.cache/ttd; the key holds the backbone's checksum, tokenizer and dtype, so
     pass use_cache=False for weights that change, as in training. A cache that cannot be read or
-    written is worked without. Raises TTDError for an unknown template set and for empty or non-text
-    names.
+    written is ignored. The result is on the backbone's device. Raises TTDError for an unknown
+    template set and for empty or non-text names.
     """
     patterns = resolve_templates(templates)
     classes = _split_synonyms(names)
@@ -72,11 +89,15 @@ def embed_classes(
 
 
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """The T template strings of a set's name, or a checked copy of a sequence of them. Raises TTDError."""
+    """The T template strings of a set's name, or a checked copy of a sequence of them.
+
+    Raises TTDError for an unknown set, an empty sequence and a template without {}.
+    """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
             raise TTDError(
-                f"unknown template set {templates!r}: one of {', '.join(TEMPLATES)}, or a list of templates"
+                f"unknown template set {templates!r}: one of {', '.join(TEMPLATES)}, "
+                "or a list of templates"
             )
         return TEMPLATES[templates]
     for template in templates:
@@ -95,10 +116,7 @@ def _split_synonyms(names: Sequence[ClassName]) -> list[list[str]]:
         raise TTDError(f"class names are the string {names!r}: pass a list of names")
     classes = []
     for name in names:
-        if isinstance(name, str):  # a name without | stays as it is: ADE's "bed " keeps its blank
-            synonyms = [part.strip() for part in name.split("|")] if "|" in name else [name]
-        else:
-            synonyms = list(name) if isinstance(name, Sequence) else [name]
+        synonyms = _synonyms(name)
         if not synonyms or not all(isinstance(s, str) and s.strip() for s in synonyms):
             raise TTDError(
                 f"class name {name!r} is empty or holds an empty synonym: give every class a word"
@@ -109,28 +127,38 @@ def _split_synonyms(names: Sequence[ClassName]) -> list[list[str]]:
     return classes
 
 
+def _synonyms(name: ClassName) -> list[str]:
+    """The synonyms that one class name holds."""
+    if isinstance(name, str):  # a name without | stays as it is: ADE's "bed " keeps its blank
+        return [part.strip() for part in name.split("|")] if "|" in name else [name]
+    return list(name) if isinstance(name, Sequence) else [name]
+
+
 def _embed(
     backbone: TextBackbone, classes: list[list[str]], templates: tuple[str, ...]
-) -> np.ndarray:
-    """Encode every distinct prompt once and average per class -> [N,D] float32, rows of length 1."""
-    prompts = [
-        [t.replace("{}", synonym) for synonym in synonyms for t in templates]
-        for synonyms in classes
-    ]
-    distinct = sorted({p for some in prompts for p in some}, key=lambda p: (len(p), p))
+) -> Embeddings:
+    """Encode every distinct prompt once and average per class: [N, D], rows of length 1."""
+    prompts = [_prompts(synonyms, templates) for synonyms in classes]
+    distinct = sorted(set(itertools.chain(*prompts)), key=lambda p: (len(p), p))
     row = {prompt: i for i, prompt in enumerate(distinct)}
-    encoded = _encode(backbone, distinct)  # [P,D]
-    means = torch.stack([encoded[[row[p] for p in some]].mean(dim=0) for some in prompts])  # [N,D]
+    encoded = _encode(backbone, distinct)  # [P, D]
+    means = torch.stack([encoded[[row[p] for p in some]].mean(dim=0) for some in prompts])
     means = means / means.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     if not means.isfinite().all():
         raise TTDError(
-            f"text embeddings are not finite in {backbone.dtype}: load the backbone in float32 or bfloat16"
+            f"text embeddings are not finite in {backbone.dtype}: "
+            "load the backbone in float32 or bfloat16"
         )
-    return means.numpy()
+    return np.asarray(means.numpy(), np.float32)
+
+
+def _prompts(synonyms: list[str], templates: tuple[str, ...]) -> list[str]:
+    """Every synonym in every template."""
+    return [t.replace("{}", name) for name, t in itertools.product(synonyms, templates)]
 
 
 def _encode(backbone: TextBackbone, prompts: list[str]) -> torch.Tensor:
-    """P prompts -> [P,D] float32 on the CPU.
+    """P prompts -> float32 [P, D] on the CPU.
 
     The prompts come sorted by length: a batch is as long as its longest one. The order, hence every
     batch and every bit of the result, does not depend on the order of the names.
@@ -159,26 +187,19 @@ def _cache_file(
     return folder and Path(folder) / f"text-{key}.npz"
 
 
-def _load(file: Path, classes: int) -> np.ndarray | None:
-    """The stored [N,D] float32, or None when it is absent, cut off or changed (npz keeps a CRC of its bytes)."""
+def _load(file: Path, classes: int) -> Embeddings | None:
+    """The stored [N, D], or None when it is absent, cut off or changed (npz keeps a CRC)."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             array = archive["embeddings"]
-    except (
-        Exception
-    ):  # a damaged archive raises a dozen kinds of error; every one means: compute it again
+    except Exception:  # a damaged archive raises a dozen kinds: each means to compute it again
         return None
-    fits = (
-        array.dtype == np.float32
-        and array.ndim == 2
-        and len(array) == classes
-        and np.isfinite(array).all()
-    )
-    return array if fits else None
+    shaped = array.dtype == np.float32 and array.ndim == 2 and len(array) == classes
+    return array if shaped and np.isfinite(array).all() else None
 
 
-def _store(file: Path, array: np.ndarray) -> None:
-    """Readers and other writers see a whole file or none. A cache that cannot be written is no error."""
+def _store(file: Path, array: Embeddings) -> None:
+    """Readers and other writers see a whole file or none; failing to write is no error."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file, shared=True) as part, part.open("wb") as stream:

@@ -1,4 +1,4 @@
-"""The prompt template sets as plain strings, `{}` standing for the class name: data for `core/text/prompts.py`."""
+"""The prompt template sets, `{}` standing for the class name: data for `core/text/prompts.py`."""
 
 # The 80 of CLIP's ImageNet evaluation (Radford et al., 2021), in their order.
 OPENAI = (

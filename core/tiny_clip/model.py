@@ -1,14 +1,19 @@
-"""The tiny CLIP as an open_clip model: its vocabulary, its configuration, and its folder on disk."""
+"""The tiny CLIP as an open_clip model: its vocabulary, its configuration, its folder on disk."""
+
+from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import TTDError
+from ..utils.files import write_text
 
 # The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is
 # special.
@@ -17,11 +22,11 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def write_vocabulary(path: Path, words: set[str], first: int) -> int:
-    """Cut CLIP's byte-pair vocabulary down: its `first` merges, and all that `words` need -> size of the vocabulary.
+    """Cut CLIP's byte-pair vocabulary down to its `first` merges and all that `words` need.
 
-    The merges keep their order, so every word of the world and every common English word is split
-    as CLIP splits it. A table of 49,408 rows would cost as much to train as both towers. Same
-    input, same bytes.
+    Returns the size of the vocabulary. The merges keep their order, so every word of the world and
+    every common English word is split as CLIP splits it. A table of 49,408 rows would cost as much
+    to train as both towers. Same input, same bytes.
     """
     import open_clip
     from open_clip.tokenizer import default_bpe
@@ -43,33 +48,44 @@ def write_vocabulary(path: Path, words: set[str], first: int) -> int:
     return 512 + len(chosen) + 2
 
 
-def model_config(size: int, vocab_size: int, shape: dict[str, int]) -> dict:
-    """open_clip's `model_cfg`; `shape` has embed_dim, patch, width, layers, text_width, text_layers, context."""
-    return {
-        "embed_dim": shape["embed_dim"],
-        "vision_cfg": {
-            "image_size": size, "layers": shape["layers"], "width": shape["width"], "head_width": 64,
-            "patch_size": shape["patch"], "pool_type": "avg",
-        },
-        "text_cfg": {
-            "context_length": shape["context"], "vocab_size": vocab_size, "width": shape["text_width"],
-            "heads": shape["text_width"] // 64, "layers": shape["text_layers"],
-        },
-    }  # fmt: skip
+def model_config(size: int, vocab_size: int, shape: Mapping[str, int]) -> dict[str, Any]:
+    """open_clip's `model_cfg` for images of `size` pixels.
+
+    shape: embed_dim, patch, width, layers, text_width, text_layers, context.
+    """
+    vision = {
+        "image_size": size,
+        "layers": shape["layers"],
+        "width": shape["width"],
+        "head_width": 64,
+        "patch_size": shape["patch"],
+        "pool_type": "avg",
+    }
+    text = {
+        "context_length": shape["context"],
+        "vocab_size": vocab_size,
+        "width": shape["text_width"],
+        "heads": shape["text_width"] // 64,
+        "layers": shape["text_layers"],
+    }
+    return {"embed_dim": shape["embed_dim"], "vision_cfg": vision, "text_cfg": text}
 
 
 class KeepTokens(nn.Module):
-    """Stands where open_clip drops patches at random: keeps the tokens `index` [k] of x [B,N,D], or all for None."""
+    """Stands where open_clip drops patches at random: keeps the tokens `index` [k] of [B, N, D].
 
-    index: torch.Tensor | None = None
+    None keeps all.
+    """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B,N,D] -> [B,k,D]."""
+    index: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, k, D]."""
         return x if self.index is None else x[:, self.index]
 
 
-def build(config: dict) -> nn.Module:
-    """A fresh open_clip CLIP of `model_config`, whose image tower can be told which patches to keep."""
+def build(config: Mapping[str, Any]) -> Any:
+    """A fresh open_clip CLIP of `model_config`, with `KeepTokens` in its image tower."""
     from open_clip.model import CLIP
 
     model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
@@ -77,29 +93,27 @@ def build(config: dict) -> nn.Module:
     return model
 
 
-def save(model: nn.Module, config: dict, folder: Path, ttd: dict) -> None:
-    """Write open_clip_model.safetensors (fp16) and open_clip_config.json, with our `ttd` section (mask mapping)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.detach().to(torch.float16).contiguous()
-        for name, value in model.state_dict().items()
-    }
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    write_config(
-        folder, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD}, "ttd": ttd}
-    )
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as a safetensors file in float16."""
+    half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
+    save_file(half, path, metadata={"format": "pt"})
 
 
-def read_config(folder: Path) -> dict:
+def write_config(folder: Path, config: Mapping[str, Any], ttd: Mapping[str, Any]) -> None:
+    """Write open_clip_config.json of a `model_config`, with our `ttd` section (head, mask)."""
+    preprocess = {"mean": MEAN, "std": STD}
+    update_config(folder, {"model_cfg": config, "preprocess_cfg": preprocess, "ttd": ttd})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
     """open_clip_config.json of a model's folder. TTDError when it is not there."""
     path = folder / "open_clip_config.json"
     if not path.is_file():
         raise TTDError(f"no model in {folder}: open_clip_config.json is missing")
-    return json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
-def write_config(folder: Path, config: dict) -> None:
-    """Write open_clip_config.json."""
-    (folder / "open_clip_config.json").write_text(
-        json.dumps(config, indent=2) + "\n", encoding="utf-8"
-    )
+def update_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write open_clip_config.json as it is given."""
+    write_text(folder / "open_clip_config.json", json.dumps(config, indent=2) + "\n")

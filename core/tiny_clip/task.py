@@ -1,89 +1,169 @@
-"""Training a small CLIP from scratch with InfoNCE on the procedural world; deterministic and resumable.
+"""The tiny CLIP's first stage as a training task: from scratch, with InfoNCE, on the world."""
 
-Every random draw of a step comes from (seed, step), so a run that was cut off goes on exactly as it
-would have.
-"""
+from __future__ import annotations
 
-import contextlib
-import json
 import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..backbones.device import use_threads
 from ..data.words import split_words
 from ..errors import TTDError
+from ..training.losses import info_nce
+from ..training.task import Group, Step, Task
 from ..utils.provenance import seed_everything
-from .data import batch_indices, load_pairs, random_crops, random_spans, shrink
-from .model import MEAN, STD, build, model_config, save, write_vocabulary
+from .config import PretrainConfig
+from .data import MemorySource, WorldPair, load_pairs, random_crops, random_span, shrink
+from .model import MEAN, STD, build, model_config, save_weights, write_config, write_vocabulary
 
-Log = Callable[[dict], None]
-# Settings that a resumed run may change. Another number of threads rounds differently in the last
-# bits.
-FREE = {"steps": 0, "threads": 0, "checkpoint_minutes": 0.0, "log_every": 0}
+VOCABULARY = "bpe.txt.gz"
+SHAPE = ("embed_dim", "patch", "width", "layers", "text_width", "text_layers", "context")
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that shapes the tiny model; one YAML key each (configs/tiny_clip.yaml explains them)."""
+class Seen:
+    """A pair and its draws: image uint8 [3, S, S], caption or a span of it, draws [4] in [0, 1)."""
 
-    world: str
-    out: str
-    head: str
-    seed: int
-    threads: int
-    embed_dim: int
-    patch: int
-    width: int
-    layers: int
-    text_width: int
-    text_layers: int
-    context: int
-    merges: int
-    batch: int
-    steps: int
-    lr: float
-    muon_lr: float
-    warmup: int
-    weight_decay: float
-    max_logit_scale: float
-    small: int
-    decay_steps: int
-    plain_steps: int
-    span_share: float
-    crop: float
-    bf16: bool
-    device: str
-    checkpoint_minutes: float
-    log_every: int
+    image: Tensor
+    text: str
+    draws: Tensor
 
 
-def load_config(values: dict, source: str) -> PretrainConfig:
-    """A `PretrainConfig` from a YAML mapping. TTDError for unknown, missing or wrongly typed keys."""
-    known = {f.name: f.type for f in fields(PretrainConfig)}
-    unknown, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values))
-    if unknown or missing:
-        raise TTDError(
-            f"{source}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}"
-        )
-    checked = {}
-    for name, value in values.items():
-        kind = known[name]
-        checked[name] = float(value) if kind is float and type(value) is int else value
-        if type(checked[name]) is not kind:
-            raise TTDError(f"{source}: {name} must be {kind.__name__}, not {value!r}")
-    return PretrainConfig(**checked)
+@dataclass(frozen=True)
+class Batch:
+    """Normalized crops [B, 3, S, S], tokens [B, L], image tokens to keep [k] (None: all)."""
+
+    images: Tensor
+    tokens: Tensor
+    keep: Tensor | None
+
+
+class PretrainTask(Task[WorldPair, Seen, Batch]):
+    """A small open_clip CLIP, Muon on its blocks' matrices, AdamW on the rest."""
+
+    config: PretrainConfig
+    exact_micro_batches = False
+    why_inexact = "InfoNCE compares all pairs of a batch"
+
+    def __init__(self, config: PretrainConfig, device: torch.device):
+        """Load the world, cut the vocabulary, draw the weights by the seed. TTDError: no world."""
+        super().__init__(config, device)
+        images, texts = load_pairs(Path(config.world))
+        self._source = MemorySource(images, texts, f"{config.world}: {len(images):,} images")
+        self._make_tokenizer(texts)
+        shape = {name: getattr(config, name) for name in SHAPE}
+        self.architecture = model_config(images.shape[-1], self._size, shape)
+        seed_everything(config.seed)
+        self.model = build(self.architecture).to(device).train()
+        self._mean, self._std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+
+    def _make_tokenizer(self, texts: Sequence[str]) -> None:
+        """CLIP's vocabulary cut down to what the captions need."""
+        import open_clip
+
+        words = {word.text.casefold() for text in texts for word in split_words(text)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / VOCABULARY
+            self._size = write_vocabulary(path, words, self.config.merges)
+            self._vocabulary = path.read_bytes()
+            self.tokenizer = open_clip.SimpleTokenizer(
+                bpe_path=str(path), context_length=self.config.context
+            )
+
+    @property
+    def source(self) -> MemorySource:
+        """The world's training pairs."""
+        return self._source
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """All of the model's."""
+        return dict(self.model.named_parameters())
+
+    def groups(self, step: int) -> list[Group]:
+        """Tables for AdamW, gains and biases without decay, the blocks' matrices for Muon."""
+        config, share = self.config, schedule(step, self.config)
+        kinds: dict[str, list[str]] = {"tables": [], "gains": [], "matrices": []}
+        for name, parameter in self.model.named_parameters():
+            kinds[_kind(name, parameter)].append(name)
+        rates = {"matrices": config.muon_lr}
+        decays = {"tables": config.weight_decay, "matrices": config.weight_decay / 10}
+        return [
+            Group(kind, tuple(names), share * rates.get(kind, config.lr), decays.get(kind, 0.0))
+            for kind, names in kinds.items()
+        ]
+
+    def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+        """Muon (steps along the orthogonalised momentum) needs 2.5 times fewer steps than AdamW."""
+        if not hasattr(torch.optim, "Muon"):
+            raise TTDError(
+                "training the tiny model needs torch >= 2.9 (its optimizer Muon), this is "
+                f"{torch.__version__}"
+            )
+        tables, gains, matrices = groups
+        return [
+            torch.optim.Muon([matrices]),
+            torch.optim.AdamW([tables, gains], betas=(0.9, 0.98), eps=1e-6),
+        ]
+
+    def transform(self, raw: WorldPair, step: int, rng: np.random.Generator) -> Seen:
+        """The caption or a span of it; the crop is drawn here and made in `collate`."""
+        draws = rng.random(7)
+        text = random_span(raw.text, self.config.span_share, draws[:3].tolist())
+        return Seen(raw.image, text, torch.from_numpy(draws[3:]).float())
+
+    def collate(self, samples: Sequence[Seen], step: int) -> Batch:
+        """Crop, normalize and, before the last `plain_steps`, shrink."""
+        config = self.config
+        images = torch.stack([sample.image for sample in samples]).float() / 255
+        draws = torch.stack([sample.draws for sample in samples], 1)
+        images = (random_crops(images, config.crop, draws) - self._mean) / self._std
+        keep = None
+        if config.small and step < config.steps - config.plain_steps:
+            images, keep = shrink(images, config.small, config.patch, self.step_rng(step))
+        return Batch(images, self.tokenizer([sample.text for sample in samples]), keep)
+
+    def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """InfoNCE over the pairs of all processes; the temperature is logged."""
+        model = self.model
+        model.visual.patch_dropout.index = batch.keep
+        # The plain attention is 1.3 times faster than the CPU's fused kernel at these lengths.
+        with step.autocast(), sdpa_kernel(SDPBackend.MATH):
+            images = model.encode_image(batch.images.to(self.device), normalize=True)
+            texts = model.encode_text(batch.tokens.to(self.device), normalize=True)
+        images = step.ranks.all_gather(images.float())
+        texts = step.ranks.all_gather(texts.float())
+        scale = model.logit_scale.exp()
+        return info_nce(images, texts, scale), {"logit_scale": scale.detach()}
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Keep the temperature within its bounds."""
+        self.model.logit_scale.clamp_(0, math.log(self.config.max_logit_scale))
+
+    def export(self, path: Path, step: int) -> None:
+        """open_clip's weights in float16."""
+        save_weights(self.model.state_dict(), path)
+
+    def finish(self, finished: Path) -> None:
+        """open_clip's configuration and the vocabulary, beside the weights."""
+        write_config(finished.parent, self.architecture, {"head": self.config.head})
+        (finished.parent / VOCABULARY).write_bytes(self._vocabulary)
+
+    def describe(self) -> list[str]:
+        """The model's size."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        return [f"a CLIP of {count:,} parameters, vocabulary of {self._size:,}"]
 
 
 def schedule(step: int, config: PretrainConfig) -> float:
-    """Share of the peak learning rates: linear warm-up, constant, and linear to 0 over the last `decay_steps`.
+    """Share of the peak rates: linear warm-up, constant, linear to 0 over `decay_steps`.
 
     The constant part does not know how long the run will be: `steps` may be changed before the
     decay begins.
@@ -92,157 +172,9 @@ def schedule(step: int, config: PretrainConfig) -> float:
     return min(1.0, (step + 1) / max(1, config.warmup), left)
 
 
-def _optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for the rest; gains, biases and the temperature are not decayed.
-
-    Muon (steps along the orthogonalised momentum) needs about 2.5 times fewer steps here than AdamW
-    alone.
-    """
-    if not hasattr(torch.optim, "Muon"):
-        raise TTDError(
-            f"training the tiny model needs torch >= 2.9 (its optimizer Muon), this is {torch.__version__}"
-        )
-    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and ".resblocks." in name]
-    others = [p for p in model.parameters() if all(p is not h for h in hidden)]
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [
-        torch.optim.Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay / 10),
-        torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6),
-    ]
-
-
-def info_nce(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE of L2-normalized [B,D] pairs: mean of both cross-entropies of `scale * images @ texts.T`."""
-    logits = scale * images @ texts.T  # (B, B)
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-class Pretrainer:
-    """One training run: `run()` goes from the last checkpoint in `config.out` (if any) to the last step."""
-
-    def __init__(self, config: PretrainConfig, log: Log = lambda record: None):
-        import open_clip
-
-        self.config, self.log, self.out = config, log, Path(config.out)
-        use_threads(config.threads)
-        self.images, texts = load_pairs(Path(config.world))
-        words = {w.text.casefold() for text in texts for w in split_words(text)}
-        vocab = write_vocabulary(self.out / "bpe.txt.gz", words, config.merges)
-        tokenizer = open_clip.SimpleTokenizer(
-            bpe_path=str(self.out / "bpe.txt.gz"), context_length=config.context
-        )
-        self.texts, self.tokenizer = texts, tokenizer
-        self.architecture = model_config(self.images.shape[-1], vocab, _shape(config))
-        seed_everything(config.seed)
-        self.model = build(self.architecture).to(config.device).train()
-        self.optimizers = _optimizers(self.model, config)
-        self.peaks = [
-            [group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers
-        ]
-        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-        self.step = 0
-        self._resume()
-
-    def run(self, progress: Callable[[int], None] = lambda step: None) -> nn.Module:
-        """Train to the last step, logging and saving on the way; `progress` is called after every step. Returns the model."""
-        saved = logged = time.monotonic()
-        since = self.step
-        while self.step < self.config.steps:
-            record = self._train_step()
-            self.step += 1
-            progress(self.step)
-            now = time.monotonic()
-            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                rate = (self.step - since) * self.config.batch / (now - logged)
-                self.log(
-                    {
-                        "step": self.step,
-                        **{k: float(v) for k, v in record.items()},
-                        "samples_per_s": round(rate, 1),
-                    }
-                )
-                logged, since = now, self.step
-            if now - saved > 60 * self.config.checkpoint_minutes or self.step == self.config.steps:
-                self._checkpoint()
-                saved = now
-        save(self.model, self.architecture, self.out, {"head": self.config.head})
-        return self.model
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        """Normalized crops [B,3,S,S] and tokens [B,L] of this step, on the device."""
-        config = self.config
-        index = batch_indices(len(self.images), config.batch, self.step, config.seed)
-        generator = torch.Generator().manual_seed(config.seed * 1000003 + self.step)
-        images = random_crops(self.images[index].float() / 255, config.crop, generator)
-        texts = random_spans([self.texts[i] for i in index.tolist()], config.span_share, generator)
-        images, keep = (images - self.mean) / self.std, None
-        if config.small and self.step < config.steps - config.plain_steps:
-            images, keep = shrink(images, config.small, config.patch, generator)
-        self.model.visual.patch_dropout.index = keep
-        return images.to(config.device), self.tokenizer(texts).to(config.device)
-
-    def _train_step(self) -> dict[str, Tensor | float]:
-        config, model = self.config, self.model
-        share = schedule(self.step, config)
-        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = share * peak
-        images, tokens = self._batch()
-        # The plain attention is 1.3 times faster than the CPU's fused kernel at these lengths.
-        with _autocast(config), sdpa_kernel(SDPBackend.MATH):
-            image = model.encode_image(images, normalize=True).float()
-            text = model.encode_text(tokens, normalize=True).float()
-            loss = info_nce(image, text, model.logit_scale.exp())
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(config.max_logit_scale))
-            scale = model.logit_scale.exp()
-        return {
-            "loss": loss.detach(),
-            "lr": share * config.lr,
-            "logit_scale": scale,
-            "grad_norm": norm,
-        }
-
-    def _checkpoint(self) -> None:
-        state = {
-            "model": self.model.state_dict(),
-            "step": self.step,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-        }
-        part = self.out / "checkpoint.pt.part"
-        torch.save({**state, "config": json.dumps(asdict(self.config))}, part)
-        part.replace(self.out / "checkpoint.pt")
-
-    def _resume(self) -> None:
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.config.device, weights_only=True)
-        if json.loads(state["config"]) | FREE != asdict(self.config) | FREE:
-            raise TTDError(
-                f"{path} belongs to a run with other settings: choose another `out`, or remove it"
-            )
-        self.model.load_state_dict(state["model"])
-        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(stored)
-        self.step = state["step"]
-
-
-def _shape(config: PretrainConfig) -> dict[str, int]:
-    names = ("embed_dim", "patch", "width", "layers", "text_width", "text_layers", "context")
-    return {name: getattr(config, name) for name in names}
-
-
-def _autocast(config: PretrainConfig) -> contextlib.AbstractContextManager:
-    return (
-        torch.autocast(config.device, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
-    )
+def _kind(name: str, parameter: nn.Parameter) -> str:
+    if parameter.ndim < 2:
+        return "gains"
+    if parameter.ndim == 2 and ".resblocks." in name:
+        return "matrices"
+    return "tables"

@@ -1,138 +1,151 @@
-"""The tiny CLIP's second stage: its text tower alone learns from noisy captions; the image tower stands still.
+"""The tiny CLIP's second stage: its text tower alone learns from noisy captions.
 
 Captions of the web name the main thing reliably and the rest loosely. A text tower that learns from
 such captions trusts their first name: the single-tag bias that TTD mends. With the images encoded
 once, a step costs the text tower only, so this takes minutes.
 """
 
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from pathlib import Path
+from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..backbones import load_backbone
 from ..backbones.base import Backbone
-from ..backbones.device import use_threads
 from ..errors import TTDError
-from ..utils.provenance import seed_everything
-from .data import batch_indices, load_pairs
-from .task import info_nce
+from ..training.losses import info_nce
+from ..training.task import Group, Step, Task
+from .config import TextStageConfig
+from .data import MemorySource, WorldPair, load_pairs
+from .model import save_weights
 
 ENCODED = 100  # images in one forward pass
 FILES = ("bpe.txt.gz", "open_clip_config.json")
 
 
 @dataclass(frozen=True)
-class TextStageConfig:
-    """One YAML key each; configs/tiny_clip_text.yaml explains them."""
+class Batch:
+    """Embeddings of images [B, D], L2-normalized, and their captions."""
 
-    model: str
-    world: str
-    out: str
-    seed: int
-    threads: int
-    pairs: int
-    batch: int
-    steps: int
-    lr: float
-    warmup: int
-    weight_decay: float
+    pooled: Tensor
+    captions: list[str]
 
 
-def load_config(values: dict, source: str) -> TextStageConfig:
-    """A `TextStageConfig` from a YAML mapping. TTDError for unknown, missing or wrongly typed keys."""
-    known = {f.name: f.type for f in fields(TextStageConfig)}
-    unknown, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values))
-    wrong = [name for name in set(known) & set(values) if type(values[name]) is not known[name]]
-    if unknown or missing or wrong:
-        raise TTDError(
-            f"{source}: unknown keys {unknown}, missing keys {missing}, values of another type {wrong}"
-        )
-    return TextStageConfig(**values)
+class TextTask(Task[WorldPair, WorldPair, Batch]):
+    """The text tower of an open_clip folder, against its own image tower, which stands still."""
 
+    config: TextStageConfig
+    exact_micro_batches = False
+    why_inexact = "InfoNCE compares all pairs of a batch"
 
-def train_text_tower(
-    config: TextStageConfig,
-    log: Callable[[dict], None] = lambda record: None,
-    progress: Callable[[int], None] = lambda step: None,
-) -> Path:
-    """Train the text tower of the open_clip folder `config.model` and write a model of the same form into `config.out`.
+    def __init__(self, config: TextStageConfig, device: torch.device):
+        """Load the model and encode the images. TTDError: no such model, no training pairs."""
+        super().__init__(config, device)
+        images, texts = load_pairs(Path(config.world))
+        backbone = load_backbone(f"local-dir:{config.model}", device=str(device))
+        self.backbone = backbone.requires_grad_(False)
+        pooled = encode_images(backbone, images[: config.pairs])
+        self._source = MemorySource(pooled, texts, f"{config.world}: {len(pooled):,} images")
+        self._whole = load_file(Path(config.model) / "open_clip_model.safetensors")
+        _check_names(self._whole, openclip_text_names(backbone), config.model)
+        backbone.text.requires_grad_(True)
+        self._parameters = dict(backbone.text.named_parameters())
 
-    Deterministic, not resumable. `progress` is called after every step, `log` of every 50th. Raises
-    TTDError where there is no such model or no training pairs. Returns the folder.
-    """
-    use_threads(config.threads)
-    seed_everything(config.seed)
-    images, texts = load_pairs(Path(config.world))
-    backbone = load_backbone(f"local-dir:{config.model}").requires_grad_(False)
-    pooled = encode_pictures(backbone, images[: config.pairs])
-    parameters = list(backbone.text.requires_grad_(True).parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    scale = torch.tensor(backbone.logit_scale)
-    for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * min(
-                1.0, (step + 1) / config.warmup, (config.steps - step) / (0.7 * config.steps)
-            )
-        index = batch_indices(len(pooled), config.batch, step, config.seed)
-        captions = F.normalize(backbone.encode_text([texts[i] for i in index.tolist()]), dim=-1)
-        loss = info_nce(pooled[index], captions, scale)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        progress(step + 1)
-        if (step + 1) % 50 == 0 or step + 1 == config.steps:
-            log({"stage": "text", "step": step + 1, "loss": float(loss.detach())})
-    return _write(backbone, Path(config.model), Path(config.out))
+    @property
+    def source(self) -> MemorySource:
+        """Pooled embeddings [N, D] and captions."""
+        return self._source
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """The text tower's."""
+        return self._parameters
+
+    def groups(self, step: int) -> list[Group]:
+        """One; linear warm-up, constant, linear decay over the last 70 % of the steps."""
+        config = self.config
+        left = (config.steps - step) / (0.7 * config.steps)
+        rate = config.lr * min(1.0, (step + 1) / max(1, config.warmup), left)
+        return [Group("text", tuple(self._parameters), rate, config.weight_decay)]
+
+    def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+        """AdamW with CLIP's second moment."""
+        return [torch.optim.AdamW(groups, betas=(0.9, 0.98))]
+
+    def transform(self, raw: WorldPair, step: int, rng: np.random.Generator) -> WorldPair:
+        """As it is."""
+        return raw
+
+    def collate(self, samples: Sequence[WorldPair], step: int) -> Batch:
+        """Stack the embeddings."""
+        pooled = torch.stack([sample.image for sample in samples])
+        return Batch(pooled, [sample.text for sample in samples])
+
+    def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """InfoNCE over the pairs of all processes."""
+        with step.autocast():
+            encoded = self.backbone.encode_text(batch.captions)
+        captions = step.ranks.all_gather(F.normalize(encoded.float(), dim=-1))
+        pooled = step.ranks.all_gather(batch.pooled.to(self.device))
+        return info_nce(pooled, captions, self.backbone.logit_scale), {}
+
+    def export(self, path: Path, step: int) -> None:
+        """The whole model with the new text tower, by open_clip's names, in float16."""
+        save_weights(self._whole | openclip_text_names(self.backbone), path)
+
+    def finish(self, finished: Path) -> None:
+        """The first stage's configuration and vocabulary, beside the weights."""
+        for name in FILES:
+            source, out = Path(self.config.model) / name, finished.parent / name
+            if source.resolve() != out.resolve():
+                shutil.copyfile(source, out)
+
+    def identity(self) -> dict[str, Any]:
+        """Settings, pairs, and the first stage's weights: `model` is only where they are."""
+        settings = super().identity()
+        settings.pop("model")
+        return {**settings, "base": self.agreement()}
+
+    def agreement(self) -> Any:
+        """The pairs as the first stage's image tower sees them."""
+        return self.source.digest
 
 
 @torch.no_grad()
-def encode_pictures(backbone: Backbone, images: Tensor) -> Tensor:
-    """uint8 [N,3,H,W] -> pooled embeddings [N,D] of unit length."""
+def encode_images(backbone: Backbone, images: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] -> pooled embeddings [N, D] of unit length, on the CPU."""
     parts = [
-        backbone.encode_image(backbone.normalize(part.float() / 255))
-        for part in images.split(ENCODED)
+        backbone.encode_image(backbone.normalize(part.float() / 255)).cpu()
+        for part in torch.split(images, ENCODED)
     ]
     return F.normalize(torch.cat(parts).float(), dim=-1)
 
 
 def openclip_text_names(backbone: Backbone) -> dict[str, Tensor]:
     """The text tower's tensors by open_clip's names: q, k, v packed as it packs them."""
-    state, packed = dict(backbone.text.state_dict()), {}
+    state = dict(backbone.text.state_dict())
+    packed = {}
     for kind in ("weight", "bias"):
         for i in range(len(backbone.text.blocks)):
             parts = [state.pop(f"blocks.{i}.attn.{name}_proj.{kind}") for name in "qkv"]
             packed[f"transformer.resblocks.{i}.attn.in_proj_{kind}"] = torch.cat(parts)
     plain = {"projection.weight": "text_projection"}
-    names = {
-        name: plain.get(name, name.replace("blocks.", "transformer.resblocks.")) for name in state
-    }
-    return packed | {names[name]: value for name, value in state.items()}
+    for name, value in state.items():
+        packed[plain.get(name, name.replace("blocks.", "transformer.resblocks."))] = value
+    return packed
 
 
-def _write(backbone: Backbone, source: Path, out: Path) -> Path:
-    """The source's model with the new text tower, in fp16."""
-    whole = load_file(source / "open_clip_model.safetensors")
-    new = openclip_text_names(backbone)
-    strange = [
-        name for name, value in new.items() if name not in whole or whole[name].shape != value.shape
-    ]
-    if strange:
-        raise TTDError(f"{source}: its text tower is not open_clip's ({', '.join(strange[:3])})")
-    out.mkdir(parents=True, exist_ok=True)
-    state = whole | {
-        name: value.detach().to(torch.float16).contiguous() for name, value in new.items()
-    }
-    save_file(state, out / "open_clip_model.safetensors", metadata={"format": "pt"})
-    for name in FILES:
-        if (source / name).resolve() != (out / name).resolve():
-            shutil.copyfile(source / name, out / name)
-    return out
+def _check_names(whole: Mapping[str, Tensor], text: Mapping[str, Tensor], source: str) -> None:
+    """TTDError unless the file holds the text tower's tensors in these shapes."""
+    shapes = {name: value.shape for name, value in whole.items()}
+    wrong = [name for name, value in text.items() if shapes.get(name) != value.shape]
+    if wrong:
+        raise TTDError(f"{source}: its text tower is not open_clip's ({', '.join(wrong[:3])})")

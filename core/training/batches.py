@@ -126,4 +126,6 @@ def read_sample(
             continue
         rng = np.random.default_rng((task.config.seed, VIEW, position))
         return task.transform(raw, step, rng), skipped
-    raise TTDError(f"{len(skipped)} images in a row cannot be read, the last: {skipped[-1].reason}")
+    raise TTDError(
+        f"{len(skipped)} {task.unit} in a row cannot be read, the last: {skipped[-1].reason}"
+    )

@@ -20,7 +20,8 @@ class TrainLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder.path / BOARD), purge_step=step + 1)  # type: ignore[no-untyped-call]
+            make: Any = SummaryWriter
+            self._writer = make(str(folder.path / BOARD), purge_step=step + 1)
         except ImportError:
             pass
         self.board = self._writer is not None

@@ -100,8 +100,9 @@ class Update:
 
     def step(self, norm: float) -> bool:
         """Make the update; False where float16 overflowed and it was skipped."""
-        for optimizer in self._active():
-            self.scaler.step(optimizer)
+        if math.isfinite(norm):
+            for optimizer in self._active():
+                self.scaler.step(optimizer)
         self.scaler.update()
         if math.isfinite(norm):
             self.overflows = 0

@@ -6,7 +6,6 @@ to the last bit, so that the run itself is the same without them.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import sys
 from collections import Counter
@@ -23,6 +22,11 @@ from ..data.records import Skipped
 from .optimizer import Update
 from .task import Group, Task
 from .trainer import Trainer
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 TIMED = 3  # steps
 SECONDS = 60.0  # no further timed step after these
@@ -145,7 +149,8 @@ def _groups(groups: Sequence[Group], update: Update) -> str:
 def time_line(trainer: Trainer) -> str:
     """Time and memory, by a few steps that are taken back."""
     times = trainer.timed_steps(TIMED, SECONDS)
-    memory = f"{peak_memory(trainer.task.device) / 2**30:.1f} GB of memory at the peak"
+    peak = peak_memory(trainer.task.device)
+    memory = f"{peak / 2**30:.1f} GB of memory at the peak" if peak else "memory unknown"
     if not times:
         return f"time: nothing is left to do; {memory}"
     usual = median(times[1:] or times)  # the first one warms up
@@ -168,9 +173,11 @@ def duration(seconds: float) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: on its GPU, else of the machine's memory."""
+    """Bytes that this process held at most: on its GPU, else of the machine's memory; 0: unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if resource is None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

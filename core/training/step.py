@@ -97,16 +97,8 @@ class Gradients:
             )
 
     def _average(self, means: Mapping[str, Tensor]) -> dict[str, float]:
-        """Means over all processes: of the gradients, in place, and of the scalars.
-
-        All of it travels as one flat vector: no more collective calls than needed.
-        """
+        """Means over all processes: of the gradients, in place, and of the scalars."""
         scalars = torch.stack(list(means.values()))
-        if self.ranks.world > 1:
-            gradients = [p.grad for p in self.update.trained().values() if p.grad is not None]
-            flat = torch.cat([*(gradient.flatten() for gradient in gradients), scalars])
-            sizes = [*(gradient.numel() for gradient in gradients), len(scalars)]
-            *parts, scalars = torch.split(self.ranks.all_reduce_mean(flat), sizes)
-            for gradient, mean in zip(gradients, parts, strict=True):
-                gradient.copy_(mean.view_as(gradient))
+        gradients = [p.grad for p in self.update.trained().values() if p.grad is not None]
+        self.ranks.average([*gradients, scalars])
         return dict(zip(means, scalars.tolist(), strict=True))

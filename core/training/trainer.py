@@ -11,13 +11,13 @@ on the CPU a run that was killed and started again ends with the same bytes as o
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data.records import Skipped
 from ..errors import TTDError
@@ -151,7 +151,7 @@ class Trainer:
 
         Returns the seconds of each. TTDError as from `run`.
         """
-        state = copy.deepcopy(self._state())
+        state = _snapshot(self._state())
         skipped = list(self._skipped)
         times: list[float] = []
         stream = batches(self.task, self.sharding, self.step, self.config.steps)
@@ -229,6 +229,17 @@ def _compile(task: Task[Any, Any, Any]) -> None:
         raise TTDError("compile: this system does not support compiled towers; leave it off")
     for tower in towers:
         tower.compile()
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy of nested state, tensors on the CPU, where it does not count as the run's memory."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {key: _snapshot(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_snapshot(item) for item in value]
+    return value
 
 
 def _synchronize(device: torch.device) -> None:

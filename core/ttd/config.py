@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..errors import TTDError
-from ..tags.scoring import SCORERS
-from ..tags.selection import NORMS
+from ..tags.protocol import NORMS, SCORERS
 from ..training.config import RENAMED, RunConfig, renamed
 from ..utils.config import build, nested
 

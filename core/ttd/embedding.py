@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone
+from ..backbones.similarity import cosine_maps
+from ..data.words import is_stopword, split_words
 from ..errors import TTDError
-from ..tags.selection import is_stopword, split_words
 from ..text.encode import encode_texts
 
 # Words of one caption: longer ones are no captions, and all maps of a batch are held at once.
@@ -104,5 +105,5 @@ def similarity_maps(embedded: Embedded, texts: TextBatch) -> Maps:
     device = embedded.pixels.device
     own = embedded.words[texts.index.to(device)] * texts.valid.to(device)[..., None]  # [B, K, D]
     both = torch.cat([own, embedded.captions[:, None]], 1)
-    maps = torch.einsum("bkd,bdhw->bkhw", both, embedded.pixels)
+    maps = cosine_maps(embedded.pixels, both)
     return Maps(maps[:, :-1], maps[:, -1])

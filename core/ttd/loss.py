@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import TTDError
 from ..refine.pamr import PAMR
+from ..training.losses import info_nce
 from .config import DistillConfig
 from .embedding import Embedded, Maps, TextBatch, similarity_maps
 from .targets import Targets, make_targets
@@ -114,16 +115,6 @@ def pixel_distance(
     difference = maps - targets
     values = difference.abs() if distance == "l1" else difference.square()
     return values.mean((-2, -1))
-
-
-def info_nce(images: Tensor, texts: Tensor, scale: Tensor | float) -> Tensor:
-    """Symmetric InfoNCE of L2-normalized [N, D] pairs, a scalar: CLIP (ICML 2021), figure 3.
-
-    The mean of both cross-entropies of `scale * images @ texts.T`.
-    """
-    logits = scale * images @ texts.T  # [N, N]
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def _contrastive(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path | None:
-    """$TTD_CACHE, else ~/.cache/ttd (it may not exist yet); None when there is no home directory to keep it in."""
+    """$TTD_CACHE, else ~/.cache/ttd, which may not exist yet; None without a home directory."""
     if folder := os.environ.get("TTD_CACHE"):
         return Path(folder).expanduser()
     try:

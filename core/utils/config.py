@@ -20,17 +20,19 @@ from ..errors import TTDError
 Config = TypeVar("Config")
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. TTDError when it is missing or holds none."""
+def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -> dict[str, Any]:
+    """The mapping in a YAML file, {} for an empty file.
+
+    TTDError when it cannot be read, which ends in `advice`, and when it holds no mapping.
+    """
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it is installed
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-        content = yaml.safe_load(text) or {}
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        content = yaml.load(text, Loader=loader) or {}
     except OSError as error:
-        raise TTDError(
-            f"{path}: cannot be read ({error.strerror}); configs/ holds some that work"
-        ) from None
+        raise TTDError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TTDError(f"{path}: not YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict):

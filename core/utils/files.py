@@ -1,4 +1,4 @@
-"""Files that are whole or absent, locks, safe names, and the JSON that is stored beside a result."""
+"""Files that are whole or absent, locks, safe names, and the JSON stored beside a result."""
 
 from __future__ import annotations
 
@@ -91,6 +91,16 @@ def _lock(file: IO[Any], exclusive: bool, wait: bool) -> bool:
 def safe_name(name: str) -> str:
     """A name that is one file on every platform: separators and reserved characters become `_`."""
     return name.translate(UNSAFE)
+
+
+def visible_names(folder: Path) -> list[str]:
+    """Names in a folder without hidden ones, sorted. TTDError when it cannot be listed."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise TTDError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

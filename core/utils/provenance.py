@@ -29,7 +29,9 @@ def now() -> str:
 
 
 def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
-    """Size and time (ns) of every file that a model's weights can come from: the weights folder and those named.
+    """Size and time (ns) of every file that a model's weights can come from.
+
+    These are the files of the weights folder and those named.
 
     Equal stamps mean equal weights without reading them; other stamps mean that checksums must be
     compared.
@@ -68,7 +70,7 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Inside, sums on the CPU have a fixed order whatever the threads; other devices keep theirs."""
+    """Inside, sums on the CPU have a fixed order whatever the threads."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()

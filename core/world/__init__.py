@@ -1,6 +1,6 @@
-"""The procedural world: images, captions, true tags and masks made from a seed, with nothing to download.
+"""The procedural world: images, captions, true tags and masks, made from a seed.
 
-`objects` (shapes) and `scenes` (textures) -> `image` (one composed image) -> `captions` (one
-caption and its true tags) -> `sample` (image + caption of one index) -> `writer` (the folders on
-disk).
+`objects` (shapes) and `scenes` (textures) -> `picture` (one composed image) -> `captions` (one
+caption and its true tags) -> `sample` (image and caption of one index) -> `writer` (the folders on
+disk). Nothing is downloaded.
 """

@@ -1,9 +1,10 @@
-"""The hand-picked image that `demo.py` shows when it is given none, and the contact sheet of the docs."""
+"""The image that `demo.py` shows when it is given none, and the contact sheet of the docs."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import TTDError
 from .captions import true_tags
@@ -14,14 +15,20 @@ DEMO = (7, "val", 159)  # seed, split and number of the image
 TEXT = "A red house and a tree under the purple bird, but without a fish"
 
 
-def demo_picture(size: int = 384) -> tuple[np.ndarray, str, list[str]]:
-    """The image uint8 RGB [size, size, 3], its caption and the caption's true tags; "fish" is not in it."""
+def demo_picture(size: int = 384) -> tuple[npt.NDArray[np.uint8], str, list[str]]:
+    """The image uint8 RGB [size, size, 3], its caption, and the caption's true tags.
+
+    The caption names a fish, which the image does not show.
+    """
     sample = make_sample(*DEMO, size)
     return sample.image, TEXT, true_tags(TEXT, sample.contents)
 
 
 def write_demo(folder: Path, size: int = 384) -> str:
-    """Write demo.jpg and demo.json ({"text", "tags"}) into `folder`, return the caption. TTDError if it cannot."""
+    """Write demo.jpg and demo.json ({"text", "tags"}) into `folder`; returns the caption.
+
+    TTDError when they cannot be written.
+    """
     image, text, tags = demo_picture(size)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,12 +41,17 @@ def write_demo(folder: Path, size: int = 384) -> str:
     return text
 
 
-def contact_sheet(seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96) -> np.ndarray:
-    """The first validation images of a world side by side -> uint8 RGB [rows * size, columns * size, 3]."""
-    pictures = [make_sample(seed, "val", i, size).image for i in range(columns * rows)]
-    return np.concatenate(
-        [np.concatenate(pictures[r * columns : (r + 1) * columns], 1) for r in range(rows)]
-    )
+def contact_sheet(
+    seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96
+) -> npt.NDArray[np.uint8]:
+    """The first validation images of a world, row by row.
+
+    Returns uint8 RGB [rows * size, columns * size, 3].
+    """
+    images = np.stack([make_sample(seed, "val", i, size).image for i in range(columns * rows)])
+    grid = images.reshape(rows, columns, size, size, 3)
+    sheet: npt.NDArray[np.uint8] = grid.transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(rows * size, columns * size, 3)
 
 
 def write_sheet(path: Path) -> None:

@@ -1,18 +1,21 @@
-"""Polygons in unit coordinates: an object is drawn in the square [-1, 1] x [-1, 1], x to the right, y down."""
+"""Polygons in unit coordinates: the square [-1, 1] x [-1, 1], x to the right, y down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-Points = np.ndarray  # [P, 2] float64, (x, y)
+Points: TypeAlias = npt.NDArray[np.float64]  # [P, 2], (x, y)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One painted area: `contours` filled by the even-odd rule (a second contour inside the first is a hole).
+    """One painted area: `contours` filled by the even-odd rule.
 
-    `paint` is "main" (the object's colour), "dark" or "light"; accents outside the body belong to
-    the object too.
+    A second contour inside the first is a hole. paint: "main" (the object's colour), "dark" or
+    "light"; accents outside the body belong to the object, too.
     """
 
     paint: str
@@ -34,14 +37,14 @@ def light(*contours: Points) -> Part:
     return Part("light", contours)
 
 
-def poly(*xy: float) -> Points:
-    """Polygon from x1, y1, x2, y2, ... -> [P, 2]."""
+def poly(xy: Sequence[float]) -> Points:
+    """Polygon from (x1, y1, x2, y2, ...) -> [P, 2]."""
     return np.array(xy, dtype=np.float64).reshape(-1, 2)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Points:
     """Axis-aligned rectangle -> [4, 2]."""
-    return poly(x0, y0, x1, y0, x1, y1, x0, y1)
+    return poly((x0, y0, x1, y0, x1, y1, x0, y1))
 
 
 def arc(
@@ -53,7 +56,7 @@ def arc(
 
 
 def disc(x: float, y: float, rx: float, ry: float | None = None) -> Points:
-    """Ellipse (a circle without `ry`) -> [24, 2]."""
+    """Ellipse of radii `rx` and `ry`, a circle where `ry` is None -> [24, 2]."""
     return arc(x, y, rx, rx if ry is None else ry, 0, 345)
 
 
@@ -74,11 +77,16 @@ def stroke(path: Points, width: float) -> Points:
 
 def line(x0: float, y0: float, x1: float, y1: float, width: float) -> Points:
     """A straight bar between two points -> [4, 2]."""
-    return stroke(poly(x0, y0, x1, y1), width)
+    return stroke(poly((x0, y0, x1, y1)), width)
 
 
 def turned(points: Points, degrees: float) -> Points:
     """`points` [P, 2] rotated about the origin, clockwise on the screen."""
+    rotated: Points = points @ rotation(degrees).T
+    return rotated
+
+
+def rotation(degrees: float) -> Points:
+    """The matrix [2, 2] that turns column vectors (x, y) clockwise on the screen."""
     angle = np.radians(degrees)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return points @ rotation.T
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -1,4 +1,4 @@
-"""The colours that objects come in, and the rule that keeps some noun-colour pairs out of training."""
+"""The colours that objects come in, and which noun-colour pairs are kept out of training."""
 
 from .objects import NOUNS
 
@@ -16,10 +16,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 
 def unseen_pairs() -> tuple[tuple[str, str], ...]:
-    """(noun, colour) pairs that no training image or caption holds: one colour of each noun, the same for any seed.
+    """(noun, colour) pairs that no training image or caption holds: one colour of each noun.
 
-    Fixed and not drawn, so that a world of another seed can serve as the development set of a model
-    of this one.
+    They are the same for any seed, so that a world of another seed can serve as the development
+    set of a model that was trained on this one.
     """
     colours = tuple(COLOURS)
     return tuple((noun, colours[(5 * i + 3) % len(colours)]) for i, noun in enumerate(NOUNS))

@@ -77,7 +77,7 @@ def make_refer_sample(seed: int, split: str, index: int, size: int = 96) -> Refe
     first = ANIMALS if split == "testA" else NOUNS
     contents = draw_crowd(rng, size, first, unseen=split != "train")
     shown = index_map(contents, size)
-    image = render(contents, shown, rng)
+    image = render(contents, rng, size)
     boxes = tuple(box_of(shown == 2 + i) for i in range(len(contents.things)))
     references = draw_references(contents.things, rng, split)
     return ReferSample(f"{split}_{index:06d}", image, contents, boxes, references)

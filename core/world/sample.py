@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.words import is_stopword, split_words
 from .captions import true_tags, write_caption
@@ -15,11 +16,14 @@ SPLITS = {"train": 0, "val": 1}
 
 @dataclass(frozen=True)
 class Sample:
-    """`image` uint8 RGB [S, S, 3]; `index` uint8 [S, S] (`image.index_map`); `tags` the caption's true tags."""
+    """image: uint8 RGB [S, S, 3]; index: uint8 [S, S], see `picture.index_map`.
+
+    text: the caption; tags: its true tags.
+    """
 
     id: str
-    image: np.ndarray
-    index: np.ndarray
+    image: npt.NDArray[np.uint8]
+    index: npt.NDArray[np.uint8]
     contents: Contents
     text: str
     tags: list[str]
@@ -31,41 +35,51 @@ def sample_id(split: str, index: int) -> str:
 
 
 def make_sample(seed: int, split: str, index: int, size: int = 96, noise: float = 0.0) -> Sample:
-    """Image `index` of a split ("train" or "val"): never depends on how many are made, or by which process.
+    """Image `index` of a split ("train" or "val").
 
-    Training images and captions hold none of `palette.unseen_pairs()`; validation ones may.
-    noise: see `write_caption`; validation captions have none.
+    It does not depend on how many are made, nor on the process that makes it. Training images and
+    captions hold none of `palette.unseen_pairs()`; validation ones may. size: the side in pixels;
+    noise: see `write_caption`, validation captions have none.
     """
     rng = np.random.default_rng([seed, SPLITS[split], index])
     contents = draw_contents(rng, size, unseen=split != "train")
     text = write_caption(contents, rng, split, noise)
-    visible = index_map(contents, size)
-    image = render(contents, visible, rng)
     return Sample(
-        sample_id(split, index), image, visible, contents, text, true_tags(text, contents)
+        id=sample_id(split, index),
+        image=render(contents, rng, size),
+        index=index_map(contents, size),
+        contents=contents,
+        text=text,
+        tags=true_tags(text, contents),
     )
 
 
-def tag_mask(sample: Sample, tag: str) -> np.ndarray:
-    """Where a visible word is -> bool [S, S]: things of that noun or colour, or what shows of that scene."""
+def tag_mask(sample: Sample, tag: str) -> npt.NDArray[np.bool_]:
+    """Where a visible word is -> bool [S, S]: things of that noun or colour, or that scene."""
     values = [i for i, scene in enumerate(sample.contents.scenes) if scene == tag]
-    values += [
-        2 + i for i, thing in enumerate(sample.contents.things) if tag in (thing.noun, thing.colour)
-    ]
+    for i, thing in enumerate(sample.contents.things):
+        if tag in (thing.noun, thing.colour):
+            values.append(2 + i)
     return np.isin(sample.index, values)
 
 
-def class_map(sample: Sample) -> np.ndarray:
+def class_map(sample: Sample) -> npt.NDArray[np.uint8]:
     """Nouns as classes -> uint8 [S, S]: 0 background, 1 + i the i-th of `objects.NOUNS`."""
     table = np.zeros(256, np.uint8)
     for i, thing in enumerate(sample.contents.things):
         table[2 + i] = 1 + NOUNS.index(thing.noun)
-    return table[sample.index]
+    labels: npt.NDArray[np.uint8] = table[sample.index]
+    return labels
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one image adds to the statistics: words, stop words, true and lying words, share painted by true tags."""
+    """What one image adds to the statistics.
+
+    words, content, true: its words, those that are no stop words, and those that are true tags;
+    absent: whether a noun or colour is named that is not in the image; scene: whether a scene is
+    named; painted: share of the pixels that the true tags cover; unseen: held-out pairs in it.
+    """
 
     id: str
     words: int
@@ -80,37 +94,41 @@ class Facts:
 def facts(sample: Sample) -> Facts:
     """Count the words of one caption and the area of its true tags."""
     words = [w.text.casefold() for w in split_words(sample.text)]
+    things = [w for w in words if w in NOUNS or w in COLOURS]
     painted = np.any([tag_mask(sample, tag) for tag in sample.tags], axis=0)
+    unseen = [t for t in sample.contents.things if (t.noun, t.colour) in UNSEEN]
     return Facts(
         id=sample.id,
         words=len(words),
         content=sum(not is_stopword(w) for w in words),
         true=sum(w in sample.tags for w in words),
-        absent=any((w in NOUNS or w in COLOURS) and w not in sample.tags for w in words),
+        absent=any(w not in sample.tags for w in things),
         scene=any(s in sample.tags for s in sample.contents.scenes),
         painted=float(painted.mean()),
-        unseen=tuple(
-            f"{t.colour} {t.noun}" for t in sample.contents.things if (t.noun, t.colour) in UNSEEN
-        ),
+        unseen=tuple(f"{t.colour} {t.noun}" for t in unseen),
     )
 
 
 def summarise(rows: list[Facts]) -> dict[str, float]:
-    """Statistics of a split, in percent unless said: see the keys. Word counts are micro, over all captions."""
-    words, content, true = (
-        sum(getattr(r, key) for r in rows) for key in ("words", "content", "true")
-    )
+    """Statistics of a split; percent, but for the counts of images and of words per caption.
+
+    Words are pooled over all captions, so that long captions weigh more (micro average).
+    """
+    words, content = sum(row.words for row in rows), sum(row.content for row in rows)
+    true = sum(row.true for row in rows)
     precision = 100 * true / content
+
+    def mean(values: list[float]) -> float:
+        return round(100 * float(np.mean(values)), 2)
+
     return {
         "pictures": len(rows),
         "words_per_caption": round(words / len(rows), 2),
         "true_tag_words": round(100 * true / words, 2),
         "content_words_precision": round(precision, 2),
         "content_words_f1": round(2 * precision * 100 / (precision + 100), 2),
-        "all_foreground_caption_iou": round(100 * float(np.mean([r.painted for r in rows])), 2),
-        "captions_naming_a_scene": round(100 * float(np.mean([r.scene for r in rows])), 2),
-        "captions_with_an_absent_word": round(100 * float(np.mean([r.absent for r in rows])), 2),
-        "pictures_with_an_unseen_pair": round(
-            100 * float(np.mean([bool(r.unseen) for r in rows])), 2
-        ),
+        "all_foreground_caption_iou": mean([row.painted for row in rows]),
+        "captions_naming_a_scene": mean([row.scene for row in rows]),
+        "captions_with_an_absent_word": mean([row.absent for row in rows]),
+        "pictures_with_an_unseen_pair": mean([bool(row.unseen) for row in rows]),
     }

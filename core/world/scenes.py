@@ -1,41 +1,42 @@
-"""Muted background textures: grass, sand, night, ... Drawn once per image size, then cropped at random places."""
+"""Muted background textures (grass, sand, night, ...).
+
+Each is drawn once per image size; images take crops of it at random places.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-Canvas = np.ndarray  # [S, S, 3] uint8 RGB, S = 3 x the image's size
+Canvas: TypeAlias = npt.NDArray[np.uint8]  # [S, S, 3] RGB, S = 3 x the image's size
 
 
 def _plain(
     side: int, rgb: tuple[int, int, int], rng: np.random.Generator, cell: float, depth: float
 ) -> Canvas:
-    """A flat colour with soft blotches of about `cell` (share of an image's side) and +-`depth` grey levels."""
+    """A flat colour with soft blotches.
+
+    cell: size of a blotch as a share of an image's side; depth: its grey levels up or down.
+    """
     cells = max(2, round(3 / cell))
-    blotch = cv2.resize(
-        rng.uniform(-depth, depth, (cells, cells)).astype(np.float32),
-        (side, side),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    return np.clip(np.array(rgb, np.float32) + blotch[..., None], 0, 255).astype(np.uint8)
+    coarse = rng.uniform(-depth, depth, (cells, cells)).astype(np.float32)
+    blotch = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    values = np.array(rgb, np.float32) + blotch[..., None]
+    canvas: Canvas = np.clip(values, 0, 255).astype(np.uint8)
+    return canvas
 
 
 def _grass(side: int, unit: float, rng: np.random.Generator) -> Canvas:
     canvas = _plain(side, (104, 124, 84), rng, 0.2, 8)
-    for x, y, lean, shade in zip(
-        *rng.uniform(0, side, (2, 1700)), *rng.uniform(-1, 1, (2, 1700)), strict=True
-    ):
-        tip = (int(x + lean * 0.03 * unit), int(y - 0.09 * unit))
-        cv2.line(
-            canvas,
-            (int(x), int(y)),
-            tip,
-            (int(96 + 26 * shade), int(122 + 30 * shade), int(74 + 22 * shade)),
-            max(1, round(unit / 96)),
-            cv2.LINE_AA,
-        )
+    thick = max(1, round(unit / 96))
+    places, looks = rng.uniform(0, side, (2, 1700)), rng.uniform(-1, 1, (2, 1700))
+    for x, y, lean, shade in zip(*places, *looks, strict=True):
+        root, tip = (int(x), int(y)), (int(x + lean * 0.03 * unit), int(y - 0.09 * unit))
+        rgb = (int(96 + 26 * shade), int(122 + 30 * shade), int(74 + 22 * shade))
+        cv2.line(canvas, root, tip, rgb, thick, cv2.LINE_AA)
     return canvas
 
 
@@ -49,15 +50,10 @@ def _sand(side: int, unit: float, rng: np.random.Generator) -> Canvas:
 
 def _night(side: int, unit: float, rng: np.random.Generator) -> Canvas:
     canvas = _plain(side, (48, 52, 80), rng, 0.4, 6)
+    radius = max(1, round(0.008 * unit))
     for x, y, tone in zip(*rng.uniform(0, side, (2, 330)), rng.uniform(110, 240, 330), strict=True):
-        cv2.circle(
-            canvas,
-            (int(x), int(y)),
-            max(1, round(0.008 * unit)),
-            (int(tone), int(tone), int(tone * 0.93)),
-            -1,
-            cv2.LINE_AA,
-        )
+        rgb = (int(tone), int(tone), int(tone * 0.93))
+        cv2.circle(canvas, (int(x), int(y)), radius, rgb, -1, cv2.LINE_AA)
     return canvas
 
 
@@ -69,46 +65,27 @@ def _brick(side: int, unit: float, rng: np.random.Generator) -> Canvas:
             left, top = (column + 0.5 * (row % 2)) * width, row * height
             tone = rng.uniform(-14, 14)
             rgb = (int(142 + tone), int(96 + tone), int(84 + tone))
-            cv2.rectangle(
-                canvas,
-                (round(left), round(top)),
-                (round(left + width - gap), round(top + height - gap)),
-                rgb,
-                -1,
-            )
+            corner = (round(left + width - gap), round(top + height - gap))
+            cv2.rectangle(canvas, (round(left), round(top)), corner, rgb, -1)
     return canvas
 
 
 def _water(side: int, unit: float, rng: np.random.Generator) -> Canvas:
     canvas = _plain(side, (122, 146, 156), rng, 0.3, 6)
-    x = np.arange(0, side, max(1, side // 288))
+    x, thick = np.arange(0, side, max(1, side // 288)), max(1, round(unit / 64))
     for y in np.arange(0, side, unit * 0.085):
         wave = y + 0.022 * unit * np.sin(x / (0.035 * unit) + rng.uniform(0, 6.3))
-        cv2.polylines(
-            canvas,
-            [np.stack([x, wave], 1).astype(np.int32)],
-            False,
-            (182, 200, 206),
-            max(1, round(unit / 64)),
-            cv2.LINE_AA,
-        )
+        path = np.stack([x, wave], 1).astype(np.int32)
+        cv2.polylines(canvas, [path], False, (182, 200, 206), thick, cv2.LINE_AA)
     return canvas
 
 
 def _snow(side: int, unit: float, rng: np.random.Generator) -> Canvas:
     canvas = _plain(side, (232, 235, 240), rng, 0.5, 10)
+    axes, thick = (round(0.06 * unit), max(1, round(0.012 * unit))), max(1, round(unit / 96))
     for x, y in rng.uniform(0, side, (210, 2)):
-        cv2.ellipse(
-            canvas,
-            (int(x), int(y)),
-            (round(0.06 * unit), max(1, round(0.012 * unit))),
-            0,
-            0,
-            180,
-            (196, 204, 216),
-            max(1, round(unit / 96)),
-            cv2.LINE_AA,
-        )
+        box = (int(x), int(y)), axes, 0, 0, 180
+        cv2.ellipse(canvas, *box, (196, 204, 216), thick, cv2.LINE_AA)
     return canvas
 
 
@@ -119,15 +96,10 @@ def _wood(side: int, unit: float, rng: np.random.Generator) -> Canvas:
         for grain in rng.uniform(0.1, 0.9, 4):
             shade = rng.uniform(-16, 10)
             at = round(x + grain * plank)
-            cv2.line(
-                canvas,
-                (at, 0),
-                (at, side),
-                (int(138 + shade), int(110 + shade), int(80 + shade)),
-                max(1, round(unit / 80)),
-                cv2.LINE_AA,
-            )
-        cv2.line(canvas, (round(x), 0), (round(x), side), (84, 66, 50), max(1, round(unit * 0.02)))
+            rgb = (int(138 + shade), int(110 + shade), int(80 + shade))
+            cv2.line(canvas, (at, 0), (at, side), rgb, max(1, round(unit / 80)), cv2.LINE_AA)
+        joint = round(x)
+        cv2.line(canvas, (joint, 0), (joint, side), (84, 66, 50), max(1, round(unit * 0.02)))
     return canvas
 
 
@@ -140,17 +112,8 @@ def _stone(side: int, unit: float, rng: np.random.Generator) -> Canvas:
             x, y = (np.array([column + 0.5 * (row % 2), row]) + rng.uniform(0.4, 0.6, 2)) * cell
             tone = int(150 + rng.uniform(-18, 18))
             axes = (round(cell * rng.uniform(0.4, 0.47)), round(cell * rng.uniform(0.38, 0.46)))
-            cv2.ellipse(
-                canvas,
-                (round(x), round(y)),
-                axes,
-                rng.uniform(0, 180),
-                0,
-                360,
-                (tone, tone, tone - 4),
-                -1,
-                cv2.LINE_AA,
-            )
+            box = (round(x), round(y)), axes, rng.uniform(0, 180), 0, 360
+            cv2.ellipse(canvas, *box, (tone, tone, tone - 4), -1, cv2.LINE_AA)
     return canvas
 
 
@@ -166,7 +129,10 @@ def _canvas(scene: str, size: int) -> Canvas:
     return _TEXTURES[scene](3 * size, float(size), np.random.default_rng(SCENES.index(scene)))
 
 
-def texture(scene: str, size: int, corner: tuple[float, float]) -> np.ndarray:
-    """A crop uint8 RGB [size, size, 3] of a scene's texture; `corner` in [0, 1) picks the place. KeyError if none."""
+def texture(scene: str, size: int, corner: tuple[float, float]) -> Canvas:
+    """A crop uint8 RGB [size, size, 3] of a scene's texture.
+
+    corner: (y, x) in [0, 1), where the crop lies. KeyError for a scene that is not in `SCENES`.
+    """
     top, left = (int(c * 2 * size) for c in corner)
     return _canvas(scene, size)[top : top + size, left : left + size]

@@ -1,4 +1,4 @@
-"""The world on disk: training pairs, the evaluation set with its masks, the segmentation set, shards, world.yaml."""
+"""The world on disk: training pairs, both evaluation sets with their masks, shards, world.yaml."""
 
 import io
 import json
@@ -9,12 +9,16 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import yaml
 
+from ..data.datasets import MASKS_OF_TAGS
 from ..errors import TTDError
+from ..utils.config import read_yaml
 from ..utils.files import write_bytes
 from .objects import NOUNS
 from .palette import COLOURS, unseen_pairs
@@ -23,21 +27,30 @@ from .scenes import SCENES
 
 CHUNK = 64  # images a worker makes at a time
 SHARD = 1000  # pairs per tar
-FOLDERS = ("cc3m", "cc3m_for_evaluation", "World", "shards")
-JPEG = [
-    cv2.IMWRITE_JPEG_QUALITY,
-    94,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-]
+FOLDERS = ("cc3m", "cc3m_for_evaluation", "World", "shards")  # all that a world consists of
+PAIRS, CAPTIONS, SEGMENTATION = "cc3m/train", "cc3m_for_evaluation", "World/validation"
+IMAGES, MASKS = f"{SEGMENTATION}/image", f"{SEGMENTATION}/mask"
+MASK_FOLDER = f"{CAPTIONS}/{MASKS_OF_TAGS}"
+SUBFOLDERS = (
+    f"{PAIRS}/image",
+    f"{PAIRS}/json",
+    f"{CAPTIONS}/image",
+    f"{CAPTIONS}/json_refined",
+    MASK_FOLDER,
+    IMAGES,
+    MASKS,
+)
+# No chroma subsampling, which would smear small coloured things.
+JPEG_SAMPLING = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 94, *JPEG_SAMPLING]
 
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What to make. `size` is the side of the images in pixels; `shards` also packs the training pairs in tars.
+    """What to make: `train` training pairs and `val` evaluation images of `size` pixels a side.
 
-    noise: chance in [0, 1] that what a training caption names after the main thing is not there
-    (`write_caption`).
+    shards: also pack the training pairs in tars. noise: probability in [0, 1] that what a training
+    caption names after the main thing is not in the image (`write_caption`).
     """
 
     train: int = 40000
@@ -48,12 +61,12 @@ class WorldConfig:
     noise: float = 0.0
 
 
-def _encode(ending: str, image: np.ndarray, options: list[int] | None = None) -> bytes:
+def _encode(ending: str, image: npt.NDArray[np.uint8], options: list[int] | None = None) -> bytes:
     return cv2.imencode(ending, image, options or [])[1].tobytes()
 
 
-def encode_jpeg(image: np.ndarray) -> bytes:
-    """JPEG of a uint8 RGB image [H, W, 3]; no chroma subsampling, which would smear small coloured things."""
+def encode_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
+    """JPEG of a uint8 RGB image [H, W, 3], quality 94, without chroma subsampling."""
     return _encode(".jpg", np.ascontiguousarray(image[..., ::-1]), JPEG)
 
 
@@ -64,7 +77,7 @@ def _palette() -> list[int]:
     return [0, 0, 0, *cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).flatten().tolist()]
 
 
-def _palette_png(index: np.ndarray) -> bytes:
+def _palette_png(index: npt.NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     image = Image.fromarray(index)
@@ -74,95 +87,100 @@ def _palette_png(index: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _dump(record: dict) -> bytes:
+def _dump(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
 def write_train(out: Path, sample: Sample) -> None:
     """One training pair: cc3m/train/{image/ID.jpg, json/ID.json}."""
-    write_bytes(out / f"cc3m/train/image/{sample.id}.jpg", encode_jpeg(sample.image))
-    write_bytes(out / f"cc3m/train/json/{sample.id}.json", _dump({"text": sample.text}))
+    write_bytes(out / PAIRS / f"image/{sample.id}.jpg", encode_jpeg(sample.image))
+    write_bytes(out / PAIRS / f"json/{sample.id}.json", _dump({"text": sample.text}))
 
 
 def write_val(out: Path, sample: Sample) -> None:
-    """One evaluation image, in both layouts: caption with true tags and their masks; index mask of the nouns."""
-    jpeg, root = encode_jpeg(sample.image), out / "cc3m_for_evaluation"
-    write_bytes(root / f"image/{sample.id}.jpg", jpeg)
-    write_bytes(
-        root / f"json_refined/{sample.id}.json", _dump({"text": sample.text, "tags": sample.tags})
-    )
-    masks = root / "mask_using_HQ-SAM" / sample.id
+    """One evaluation image in both layouts.
+
+    cc3m_for_evaluation: caption, true tags and a mask for each; World: index mask of the nouns.
+    """
+    jpeg, caption = encode_jpeg(sample.image), {"text": sample.text, "tags": sample.tags}
+    write_bytes(out / CAPTIONS / f"image/{sample.id}.jpg", jpeg)
+    write_bytes(out / CAPTIONS / f"json_refined/{sample.id}.json", _dump(caption))
+    masks = out / MASK_FOLDER / sample.id
     masks.mkdir(exist_ok=True)
     for tag in sample.tags:
-        write_bytes(
-            masks / f"{tag}.png", _encode(".png", tag_mask(sample, tag).astype(np.uint8) * 255)
-        )
-    write_bytes(out / f"World/validation/image/{sample.id}.jpg", jpeg)
-    write_bytes(out / f"World/validation/mask/{sample.id}.png", _palette_png(class_map(sample)))
+        values = tag_mask(sample, tag).astype(np.uint8) * 255
+        write_bytes(masks / f"{tag}.png", _encode(".png", values))
+    write_bytes(out / IMAGES / f"{sample.id}.jpg", jpeg)
+    write_bytes(out / MASKS / f"{sample.id}.png", _palette_png(class_map(sample)))
 
 
-def _make_chunk(job: tuple[Path, WorldConfig, str, int, int]) -> list[Facts]:
-    """Worker: make and write the images `start` to `stop` of a split."""
-    out, config, split, start, stop = job
+@dataclass(frozen=True)
+class _Job:
+    """The images `start` to `stop` (exclusive) of a split, to be made by one worker."""
+
+    out: Path
+    config: WorldConfig
+    split: str
+    start: int
+    stop: int
+
+
+def _make_chunk(job: _Job) -> list[Facts]:
+    """Worker: make and write the images of a job."""
     cv2.setNumThreads(1)
+    config, write = job.config, write_train if job.split == "train" else write_val
     rows = []
-    for index in range(start, stop):
-        sample = make_sample(config.seed, split, index, config.size, config.noise)
-        (write_train if split == "train" else write_val)(out, sample)
+    for index in range(job.start, job.stop):
+        sample = make_sample(config.seed, job.split, index, config.size, config.noise)
+        write(job.out, sample)
         rows.append(facts(sample))
     return rows
 
 
-def _chunks(out: Path, config: WorldConfig) -> Iterator[tuple[Path, WorldConfig, str, int, int]]:
+def _jobs(out: Path, config: WorldConfig) -> Iterator[_Job]:
     for split, count in (("train", config.train), ("val", config.val)):
         for start in range(0, count, CHUNK):
-            yield out, config, split, start, min(start + CHUNK, count)
+            yield _Job(out, config, split, start, min(start + CHUNK, count))
 
 
-def _run(jobs: list, workers: int) -> Iterator[list[Facts]]:
+def _run(jobs: list[_Job], workers: int) -> Iterator[list[Facts]]:
     if workers <= 1:
         yield from map(_make_chunk, jobs)
         return
-    with get_context("spawn").Pool(
-        workers
-    ) as pool:  # spawn: the same on every platform, and safe beside threads
+    # spawn: the same on every platform, and safe beside threads
+    with get_context("spawn").Pool(workers) as pool:
         yield from pool.imap(_make_chunk, jobs)
 
 
 def _prepare(out: Path, config: WorldConfig, overwrite: bool) -> None:
     """Make the folders; refuse to mix with another world; `overwrite` removes that one first."""
-    marks = [out / "world.yaml", out / ".world.part"]
-    for mark in marks:
-        if not mark.exists():
-            continue
-        found = (yaml.safe_load(mark.read_text()) or {}).get("made_with")
-        if found != asdict(config) and not overwrite:
-            raise TTDError(
-                f"{out} holds another world (made with {found}): choose another --out or add --overwrite"
-            )
-        if found != asdict(config):
-            for folder in FOLDERS:
-                shutil.rmtree(out / folder, ignore_errors=True)
-            mark.unlink()
-    folders = [
-        "cc3m/train/image",
-        "cc3m/train/json",
-        "cc3m_for_evaluation/image",
-        "cc3m_for_evaluation/json_refined",
-    ]
-    folders += [
-        "cc3m_for_evaluation/mask_using_HQ-SAM",
-        "World/validation/image",
-        "World/validation/mask",
-    ]
+    done, begun = out / "world.yaml", out / ".world.part"
+    for mark in (done, begun):
+        if mark.exists():
+            _clear(out, mark, config, overwrite)
     try:
-        for folder in folders + ["shards"] * config.shards:
+        for folder in (*SUBFOLDERS, *["shards"] * config.shards):
             (out / folder).mkdir(parents=True, exist_ok=True)
-        write_bytes(marks[1], yaml.safe_dump({"made_with": asdict(config)}).encode())
+        write_bytes(begun, yaml.safe_dump({"made_with": asdict(config)}).encode())
     except OSError as error:
         raise TTDError(
             f"cannot write the world under {out} ({error.strerror}): choose another --out"
         ) from error
+
+
+def _clear(out: Path, mark: Path, config: WorldConfig, overwrite: bool) -> None:
+    """Remove a world that was made with another config. TTDError unless `overwrite`."""
+    found = read_yaml(mark).get("made_with")
+    if found == asdict(config):
+        return
+    if not overwrite:
+        raise TTDError(
+            f"{out} holds another world (made with {found}): "
+            "choose another --out or add --overwrite"
+        )
+    for folder in FOLDERS:
+        shutil.rmtree(out / folder, ignore_errors=True)
+    mark.unlink()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -172,30 +190,33 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def write_shards(out: Path, config: WorldConfig) -> int:
-    """Pack the training pairs already under `out` into shards/00000.tar, ... (ID.jpg + ID.txt) -> number of tars."""
+    """Pack the training pairs under `out` into shards/00000.tar, ... (ID.jpg + ID.txt).
+
+    Returns the number of tars.
+    """
     ids = iter([sample_id("train", i) for i in range(config.train)])
     count = 0
     while chunk := list(islice(ids, SHARD)):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name in chunk:
-                _add(tar, f"{name}.jpg", (out / f"cc3m/train/image/{name}.jpg").read_bytes())
-                text = json.loads(
-                    (out / f"cc3m/train/json/{name}.json").read_text(encoding="utf-8")
-                )["text"]
-                _add(tar, f"{name}.txt", text.encode())
+                caption = json.loads((out / PAIRS / f"json/{name}.json").read_bytes())
+                _add(tar, f"{name}.jpg", (out / PAIRS / f"image/{name}.jpg").read_bytes())
+                _add(tar, f"{name}.txt", caption["text"].encode())
         write_bytes(out / f"shards/{count:05d}.tar", buffer.getvalue())
         count += 1
     return count
 
 
-def describe(config: WorldConfig, rows: list[Facts]) -> dict:
-    """The content of world.yaml: the segmentation set first, then how it was made and what was measured."""
-    by_split = {s: [r for r in rows if r.id.startswith(s)] for s in ("train", "val")}
+def describe(config: WorldConfig, rows: list[Facts]) -> dict[str, Any]:
+    """The content of world.yaml: the segmentation set, how it was made, and what was measured."""
+    train = [row for row in rows if row.id.startswith("train")]
+    val = [row for row in rows if row.id.startswith("val")]
+    by_split = {"train": train, "val": val}
     return {
         "name": "World",
-        "images": "World/validation/image",
-        "masks": "World/validation/mask",
+        "images": IMAGES,
+        "masks": MASKS,
         "classes": list(NOUNS),
         "background": 0,
         "ignore": 255,
@@ -205,30 +226,31 @@ def describe(config: WorldConfig, rows: list[Facts]) -> dict:
         "scenes": list(SCENES),
         "measured": {split: summarise(part) for split, part in by_split.items() if part},
         "unseen_pairs": [f"{colour} {noun}" for noun, colour in unseen_pairs()],
-        "unseen_ids": {r.id: list(r.unseen) for r in by_split["val"] if r.unseen},
+        "unseen_ids": {row.id: list(row.unseen) for row in val if row.unseen},
     }
 
 
-def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: bool = False,
-               progress: Callable[[int], None] = lambda done: None) -> dict:  # fmt: skip
-    """Write the whole world under `out` and return what world.yaml says; `progress(n)` is told of n more images.
+def make_world(
+    out: Path,
+    config: WorldConfig,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Write the whole world under `out`; returns the content of world.yaml.
 
-    The same config gives the same bytes, whatever `workers`; run again, it writes the same files
-    once more.
-    world.yaml comes last: where it stands, the world is complete. Raises TTDError when `out` cannot
-    be written or holds another world, and for counts, sizes, seeds or noise that make no sense.
+    The same config gives the same bytes, whatever `workers` (processes); run again, it writes the
+    same files once more. `progress(n)` is called after every n images. world.yaml is written last:
+    where it exists, the world is complete. Raises TTDError when `out` cannot be written or holds
+    another world, and for counts, sizes, seeds or noise that make no sense.
     """
-    if config.train < 0 or config.val < 0 or config.seed < 0:
-        raise TTDError("--train, --val and --seed must be 0 or more")
-    if not 0 <= config.noise <= 1:
-        raise TTDError(f"--noise {config.noise}: a share in [0, 1] is due")
-    if not 32 <= config.size <= 2048:
-        raise TTDError(f"--size {config.size}: images have a side of 32 to 2048 pixels")
+    _check(config)
     out = Path(out)
     _prepare(out, config, overwrite)
     rows: list[Facts] = []
     try:
-        for part in _run(list(_chunks(out, config)), workers):
+        for part in _run(list(_jobs(out, config)), workers):
             rows += part
             progress(len(part))
         if config.shards:
@@ -239,3 +261,13 @@ def make_world(out: Path, config: WorldConfig, *, workers: int = 1, overwrite: b
     except OSError as error:
         raise TTDError(f"cannot write {error.filename or out} ({error.strerror})") from error
     return world
+
+
+def _check(config: WorldConfig) -> None:
+    """TTDError for values that make no sense."""
+    if config.train < 0 or config.val < 0 or config.seed < 0:
+        raise TTDError("--train, --val and --seed must be 0 or more")
+    if not 0 <= config.noise <= 1:
+        raise TTDError(f"--noise {config.noise}: must be in [0, 1]")
+    if not 32 <= config.size <= 2048:
+        raise TTDError(f"--size {config.size}: images have a side of 32 to 2048 pixels")

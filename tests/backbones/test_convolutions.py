@@ -23,7 +23,7 @@ def example(size, bias: bool = True, channels: int = 5):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", SIZES)
 def test_convolution_after_doubling(size, bias):
-    """Border cells included; float64 shows that the two are equal, float32 that rounding stays small."""
+    """Border cells included; float64: the two are equal, float32: rounding stays small."""
     x, conv = example(size, bias)
     want = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
     torch.testing.assert_close(conv_doubled(x, conv), want, atol=1e-12, rtol=0)
@@ -55,7 +55,7 @@ def test_many_channels_do_not_add_up_errors():
     )
 
 
-def test_pictures_of_a_batch_are_the_same_alone_and_memory_order_does_not_matter():
+def test_images_of_a_batch_are_the_same_alone_in_any_memory_order():
     x, conv = example((6, 8))
     x, conv = x.float(), conv.float()
     for fast in (conv_same, conv_doubled):

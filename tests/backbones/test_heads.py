@@ -1,4 +1,6 @@
-"""The seven dense heads against loops over heads and tokens (oracle_vit), and open_clip's own pooled forward."""
+"""The seven dense heads against loops over heads and tokens (oracle_vit), and open_clip itself."""
+
+import math
 
 import numpy as np
 import oracle_vit
@@ -7,6 +9,8 @@ import torch
 from small_clip import model_config, random_images, reference_model, relative_error, write_clip
 
 from core.backbones import load_backbone
+from core.backbones.heads import HEADS as REGISTRY
+from core.backbones.heads import gaussian_window
 from core.errors import TTDError
 
 HEADS = ("vanilla", "maskclip", "maskclip-value", "sclip", "naclip", "kk", "clearclip")
@@ -25,12 +29,8 @@ TOWERS = {
         oracle_vit.gelu,
     ),
 }
-SIZES = (
-    (32, 32),
-    (24, 40),
-    (29, 50),
-    (16, 64),
-)  # own size, another grid, no multiples of the patch, its own count
+# own size, another grid, no multiples of the patch, its own count
+SIZES = ((32, 32), (24, 40), (29, 50), (16, 64))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_head_equals_loops_over_heads_and_tokens(towers, tower, head):
 
 
 def test_the_heads_of_the_oracle_differ(towers):
-    """Guards the test above: were two heads equal on these weights, it could not tell them apart."""
+    """Guards the test above: it could not tell heads apart that are equal on these weights."""
     weights = towers["tok"][1]
     image = random_images(3, 24, 40)
     maps = [oracle_vit.dense(weights, image, 2, head) for head in HEADS]
@@ -70,17 +70,17 @@ def test_the_heads_of_the_oracle_differ(towers):
             )
 
 
-def test_naclip_looks_near_by_without_the_class_token():
-    """With zero keys only the Gaussian is left: peak 1 at the patch itself, exp(-1/50) beside it, 0 for the class."""
-    keys = np.zeros((13, 4))
-    row = oracle_vit.attention_row(
-        "naclip", 1 + 1 * 4 + 2, keys, keys, 4
-    )  # patch (1, 2) of a 3 x 4 grid
-    logits = np.log(row / row[0])
-    assert np.allclose(
-        logits[[7, 6, 3, 1 + 2 * 4 + 3]], [1, np.exp(-1 / 50), np.exp(-1 / 50), np.exp(-2 / 50)]
-    )
-    assert np.allclose(oracle_vit.attention_row("naclip", 0, keys, keys, 4), 1 / 13)
+def test_naclips_window_is_a_gaussian_of_the_distance_in_patches():
+    """Peak 1 at the patch itself, exp(-1/50) beside it; nothing for the class token."""
+    window = gaussian_window((3, 4), 1, sigma=5.0)
+    assert window.shape == (13, 13) and not window[0].any() and not window[:, 0].any()
+    patch = 1 + 1 * 4 + 2  # patch (1, 2) of a 3 x 4 grid
+    above, beside, corner = 1 + 0 * 4 + 2, 1 + 1 * 4 + 1, 1 + 2 * 4 + 0
+    want = [1, math.exp(-1 / 50), math.exp(-1 / 50), math.exp(-5 / 50)]
+    got = window[patch, [patch, above, beside, corner]]
+    assert torch.allclose(got, torch.tensor(want), atol=1e-6)
+    assert torch.equal(window, window.T)
+    assert gaussian_window((1, 2), 0, sigma=0.5)[0, 1] == pytest.approx(math.exp(-2))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -103,7 +103,7 @@ def test_an_image_does_not_see_its_batch(towers, tower, head):
 
 
 def test_sizes_may_alternate(towers):
-    """A size seen before, after another size, still gives the first answer (nothing is remembered wrongly)."""
+    """A size seen before, after another size, still gives the first answer."""
     backbone = load_backbone(f"local-dir:{towers['tok'][0]}", head="naclip")
     images = [random_images(1, 3, h, w) for h, w in ((32, 32), (16, 64), (64, 16), (29, 50))]
     first = [backbone.encode_pixels(image) for image in images]
@@ -136,7 +136,7 @@ def test_pooled_image_equals_open_clip(towers, tower):
 
 
 def test_pooled_image_at_another_size(towers):
-    """At another size the position table is resized as for the dense features: class token of the vanilla tower."""
+    """At another size the position table is resized as for the dense features."""
     folder, weights = towers["tok"]
     p = {name: value.double().numpy() for name, value in weights.items()}
     image = random_images(1, 3, 24, 40)
@@ -157,9 +157,7 @@ def test_unknown_head_lists_the_heads(towers):
 
 
 def test_registry_names_the_seven_heads():
-    from core.backbones.heads import HEADS as registry
-
-    assert set(registry) == set(HEADS)
+    assert set(REGISTRY) == set(HEADS)
 
 
 def end_tokens(lengths: list[int], length: int = 77, vocabulary: int = 128) -> torch.Tensor:
@@ -185,7 +183,7 @@ def test_text_cut_to_the_longest_prompt_is_exact(towers, lengths):
 
 
 def test_strings_equal_open_clip(small_clip):
-    """Strings of any length, unicode, an empty one and one beyond 77 tokens: open_clip's tokenizer and text tower."""
+    """Unicode, an empty string and one beyond 77 tokens, against open_clip's own functions."""
     import open_clip
 
     strings = ["dog", "A photo of a CAT, please!", "", "übergrößer 猫 &amp; co", "many words " * 60]

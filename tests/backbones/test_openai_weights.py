@@ -1,4 +1,4 @@
-"""OpenAI's ViT-B/16 below CLIP and TCL: where it is looked for, what is said without it, and the official sizes."""
+"""OpenAI's ViT-B/16 below CLIP and TCL: where it is looked for, and the official sizes."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from core.backbones import load_backbone
 
 
 def run_offline(code: str, home: Path, **env) -> str:
-    """Run code in a fresh process with empty caches, the hub offline and every proxy dead; its output."""
+    """Output of code in a new process with empty caches, the hub offline and every proxy dead."""
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
     environment |= {
         "HOME": str(home),
@@ -45,7 +45,7 @@ def run_offline(code: str, home: Path, **env) -> str:
 
 
 def test_without_weights_one_line_says_what_to_do(tmp_path):
-    """Masker-only TCL, TCL and CLIP without any file: what is missing, where looked, where to get it, `--arch tiny`."""
+    """Without any file: what is missing, where it was sought, where to get it, `--arch tiny`."""
     if (ROOT / "weights" / "ViT-B-16.pt").exists():
         pytest.skip("weights/ViT-B-16.pt is installed")
     masker = oracle.random_checkpoint(oracle.masker_shapes(768, 512, (11,)))
@@ -55,9 +55,15 @@ import json
 from core.backbones import load_backbone
 from core.errors import TTDError
 out = {}
-for name, arguments in {"masker": ("TCL", "tcl.pth"), "CLIP": ("CLIP", None), "MaskCLIP": ("MaskCLIP", None),
-                        "hub": ("hf-hub:nobody/nothing", None), "tag": ("ViT-B-32:openai", None),
-                        "TCL": ("TCL", None)}.items():
+cases = {
+    "masker": ("TCL", "tcl.pth"),
+    "CLIP": ("CLIP", None),
+    "MaskCLIP": ("MaskCLIP", None),
+    "hub": ("hf-hub:nobody/nothing", None),
+    "tag": ("ViT-B-32:openai", None),
+    "TCL": ("TCL", None),
+}
+for name, arguments in cases.items():
     try:
         load_backbone(arguments[0], weights=arguments[1])
         out[name] = "loaded"
@@ -96,7 +102,7 @@ def openai_state(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def scripted(state: dict[str, torch.Tensor]) -> torch.jit.ScriptModule:
-    """A TorchScript archive with these tensors in half precision and three settings as buffers, as OpenAI wrote its."""
+    """A TorchScript archive as OpenAI wrote its: half precision, three settings as buffers."""
     root = torch.nn.Module()
     for name, value in state.items():
         *parents, leaf = name.split(".")
@@ -159,7 +165,8 @@ import torch, open_clip
 from core.backbones import load_backbone
 open_clip.create_model("ViT-B-16-quickgelu", pretrained="openai")  # open_clip finds the cache
 images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-a, b, c = load_backbone("TCL", weights="full.pth"), load_backbone("TCL", weights="masker.pth"), load_backbone("CLIP")
+a, b = load_backbone("TCL", weights="full.pth"), load_backbone("TCL", weights="masker.pth")
+c = load_backbone("CLIP")
 assert torch.equal(a.encode_pixels(images), b.encode_pixels(images))
 assert torch.equal(a.encode_image(images), b.encode_image(images))
 assert torch.equal(a.encode_text(["a dog"]), b.encode_text(["a dog"]))
@@ -174,7 +181,7 @@ print("SAME")
 
 @pytest.mark.slow
 def test_openai_archive(tmp_path):
-    """OpenAI's ViT-B-16.pt is TorchScript in half precision: read it, compute in float32 with QuickGELU."""
+    """OpenAI's ViT-B-16.pt, TorchScript in half precision: computed in float32 with QuickGELU."""
     weights = {
         name: value.half().float()
         for name, value in oracle.random_checkpoint(oracle.tcl_shapes(), seed=2).items()

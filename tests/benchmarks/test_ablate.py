@@ -1,4 +1,4 @@
-"""The ablation: its grid, cells that survive a kill, its tables, and the whole script on a few small runs."""
+"""The ablation: its grid, cells that survive a kill, its tables, and the whole script in small."""
 
 import json
 from pathlib import Path

@@ -1,30 +1,22 @@
-"""Reading any image file: right pixels (closed forms, NumPy, OpenCV as oracles) or one clear line."""
+"""Reading any image file: right pixels or one clear line.
 
-import json
+Oracles: closed forms, NumPy, OpenCV.
+"""
+
 import os
 import warnings
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from core.data.images import (
-    Listed,
-    decode_image,
-    list_images,
-    read_image,
-    resize_short_side,
-    resized_tensor,
-    target_size,
-)
+from core.data.images import decode_image, read_image
 from core.errors import TTDError
 
 RNG = np.random.default_rng(0)
-PICTURE = RNG.integers(
-    0, 256, (5, 7, 3), dtype=np.uint8
-)  # no symmetry: a wrong turn or channel order shows
+# no symmetry: a wrong turn or channel order shows
+PICTURE = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
 def save(path, array, **options):
@@ -33,7 +25,7 @@ def save(path, array, **options):
 
 
 def one_line(path):
-    """The message of the TTDError that reading `path` raises, checked to be one line that names the file."""
+    """The message of the error that reading `path` raises: one line that names the file."""
     with pytest.raises(TTDError) as caught:
         read_image(path)
     message = str(caught.value)
@@ -241,144 +233,9 @@ def test_no_permission_is_one_line(tmp_path):
     assert "permission" in one_line(path)
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """Folder with b.png, A.jpg, notes.txt, .hidden.png, sub/c.png and images/d.png."""
-    for name in ("b.png", "A.jpg", ".hidden.png", "sub/c.png", "images/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        save(tmp_path / name, PICTURE)
-    (tmp_path / "notes.txt").write_text("no image")
-    return tmp_path
-
-
-def names(listed, root):
-    return [str(item.path.relative_to(root)) for item in listed]
-
-
-def test_files_folders_and_patterns(tree):
-    assert names(list_images([tree]), tree) == ["A.jpg", "b.png"]
-    assert names(list_images([tree / "b.png", str(tree / "sub")]), tree) == ["b.png", "sub/c.png"]
-    assert names(list_images([f"{tree}/**/*"]), tree) == [
-        "A.jpg",
-        "b.png",
-        "images/d.png",
-        "sub/c.png",
-    ]
-    assert list_images([tree / "b.png"]) == [Listed(tree / "b.png", ())]
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
-    path = save(tmp_path / "a[1]*.png", PICTURE)
-    assert list_images([path]) == [Listed(path)]
-
-
-def test_missing_inputs_are_all_named_in_one_line(tree):
-    with pytest.raises(TTDError) as caught:
-        list_images([tree / "b.png", "nowhere.png", tree / "*.xyz", ""])
-    assert (
-        "nowhere.png" in str(caught.value)
-        and "*.xyz" in str(caught.value)
-        and "\n" not in str(caught.value)
-    )
-    with pytest.raises(TTDError, match="and 3 more"):
-        list_images([f"no{i}.png" for i in range(8)])
-
-
-def test_a_folder_without_pictures_is_one_line(tmp_path):
-    with pytest.raises(TTDError, match="no images"):
-        list_images([tmp_path])
-
-
-def write_jsonl(folder, *records):
-    path = folder / "list.jsonl"
-    path.write_text(
-        "\n".join(r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in records),
-        encoding="utf-8",
-    )
-    return path
-
-
-def test_jsonl_of_both_forms(tree):
-    path = write_jsonl(
-        tree,
-        {"image": "b.png", "text": "line\u2028separator"},
-        "",
-        {"image": "d.png", "captions": ["one", " ", "two"]},
-        {"image": str(tree / "sub" / "c.png")},
-        {"image": "gone.png", "text": "x"},
-    )
-    assert list_images([path]) == [
-        Listed(tree / "b.png", ("line\u2028separator",)),
-        Listed(tree / "images" / "d.png", ("one", "two")),
-        Listed(tree / "sub" / "c.png", ()),
-        Listed(tree / "gone.png", ("x",)),
-    ]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '{"image": "b.png"',
-        '["b.png"]',
-        '{"text": "x"}',
-        '{"image": 3}',
-        '{"image": "b.png", "text": 3}',
-        '{"image": "b.png", "captions": "x"}',
-        "[" * 5000,
-    ],
-)
-def test_a_bad_jsonl_line_is_named(tree, line):
-    path = write_jsonl(tree, {"image": "b.png", "text": "ok"}, line)
-    with pytest.raises(TTDError, match=r"list\.jsonl:2: ") as caught:
-        list_images([path])
-    assert "\n" not in str(caught.value)
-
-
-def test_a_jsonl_of_nothing_or_of_missing_pictures_is_one_line(tree):
-    with pytest.raises(TTDError, match="no lines"):
-        list_images([write_jsonl(tree)])
-    with pytest.raises(TTDError, match="none of its images"):
-        list_images([write_jsonl(tree, {"image": "x.png"}, {"image": "y.png"})])
-    (tree / "list.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TTDError, match="UTF-8"):
-        list_images([tree / "list.jsonl"])
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "expected"),
-    [
-        ((480, 640), 240, (240, 320)),
-        ((640, 480), 96, (128, 96)),
-        ((1, 1), 448, (448, 448)),
-        ((3, 7), 3, (3, 7)),
-        ((1, 5000), 448, (448, 4 * 448)),
-        ((5000, 1), 10, (40, 10)),
-        ((100, 401), 1, (1, 4)),
-        ((7, 9), 0, (1, 1)),
-    ],
-)
-def test_short_side(shape, size, expected):
-    assert target_size(*shape, size) == expected
-    image = torch.full((1, 3, *shape), 0.25)
-    torch.testing.assert_close(resize_short_side(image, size), torch.full((1, 3, *expected), 0.25))
-
-
-def test_resize_agrees_with_pillow_on_a_ramp():
-    ramp = np.add.outer(np.arange(60.0), np.arange(80.0)).astype(np.float32)
-    ours = resize_short_side(torch.from_numpy(ramp)[None, None], 30)[0, 0].numpy()
-    pillow = np.asarray(Image.fromarray(ramp).resize((40, 30), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose(ours, pillow, atol=1e-3)
-
-
 def test_pictures_in_memory_are_read_alike(tmp_path):
     path = save(tmp_path / "a.png", PICTURE)
     np.testing.assert_array_equal(decode_image(path.read_bytes(), "shard.tar/a.png"), PICTURE)
     for data in (b"", b"text", path.read_bytes()[:60]):
         with pytest.raises(TTDError, match=r"shard\.tar/a\.png"):
             decode_image(data, "shard.tar/a.png")
-
-
-def test_resized_tensor_is_the_picture_at_another_size():
-    whole = torch.from_numpy(PICTURE).permute(2, 0, 1)[None].float() / 255
-    assert torch.equal(resized_tensor(PICTURE, 5), whole[0])
-    torch.testing.assert_close(resized_tensor(PICTURE, 3), resize_short_side(whole, 3)[0])

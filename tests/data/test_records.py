@@ -1,4 +1,4 @@
-"""Readers of images with captions: each layout made by hand, what is broken in it, and the order of what comes."""
+"""Readers of images with captions: each layout, what is broken in it, and the order."""
 
 import io
 import json
@@ -181,6 +181,13 @@ def test_shards_in_name_order_with_pictures_read_from_inside(tmp_path):
     assert [int(read_record(items[i])[0, 0, 0]) for i in (0, 2, 3)] == [1, 3, 4]
     assert items[3].name == "00001.tar/d/003.webp"
     assert summary(listed(tmp_path / "s/00000.tar")) == expected[:3]
+
+
+def test_a_name_of_a_shard_ends_at_its_first_dot(tmp_path):
+    """Folders may have dots; 005.first.jpg and 005.txt belong together."""
+    files = {"v1.0/005.first.jpg": picture(9), "v1.0/005.txt": b"five"}
+    (item,) = listed(tar(tmp_path / "0.tar", files))
+    assert (item.id, item.text, int(read_record(item)[0, 0, 0])) == ("v1.0/005", "five", 9)
 
 
 def test_a_truncated_shard_ends_with_a_line_that_says_so(tmp_path):

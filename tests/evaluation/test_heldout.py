@@ -1,4 +1,4 @@
-"""Held-out evaluation against the predictor, image by image and pixel by pixel, and against counting by hand."""
+"""Held-out evaluation against the predictor, image by image, and against counting by hand."""
 
 import json
 from dataclasses import replace
@@ -14,13 +14,13 @@ from core.backbones import load_backbone
 from core.data.heldout import load_heldout, make_item, unseen_items
 from core.errors import TTDError
 from core.evaluation.heldout import Cuts, baselines, best_cuts, evaluate_heldout, measure
-from core.evaluation.heldout_report import (
+from core.evaluation.report import (
+    baselines_json,
     cuts_line,
-    lines_of,
+    heldout_json,
+    heldout_lines,
+    heldout_table,
     scorer_table,
-    table,
-    to_json,
-    trivial_json,
 )
 from core.predictor import Predictor
 from core.tags.selection import otsu_threshold
@@ -135,7 +135,7 @@ def test_results_do_not_depend_on_what_else_is_scored(backbone, items):
             for a, b in zip(part.scores[scorer], alone.scores[scorer], strict=True):
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
         assert part.at().word_map_iou == pytest.approx(alone.at().word_map_iou, abs=2e-3)
-        assert np.array_equal(part.word_item, alone.word_item)
+        assert np.array_equal(part.words.owner, alone.words.owner)
 
 
 def test_only_stop_words_are_rejected(backbone, items):
@@ -184,7 +184,7 @@ def test_a_set_without_any_true_tag_has_scores_of_words_alone(backbone, items):
         and np.isnan(found.caption_iou)
         and found.tags.recall == 0
     )
-    assert "-" in table(lines_of([found], baselines([items[2]])))
+    assert "-" in heldout_table(heldout_lines([found], baselines([items[2]])))
 
 
 def test_sets_are_read_from_the_folder_and_from_the_one_above(tmp_path, items):
@@ -225,7 +225,7 @@ def test_tables_hold_the_numbers(backbone, items):
         evaluate_heldout(backbone, items, background_threshold=background_threshold)
         for background_threshold in (0.4, 0.3)
     )
-    text = table(lines_of([before, after], baselines(items)), ["before", "after"])
+    text = heldout_table(heldout_lines([before, after], baselines(items)), ["before", "after"])
     line = next(row for row in text.splitlines() if row.startswith("word-map IoU "))
     cells = line.removeprefix("word-map IoU").split()[:3]
     gain = 100 * (after.word_map_iou - before.word_map_iou)
@@ -235,8 +235,8 @@ def test_tables_hold_the_numbers(backbone, items):
         f"{gain:+.1f}",
     ]
     assert "soft mask > 0.30" in cuts_line(after)
-    assert json.loads(json.dumps(to_json(after)))["cuts"]["word"] == 0.3
-    assert json.loads(json.dumps(trivial_json(baselines(items))))["all_words"]["recall"] == 1
+    assert json.loads(json.dumps(heldout_json(after)))["cuts"]["word"] == 0.3
+    assert json.loads(json.dumps(baselines_json(baselines(items))))["all_words"]["recall"] == 1
     assert scorer_table(measure(backbone, items, scorers=("pixel", "text"))).count("\n") == 8
 
 

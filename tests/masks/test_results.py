@@ -1,4 +1,4 @@
-"""A folder of masks: written whole, locked, refused when something else made it; scores and run lengths."""
+"""A folder of masks: written whole, locked, refused when something else made it."""
 
 import errno
 import json
@@ -106,7 +106,8 @@ def test_the_lock_dies_with_its_process(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         f"from core.masks.results import MaskFolder\nfrom pathlib import Path\n"
-        f"f = MaskFolder(Path({str(tmp_path / 'r')!r}), {{'identity': {{'bg': .4, 'scales': [1.]}}}}, 'other')\n"
+        f"folder = Path({str(tmp_path / 'r')!r})\n"
+        "f = MaskFolder(folder, {'identity': {'bg': .4, 'scales': [1.]}}, 'other')\n"
         "print('locked', flush=True)\nimport time; time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -7,7 +7,6 @@ from core.errors import TTDError
 from core.metrics.tags import (
     average_precision,
     best_threshold,
-    implied_share,
     precision_recall_curve,
     tag_scores,
     truth_of,
@@ -25,6 +24,11 @@ PUBLISHED = {
     "TCL@pixel+TTD": (88.3, 78.0, 82.8, 91.0),
 }
 ONE_WORD_LIST = ("NLTK", "Qwen-72B", "TCL@image", "TCL@text", "TCL@pixel", "TCL@pixel+TTD")
+
+
+def implied_share(precision: float, recall: float, accuracy: float) -> float:
+    """Share s of true words that P, R and accuracy imply: 1 - Acc = s R (1/P - 1) + s (1 - R)."""
+    return (1 - accuracy) / (recall / precision - 2 * recall + 1)
 
 
 def random_cases(count=60):

@@ -1,4 +1,4 @@
-"""DenseCRF against mean field with the full kernel matrices; skipped where the optional package is not installed."""
+"""DenseCRF against mean field with full kernel matrices; skipped without the optional package."""
 
 import sys
 
@@ -16,7 +16,7 @@ def library():
 
 
 def _brute_force(image, probabilities, settings):
-    """Exact mean field: [N,H,W] -> [N,H,W], all pixel pairs, no lattice."""
+    """Exact mean field: [N, H, W] -> [N, H, W], all pixel pairs, no lattice."""
     labels, height, width = probabilities.shape
     y, x = np.mgrid[:height, :width]
     position = np.stack([x, y], axis=-1).reshape(-1, 2).astype(float)
@@ -45,7 +45,7 @@ def _brute_force(image, probabilities, settings):
 
 
 def _two_halves(height, width, seed=0):
-    """A dark left half and a light right half with a little noise; noisy probabilities of three labels."""
+    """A dark left and a light right half, a little noise; noisy probabilities of three labels."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 30, (height, width, 3)).astype(np.uint8)
     image[:, width // 2 :] += 200
@@ -71,7 +71,7 @@ WIDE = {"gaussian_sxy": 3.0, "bilateral_sxy": 80.0, "bilateral_srgb": 13.0}
     ],
 )
 def test_near_exact_mean_field(library, size, settings):
-    """The library's kernels are approximate (a lattice): 0.05 apart at most, where the CRF moves values by more."""
+    """The library's lattice is approximate: 0.05 apart at most, where the CRF moves more."""
     image, probabilities = _two_halves(*size)
     got = dense_crf(image, probabilities, settings)
     want = _brute_force(image, probabilities, settings)
@@ -139,7 +139,7 @@ def test_tensors_come_back_as_tensors_and_read_only_pictures_are_fine(library):
     [
         (np.zeros((4, 5, 3)), np.ones((2, 4, 5)), "uint8"),
         (np.zeros((4, 5), np.uint8), np.ones((2, 4, 5)), "uint8"),
-        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 5, 4)), r"\[N,H,W\]"),
+        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 5, 4)), r"\[N, H, W\]"),
         (np.zeros((4, 5, 3), np.uint8), -np.ones((2, 4, 5)), "negative"),
         (np.zeros((4, 5, 3), np.uint8), np.full((2, 4, 5), np.nan), "non-finite"),
         (np.zeros((4, 5, 3), np.uint8), np.ones((1, 4, 5)), "one label"),
@@ -156,7 +156,7 @@ def test_bad_input_is_said_in_one_line(monkeypatch, image, maps, said):
 
 def test_masks_above_one_are_refused(monkeypatch):
     monkeypatch.setattr("core.refine.crf._import_library", lambda: None)
-    with pytest.raises(TTDError, match=r"\[0,1\]"):
+    with pytest.raises(TTDError, match=r"\[0, 1\]"):
         refine_soft_masks(np.zeros((4, 5, 3), np.uint8), np.full((1, 4, 5), 2.0))
 
 
@@ -167,3 +167,54 @@ def test_without_the_package_the_message_says_what_to_do(monkeypatch, function):
     with pytest.raises(TTDError, match=r"pip install pydensecrf2.*compiler.*--pamr") as error:
         function(np.zeros((4, 5, 3), np.uint8), np.ones((2, 4, 5)))
     assert "\n" not in str(error.value)
+
+
+class Recorder:
+    """Stands for pydensecrf: notes what it is given; its result is the softmax of the unary."""
+
+    def __init__(self):
+        self.pairwise = []
+
+    def DenseCRF2D(self, width, height, labels):
+        self.size = (width, height, labels)
+        return self
+
+    def setUnaryEnergy(self, energy):
+        self.energy = energy
+
+    def addPairwiseGaussian(self, sxy, compat):
+        self.pairwise.append(("gaussian", sxy, compat))
+
+    def addPairwiseBilateral(self, sxy, srgb, rgbim, compat):
+        self.pairwise.append(("bilateral", sxy, srgb, compat))
+        self.image = rgbim
+
+    def inference(self, iterations):
+        self.iterations = iterations
+        return np.exp(-self.energy) / np.exp(-self.energy).sum(0)
+
+
+def test_what_the_library_is_given(monkeypatch):
+    """Width before height, energies -log p row by row, the image as it is, widths and strengths."""
+    recorder = Recorder()
+    monkeypatch.setattr("core.refine.crf._import_library", lambda: recorder)
+    image, probabilities = _two_halves(5, 13)
+    settings = CRFSettings(7, 1.5, 2.5, 60.0, 4.0, 5.0)
+    found = dense_crf(image, probabilities, settings)
+    np.testing.assert_allclose(found, probabilities, atol=1e-5)
+    assert recorder.size == (13, 5, 3) and recorder.iterations == 7
+    assert recorder.energy.shape == (3, 65) and recorder.energy.dtype == np.float32
+    assert recorder.energy[2, 1 * 13 + 4] == pytest.approx(-np.log(probabilities[2, 1, 4]))
+    np.testing.assert_array_equal(recorder.image, image)
+    assert recorder.pairwise == [("gaussian", 1.5, 2.5), ("bilateral", 60.0, 4.0, 5.0)]
+
+
+def test_certain_labels_stay_finite_and_masks_are_two_labels(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr("core.refine.crf._import_library", lambda: recorder)
+    image = np.zeros((1, 2, 3), np.uint8)
+    refined = refine_soft_masks(image, np.array([[[1.0, 0.25]]]))
+    np.testing.assert_allclose(refined, [[[1.0, 0.25]]], atol=1e-4)
+    want = -np.log([[1.0, 0.25], [1e-5, 0.75]])  # mask against 1 - mask, at least 1e-5
+    np.testing.assert_allclose(recorder.energy, want, rtol=1e-5, atol=1e-6)
+    assert recorder.size == (2, 1, 2)

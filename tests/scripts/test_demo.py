@@ -208,7 +208,10 @@ def script(*arguments, **options):
 def test_help_needs_no_torch():
     result = script("--help")
     assert result.returncode == 0 and "--overlay" in result.stdout
-    probe = "import sys, demo; demo.get_args_parser(); sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    probe = (
+        "import sys, demo; demo.get_args_parser(); "
+        "sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT).returncode == 0
 
 

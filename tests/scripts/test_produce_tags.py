@@ -1,4 +1,4 @@
-"""produce_tags_from_text.py from its command line: results, resumption after a kill, refusals, odd inputs."""
+"""produce_tags_from_text.py from its command line: results, resuming, refusals, odd inputs."""
 
 import json
 import os
@@ -17,9 +17,12 @@ from PIL import Image
 import produce_tags_from_text as script
 from core.backbones import load_backbone
 from core.data.images import read_image
+from core.data.words import is_stopword
 from core.errors import TTDError
-from core.tags.scoring import SCORERS, score_batch
-from core.tags.selection import is_stopword, select
+from core.maps.views import Views
+from core.tags.protocol import SCORERS
+from core.tags.scoring import score_batch
+from core.tags.selection import select
 
 CAPTIONS = {
     "a": "A red boat, and a dog!",
@@ -91,9 +94,8 @@ def test_results_are_what_the_scorers_say(arguments, world, small_clip, tmp_path
         assert [row["id"] for row in rows] == ["a", "b", "c", "f"]
         for row in rows:
             image = read_image(world / row["image"])
-            one = score_batch(
-                backbone, [image], [CAPTIONS[row["id"]]], scales=(1.0, 0.5), hflip=True
-            )[0]
+            views = Views(32, (1.0, 0.5), hflip=True)
+            one = score_batch(backbone, [image], [CAPTIONS[row["id"]]], views=views)[0]
             stops = torch.tensor([is_stopword(word.text) for word in one.words])
             selected, norms = select(one.scores[scorer], stops, threshold=0.5)
             assert row["text"] == CAPTIONS[row["id"]]
@@ -204,7 +206,7 @@ def test_results_of_other_settings_are_refused(arguments, tmp_path, options, nam
 
 
 def test_the_set_is_known_by_its_place(arguments, world, tmp_path, capsys, monkeypatch):
-    """The same folder under another name is the same set; the same name in another folder is not."""
+    """The same folder under another name is the same set; another folder of that name is not."""
     import shutil
 
     line = [
@@ -298,8 +300,8 @@ def _wait_for_lines(folder, wanted, process, seconds=60):
 
 def test_the_published_command_is_understood():
     published = (
-        "--root ../cc3m_for_evaluation/ --arch TCL --lora ./weights/TCL+TTD.pt --scales 1.0 --hflip --fixed "
-        "--stopwords"
+        "--root ../cc3m_for_evaluation/ --arch TCL --lora ./weights/TCL+TTD.pt "
+        "--scales 1.0 --hflip --fixed --stopwords"
     )
     args = script.get_args_parser().parse_args(published.split())
     assert args.stopwords == "shipped" and args.fixed and args.scorer == ["pixel", "image", "text"]
@@ -325,7 +327,8 @@ def test_bad_input_is_one_line(arguments, options, message, monkeypatch):
 
 def test_help_is_quick():
     code = (
-        "import sys; sys.argv = ['x', '--help']\ntry:\n import produce_tags_from_text as p; p.main()\n"
+        "import sys; sys.argv = ['x', '--help']\n"
+        "try:\n import produce_tags_from_text as p; p.main()\n"
         "except SystemExit: pass\nprint({'torch', 'open_clip', 'numpy'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 
 class ColourBackbone:
-    """A stand-in whose embedding is the mean colour of a cell: words are colours, cosines can be told by eye.
+    """A stand-in whose embedding is the mean colour of a cell: words are colours.
 
     The fourth channel is 1 where the image was padded; the word "padding" points there.
     """

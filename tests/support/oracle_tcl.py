@@ -1,12 +1,14 @@
-"""TCL (CVPR 2023) as plain functions of its state dict: the key table, a random checkpoint and the inference graph.
+"""TCL (CVPR 2023) as plain functions of its state dict: key table, random checkpoint, graph.
 
 Everything is float64 and literal; nothing of the library under test is used.
 """
 
+import itertools
 import math
 
 import torch
 import torch.nn.functional as F
+from oracle_pamr import pamr
 
 TEXT, IMAGE, PROJ = (
     "clip_text_encoder.",
@@ -15,7 +17,6 @@ TEXT, IMAGE, PROJ = (
 )
 MASKER = "masker.image_encoder."
 DECODER = MASKER + "decoder.decoder.net."
-DILATIONS = (1, 2, 4, 8, 12, 24)
 
 
 def block_shapes(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
@@ -36,6 +37,7 @@ def block_shapes(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def tower_shapes(
+    *,
     width: int,
     layers: int,
     text_width: int,
@@ -74,7 +76,8 @@ def masker_shapes(width: int, embed: int, copied: tuple[int, ...]) -> dict[str, 
     shapes: dict[str, tuple[int, ...]] = {}
     for i in copied:
         shapes |= block_shapes(f"{MASKER}backbone.transformer.resblocks.{i}", width)
-    for conv in (f"{DECODER}{stage}.{name}" for stage in (0, 1) for name in ("conv", "conv2")):
+    for stage, name in itertools.product((0, 1), ("conv", "conv2")):
+        conv = f"{DECODER}{stage}.{name}"
         shapes |= {
             f"{conv}.norm.weight": (width,),
             f"{conv}.norm.bias": (width,),
@@ -107,7 +110,15 @@ def tcl_shapes(
     """{key: shape} of a full TCL checkpoint; the defaults are the official ViT-B/16."""
     copied = (layers - 1,) if copied is None else copied
     towers = tower_shapes(
-        width, layers, text_width, text_layers, patch, grid, embed, vocab, context
+        width=width,
+        layers=layers,
+        text_width=text_width,
+        text_layers=text_layers,
+        patch=patch,
+        grid=grid,
+        embed=embed,
+        vocab=vocab,
+        context=context,
     )
     return towers | masker_shapes(width, embed, copied)
 
@@ -147,7 +158,7 @@ def double(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.double() for name, value in weights.items()}
 
 
-# --- one CLIP block -------------------------------------------------------------------------------------------------
+# --- one CLIP block
 
 
 def norm(p: dict, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -162,7 +173,10 @@ def norm(p: dict, name: str, x: torch.Tensor) -> torch.Tensor:
 def block(
     p: dict, name: str, x: torch.Tensor, *, value_path: bool = False, causal: bool = False
 ) -> torch.Tensor:
-    """x [B, L, width] through a block of heads 64 wide with QuickGELU; `value_path`: attention is the identity."""
+    """x [B, L, width] through a block of heads 64 wide with QuickGELU.
+
+    value_path: attention is the identity.
+    """
     width, length = x.shape[-1], x.shape[1]
     mask = torch.zeros(length, length, dtype=x.dtype)
     if value_path:
@@ -198,7 +212,7 @@ def block_indices(p: dict, prefix: str) -> list[int]:
     return sorted({int(name[len(prefix) :].split(".")[0]) for name in p if name.startswith(prefix)})
 
 
-# --- towers -----------------------------------------------------------------------------------------------------------
+# --- towers
 
 
 def encode_tokens(p: dict, tokens: torch.Tensor) -> torch.Tensor:
@@ -211,7 +225,7 @@ def encode_tokens(p: dict, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def pad(images: torch.Tensor, patch: int) -> tuple[torch.Tensor, int, int]:
-    """Zeros around, centred, to multiples of the patch: the padded images and what was added at the top and left."""
+    """Zeros around, centred, to multiples of the patch: padded images, rows above, columns left."""
     height, width = images.shape[2:]
     bottom, right = -height % patch, -width % patch
     top, left = bottom // 2, right // 2
@@ -252,7 +266,7 @@ def encode_image(p: dict, images: torch.Tensor) -> torch.Tensor:
 
 
 def spatial(p: dict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Padded images -> (last block's output on the value path, tap before the masker's first block), with CLS."""
+    """Padded images -> (last block on the value path, tap before the masker's first), with CLS."""
     indices = block_indices(p, IMAGE + "transformer.resblocks.")
     first_copied = block_indices(p, MASKER + "backbone.transformer.resblocks.")[0]
     x, tap = embed(p, images), None
@@ -263,7 +277,7 @@ def spatial(p: dict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x, tap
 
 
-# --- masker -----------------------------------------------------------------------------------------------------------
+# --- masker
 
 
 def grid_of(x: torch.Tensor, images: torch.Tensor, patch: int) -> torch.Tensor:
@@ -311,40 +325,6 @@ def cosine(pixels: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bdhw,nd->bnhw", pixels, text)
 
 
-def neighbour_indices(h: int, w: int, dilations=DILATIONS) -> torch.Tensor:
-    """[hw, 8 · dilations]: flat indices of each pixel's neighbours, edge pixels repeated."""
-    rows = []
-    for y in range(h):
-        for x in range(w):
-            rows.append(
-                [
-                    min(max(y + d * dy, 0), h - 1) * w + min(max(x + d * dx, 0), w - 1)
-                    for d in dilations
-                    for dy in (-1, 0, 1)
-                    for dx in (-1, 0, 1)
-                    if (dy, dx) != (0, 0)
-                ]
-            )
-    return torch.tensor(rows)
-
-
-def pamr(image: torch.Tensor, maps: torch.Tensor, iterations: int = 10) -> torch.Tensor:
-    """One image [C, h, w] and maps [N, h, w] of its size, pixel by pixel over 8 neighbours at 6 dilations."""
-    c, h, w = image.shape
-    colours, m = image.reshape(c, -1), maps.reshape(len(maps), -1)
-    near = neighbour_indices(h, w)
-    taps = colours[:, near]  # [C, hw, 48]
-    centre = colours[:, :, None]
-    # Unbiased deviation over 9 taps of all dilations: the centre is there once per dilation.
-    sigma = torch.cat([taps, centre.expand(-1, -1, len(DILATIONS))], 2).std(2, unbiased=True)
-    alpha = (
-        (-(taps - centre).abs() / (1e-8 + 0.1 * sigma[:, :, None])).mean(0).softmax(1)
-    )  # [hw, 48]
-    for _ in range(iterations):
-        m = (m[:, near] * alpha).sum(2)
-    return m.reshape(maps.shape)
-
-
 def masks(
     p: dict,
     images: torch.Tensor,
@@ -353,7 +333,10 @@ def masks(
     refine: bool = False,
     kp_weight: float = 0.0,
 ):
-    """The inference graph: pad, soft mask, PAMR on the map's grid, mix with frozen CLIP, resize, crop: [B, N, H, W]."""
+    """The inference graph -> [B, N, H, W].
+
+    Pad, soft mask, PAMR on the map's grid, mix with frozen CLIP, resize, crop.
+    """
     patch = p[IMAGE + "conv1.weight"].shape[-1]
     padded, top, left = pad(images, patch)
     last, tap = spatial(p, padded)

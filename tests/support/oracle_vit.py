@@ -66,7 +66,7 @@ def position_table(table: np.ndarray, h: int, w: int) -> np.ndarray:
 
 
 def pad_centred(image: np.ndarray, patch: int) -> np.ndarray:
-    """[3, H, W] -> sides rounded up to multiples of `patch` with zeros, the odd one at the bottom and the right."""
+    """[3, H, W] -> sides multiples of `patch`, zeros around, the odd one at the end."""
     extra = [-side % patch for side in image.shape[1:]]
     return np.pad(image, [(0, 0)] + [(e // 2, e - e // 2) for e in extra])
 
@@ -89,7 +89,7 @@ def embed(p: dict, image: np.ndarray) -> tuple[np.ndarray, int, int]:
 
 
 def attention_row(rule: str, i: int, q: np.ndarray, k: np.ndarray, w: int) -> np.ndarray:
-    """Row i of the attention matrix A of one head; token 0 is the class token, token 1 + y·w + x a patch."""
+    """Row i of one head's attention A; token 0 is the class token, token 1 + y·w + x a patch."""
     n, s = len(q), q.shape[1] ** -0.5
     if rule in ("maskclip", "maskclip-value"):
         return np.eye(n)[i]
@@ -147,12 +147,10 @@ def tokens(p: dict, image: np.ndarray, heads: int, rule: str, act) -> tuple[np.n
         key=lambda name: int(name.split(".")[-1]),
     )
     for name in names:
-        x = block(p, name, x, heads, act, rule if name == names[-1] else "vanilla", w)
-    return (
-        layer_norm(x, p["visual.ln_post.weight"], p["visual.ln_post.bias"]) @ p["visual.proj"],
-        h,
-        w,
-    )
+        own = rule if name == names[-1] else "vanilla"
+        x = block(p, name, x, heads, act, rule=own, w=w)
+    x = layer_norm(x, p["visual.ln_post.weight"], p["visual.ln_post.bias"])
+    return x @ p["visual.proj"], h, w
 
 
 def dense(weights: dict, image, heads: int, rule: str, act=gelu) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Writes small random open_clip models as `local-dir` folders: what the tests load and what the oracles read."""
+"""Writes small random open_clip models as `local-dir` folders, for the tests and the oracles."""
 
 import json
 import math
@@ -20,7 +20,7 @@ PREPROCESS = {
 
 
 def random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """A weight of a sensible size for its kind: no zero, no symmetry, so that every weight matters to the output."""
+    """A weight of a sensible size for its kind: no zero, no symmetry; every weight matters."""
     noise = torch.randn(shape, generator=generator)
     is_norm = any(part.startswith(("ln", "norm")) for part in name.split("."))
     if len(shape) == 0:
@@ -39,7 +39,7 @@ def random_weights(shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.
 
 
 def model_config(vision: dict | None = None, text: dict | None = None, **top) -> dict:
-    """An open_clip model config: the small default with `vision`, `text` and top-level keys changed."""
+    """An open_clip config: the small default with `vision`, `text` and top-level keys changed."""
     return {
         "embed_dim": 24,
         "vision_cfg": {**VISION, **(vision or {})},
@@ -49,7 +49,7 @@ def model_config(vision: dict | None = None, text: dict | None = None, **top) ->
 
 
 def write_config(folder: Path, config: dict, preprocess: dict | None = None, **extra) -> Path:
-    """Write `open_clip_config.json` into `folder`; `extra` are further top-level entries such as `ttd`."""
+    """Write `open_clip_config.json` into `folder`; extra: further top-level entries, as `ttd`."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"model_cfg": config, "preprocess_cfg": preprocess or PREPROCESS, **extra}
     (folder / "open_clip_config.json").write_text(json.dumps(content))
@@ -90,3 +90,24 @@ def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
 def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
     """Normalized images of noise, [B, 3, H, W] or any other shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_texts(n: int, dim: int = 24) -> torch.Tensor:
+    """Random text embeddings [n, dim] that are not normalized."""
+    return 3 * torch.randn(n, dim, generator=torch.Generator().manual_seed(7))
+
+
+def token_rows(length: int = 77) -> torch.Tensor:
+    """Three rows [3, length] of ids under 128: start 126, words, end 127, zeros."""
+    rows = torch.zeros(3, length, dtype=torch.long)
+    for row, words in zip(rows, ([5], [9, 17, 40], [3, 3, 80, 2, 61]), strict=True):
+        row[: len(words) + 2] = torch.tensor([126, *words, 127])
+    return rows
+
+
+def assert_equals_open_clip(folder: Path, backbone, length: int = 77) -> None:
+    """Pooled image and text equal open_clip's own model of the folder."""
+    reference = reference_model(folder)
+    images, rows = random_images(2, 3, 32, 32), token_rows(length)
+    assert relative_error(backbone.encode_image(images), reference.encode_image(images)) < 1e-5
+    assert relative_error(backbone.encode_tokens(rows), reference.encode_text(rows)) < 1e-5

@@ -1,14 +1,43 @@
-"""Writes a small random SigLIP as a `local-dir` folder: a timm tower with map pooling, a text tower that sees all."""
+"""Writes a small random SigLIP as a `local-dir` folder.
+
+A timm tower with map pooling, and a text tower that sees all tokens and reads the last one.
+"""
 
 from pathlib import Path
 
 from small_clip import write_clip
 
 CONTEXT = 16
+VISION = {
+    "image_size": 32,
+    "timm_model_name": "vit_ttd_small_siglip",
+    "timm_pool": "map",
+    "timm_proj": "none",
+}
+TEXT = {
+    "context_length": CONTEXT,
+    "vocab_size": 128,
+    "width": 48,
+    "heads": 2,
+    "layers": 1,
+    "no_causal_mask": True,
+    "proj_bias": True,
+    "pool_type": "last",
+    "norm_kwargs": {"eps": 1e-6},
+    "hf_tokenizer_name": "nobody/needs-a-download",
+}
 
 
 def write_siglip(folder: Path) -> Path:
     """32 px, patch 8, D = 48; no tokenizer: feed token ids below 128, `CONTEXT` of them."""
+    _register()
+    config = {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True}
+    write_clip(folder, {**config, "vision_cfg": VISION, "text_cfg": TEXT})
+    return folder
+
+
+def _register() -> None:
+    """Make timm know the tower by its name."""
     from timm.models import is_model, register_model
     from timm.models.vision_transformer import VisionTransformer
 
@@ -19,35 +48,5 @@ def write_siglip(folder: Path) -> Path:
             img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, class_token=False, **kw
         )
 
-    if not is_model(vit_ttd_small_siglip.__name__):
+    if not is_model(VISION["timm_model_name"]):
         register_model(vit_ttd_small_siglip)
-
-    vision = {
-        "image_size": 32,
-        "timm_model_name": "vit_ttd_small_siglip",
-        "timm_pool": "map",
-        "timm_proj": "none",
-    }
-    text = {
-        "context_length": CONTEXT,
-        "vocab_size": 128,
-        "width": 48,
-        "heads": 2,
-        "layers": 1,
-        "no_causal_mask": True,
-        "proj_bias": True,
-        "pool_type": "last",
-        "norm_kwargs": {"eps": 1e-6},
-        "hf_tokenizer_name": "nobody/needs-a-download",
-    }
-    write_clip(
-        folder,
-        {
-            "embed_dim": 48,
-            "init_logit_bias": -10,
-            "custom_text": True,
-            "vision_cfg": vision,
-            "text_cfg": text,
-        },
-    )
-    return folder

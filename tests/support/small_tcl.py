@@ -1,4 +1,4 @@
-"""A small TCL checkpoint (64 px, patch 16, D = 32, the full vocabulary) for the tests of graph and loading."""
+"""A small TCL checkpoint: 64 px, patch 16, D = 32, the full vocabulary."""
 
 import functools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scores of words in images, against open_clip's own model, brute force, planted squares, and themselves alone."""
+"""Scores of words in images, against open_clip's own model, brute force and planted squares."""
 
 import json
 
@@ -11,13 +11,14 @@ from paths import ROOT
 from small_clip import PREPROCESS, reference_model
 
 from core.backbones import load_backbone
-from core.data.images import read_image
 from core.errors import TTDError
-from core.tags.scoring import SCORERS, WORDS, score_batch
+from core.maps.views import Views
+from core.tags.protocol import SCORERS, TagProtocol
+from core.tags.scoring import WORDS, score_batch
 from core.tags.selection import select
 from core.text.encode import TEXTS, encode_texts
 
-COCO = ROOT.parent / "shared" / "data" / "coco_mini"
+FACTS = ROOT / "tests/support/facts/coco_captions.jsonl"
 CAPTIONS = [
     "a red dog and a cat",
     "dog",
@@ -80,9 +81,7 @@ def test_the_nearest_pixel_is_on_the_planted_square(patch, stride, hflip):
         ColourWords(patch, stride),
         images,
         ["a red square on blue"] * 5,
-        image_size=48,
-        scales=(1.0, 1.7),
-        hflip=hflip,
+        views=Views(48, (1.0, 1.7), hflip),
     )
     for (height, width, y, x), one in zip(places, result, strict=True):
         cell = stride * min(height, width) / (1.7 * 48)
@@ -93,7 +92,7 @@ def test_the_nearest_pixel_is_on_the_planted_square(patch, stride, hflip):
 
 def test_padded_cells_are_never_the_nearest():
     image = np.full((17, 40, 3), 255, np.uint8)
-    one = score_batch(ColourWords(16, 4), [image], ["padding red"], ["pixel"], image_size=17)[0]
+    one = score_batch(ColourWords(16, 4), [image], ["padding red"], ["pixel"], Views(17))[0]
     assert one.scores["pixel"][0] < 0.95
     assert (
         ColourWords(16, 4).encode_pixels(torch.ones(1, 3, 17, 40))[:, 3].max() == 1
@@ -101,7 +100,7 @@ def test_padded_cells_are_never_the_nearest():
 
 
 def by_hand(folder, backbone, image, words, caption):
-    """Raw scores and best cell of every word, one word at a time, by open_clip's own model (an image of its size)."""
+    """Raw scores and best cell, one word at a time, by open_clip's own model, image of its size."""
     model = reference_model(folder)
     mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
     pixels = ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]
@@ -134,9 +133,7 @@ def test_all_scorers_equal_open_clip_word_by_word(small_clip, clip):
             assert one.xy[k].tolist() == row[3]
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"scales": (1.0, 0.5, 2.0), "hflip": True, "image_size": 40}]
-)
+@pytest.mark.parametrize("options", [{}, {"views": Views(40, (1.0, 0.5, 2.0), hflip=True)}])
 def test_neighbours_and_order_change_scores_by_rounding_only(clip, options):
     images = pictures(*SIZES)
     together = score_batch(clip, images, CAPTIONS, **options)
@@ -254,27 +251,12 @@ def test_bfloat16_towers_give_float32_scores_nearby(small_clip, clip):
             torch.testing.assert_close(one.scores[name], exact.scores[name], atol=0.05, rtol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_differs_by_rounding(small_clip, clip):
-    options = {"scales": (1.0, 0.5), "hflip": True}
-    images = pictures(*SIZES)
-    there = score_batch(
-        load_backbone(f"local-dir:{small_clip}", device="cuda"), images, CAPTIONS, **options
-    )
-    for one, here in zip(there, score_batch(clip, images, CAPTIONS, **options), strict=True):
-        for name in SCORERS:
-            torch.testing.assert_close(one.scores[name], here.scores[name], atol=1e-3, rtol=0)
-
-
-@pytest.mark.skipif(not COCO.is_dir(), reason="photographs for tests are not here")
-def test_fifty_photographs_with_all_five_captions(clip):
-    rows = [
-        json.loads(line)
-        for line in (COCO / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    assert len(rows) == 50 and all(len(row["captions"]) == 5 for row in rows)
+def test_ten_images_of_the_sizes_of_photographs_with_all_five_captions(clip):
+    rows = [json.loads(line) for line in FACTS.read_text(encoding="utf-8").splitlines()]
+    random = np.random.default_rng(0)
+    assert len(rows) == 10 and all(len(row["captions"]) == 5 for row in rows)
     for row in rows:
-        image = read_image(COCO / "images" / row["image"])
+        image = random.integers(0, 256, (row["height"], row["width"], 3), dtype=np.uint8)
         for caption, one in zip(
             row["captions"], score_batch(clip, [image] * 5, row["captions"]), strict=True
         ):
@@ -289,12 +271,12 @@ def test_fifty_photographs_with_all_five_captions(clip):
             ).all()
 
 
-@pytest.mark.parametrize(
-    "options", [{"scorers": ["magic"]}, {"scorers": []}, {"scales": ()}, {"scales": (-1.0,)}]
-)
-def test_bad_settings_are_one_line(clip, options):
-    with pytest.raises(TTDError):
-        score_batch(clip, pictures((32, 32)), ["a dog"], **options)
+@pytest.mark.parametrize("scorers", [["magic"], []])
+def test_unknown_scorers_are_one_line(clip, scorers):
+    with pytest.raises(TTDError, match="choose from pixel, image, text"):
+        score_batch(clip, pictures((32, 32)), ["a dog"], scorers)
+    with pytest.raises(TTDError, match="choose from pixel, image, text"):
+        TagProtocol(32, scorers=tuple(scorers))
 
 
 def test_a_picture_with_several_captions_is_encoded_once(clip, monkeypatch):
@@ -318,12 +300,27 @@ def test_tcl_at_its_stride_of_four_equals_the_predictor(tcl):
     from core.predictor import Predictor
 
     images = pictures((40, 70), (64, 64), (40, 70))
-    options = {"scales": (1.0, 0.5, 1.5), "hflip": True}
-    predictor = Predictor(tcl, 48, **options)
-    for image, one in zip(
-        images, score_batch(tcl, images, CAPTIONS[:3], image_size=48, **options), strict=True
-    ):
+    scored = score_batch(tcl, images, CAPTIONS[:3], views=Views(48, (1.0, 0.5, 1.5), hflip=True))
+    predictor = Predictor(tcl, 48, scales=(1.0, 0.5, 1.5), hflip=True)
+    for image, one in zip(images, scored, strict=True):
         predictor.set_image(image)
         words = [word.text for word in one.words]
         torch.testing.assert_close(one.scores["pixel"], predictor.scores(words), atol=1e-5, rtol=0)
         assert torch.equal(one.xy, predictor.peaks(words))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scales", [(0.5, 1.0, 2.0), (2.0, 1.0, 0.5), (1.4, 1.0)])
+def test_the_image_scorer_looks_at_scale_one_and_its_mirror(small_clip, clip, scales):
+    """By open_clip's own model: the mean over image and mirrored image, at the scale nearest 1."""
+    model = reference_model(small_clip)
+    mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
+    (image,) = pictures((32, 32), seed=3)
+    pixels = ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]
+    both = torch.cat([pixels, pixels.flip(-1)])
+    whole = F.normalize(model.encode_image(both), dim=-1)  # [2, D]
+    words = F.normalize(model.encode_text(clip.tokenize(["red", "dog"])), dim=-1)
+    views = Views(32, scales, hflip=True)
+    found = score_batch(clip, [image], ["red dog"], ["image"], views)[0].scores["image"]
+    torch.testing.assert_close(found, (words @ whole.T).mean(1), atol=1e-5, rtol=0)
+    assert float((words @ (whole[0] - whole[1])).abs().max()) > 1e-3  # the mirror matters

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.data.words import stopwords
+from core.data.words import is_stopword, split_words, stopwords
 from core.errors import TTDError
-from core.tags.selection import is_stopword, minmax, normalize, otsu_threshold, select, split_words
+from core.tags.selection import minmax, normalize, otsu_threshold, select
 
 CASES = {
     "A red boat.": ["A", "red", "boat"],

@@ -1,4 +1,4 @@
-"""Prompt templates and class embeddings, with a backbone whose embedding is a closed form of the string."""
+"""Prompt templates and class embeddings, with a backbone that embeds by a closed form."""
 
 import threading
 from concurrent.futures import ProcessPoolExecutor

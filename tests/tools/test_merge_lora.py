@@ -1,4 +1,4 @@
-"""Merged weights are the adapted model: by the libraries that own the formats (open_clip, timm), and by hand (TCL)."""
+"""Merged weights are the adapted model: by open_clip and timm, and for TCL by hand."""
 
 import merge_lora
 import oracle_tcl

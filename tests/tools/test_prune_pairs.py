@@ -1,4 +1,4 @@
-"""The worst share is dropped, by a count done by hand; lists are in input order and the same for the same scores."""
+"""The worst share is dropped, counted by hand; lists are in input order and repeatable."""
 
 import json
 
@@ -7,7 +7,7 @@ import prune_pairs
 import pytest
 
 from core.errors import TTDError
-from core.tags.pair_scores import HEADER, histogram, worst
+from core.tags.pruning import HEADER, histogram, worst
 
 SCORES = [0.5, 0.1, 0.3, 0.1, 0.9, 0.3, 0.3, 0.8, 0.2, 0.7]
 

@@ -1,4 +1,4 @@
-"""Scores of pairs equal cosines taken one by one; files are resumed byte for byte; what cannot be used is listed."""
+"""Scores of pairs equal cosines taken one by one; files are resumed byte for byte."""
 
 import json
 
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from core.backbones import load_backbone
-from core.data.images import resized_tensor
 from core.data.pairs import find_pairs
 from core.errors import TTDError
+from core.maps.resize import resized_tensor
+from core.maps.views import Views, prepare
 from core.tags.pair_scores import pair_label, score_pairs
-from core.tags.scoring import prepare
 
 SIZES = ((40, 60), (60, 40), (40, 60), (33, 33), (5, 70), (40, 60), (48, 48))
 CAPTIONS = [
@@ -62,13 +62,14 @@ def one_by_one(backbone, pixels, caption, size, scales, hflip):
 def test_scores_are_average_cosines_whatever_the_batch(small_clip, scales, hflip):
     backbone = load_backbone(f"local-dir:{small_clip}", device="cpu")
     pixels = [picture(number) for number in range(len(SIZES))]
-    got = score_pairs(backbone, [prepare(one, 32, scales) for one in pixels], CAPTIONS, hflip)
+    views = Views(32, scales, hflip)
+    got = score_pairs(backbone, [prepare(one, views) for one in pixels], CAPTIONS, views)
     want = [
         one_by_one(backbone, one, caption, 32, scales, hflip)
         for one, caption in zip(pixels, CAPTIONS, strict=True)
     ]
     assert torch.allclose(got, torch.tensor(want), atol=1e-5)
-    assert score_pairs(backbone, [], []).shape == (0,)
+    assert score_pairs(backbone, [], [], views).shape == (0,)
 
 
 def run(pairs, small_clip, *more):
@@ -126,7 +127,7 @@ def test_after_a_kill_the_same_command_gives_the_same_bytes(pairs, small_clip, c
         meta.write_text(json.dumps({**json.loads(before[meta]), "finished": False}))
         run(pairs, small_clip, "--hflip")
         assert (lines.read_bytes(), skipped.read_bytes()) == (before[lines], before[skipped])
-    assert "going on after" in capsys.readouterr().out
+    assert "resuming after" in capsys.readouterr().out
 
 
 def test_other_settings_are_not_mixed_in(pairs, small_clip):

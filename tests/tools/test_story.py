@@ -1,4 +1,4 @@
-"""The story that `make demo` tells: which image, what is written on it, how it is drawn; and the whole script."""
+"""The story that `make demo` tells: which image, what is written on it, and the whole script."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from story_parts import Look, absent_word, choose_picture, columns_of
 
 from core.data.heldout import make_item
 from core.errors import TTDError
-from core.evaluation.heldout import MAPS, THRESHOLDS, Measured
+from core.evaluation.captions import THRESHOLDS
+from core.evaluation.heldout_scores import MAPS, MapCounts, Measured
 from core.metrics.segmentation import threshold_counts
 from core.plots.before_after import GAP, MARGIN, SIDE, TILE, Cell, Column, draw_before_after
 
@@ -22,7 +23,7 @@ def item(name="a", text="A red car and a ladder", tags=("red", "car"), size=20):
 
 
 def perfect(one, wrong=0.0):
-    """A `Look` whose maps are the truth, with a share `wrong` of it missing, and which keeps the true words."""
+    """A `Look` whose maps are the truth but for a share `wrong`, and which keeps the true words."""
 
     def seen(mask):
         return np.where(np.arange(mask.shape[1]) < mask.shape[1] * (1 - wrong), mask, False).astype(
@@ -56,10 +57,8 @@ def measured(items, looks):
     return Measured(
         tuple(items),
         scores,
-        dict.fromkeys(MAPS, captions),
-        dict.fromkeys(MAPS, words),
-        np.arange(len(items)),
-        owners,
+        MapCounts(dict.fromkeys(MAPS, captions), np.arange(len(items))),
+        MapCounts(dict.fromkeys(MAPS, words), owners),
     )
 
 

@@ -8,15 +8,10 @@ from PIL import Image
 
 from core.data.datasets import open_dataset
 from core.errors import TTDError
-from core.evaluation.threshold_sweep import (
-    Line,
-    counts_at_thresholds,
-    draw_sweep,
-    label_counts,
-    sweep_labels,
-)
+from core.evaluation.threshold_sweep import counts_at_thresholds, label_counts, sweep_labels
 from core.masks.results import save_scores
 from core.masks.writer import save_mask
+from core.plots.curves import Line, draw_sweep
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.8, 0.95)
 
@@ -61,7 +56,7 @@ def test_thresholds_must_ascend():
 
 @pytest.fixture
 def result(tmp_path):
-    """A set of five images, three classes and background, and a result folder with scores of random maps."""
+    """A set of five images, three classes and background, and scores of random maps."""
     rng = np.random.default_rng(1)
     for folder in ("images", "masks", "r@pets@x"):
         (tmp_path / folder).mkdir()

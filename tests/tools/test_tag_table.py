@@ -1,4 +1,4 @@
-"""tools/tag_table.py: its cells are what producing and evaluating say; only the marked part of a file changes."""
+"""tools/tag_table.py: its cells are what producing and evaluating tags say."""
 
 import json
 from pathlib import Path

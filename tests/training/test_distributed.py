@@ -7,13 +7,14 @@ import sys
 import threading
 
 import pytest
+import rank_job
 import torch
 from paths import ROOT
 from small_pairs import write_set
 
 from core.backbones.lora.adapter import read_adapter
 from core.errors import TTDError
-from core.training.distributed import PeerError, Ranks
+from core.training.distributed import PeerError, Ranks, buckets
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def settings(small_clip, tmp_path):
     write_set(tmp_path / "pairs", 12)
     path = tmp_path / "small.yaml"
     path.write_text(
-        f"arch: local-dir:{small_clip}\nroot: {tmp_path / 'pairs'}\ntag: small\nsteps: 4\nbatch: 4\n"
-        "lr: 1e-3\nwarmup: 1\ncheckpoint_every: 2\nlog_every: 1\ndevice: cpu\nthreads: 1\n"
-        "lora: {rank: 2}\ndistill: {teacher: ema, ema_decay: 0.5}\n"
+        f"arch: local-dir:{small_clip}\nroot: {tmp_path / 'pairs'}\ntag: small\n"
+        "steps: 4\nbatch: 4\nlr: 1e-3\nwarmup: 1\ncheckpoint_every: 2\nlog_every: 1\n"
+        "device: cpu\nthreads: 1\nlora: {rank: 2}\ndistill: {teacher: ema, ema_decay: 0.5}\n"
     )
     return path
 
@@ -35,7 +36,7 @@ def free_port() -> int:
 
 
 def launch(settings, out, world, *options, each=None):
-    """The script in `world` processes with torchrun's environment variables: [(exit code, stdout, stderr)]."""
+    """The script in `world` processes as torchrun starts them: [(exit code, stdout, stderr)]."""
     common = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -74,11 +75,20 @@ def launch(settings, out, world, *options, each=None):
 def test_one_process_alone_needs_no_group():
     ranks = Ranks()
     values = torch.tensor([1.0, 2.0])
-    assert ranks.first and ranks.gather("a") == ["a"] and torch.equal(ranks.mean(values), values)
+    assert ranks.first and ranks.gather_objects("a") == ["a"]
+    assert torch.equal(ranks.all_reduce_mean(values), values)
+    assert ranks.all_gather(values) is values and ranks.any(True, False) == [True, False]
     with ranks.together():
         pass
     with pytest.raises(TTDError, match="mine"), ranks.together():
         raise TTDError("mine")
+
+
+def test_buckets_hold_every_tensor_once():
+    tensors = [torch.zeros(n) for n in (10, 1, 30, 5, 5)]  # 40, 4, 120, 20, 20 bytes
+    assert buckets(tensors, 44) == [slice(0, 2), slice(2, 3), slice(3, 5)]
+    assert buckets(tensors, 1) == [slice(i, i + 1) for i in range(5)]
+    assert buckets(tensors, 10**9) == [slice(0, 5)] and buckets([], 5) == []
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -87,7 +97,10 @@ def test_an_error_is_told_once_however_deep_it_was_met(failing):
     barrier, said, ends = threading.Barrier(2, timeout=30), [None, None], [None, None]
 
     class Fake(Ranks):
-        def gather(self, value):
+        def any(self, *flags):
+            return [any(some) for some in zip(*self.gather_objects(flags), strict=True)]
+
+        def gather_objects(self, value):
             barrier.wait()
             said[self.rank] = value
             barrier.wait()
@@ -107,6 +120,57 @@ def test_an_error_is_told_once_however_deep_it_was_met(failing):
     [thread.join(60) for thread in threads]
     assert type(ends[failing]) is TTDError and str(ends[failing]) == "no data here"
     assert type(ends[1 - failing]) is PeerError
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_collective_calls_and_their_gradients(world, tmp_path):
+    """Against one process by brute force: means, gathered rows, gradients, errors."""
+    results = run_ranks(world, tmp_path)
+    rows = [torch.arange(4.0).view(2, 2) + 10 * rank for rank in range(world)]
+    whole = torch.cat(rows).requires_grad_()
+    weight = torch.arange(float(2 * world * 2)).view(-1, 2) + 1
+    (weight * whole.square()).sum().backward()
+    for rank, found in enumerate(results):
+        assert torch.equal(found["gathered"], whole.detach())
+        # Every process computes the whole loss: its rows get the gradient `world` times.
+        assert torch.equal(found["gradient"], world * whole.grad[2 * rank : 2 * rank + 2])
+        assert torch.equal(found["mean"], torch.stack(rows).mean(0))
+        assert all(torch.equal(mean, torch.stack(rows).mean(0)) for mean in found["averaged"])
+        assert found["objects"] == [f"rank {r}" for r in range(world)]
+        assert found["first"] == "rank 0" and torch.equal(found["broadcast"], rows[0])
+        assert found["any"] == [True, False, True]
+        kind = "TTDError" if rank == 1 else "PeerError"
+        assert found["error"] == f"{kind}: rank 1 failed"
+    if world == 2:
+        check_lines(results, tmp_path)
+
+
+def check_lines(results, folder):
+    """Loss and gradient norm of every step: AdamW would hide a sum in place of a mean."""
+    for kind in ("LineTask", "ContrastTask"):
+        alone = rank_job.line(Ranks(), folder / "alone", kind)
+        assert len(alone["losses"]) == 5 and min(alone["norms"]) > 0
+        both = [found[kind] for found in results]
+        for found in both:
+            assert found["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+            assert found["norms"] == pytest.approx(alone["norms"], rel=1e-5)
+            assert found["slope"] == pytest.approx(alone["slope"], rel=1e-5)
+        seen = [one + two for one, two in zip(both[0]["seen"], both[1]["seen"], strict=True)]
+        assert seen == alone["seen"]
+
+
+def run_ranks(world, folder):
+    """tests/support/rank_job.py in `world` processes: what each of them found."""
+    port = str(free_port())
+    script = ROOT / "tests/support/rank_job.py"
+    processes = []
+    for rank in range(world):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+        env = {**os.environ, **own, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, str(script), str(folder)]
+        processes.append(subprocess.Popen(command, env={**env, "OMP_NUM_THREADS": "1"}))
+    assert [process.wait(300) for process in processes] == [0] * world
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
 
 @pytest.mark.slow
@@ -148,7 +212,8 @@ def test_a_run_goes_on_with_another_number_of_processes(settings, tmp_path):
         "import itertools, sys, train_ttd; from core.training.trainer import Trainer\n"
         "run, count = Trainer.run, itertools.count()\n"
         "Trainer.run = lambda self, progress, ask: run(self, progress, lambda: next(count) == 1)\n"
-        f"sys.exit(train_ttd.main(['--config', {str(settings)!r}, '--out', {str(tmp_path / 'two')!r}]))"
+        f"args = ['--config', {str(settings)!r}, '--out', {str(tmp_path / 'two')!r}]\n"
+        "sys.exit(train_ttd.main(args))"
     )
     env = {
         **os.environ,
@@ -168,7 +233,7 @@ def test_a_run_goes_on_with_another_number_of_processes(settings, tmp_path):
 
 @pytest.mark.slow
 def test_one_process_that_fails_ends_all_with_one_line(settings, tmp_path):
-    """The second process finds other data: the others are not left waiting, and one line is said."""
+    """The second process finds other data: the others do not wait, and one line is said."""
     results = launch(settings, tmp_path / "run", 2, each={1: ["--limit", "5"]})
     assert [code for code, *_ in results] == [2, 2]
     said = "".join(error for *_, error in results)

@@ -1,4 +1,4 @@
-"""Settings of a training run: YAML and flags in, one checked object out; whatever is unknown or wrong is one line."""
+"""Settings of a TTD run: YAML and flags in, one checked object out; mistakes are one line."""
 
 import math
 from dataclasses import fields
@@ -8,8 +8,9 @@ import pytest
 from paths import ROOT
 
 from core.errors import TTDError
-from core.ttd.config import FREE, LoraConfig, TTDConfig, identity, learning_rate, load_config
-from core.ttd.loss import DistillConfig
+from core.training.config import identity
+from core.training.schedules import learning_rate
+from core.ttd.config import DistillConfig, LoraConfig, TTDConfig, load_config
 from core.utils.config import merge, plain, read_yaml
 
 
@@ -36,9 +37,9 @@ def test_later_levels_win_key_by_key():
 def test_numbers_as_yaml_writes_them(tmp_path):
     """YAML 1.1 reads 1e-4 as a string, and 3 is a float too; True is no number."""
     path = tmp_path / "a.yaml"
-    path.write_text("lr: 1e-4\nclip: 2\nscales: [1, 0.5]\npruned: list.txt\n")
+    path.write_text("lr: 1e-4\ngrad_clip: 2\nscales: [1, 0.5]\npruned: list.txt\n")
     config = load_config(read_yaml(path))
-    assert (config.lr, config.clip, config.scales, config.pruned) == (
+    assert (config.lr, config.grad_clip, config.scales, config.pruned) == (
         1e-4,
         2.0,
         (1.0, 0.5),
@@ -51,7 +52,7 @@ def test_numbers_as_yaml_writes_them(tmp_path):
 @pytest.mark.parametrize(
     "values, said",
     [
-        ({"leraning_rate": 1}, "unknown setting leraning_rate; there are arch"),
+        ({"leraning_rate": 1}, "unknown setting leraning_rate; there are steps, batch"),
         ({"distill": {"distanc": "l1"}}, "distill: unknown setting distanc; there are distance"),
         ({"distill": {"distance": "l3"}}, "l1, mse, bce"),
         ({"lora": 8}, "lora must be settings of its own"),
@@ -61,7 +62,7 @@ def test_numbers_as_yaml_writes_them(tmp_path):
         ({"steps": 0}, "steps 0"),
         ({"crop": 1.5}, "crop 1.5"),
         ({"scales": []}, "scales"),
-        ({"dtype": "float16"}, "float32, bfloat16"),
+        ({"dtype": "float64"}, "float32, bfloat16, float16"),
         ({"lora": {"rank": 0}}, "rank 0"),
     ],
 )
@@ -84,7 +85,7 @@ def test_a_run_may_change_where_things_are_and_nothing_else():
     config = TTDConfig()
     assert identity(TTDConfig(out="elsewhere", workers=9, device="cpu")) == identity(config)
     assert identity(TTDConfig(lr=2e-4)) != identity(config)
-    assert set(identity(config)) | set(FREE) == {item.name for item in fields(TTDConfig)}
+    assert set(identity(config)) | set(TTDConfig.FREE) == {item.name for item in fields(TTDConfig)}
 
 
 def test_names_of_adapters_fit_for_files():
@@ -112,3 +113,21 @@ def test_every_setting_is_in_the_documentation():
     names += [f"distill.{item.name}" for item in fields(DistillConfig)]
     missing = [name for name in names if f"`{name}`" not in text]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"distance": "l3"}, "l1, mse, bce"),
+        ({"teacher": "me"}, "current, ema, frozen"),
+        ({"tag_weight": -1.0}, ">= 0"),
+        ({"ema_decay": 1.5}, r"\[0, 1\]"),
+        ({"anchor": "frozen"}, "both or neither"),
+        ({"anchor_weight": 0.1}, "neither"),
+        ({"contrast": 0.5}, "contrast 0.5"),
+        ({"refine": "crf"}, "none, pamr"),
+    ],
+)
+def test_wrong_settings_say_what_is_supported(values, message):
+    with pytest.raises(TTDError, match=message):
+        DistillConfig(**values)

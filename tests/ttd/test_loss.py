@@ -4,63 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from embedded import CAPTIONS, MASK, random_embedded
 
 from core.errors import TTDError
-from core.ttd.collapse import CollapseMonitor
-from core.ttd.loss import (
-    MAX_WORDS,
-    DistillConfig,
-    Embedded,
-    Maps,
-    MapStatistics,
-    Targets,
-    distillation,
-    embed,
-    gather_texts,
-    make_targets,
-    map_statistics,
-    pixel_distance,
-    similarity_maps,
-    ttd_loss,
-)
-
-MASK = (6.0, 0.1)
-CAPTIONS = ["A dog and the dog", "red", "", "one two three four five six"]
-
-
-def random_embedded(texts, seed=0, dim=5, grid=(3, 4), dtype=torch.float64, pooled=True):
-    g = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: F.normalize(torch.randn(*shape, generator=g, dtype=dtype), dim=-1)  # noqa: E731
-    b = len(texts.captions)
-    pixels = draw(b, *grid, dim).permute(0, 3, 1, 2)
-    return Embedded(
-        pixels, draw(len(texts.words), dim), draw(b, dim), draw(b, dim) if pooled else None
-    )
-
-
-def test_words_of_a_batch_are_distinct_and_in_their_places():
-    texts = gather_texts(CAPTIONS)
-    assert texts.words == [
-        "A",
-        "dog",
-        "and",
-        "the",
-        "red",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-    ]
-    assert texts.index.shape == (4, 6) and texts.valid.sum(1).tolist() == [5, 1, 0, 6]
-    assert [texts.words[i] for i in texts.index[0, :5]] == ["A", "dog", "and", "the", "dog"]
-    assert texts.stop[0].tolist() == [True, False, True, True, False, False]
-    assert (
-        gather_texts(["", " ... "]).index.shape == (2, 1)
-        and not gather_texts(["", " ... "]).valid.any()
-    )
-    assert gather_texts(["w " * 500]).index.shape == (1, MAX_WORDS)
+from core.ttd.config import DistillConfig
+from core.ttd.embedding import Embedded, Maps, gather_texts
+from core.ttd.loss import distillation, pixel_distance, ttd_loss
+from core.ttd.targets import Targets
 
 
 def brute_force(embedded, texts, config, mask):
@@ -129,54 +79,8 @@ def test_a_case_worked_out_by_hand():
     assert (float(distill), float(tag)) == pytest.approx((0.5, (0.3 + 0.15) / 2))
 
 
-def test_targets_are_minmax_maps_zeros_and_their_union():
-    texts = gather_texts(["up down flat"])
-    pixels = torch.eye(2, dtype=torch.float64)[None, :, None, :]  # two cells, embeddings e1 and e2
-    up, down = torch.tensor([0.6, 0.8]), torch.tensor([0.0, 1.0])
-    words = torch.stack([up, down, torch.tensor([-0.6, -0.8])]).double()
-    teacher = Embedded(pixels, words, words[:1])
-    targets = make_targets(teacher, texts, DistillConfig(threshold=0.5))
-    assert targets.selected.tolist() == [[True, True, False]]
-    torch.testing.assert_close(
-        targets.words[0, :, 0], torch.tensor([[0, 1], [0, 1], [0, 0.0]]).double()
-    )
-    torch.testing.assert_close(targets.union[0, 0], torch.tensor([0, 1.0]).double())
-
-
-@pytest.mark.parametrize(
-    "scorer, rows", [("image", "pooled"), ("text", "captions"), ("pixel+image", "pooled")]
-)
-def test_other_scorers_select_by_their_own_scores(scorer, rows):
-    texts = gather_texts(["one two three four five"])
-    teacher = random_embedded(texts, seed=3)
-    scores = (teacher.words @ getattr(teacher, rows)[0]).numpy()
-    if scorer == "pixel+image":
-        nearest = np.einsum("kd,dhw->khw", teacher.words.numpy(), teacher.pixels[0].numpy()).max(
-            (1, 2)
-        )
-        scores = (scores + nearest) / 2
-    norm = (scores - scores.min()) / np.ptp(scores)
-    targets = make_targets(teacher, texts, DistillConfig(scorer=scorer, threshold=0.5))
-    assert targets.selected[0].tolist() == (norm >= 0.5).tolist()
-
-
-def test_stop_words_can_be_kept_from_being_selected_and_a_caption_of_them_counts_nothing():
-    texts = gather_texts(["the of and", "a dog"])
-    embedded = random_embedded(texts, seed=1)
-    config = DistillConfig(stopwords=True, threshold=0.0)
-    assert make_targets(embedded, texts, config).selected.tolist() == [
-        [False] * 3,
-        [False, True, False],
-    ]
-    alone = gather_texts(["a dog"])
-    rows = [texts.words.index(w) for w in alone.words]
-    part = Embedded(embedded.pixels[1:], embedded.words[rows], embedded.captions[1:])
-    both, one = (ttd_loss(e, t, config, MASK).total for e, t in ((embedded, texts), (part, alone)))
-    torch.testing.assert_close(both, one / 2)
-
-
 def test_neighbours_with_more_words_change_nothing():
-    """Ragged counts never leak into a mean: the loss of two captions is the mean of the losses of each alone."""
+    """The loss of two captions is the mean of the losses of each alone."""
     captions = ["red dog", "one two three four five six seven"]
     texts = gather_texts(captions)
     whole = random_embedded(texts, seed=2)
@@ -251,24 +155,6 @@ def test_anchors_are_zero_where_nothing_moved_and_the_contrastive_one_is_info_nc
         ttd_loss(e, texts, DistillConfig(anchor="frozen", anchor_weight=1.0), MASK)
 
 
-@pytest.mark.parametrize(
-    "values, message",
-    [
-        ({"distance": "l3"}, "l1, mse, bce"),
-        ({"teacher": "me"}, "current, ema, frozen"),
-        ({"tag_weight": -1.0}, ">= 0"),
-        ({"ema_decay": 1.5}, r"\[0, 1\]"),
-        ({"anchor": "frozen"}, "both or neither"),
-        ({"anchor_weight": 0.1}, "neither"),
-        ({"contrast": 0.5}, "contrast 0.5"),
-        ({"refine": "crf"}, "none, pamr"),
-    ],
-)
-def test_wrong_settings_say_what_is_served(values, message):
-    with pytest.raises(TTDError, match=message):
-        DistillConfig(**values)
-
-
 def test_pixel_distance_bce_is_torchs():
     maps, targets = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
     own = pixel_distance(maps, targets, "bce", MASK)
@@ -276,27 +162,6 @@ def test_pixel_distance_bce_is_torchs():
         torch.sigmoid(MASK[0] * (maps - MASK[1])), targets, reduction="none"
     )
     torch.testing.assert_close(own, expected.mean((1, 2)))
-
-
-def test_embed_is_the_backbones_own_cosine():
-    from core.backbones import load_backbone
-
-    backbone = load_backbone("tiny")
-    images = backbone.normalize(torch.rand(2, 3, 48, 48))
-    texts = gather_texts(["red dog", "a blue cat on a car"])
-    with torch.no_grad():
-        maps = similarity_maps(embed(backbone, images, texts), texts)
-        pixels = backbone.encode_pixels(images)
-        for b, caption in enumerate(texts.captions):
-            own = backbone.similarity(
-                pixels[b : b + 1], backbone.encode_text([*caption.split(), caption])
-            )[0]
-            torch.testing.assert_close(
-                maps.words[b, : len(own) - 1], own[:-1], atol=1e-5, rtol=1e-5
-            )
-            torch.testing.assert_close(maps.captions[b], own[-1], atol=1e-5, rtol=1e-5)
-    with pytest.raises(TTDError, match="multiple of the patch"):
-        embed(backbone, images[..., :-1], texts)
 
 
 def test_captions_without_any_word_cost_nothing_and_break_nothing():
@@ -323,65 +188,6 @@ def test_the_frozen_anchor_is_a_mean_per_caption():
     torch.testing.assert_close(whole, sum(parts) / 2)
 
 
-def test_statistics_tell_alike_maps_from_different_ones():
-    texts = gather_texts(["up down up"])
-    selected = torch.tensor([[True, True, True]])
-    up, down = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
-    maps = Maps(torch.stack([up, down, up])[None], up[None])
-    found = map_statistics(maps, selected, texts)  # the two "up" are one word: no pair
-    assert (found.spread, found.alike, found.selected) == pytest.approx((0.5, -1.0, 1.0))
-    same = map_statistics(Maps(torch.stack([up, up, up])[None], up[None]), selected, texts)
-    assert same.alike == pytest.approx(1.0)
-
-
-def test_the_monitor_sees_collapse_and_only_collapse_and_survives_a_checkpoint():
-    healthy, alike, dead = (
-        MapStatistics(0.1, 0.2, 0.3),
-        MapStatistics(0.1, 0.97, 0.3),
-        MapStatistics(0.001, 0.2, 0.3),
-    )
-    monitor = CollapseMonitor(window=4)
-    assert not any(monitor.update(healthy) for _ in range(30))
-    for bad, word in ((alike, "alike"), (dead, "variance")):
-        copy = CollapseMonitor(window=4)
-        copy.restore(monitor.state())
-        reasons = [copy.update(bad) for _ in range(30)]
-        assert reasons[0] is None and word in reasons[-1]  # one odd batch is not a collapse
-
-
-def test_refined_targets_are_pamr_of_each_selected_map_alone():
-    from core.refine.pamr import PAMR
-
-    texts = gather_texts(["red dog on a mat", "cat", "one two three"])
-    teacher = random_embedded(texts, seed=9, dtype=torch.float32)
-    images = torch.rand(3, 3, 12, 16, generator=torch.Generator().manual_seed(1))
-    plain = make_targets(teacher, texts, DistillConfig(threshold=0.4))
-    targets = make_targets(
-        teacher, texts, DistillConfig(threshold=0.4, refine="pamr"), images=images
-    )
-    assert torch.equal(targets.selected, plain.selected) and plain.selected.sum() > 3
-    for b, k in plain.selected.nonzero().tolist():
-        up = F.interpolate(
-            plain.words[b, k][None, None], (12, 16), mode="bilinear", align_corners=False
-        )
-        fine = F.avg_pool2d(PAMR()(images[b : b + 1], up), 4)[0, 0]
-        torch.testing.assert_close(
-            targets.words[b, k], (fine - fine.min()) / (fine.max() - fine.min())
-        )
-    assert not targets.words[~targets.selected].any()
-    torch.testing.assert_close(targets.union, targets.words.amax(1))
-    with pytest.raises(TTDError, match="needs the images"):
-        make_targets(teacher, texts, DistillConfig(refine="pamr"))
-
-
-def test_contrast_stretches_targets_around_one_half():
-    texts = gather_texts(["red dog on a mat"])
-    teacher = random_embedded(texts, seed=9)
-    plain = make_targets(teacher, texts, DistillConfig(threshold=0.4)).words
-    sharp = make_targets(teacher, texts, DistillConfig(threshold=0.4, contrast=3.0)).words
-    np.testing.assert_allclose(sharp.numpy(), np.clip(3 * plain.numpy() - 1, 0, 1), atol=1e-12)
-
-
 def test_sharpness_multiplies_the_slope_of_the_soft_mask():
     texts = gather_texts(["red dog on a mat"])
     e = random_embedded(texts, seed=3)
@@ -389,3 +195,35 @@ def test_sharpness_multiplies_the_slope_of_the_soft_mask():
     torch.testing.assert_close(
         sharp, ttd_loss(e, texts, DistillConfig(distance="bce"), (3 * MASK[0], MASK[1])).total
     )
+
+
+def test_the_frozen_anchor_by_hand():
+    """Pixels turned (cosine 0.8) in one image of two, the word by 90 degrees in one of two."""
+    texts = gather_texts(["up", "down"])
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    turned = torch.tensor([0.8, 0.6])
+    base = Embedded(
+        east.expand(2, 1, 1, 2).permute(0, 3, 1, 2), torch.stack([east, east]), east.expand(2, 2)
+    )
+    pixels = torch.stack([turned, east])[:, :, None, None]
+    student = Embedded(pixels, torch.stack([east, north]), east.expand(2, 2))
+    config = DistillConfig(anchor="frozen", anchor_weight=1.0)
+    anchor = ttd_loss(student, texts, config, MASK, base=base).anchor
+    # mean cosines: pixels (0.8 + 1) / 2, words (1 + 0) / 2, captions 1
+    assert float(anchor) == pytest.approx(1 - (0.9 + 0.5 + 1) / 3)
+
+
+def test_the_contrastive_anchor_is_of_all_processes_where_they_are_given():
+    texts = gather_texts(["red dog", "blue cat"])
+    e = random_embedded(texts, seed=4)
+    config = DistillConfig(anchor="contrastive", anchor_weight=1.0)
+    whole = (torch.cat([e.pooled, -e.pooled]), torch.cat([e.captions, -e.captions]))
+    own, every = (
+        ttd_loss(e, texts, config, MASK, logit_scale=3.0, everyone=given).anchor
+        for given in (None, whole)
+    )
+    logits = 3.0 * (whole[0] @ whole[1].T)
+    rows = (logits.logsumexp(1) - logits.diag()).mean()
+    columns = (logits.logsumexp(0) - logits.diag()).mean()
+    torch.testing.assert_close(every, (rows + columns) / 2)
+    assert float(every) > float(own)

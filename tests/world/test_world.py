@@ -1,4 +1,4 @@
-"""The procedural world: bytes, layout, truth and the statistics that make the task resemble the published one."""
+"""The procedural world: bytes, layout, truth, and statistics like those of the published task."""
 
 import hashlib
 import json
@@ -24,10 +24,21 @@ from core.world.scenes import SCENES, texture
 from core.world.writer import WorldConfig, make_world
 
 VAL = 300
+PINNED = {
+    "val": [
+        "in the news this morning it was the green moon next to the cyan ball "
+        "with something red for a happy birthday!",
+        "a anchor for sale",
+        "In the news this morning it was a blue key",
+    ],
+    "train": ["car", "fish", "There is a special red flower with the cyan butterfly on the sand"],
+    "noisy": ["a car for sale", "ball", "a red butterfly with the blue flag!"],
+    "pictures": 16,
+}
 
 
 def words_of(text: str) -> list[str]:
-    """An independent split: what is left of a white-space piece without its outer punctuation, lower case."""
+    """An independent split: pieces between white space, without outer punctuation, lower case."""
     return [w for w in (re.sub(r"^\W+|\W+$", "", piece).lower() for piece in text.split()) if w]
 
 
@@ -87,7 +98,7 @@ def test_every_thing_has_a_body_in_its_colour_and_stays_in_its_square(noun):
 
 
 def painted(noun: str) -> np.ndarray:
-    """A thing as large as it gets, its paints as numbers: 0 nothing, 1 main, 2 dark, 3 light -> uint8 [96, 96]."""
+    """A thing as large as it gets -> uint8 [96, 96]: 0 nothing, 1 main, 2 dark, 3 light."""
     canvas = np.zeros((96, 96), np.uint8)
     for part in parts_of(noun):
         contours = [np.round(c * 40 + 48).astype(np.int32) for c in part.contours]
@@ -96,7 +107,7 @@ def painted(noun: str) -> np.ndarray:
 
 
 def test_things_look_different():
-    """Of the area that two things cover together, silhouette and inner pattern agree on less than 70 %."""
+    """Of the area that two things cover together, their looks agree on less than 70 %."""
     looks = [painted(noun) for noun in NOUNS]
     for i, a in enumerate(looks):
         for b in looks[:i]:
@@ -115,6 +126,17 @@ def test_a_picture_depends_on_nothing_but_seed_split_and_index():
     assert one.text == again.text and (one.image == again.image).all()
     others = [make_sample(6, "val", 17), make_sample(5, "train", 17), make_sample(5, "val", 18)]
     assert all((one.image != other.image).any() for other in others)
+
+
+def test_captions_are_those_that_worlds_have_always_had():
+    """A world is named by its seed: its captions must not change with the code."""
+    first = [make_sample(0, "val", i).text for i in (0, 1, 2)]
+    assert first == PINNED["val"]
+    assert [make_sample(0, "train", i).text for i in (0, 1, 2)] == PINNED["train"]
+    noisy = [make_sample(0, "train", i, noise=0.5).text for i in (0, 1, 2)]
+    assert noisy == PINNED["noisy"]
+    texts = [make_sample(1, "train", i, size=32).text for i in range(200)]
+    assert sum("picture" in text for text in texts) == PINNED["pictures"]
 
 
 def test_true_tags_are_exactly_the_visible_words_of_the_caption(samples):

@@ -1,45 +1,39 @@
 """Adapter files: one safetensors file, a `.pt` state dict of the same names, or a PEFT folder.
 
-A file holds PEFT's names (`base_model.model.MODULE.lora_A.weight` [r,in], `...lora_B.weight`
-[out,r]) and, in a safetensors file, a metadata entry `ttd`: `AdapterInfo` as a JSON object. That is
-the only entry: the order of several differs between runs, and equal adapters shall be equal files.
+A file holds PEFT's names (`base_model.model.MODULE.lora_A.weight` [r, in], `...lora_B.weight`
+[out, r]) and, in a safetensors file, a metadata entry `ttd`: `AdapterInfo` as a JSON object. That
+is the only entry: the order of several differs between runs, and equal adapters are equal files.
 """
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...errors import TTDError
+from ...utils.file_kinds import file_kind
 from ...utils.files import write_bytes, write_errors
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
+from .peft_config import CONFIG, read_peft_config
 
 PREFIX = "base_model.model."
 HALVES = (".lora_A.weight", ".lora_B.weight")
-CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
-# What PEFT can do and this project does not: read as plain LoRA, such an adapter would act
-# otherwise than trained.
-UNSERVED = (
-    "use_dora",
-    "use_rslora",
-    "lora_bias",
-    "alpha_pattern",
-    "rank_pattern",
-    "modules_to_save",
-)
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
 class AdapterInfo:
     """What an adapter says of itself; None where its file does not say.
 
-    alpha, rank: the scale is alpha / rank; arch, head, base_checksum: of the base it was trained
-    on, as loaded in float32; recipe: how it was trained, any JSON value.
+    alpha, rank: the scale is alpha / rank;
+    arch, head, base_checksum: of the base it was trained on, as loaded in float32;
+    recipe: how it was trained, any JSON value.
     """
 
     alpha: float | None = None
@@ -47,45 +41,53 @@ class AdapterInfo:
     arch: str | None = None
     head: str | None = None
     base_checksum: str | None = None
-    recipe: dict | str | None = None
+    recipe: dict[str, Any] | str | None = None
 
     @classmethod
-    def of(cls, backbone: Backbone, recipe: dict | str | None = None) -> "AdapterInfo":
-        """For an adapter to be trained on `backbone`, which has none yet and is in float32 (as loaded later)."""
+    def of(cls, backbone: Backbone, recipe: dict[str, Any] | str | None = None) -> "AdapterInfo":
+        """For an adapter to be trained on `backbone`.
+
+        The backbone has none yet and is in float32, as it will be loaded later.
+        """
         return cls(
             arch=backbone.arch, head=backbone.head, base_checksum=backbone.checksum, recipe=recipe
         )
 
 
 def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
-    """Tensors by `MODULE.lora_A.weight` / `MODULE.lora_B.weight` and what the file says of itself.
+    """An adapter's tensors, and what its file says of itself. Nothing in it is executed.
 
-    source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent,
-    X.safetensors is taken), a
-        PEFT folder, or `hf-hub:ORG/NAME`. Nothing in it is executed.
+    Args:
+        source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent,
+            X.safetensors is taken), a PEFT folder, or `hf-hub:ORG/NAME`.
 
+    Returns: `MODULE.lora_A.weight` [r, in] and `MODULE.lora_B.weight` [out, r] by these names.
     Errors: TTDError when it is missing, damaged, pickled, no plain LoRA, not finite, or of scale 0.
     """
     path = _locate(source)
-    config = _peft_config(path) if path.is_dir() else {}
     file = _weights_in(path) if path.is_dir() else path
-    state = read_checkpoint(file)
+    said = _metadata(file)
+    config = file.with_name(CONFIG)
+    if path.is_dir() or ("alpha" not in said and config.is_file()):
+        said |= read_peft_config(config)
+    state = {name.removeprefix(PREFIX): value for name, value in read_checkpoint(file).items()}
+    _check_names(state, file)
     check_tensors(state, file)
-    state = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    _check_values(state, file)
-    info = _info(
-        {
-            **_metadata(file),
-            **({"alpha": config["lora_alpha"]} if "lora_alpha" in config else {}),
-            **({"rank": config["r"]} if "r" in config else {}),
-        },
-        path,
-    )
+    info = _info(said, path)
+    if info.alpha is None:
+        warnings.warn(
+            f"{path} does not say its alpha, and there is no {CONFIG} beside it: alpha = rank is "
+            "assumed (scale 1)",
+            stacklevel=2,
+        )
     return state, info
 
 
 def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterInfo) -> None:
-    """Write tensors (names without PEFT's prefix) and `info` as one safetensors file, whole or not at all."""
+    """Write an adapter as one safetensors file, whole or not at all.
+
+    state: [r, in] and [out, r] by names without PEFT's prefix. TTDError: it cannot be written.
+    """
     from safetensors.torch import save
 
     content = {PREFIX + name: value.detach().cpu().contiguous() for name, value in state.items()}
@@ -93,7 +95,10 @@ def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterIn
 
 
 def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: AdapterInfo) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`: what `peft.PeftModel.from_pretrained` reads."""
+    """Write the folder that `peft.PeftModel.from_pretrained` reads.
+
+    state: as in `write_adapter`. TTDError: it cannot be written.
+    """
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -110,12 +115,17 @@ def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: Ada
 
 
 def module_names(state: Iterable[str]) -> list[str]:
-    """Sorted names of the modules that the tensors `MODULE.lora_A.weight`, `MODULE.lora_B.weight` belong to."""
-    return sorted({name.rsplit(".lora_", 1)[0] for name in state})
+    """Sorted names of the modules that tensors called as in `read_adapter` belong to."""
+    return sorted({module_of(name) for name in state})
+
+
+def module_of(name: str) -> str:
+    """`MODULE` of `MODULE.lora_A.weight` or `MODULE.lora_B.weight`."""
+    return name.rsplit(".lora_", 1)[0]
 
 
 def store(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, its folder made where missing. TTDError: cannot be done."""
+    """Write a file whole or not at all, its folder made where missing. TTDError: it cannot be."""
     with write_errors(path, "check folder, permissions and disk"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, data)
@@ -157,29 +167,9 @@ def _weights_in(folder: Path) -> Path:
     raise TTDError(f"{folder} has no {WEIGHTS[0]}: name a PEFT folder or an adapter file")
 
 
-def _peft_config(folder: Path) -> dict:
-    """The folder's adapter_config.json. TTDError: missing, damaged, or something else than plain LoRA."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        kind = str(config.get("peft_type", "LORA"))
-    except FileNotFoundError:
-        raise TTDError(f"{folder} has no {CONFIG}: name a PEFT folder or an adapter file") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise TTDError(f"{path} is not a readable PEFT config ({shorten(error)})") from None
-    unserved = [f"peft_type {kind}"] * (kind != "LORA") + [
-        key for key in UNSERVED if config.get(key)
-    ]
-    if unserved:
-        raise TTDError(
-            f"{path}: adapters with {', '.join(unserved)} are not supported; plain LoRA of one rank is"
-        )
-    return config
-
-
-def _metadata(path: Path) -> dict:
+def _metadata(path: Path) -> dict[str, Any]:
     """The `ttd` entry of a safetensors file's metadata; {} where there is none."""
-    if path.suffix != ".safetensors":
+    if not path.is_file() or file_kind(path) != "safetensors":
         return {}
     from safetensors import safe_open
 
@@ -187,40 +177,31 @@ def _metadata(path: Path) -> dict:
         return dict(json.loads((file.metadata() or {}).get("ttd", "{}")))
 
 
-def _info(entries: Mapping[str, object], path: Path) -> AdapterInfo:
+def _info(entries: Mapping[str, Any], path: Path) -> AdapterInfo:
     """The entries that are known, their types and the scale checked."""
-    info = AdapterInfo(
-        **{key: value for key, value in entries.items() if key in AdapterInfo.__dataclass_fields__}
-    )
-    words = [getattr(info, key) for key in ("arch", "head", "base_checksum")]
-    if any(not isinstance(word, str | None) for word in words) or not isinstance(
-        info.rank, int | None
-    ):
+    known = AdapterInfo.__dataclass_fields__
+    info = AdapterInfo(**{key: value for key, value in entries.items() if key in known})
+    words = (info.arch, info.head, info.base_checksum)
+    typed = all(isinstance(word, str | None) for word in words)
+    if not typed or not isinstance(info.rank, int | None):
         raise TTDError(f"{path} says of itself what no adapter can: {dict(entries)!s:.200}")
-    if info.alpha is not None and not (
-        isinstance(info.alpha, int | float) and math.isfinite(info.alpha) and info.alpha != 0
-    ):
+    if info.alpha is not None and not _is_scale(info.alpha):
         raise TTDError(
-            f"{path}: alpha is {info.alpha}, so this adapter would do nothing, or nothing sensible: it is "
-            "damaged"
+            f"{path}: alpha is {info.alpha}, so this adapter would do nothing, or nothing "
+            "sensible: it is damaged"
         )
     return info
 
 
-def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
-    strange = [name for name in state if not name.endswith(HALVES)]
-    if strange or not state:
+def _is_scale(alpha: object) -> bool:
+    return isinstance(alpha, int | float) and math.isfinite(alpha) and alpha != 0
+
+
+def _check_names(state: Mapping[str, Any], path: Path) -> None:
+    """TTDError unless every tensor is one of the two halves."""
+    invalid = [name for name in state if not name.endswith(HALVES)]
+    if invalid or not state:
         raise TTDError(
-            f"{path} is not a LoRA adapter: it holds {', '.join(strange[:3]) or 'nothing'} where "
-            "MODULE.lora_A.weight and MODULE.lora_B.weight are due"
-        )
-    broken = [
-        name
-        for name, value in state.items()
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all())
-    ]
-    if broken:
-        raise TTDError(
-            f"{path}: {', '.join(broken[:3])}{f' and {len(broken) - 3} more' * (len(broken) > 3)} "
-            "not finite numbers: its training had diverged, or the file is damaged"
+            f"{path} is not a LoRA adapter: it holds {', '.join(invalid[:3]) or 'nothing'} where "
+            "MODULE.lora_A.weight and MODULE.lora_B.weight must be"
         )

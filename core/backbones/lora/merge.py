@@ -7,6 +7,7 @@ from.
 """
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -16,13 +17,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import TTDError
 from .. import tcl_layout
 from ..base import Backbone
-from ..clip_loading import load_openclip_model, state_dict_of_openai_clip
-from ..weights import WEIGHTS, read_checkpoint
+from ..clip_loading import FOLDER_CONFIG, load_openclip_model, state_dict_of_openai_clip
+from ..openclip import OpenCLIP
+from ..tcl_loading import tcl_file
+from ..weights import read_checkpoint
 from .adapter import adapter_deltas, adapter_layers
 from .files import store
 
@@ -52,17 +55,18 @@ TOKENIZERS = (
     "merges.txt",
     "*.model",
 )
-FOLDER_CONFIG, FOLDER_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+FOLDER_WEIGHTS = "open_clip_model.safetensors"
 
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model as its file has it: all tensors by the file's names, float32.
+    """A model as its file has it.
 
-    config: `open_clip_config.json` of a folder for it, None where there can be none (`why_not`: the
-    reason);
+    state: all tensors by the file's names, float32;
+    config: `open_clip_config.json` of a folder for it, None where there can be none;
+    why_not: why there can be none;
     folder: where it was loaded from, if that was a folder.
     """
 
@@ -73,78 +77,75 @@ class Source:
 
 
 def read_source(arch: str, weights: str | Path | None) -> Source:
-    """Every tensor of a model in its file's names. TTDError as `load_backbone` with the same arguments."""
+    """Every tensor of a model in its file's names. TTDError as `load_backbone`."""
     if arch == "TCL":
-        path = Path(weights).expanduser() if weights else WEIGHTS / "tcl.pth"
-        return Source(_tcl_state(path), why_not="TCL's weights are one file")
+        return Source(_tcl_state(tcl_file(weights)), why_not="TCL's weights are one file")
     model, name = load_openclip_model(arch, weights)
-    state = {
-        key: value.detach().float() if value.is_floating_point() else value
-        for key, value in model.state_dict().items()
-    }
+    state = {key: _at_float32(value) for key, value in model.state_dict().items()}
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        return Source(
-            state, json.loads((folder / FOLDER_CONFIG).read_text(encoding="utf-8")), folder=folder
-        )
+        config = json.loads((folder / FOLDER_CONFIG).read_text(encoding="utf-8"))
+        return Source(state, config, folder=folder)
     if name.startswith("hf-hub:") or "siglip" in name.lower() or _hub_tokenizer(name):
         return Source(state, why_not=f"the tokenizer of {name} is on the Hugging Face Hub")
     return Source(state, _made_config(model, name))
 
 
 def merge(backbone: Backbone, source: Source) -> State:
-    """The file's tensors with the adapter on `backbone` (float32, loaded from the same weights) added.
+    """The file's tensors with the adapter on `backbone` added; `source` is left alone.
 
-    TTDError: a module whose weight the file has under no known name, or with other values.
+    Args: backbone in float32, loaded from the same weights.
+    Errors: TTDError for a module whose weight the file has under no known name, or with other
+        values.
     """
     layers, state = adapter_layers(backbone), dict(source.state)
     for module, delta in adapter_deltas(backbone).items():
         key, third = _place(module, state)
-        whole = state[key].clone() if state[key] is source.state[key] else state[key]
-        rows = (
-            whole if third is None else whole.chunk(3)[third]
-        )  # a view: adding to it adds to the whole
+        if state[key] is source.state[key]:
+            state[key] = state[key].clone()
+        rows = state[key]
+        if third is not None:
+            rows = rows.chunk(3)[third]  # a view: adding to it adds to the whole
         if not torch.equal(rows, layers[module].base_layer.weight.detach().cpu().float()):
             raise TTDError(f"cannot merge {module}: {key} in the file is not its weight")
         rows += delta.cpu()
-        state[key] = whole
     return state
 
 
 def write_file(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write merged tensors as one file for `--weights`: safetensors, or what TCL releases (`.pt`, `.pth`)."""
+    """Write merged tensors as one file for `--weights`.
+
+    Its ending decides: safetensors, or the form of TCL's release (`.pt`, `.pth`). TTDError: it
+    cannot be written.
+    """
     from safetensors.torch import save
 
-    tensors = {
-        key: value.contiguous().clone() for key, value in state.items()
-    }  # safetensors wants no shared memory
+    # safetensors refuses shared memory
+    tensors = {key: value.contiguous().clone() for key, value in state.items()}
     if path.suffix == ".safetensors":
         store(path, save(tensors))
         return
     buffer = io.BytesIO()
-    torch.save(
-        {"model": tensors} if any(key.startswith("masker.") for key in tensors) else tensors, buffer
-    )
+    is_tcl = any(key.startswith("masker.") for key in tensors)
+    torch.save({"model": tensors} if is_tcl else tensors, buffer)
     store(path, buffer.getvalue())
 
 
 def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head: str) -> None:
     """Write merged tensors as a folder for `--arch local-dir:`: config, weights, tokenizer files.
 
-    head: the adapter's dense head, which becomes the folder's default. TTDError where there can be
-    no folder.
+    head: the adapter's dense head, which becomes the folder's default.
+    Errors: TTDError where there can be no folder, or it cannot be written.
     """
     if source.config is None:
         raise TTDError(
-            f"no folder can be made of this model ({source.why_not}): name a file, --out X.safetensors, and "
-            "load it with --weights"
+            f"no folder can be made of this model ({source.why_not}): name a file, "
+            "--out X.safetensors, and load it with --weights"
         )
-    for path in (
-        [path for name in TOKENIZERS for path in sorted(source.folder.glob(name))]
-        if source.folder
-        else []
-    ):
-        store(folder / path.name, path.read_bytes())
+    if source.folder is not None:
+        for name in TOKENIZERS:
+            for path in sorted(source.folder.glob(name)):
+                store(folder / path.name, path.read_bytes())
     config = {**source.config, "ttd": {**source.config.get("ttd", {}), "head": head}}
     write_file(state, folder / FOLDER_WEIGHTS)
     store(folder / FOLDER_CONFIG, (json.dumps(config, indent=2) + "\n").encode())
@@ -152,10 +153,10 @@ def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head
 
 @torch.no_grad()
 def largest_difference(one: Backbone, other: Backbone) -> float:
-    """Largest absolute difference of pixel and text embeddings, of unit length, on two images and four texts.
+    """Largest absolute difference of pixel and text embeddings of unit length.
 
-    In float64, so that what differs is the weights and not the rounding of two ways to multiply;
-    both are float32 again afterwards, to the bit.
+    On two images and four texts of random numbers. In float64, so that what differs is the weights
+    and not the rounding of two ways to multiply; both are float32 again afterwards, to the bit.
     """
     one.double(), other.double()
     try:
@@ -167,11 +168,8 @@ def largest_difference(one: Backbone, other: Backbone) -> float:
 def _difference(one: Backbone, other: Backbone) -> float:
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, one.image_size, one.image_size + one.patch, generator=draw)
-    tokens = torch.randint(
-        one.text.token_embedding.num_embeddings,
-        (4, len(one.text.positional_embedding)),
-        generator=draw,
-    )
+    size = (4, len(one.text.positional_embedding))
+    tokens = torch.randint(one.text.token_embedding.num_embeddings, size, generator=draw)
     pairs = (
         (one.encode_pixels(images), other.encode_pixels(images)),
         (one.encode_tokens(tokens), other.encode_tokens(tokens)),
@@ -179,55 +177,54 @@ def _difference(one: Backbone, other: Backbone) -> float:
     return max(float((F.normalize(a, dim=1) - F.normalize(b, dim=1)).abs().max()) for a, b in pairs)
 
 
+def _at_float32(value: Tensor) -> Tensor:
+    """Detached, in float32; integers stay."""
+    return value.detach().float() if value.is_floating_point() else value
+
+
 def _place(module: str, state: Mapping[str, Tensor]) -> tuple[str, int | None]:
-    """The file's name of a linear's weight, and which third of that matrix it is (None: all of it)."""
-    tower, _, rest = module.partition(".")
-    last = rest.rpartition(".")[2]
-    block = re.fullmatch(r"blocks\.(\d+)\.(attn|mlp)\.(\w+)", rest)
-    if block and tower in BLOCKS:
-        number = (
-            tcl_layout.indices(state, tcl_layout.TAIL)[int(block[1])]
-            if tower == "masker"
-            else int(block[1])
-        )
-        inner = ATTENTION[last] if block[2] == "attn" else (f"mlp.{last}.weight",)
-        names = [f"{prefix}{number}.{name}" for prefix in BLOCKS[tower] for name in inner]
-    else:  # SigLIP's pool
-        names = [f"visual.trunk.{rest.removeprefix('readout.')}.weight"]
+    """The file's name of a linear's weight, and which third of it that is (None: all of it)."""
+    names = _names_of(module, state)
     found = [name for name in names if name in state]
     if not found:
         raise TTDError(f"cannot merge {module}: the model's file has none of {', '.join(names)}")
+    last = module.rpartition(".")[2]
     return found[0], PACKED.index(last) if last in PACKED else None
 
 
+def _names_of(module: str, state: Mapping[str, Tensor]) -> list[str]:
+    """What the weight of a linear may be called in files."""
+    tower, _, rest = module.partition(".")
+    block = re.fullmatch(r"blocks\.(\d+)\.(attn|mlp)\.(\w+)", rest)
+    if block is None or tower not in BLOCKS:  # SigLIP's pool
+        return [f"visual.trunk.{rest.removeprefix('readout.')}.weight"]
+    number, part, last = int(block[1]), block[2], block[3]
+    if tower == "masker":
+        number = tcl_layout.indices(state, tcl_layout.TAIL)[number]
+    inner = ATTENTION[last] if part == "attn" else (f"mlp.{last}.weight",)
+    return [f"{prefix}{number}.{name}" for prefix, name in itertools.product(BLOCKS[tower], inner)]
+
+
 def _tcl_state(path: Path) -> State:
-    """TCL's tensors, the frozen towers filled in from OpenAI's where the file, as released, lacks them."""
+    """TCL's tensors; frozen towers that the file lacks, as the released one, are OpenAI's."""
     content = read_checkpoint(path)
-    state = {
-        key: value.float()
-        for key, value in content.get("model", content).items()
-        if not key.startswith("pamr.") and key not in tcl_layout.LOSSES
-    }
-    if not any(key.startswith("clip_") for key in state):
-        clip = {
-            tcl_layout.from_openai(key): value for key, value in state_dict_of_openai_clip().items()
-        }
-        state |= {
-            key: clip[key]
-            for key in tcl_layout.clip_layout(tcl_layout.sizes_of({**clip, **state}, path))
-        }
-    return state
+    state = tcl_layout.needed_for_inference(content.get("model", content))
+    if any(key.startswith("clip_") for key in state):
+        return state
+    frozen = state_dict_of_openai_clip()
+    clip = {tcl_layout.from_openai(key): value for key, value in frozen.items()}
+    wanted = tcl_layout.clip_layout(tcl_layout.sizes_of({**clip, **state}, path))
+    return state | {key: clip[key] for key in wanted}
 
 
-def _made_config(model: nn.Module, name: str) -> dict[str, Any]:
+def _made_config(model: OpenCLIP, name: str) -> dict[str, Any]:
     """A folder's config for a model that open_clip knows by name."""
     import open_clip
 
     config = open_clip.get_model_config(name)
     if any(type(module).__name__ == "QuickGELU" for module in model.modules()):
-        config["quick_gelu"] = (
-            True  # decided by the tag of the weights, which a folder does not have
-        )
+        # decided by the tag of the weights, which a folder does not have
+        config["quick_gelu"] = True
     return {"model_cfg": config, "preprocess_cfg": dict(model.visual.preprocess_cfg)}
 
 

@@ -1,6 +1,6 @@
-"""Official releases to the layout that the readers know: one plan per set, one runner for all of them."""
+"""Official releases to the layout that the readers know: a plan per set, one runner for all."""
 
-from .plans import NAMES, make_plan
+from .plans import PLANS, make_plan
 from .runner import Job, Plan, Report, run_plan
 
-__all__ = ["NAMES", "Job", "Plan", "Report", "make_plan", "run_plan"]
+__all__ = ["PLANS", "Job", "Plan", "Report", "make_plan", "run_plan"]

@@ -1,4 +1,4 @@
-"""Carry out a plan: many jobs in threads, each file whole or not there, what is there already is kept."""
+"""Carry out a plan: many jobs in threads; files are whole or not there; what is there is kept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ...errors import TTDError
-from ...utils.files import atomic, write_bytes
+from ...utils.files import atomic, differences, read_json, write_bytes, write_text
 from ...utils.prefetch import prefetch
+from ..dataset_yaml import load_shipped
 from ..records import Packed
 
 MARK = "prepared.json"
@@ -37,7 +39,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make in the folder `out`: `identity` says from what, `count` how many jobs there are (about)."""
+    """What to make in the folder `out`.
+
+    identity: from what it is made; about: a line that says so; count: how many jobs there are, an
+    estimate for shards.
+    """
 
     out: Path
     identity: dict[str, str]
@@ -65,9 +71,10 @@ def run_plan(
 ) -> Report:
     """Make all files of a plan. Run again, it makes what is missing.
 
-    link: hard links to the release's images instead of copies, where the file system allows.
-    overwrite: make everything anew. Raises TTDError when OUT holds what was made from something
-    else (unless `overwrite`) and when it cannot be written.
+    workers: threads; link: hard links to the release's images instead of copies, where the file
+    system allows; overwrite: make everything again; progress: called after every image. Raises
+    TTDError when OUT holds what was made from something else (unless `overwrite`) and when it
+    cannot be written.
     """
     report = Report()
     try:
@@ -76,47 +83,45 @@ def run_plan(
         for outcome in prefetch(make, plan.jobs, AHEAD * workers, workers):
             _count(report, outcome)
             progress(1)
-        mark = {
-            **plan.identity,
-            "pictures": report.made + report.kept,
-            "left_out": len(report.failed),
-        }
-        write_bytes(
-            plan.out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode()
-        )
+        made = {"pictures": report.made + report.kept, "left_out": len(report.failed)}
+        _write_mark(plan, made)
     except OSError as error:
         raise TTDError(
-            f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); mend that and run "
-            "the same command again: it resumes where it stopped"
+            f"{error.filename or plan.out}: cannot be read or written ({error.strerror}); "
+            "mend that and run the same command again: it resumes where it stopped"
         ) from None
     return report
 
 
 def _start(plan: Plan, overwrite: bool) -> None:
     """Make the folder and its mark; refuse to mix with what was made from something else."""
-    mark = plan.out / MARK
-    try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if found is None and plan.out.is_dir() and any(plan.out.iterdir()) and not overwrite:
-        raise TTDError(
-            f"{plan.out}: not empty, and not made by this tool; move it away or add --overwrite"
-        )
-    if found is not None and not overwrite:
-        differing = [
-            f"{key}: {found.get(key)} there, {value} now"
-            for key, value in plan.identity.items()
-            if found.get(key) != value
-        ]
-        if differing:
-            raise TTDError(
-                f"{plan.out} was made from something else ({'; '.join(differing)}); choose another --root "
-                "or add --overwrite"
-            )
+    found = read_json(plan.out / MARK)
+    if not overwrite:
+        _check_folder(plan, found)
     plan.out.mkdir(parents=True, exist_ok=True)
     if found is None or overwrite:
-        write_bytes(mark, json.dumps(plan.identity, ensure_ascii=False).encode())
+        _write_mark(plan, {})
+
+
+def _write_mark(plan: Plan, made: dict[str, int]) -> None:
+    content = json.dumps({**plan.identity, **made}, indent=1, ensure_ascii=False)
+    write_text(plan.out / MARK, content + "\n")
+
+
+def _check_folder(plan: Plan, found: dict[str, Any] | None) -> None:
+    """TTDError unless the folder is new, empty, or what the same plan left there."""
+    if found is None:
+        if plan.out.is_dir() and any(plan.out.iterdir()):
+            raise TTDError(
+                f"{plan.out}: not empty, and not made by this tool; move it away or add --overwrite"
+            )
+        return
+    own = {key: found.get(key) for key in plan.identity}
+    if differing := differences(own, plan.identity):
+        raise TTDError(
+            f"{plan.out} was made from something else ({'; '.join(differing)}); "
+            "choose another --root or add --overwrite"
+        )
 
 
 def _make(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
@@ -165,3 +170,25 @@ def _count(report: Report, outcome: str | bool) -> None:
         report.made += 1
     else:
         report.kept += 1
+
+
+def mask_job(key: str, image: Path, content: Callable[[], bytes]) -> Job:
+    """The job of an image with its mask, whose PNG `content` returns."""
+    return Job(key, image, f"image/{key}{image.suffix.lower()}", f"mask/{key}.png", content)
+
+
+def mask_plan(name: str, root: Path, split: str, kind: str, jobs: list[Job]) -> Plan:
+    """The plan of a segmentation set; `kind` says what its masks are made from.
+
+    TTDError when there are no jobs.
+    """
+    if not jobs:
+        raise TTDError(f"{name}: no images found for split {split} ({kind}); check --source")
+    folder = "validation" if split == "val" else split
+    return Plan(
+        out=root / load_shipped(name)["folder"] / folder,
+        identity={"set": name, "split": split, "made_from": kind},
+        about=f"{name}: {len(jobs)} images, masks from {kind}",
+        jobs=jobs,
+        count=len(jobs),
+    )

@@ -1,4 +1,4 @@
-"""Adapters: every adapted tensor is W + (alpha / r) B A, reaches pixels and text, and misfits are refused."""
+"""Adapters: every adapted weight is W + (alpha / r) B A; adapters that do not fit are refused."""
 
 import copy
 
@@ -118,7 +118,7 @@ def test_save_then_load_gives_the_same_model(base, tmp_path):
     save_adapter(base, tmp_path / "x.safetensors", AdapterInfo(arch=base.arch))
     again = load_backbone(
         base.arch, lora=tmp_path / "x.pt", device="cpu"
-    )  # X.pt absent: X.safetensors serves
+    )  # X.pt is absent: X.safetensors is taken
     assert torch.allclose(
         again.encode_text(["a boat"]).double(), base.encode_text(["a boat"]), atol=1e-5
     )

@@ -1,4 +1,4 @@
-"""Adapters sit on exactly the linears that have a gradient: held against autograd on every weight, for every head."""
+"""Adapters sit on exactly the linears that autograd finds a gradient for, whatever the head."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def load(small_clip, small_tcl, siglip):
 
 
 def loss(backbone):
-    """A loss on the maps of two texts in two images; 64 by 64, so that every model has several patches."""
+    """A loss on the maps of two texts in two images, large enough for several patches."""
     pixels = backbone.encode_pixels(random_images(2, 3, 64, 64))
     maps = backbone.similarity(pixels, backbone.encode_tokens(TOKENS))
     return (maps * random_images(*maps.shape, seed=1)).sum()

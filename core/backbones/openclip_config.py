@@ -1,0 +1,103 @@
+"""A model folder's or hub repository's open_clip config, checked before open_clip acts on it.
+
+A config comes from a stranger. open_clip hands parts of it to other libraries as they stand, and
+one of their options runs Python files of the repository (`trust_remote_code`); so only keys that
+are known to be harmless pass, and sizes stay within what a model can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ..errors import TTDError
+
+MOST = 10_000_000  # the largest number in any config: a vocabulary has up to 256,000 words
+MOST_LAYERS = 200
+SMALL = ("layers", "heads", "patch_size")  # at most `MOST_LAYERS`
+# Of model_cfg: arguments of open_clip's models.
+TOP_KEYS = frozenset(
+    {
+        *("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "cast_dtype"),
+        *("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "output_dict"),
+        *("multimodal_cfg", "audio_cfg"),
+    }
+)
+TOKENIZER_KEYS = frozenset({"clean", "strip_sep_token"})
+# What the mappings among a section's values may hold.
+OPTIONS = {
+    "tokenizer_kwargs": TOKENIZER_KEYS,
+    "norm_kwargs": frozenset({"eps"}),
+    "act_kwargs": frozenset({"approximate"}),
+}
+NEVER = frozenset({"hf_model_name", "hf_model_pretrained", "timm_model_pretrained"})
+
+
+def check_config(config: Any, source: str) -> dict[str, Any]:
+    """`config` (a whole open_clip_config.json) when everything in it is known and of a size.
+
+    Errors: TTDError naming `source` and the key: no model_cfg, an unknown key, a text tower of
+    Hugging Face, weights fetched by name, options of tokenizers, sizes beyond any model's.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise TTDError(f"{source}: no `model_cfg` in it; it is not a config of open_clip")
+    model = config["model_cfg"]
+    _check_keys(model, TOP_KEYS, source, "model_cfg")
+    for section, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+        values = model.get(section)
+        if not isinstance(values, dict):
+            raise TTDError(f"{source}: {section} is missing in model_cfg")
+        _check_keys(values, {field.name for field in fields(kind)}, source, section)
+        if section == "text_cfg":
+            _check_tokenizer(values, source)
+        _check_values(values, source, section)
+    _check_values({"embed_dim": model.get("embed_dim")}, source, "model_cfg")
+    return config
+
+
+def uses_hub_tokenizer(config: Mapping[str, Any]) -> bool:
+    """Whether the tokenizer of a checked config is one of Hugging Face's."""
+    return bool(config["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
+
+
+def _check_keys(
+    values: Mapping[str, Any], known: frozenset[str] | set[str], source: str, section: str
+) -> None:
+    unknown = sorted(str(key) for key in values if key not in known)
+    if unknown:
+        raise TTDError(
+            f"{source}: unknown {', '.join(unknown[:5])} in {section}; a config is only followed "
+            "where every key is known, remove them if the model works without"
+        )
+    for key in NEVER & values.keys():
+        if values[key]:
+            raise TTDError(
+                f"{source}: {key} in {section} is not supported: a tower that another library "
+                "fetches by name"
+            )
+
+
+def _check_values(values: Mapping[str, Any], source: str, section: str) -> None:
+    """Numbers within bounds; no mapping but a tokenizer's options and layers' neutral ones."""
+    for key, value in values.items():
+        for number in value if isinstance(value, list) else [value]:
+            most = MOST_LAYERS if key in SMALL else MOST
+            if isinstance(number, int | float) and not abs(number) <= most:
+                raise TTDError(f"{source}: {key} {number} in {section} is beyond any model's")
+        if isinstance(value, dict) and not set(value) <= OPTIONS.get(key, frozenset()):
+            raise TTDError(f"{source}: options in {key} of {section} are not supported")
+
+
+def _check_tokenizer(text: Mapping[str, Any], source: str) -> None:
+    options = text.get("tokenizer_kwargs") or {}
+    if not isinstance(options, dict) or not set(options) <= TOKENIZER_KEYS:
+        raise TTDError(
+            f"{source}: tokenizer_kwargs may hold {', '.join(sorted(TOKENIZER_KEYS))} and nothing "
+            "else: other options can run code"
+        )
+    name = text.get("hf_tokenizer_name")
+    if name is not None and not isinstance(name, str):
+        raise TTDError(f"{source}: hf_tokenizer_name must be a name")

@@ -1,0 +1,149 @@
+"""One image with its caption, and what is wrong where it cannot be used."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..images import decode_image, read_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of images, in the order in which they are preferred
+TEXTS = (".txt", ".json")  # of captions, likewise
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A file inside an uncompressed tar: `size` bytes from `offset` on."""
+
+    tar: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The file's bytes. OSError when the tar cannot be read."""
+        with self.tar.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image and one caption.
+
+    index: its number in the input; name: the image relative to the input; tags: the true ones,
+    None where they are not known.
+    """
+
+    index: int
+    id: str
+    image: Path | Packed
+    name: str
+    text: str
+    tags: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A record that cannot be used, and why."""
+
+    index: int
+    id: str
+    reason: str
+
+
+Item: TypeAlias = Record | Skipped
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """What an input holds: one line about it, and a way to walk its records.
+
+    count: how many records there are, an estimate unless `exact`; walk: all from an index on.
+    """
+
+    description: str
+    count: int
+    exact: bool
+    walk: Callable[[int], Iterator[Item]]
+
+    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
+        """Records `start` to `stop` (exclusive; None = all), always in the same order."""
+        count = None if stop is None else max(0, stop - start)
+        return itertools.islice(self.walk(start), count)
+
+
+def read_record(record: Record) -> npt.NDArray[np.uint8]:
+    """The image of a record, uint8 [H, W, 3] RGB. TTDError naming it when it cannot be read."""
+    if isinstance(record.image, Packed):
+        return decode_image(record.image.read(), record.name)
+    return read_image(record.image)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a record comes from: its number and id, its image, and the image's name in messages."""
+
+    index: int
+    id: str
+    image: Path | Packed
+    name: str
+
+
+def make_record(source: Source, load: Callable[[], Mapping[str, Any]]) -> Item:
+    """A `Record` from what `load` returns, or a `Skipped` that says what is wrong with it.
+
+    load: returns {"text": str, "tags": [str, ...]}, "caption" in place of "text", no "tags" where
+    they are not known; what it raises on damaged files is caught.
+    """
+    try:
+        content = load()
+        text = content["text"] if "text" in content else content["caption"]
+        tags = content.get("tags")
+        str(text).encode()  # half a surrogate pair, which JSON can hold, is no text
+    except OSError as error:
+        return Skipped(source.index, source.id, f"caption cannot be read ({error.strerror})")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f'bad caption file, wanted {{"text": caption}} ({reason_of(error)})'
+        return Skipped(source.index, source.id, reason)
+    if not isinstance(text, str) or not (tags is None or _strings(tags)):
+        reason = 'bad caption file: "text" must be a string, "tags" a list of strings'
+        return Skipped(source.index, source.id, reason)
+    if not text.strip():
+        return Skipped(source.index, source.id, "empty caption")
+    true = None if tags is None else tuple(tags)
+    return Record(source.index, source.id, source.image, source.name, text, tags=true)
+
+
+def parse_caption(data: bytes, ending: str) -> dict[str, Any]:
+    """A caption file's bytes -> {"text": ..., ...}: the whole text of a .txt, else JSON.
+
+    ValueError for anything that is not UTF-8 or not JSON.
+    """
+    text = data.decode("utf-8-sig")
+    if ending.lower() == ".txt":
+        return {"text": text.strip("\r\n")}
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def reason_of(error: Exception) -> str:
+    """An error in a few words."""
+    if isinstance(error, KeyError):
+        return f'no "{error.args[0]}"'
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def lacking(count: int, what: str) -> str:
+    """`no captions without an image`, or how many."""
+    return f"{count or 'no'} {what}"
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

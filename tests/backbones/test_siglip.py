@@ -1,0 +1,97 @@
+"""SigLIP: timm towers with map pooling, against timm's own modules and open_clip's forward."""
+
+import pytest
+import torch
+from oracle_tcl import pad
+from small_clip import (
+    assert_equals_open_clip,
+    random_images,
+    reference_model,
+    relative_error,
+    write_clip,
+)
+from small_siglip import CONTEXT, write_siglip
+
+from core.backbones import load_backbone
+from core.errors import TTDError
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory):
+    """The folder of a small SigLIP."""
+    return write_siglip(tmp_path_factory.mktemp("siglip"))
+
+
+def pooled_one_by_one(trunk: torch.nn.Module, images: torch.Tensor, identity: bool) -> torch.Tensor:
+    """Dense features [B, D, h, w] by timm's own modules.
+
+    Every token is pooled as if it were the only one; `identity`: the last attention is replaced by
+    its values.
+    """
+    x = trunk.patch_embed.proj(images)
+    h, w = x.shape[2:]
+    side = int(trunk.pos_embed.shape[1] ** 0.5)
+    grid = trunk.pos_embed.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False)
+    x = (x + grid).flatten(2).transpose(1, 2)
+    for block in trunk.blocks[:-1]:
+        x = block(x)
+    last = trunk.blocks[-1]
+    if identity:
+        width = x.shape[-1]
+        values = (
+            last.norm1(x) @ last.attn.qkv.weight[2 * width :].T + last.attn.qkv.bias[2 * width :]
+        )
+        x = x + values @ last.attn.proj.weight.T + last.attn.proj.bias
+        x = x + last.mlp(last.norm2(x))
+    else:
+        x = last(x)
+    x = trunk.norm(x)
+    pooled = trunk.attn_pool(
+        x.reshape(-1, 1, x.shape[-1])
+    )  # one token each: its weight is 1, the value path is left
+    return pooled.reshape(len(images), h, w, -1).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("head", ["vanilla", "maskclip"])
+@pytest.mark.parametrize("size", [(32, 32), (24, 56), (29, 50)])
+def test_map_pooling_takes_the_value_path(siglip, head, size):
+    backbone = load_backbone(f"local-dir:{siglip}", head=head)
+    images = random_images(2, 3, *size)
+    trunk = reference_model(siglip).visual.trunk
+    want = pooled_one_by_one(trunk, pad(images, 8)[0], head == "maskclip")
+    assert relative_error(backbone.encode_pixels(images), want) < 1e-5
+
+
+def test_map_pooled_image_and_text_equal_open_clip(siglip):
+    assert_equals_open_clip(siglip, load_backbone(f"local-dir:{siglip}"), length=CONTEXT)
+
+
+@pytest.mark.parametrize("head", ["maskclip-value", "sclip", "naclip", "kk", "clearclip"])
+def test_map_pooling_has_two_heads(siglip, head):
+    with pytest.raises(TTDError, match="vanilla"):
+        load_backbone(f"local-dir:{siglip}", head=head)
+
+
+def test_a_tokenizer_that_needs_a_download_says_so(siglip):
+    """Loading and token ids work without it; strings say in one line what is missing."""
+    with pytest.raises(TTDError) as error:
+        load_backbone(f"local-dir:{siglip}").encode_text(["dog"])
+    assert "tokenizer" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_siglip_b_16(tmp_path):
+    import open_clip
+
+    config = open_clip.get_model_config("ViT-B-16-SigLIP")
+    write_clip(tmp_path, config)
+    reference = reference_model(tmp_path)
+    images, rows = random_images(1, 3, 224, 224), torch.randint(2, 32000, (2, 64))
+    with torch.no_grad():
+        for head in ("vanilla", "maskclip"):
+            backbone = load_backbone(f"local-dir:{tmp_path}", head=head)
+            want = pooled_one_by_one(reference.visual.trunk, images, head == "maskclip")
+            assert relative_error(backbone.encode_pixels(images), want) < 1e-4
+        assert relative_error(backbone.encode_image(images), reference.encode_image(images)) < 1e-4
+        assert relative_error(backbone.encode_tokens(rows), reference.encode_text(rows)) < 1e-4

@@ -1,0 +1,74 @@
+"""Label maps of sets: the values that a set has, sizes, and instance masks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_sets import FACTS, index_set, make_set, save
+
+from core.data.dataset_checks import check, read_truth, wrong_labels
+from core.data.dataset_yaml import NAMES
+from core.data.datasets import open_dataset
+from core.errors import TTDError
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_label_of_every_set_is_read(tmp_path, name):
+    first, count = FACTS[name][1], FACTS[name][0]
+    values = np.arange(first, first + count, dtype=np.uint8)[None]
+    data = index_set(tmp_path, np.concatenate([values, [[255]]], axis=1).astype(np.uint8), name)
+    truth = read_truth(data, data.items()[0])
+    assert truth.tolist() == [[*range(first, first + count), 255]] and check(data) == []
+    beyond = np.full((1, 1), first + count, np.uint8)
+    save(data.items()[0].mask, beyond)
+    with pytest.raises(
+        TTDError, match=f"label {first + count}.*{name} has .*and .*255 \\(ignored\\)"
+    ):
+        read_truth(data, data.items()[0])
+    assert wrong_labels(data, beyond) and not wrong_labels(data, values)
+    assert not wrong_labels(data, np.full((1, 1), 255, np.uint8))
+    assert not wrong_labels(data, np.zeros((1, 1), np.uint8))  # a class, the background, or "other"
+
+
+def test_check_names_sizes_and_wrong_values(tmp_path):
+    base = make_set(
+        tmp_path, "VOC2012", {"a": np.zeros((4, 6), np.uint8), "b": np.full((4, 6), 99, np.uint8)}
+    )
+    save(base / "image" / "a.jpg", np.zeros((6, 4, 3), np.uint8))
+    lines = check(open_dataset("VOC2012", tmp_path))
+    assert len(lines) == 2 and "6x4, but its image has 4x6" in lines[0] and "label 99" in lines[1]
+    assert "prepare_dataset.py VOC2012" in lines[1]
+    assert len(check(open_dataset("VOC2012", tmp_path), limit=1)) == 1
+
+
+def test_a_limit_looks_evenly_over_the_set(tmp_path):
+    wrong = {f"{k}": np.full((2, 2), 90 + k, np.uint8) for k in range(9)}
+    make_set(tmp_path, "VOC2012", wrong)
+    lines = check(open_dataset("VOC2012", tmp_path), limit=3)
+    assert ["label 90" in lines[0], "label 93" in lines[1], "label 96" in lines[2]] == [True] * 3
+    assert len(check(open_dataset("VOC2012", tmp_path), limit=9)) == 9
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_check_follows_exif(tmp_path, orientation):
+    """A mask 6 wide fits an image that is shown 6 wide; 5 to 8 turn it by a quarter."""
+    base = make_set(tmp_path, "VOC2012", {"a": np.zeros((4, 6), np.uint8)})
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = (6, 4, 3) if orientation >= 5 else (4, 6, 3)
+    Image.fromarray(np.zeros(stored, np.uint8)).save(base / "image" / "a.jpg", exif=exif)
+    assert check(open_dataset("VOC2012", tmp_path)) == []
+    turned = (stored[1], stored[0], 3)
+    Image.fromarray(np.zeros(turned, np.uint8)).save(base / "image" / "a.jpg", exif=exif)
+    assert "but its image has 4x6" in check(open_dataset("VOC2012", tmp_path))[0]
+
+
+def test_check_knows_instance_masks_from_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    instances = {
+        f"i{k}": np.arange(1 + k % 4, dtype=np.uint8)[None] for k in range(12)
+    }  # 0, 1, .., k
+    make_set(tmp_path / "i", "VOC2012", instances)
+    assert "instance masks" in check(open_dataset("VOC2012", tmp_path / "i"))[-1]
+    classes = {f"c{k}": rng.choice(21, (1, 2), replace=False).astype(np.uint8) for k in range(12)}
+    make_set(tmp_path / "c", "VOC2012", classes)
+    assert check(open_dataset("VOC2012", tmp_path / "c")) == []

@@ -1,0 +1,123 @@
+"""The student and its teachers, against models of their own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_pairs import write_set
+
+from core.backbones import load_backbone
+from core.backbones.lora.adapter import adapter_parameters, add_adapter
+from core.data.pairs import open_pairs
+from core.training.distributed import Ranks
+from core.training.task import Step
+from core.ttd.config import DistillConfig, LoraConfig, TTDConfig
+from core.ttd.distiller import Distiller
+from core.ttd.embedding import embed, gather_texts
+from core.ttd.loss import ttd_loss
+
+STEP = Step(0, Ranks(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A training set of 12 pairs."""
+    return write_set(tmp_path_factory.mktemp("pairs"), 12)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("TTD_CACHE", str(tmp_path_factory.getbasetemp() / "ttd_cache"))
+
+
+@pytest.fixture
+def config(small_clip, root, tmp_path):
+    return TTDConfig(
+        arch=f"local-dir:{small_clip}",
+        root=str(root),
+        steps=6,
+        batch=4,
+        lr=1e-3,
+        warmup=2,
+        tag="small",
+        out=str(tmp_path / "run"),
+        checkpoint_every=2,
+        log_every=1,
+        eval_every=2,
+        device="cpu",
+        lora=LoraConfig(rank=2, alpha=2.0),
+    )
+
+
+def first_part(config, backbone, distill, pairs):
+    """A distiller on a backbone whose adapter is not 0, images and captions."""
+    add_adapter(backbone, ["text.blocks.0.attn.q_proj", "visual.blocks.0.attn.v_proj"], 2, 2.0)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in adapter_parameters(backbone).values():
+            value.copy_(0.3 * torch.randn(value.shape, generator=draw))
+    images = torch.rand(3, 3, 32, 32, generator=draw)
+    return Distiller(backbone, distill), images, [pairs[i].text for i in range(3)]
+
+
+@pytest.mark.parametrize("teacher", ["current", "ema", "frozen"])
+def test_the_teacher_is_the_one_asked_for(config, teacher):
+    """Against the loss with a teacher that is a model of its own."""
+    pairs = open_pairs(config.data, config.root)
+    distill = DistillConfig(teacher=teacher, ema_decay=0.9)
+    distiller, images, captions = first_part(
+        config, load_backbone(config.arch, device="cpu"), distill, pairs
+    )
+    other = load_backbone(config.arch, device="cpu")
+    if teacher != "frozen":  # the average after one update of the adapter to twice its values
+        first_part(config, other, distill, pairs)
+        if teacher == "ema":
+            with torch.no_grad():
+                for mine, theirs in zip(
+                    distiller.parameters.values(), adapter_parameters(other).values(), strict=True
+                ):
+                    mine.mul_(2)
+                    theirs.mul_(1.1)  # nine tenths old, one tenth new
+            distiller.update_ema()
+    texts = gather_texts(captions)
+    with torch.no_grad():
+        inputs = distiller.backbone.normalize(images)
+        student, target = embed(distiller.backbone, inputs, texts), embed(other, inputs, texts)
+        want = ttd_loss(student, texts, distill, (1.0, 0.0), teacher=target)
+    part = distiller.distill(images, captions, STEP)
+    assert part.total.item() == pytest.approx(want.total.item(), rel=1e-5)
+    part.total.backward()
+    assert all(value.grad is not None for value in distiller.parameters.values())
+
+
+def test_bf16_keeps_adapter_and_loss_in_float32(config):
+    pairs = open_pairs(config.data, config.root)
+    backbone = load_backbone(config.arch, device="cpu")
+    exact, images, captions = first_part(config, backbone, DistillConfig(), pairs)
+    a = exact.distill(images, captions, STEP).total
+    b = exact.distill(images, captions, replace(STEP, dtype=torch.bfloat16)).total
+    b.backward()
+    assert (
+        b.dtype == torch.float32
+        and a.item() != b.item()
+        and a.item() == pytest.approx(b.item(), rel=0.2)
+    )
+    assert {value.dtype for value in adapter_parameters(backbone).values()} == {torch.float32}
+    assert {value.grad.dtype for value in adapter_parameters(backbone).values()} == {torch.float32}
+
+
+def test_the_contrastive_anchor_gathers_all_processes(config):
+    """Two processes with the same batch: CLIP's loss of all pairs, each there twice."""
+
+    class Twice(Ranks):
+        def all_gather(self, values):
+            return torch.cat([values, values])
+
+    pairs = open_pairs(config.data, config.root)
+    distill = DistillConfig(anchor="contrastive", anchor_weight=1.0)
+    backbone = load_backbone(config.arch, device="cpu")
+    distiller, images, captions = first_part(config, backbone, distill, pairs)
+    alone = distiller.distill(images, captions, STEP).values["anchor"]
+    twice = distiller.distill(images, captions, replace(STEP, ranks=Twice(0, 2)))
+    # Every denominator is doubled, its logarithm larger by log 2.
+    assert float(twice.values["anchor"] - alone) == pytest.approx(0.6931472, abs=1e-5)

@@ -1,0 +1,84 @@
+"""TTD on TCL: what is trained, and a step in its official shapes."""
+
+import json
+import math
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from small_pairs import write_set
+
+from core.backbones import load_backbone
+from core.backbones.lora.adapter import adapter_parameters
+from core.data.pairs import open_pairs
+from core.training.trainer import Trainer
+from core.ttd.config import LoraConfig, TTDConfig
+from core.ttd.task import TTDTask
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A training set of 12 pairs."""
+    return write_set(tmp_path_factory.mktemp("pairs"), 12)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("TTD_CACHE", str(tmp_path_factory.getbasetemp() / "ttd_cache"))
+
+
+@pytest.fixture
+def config(small_clip, root, tmp_path):
+    return TTDConfig(
+        arch=f"local-dir:{small_clip}",
+        root=str(root),
+        steps=6,
+        batch=4,
+        lr=1e-3,
+        warmup=2,
+        tag="small",
+        out=str(tmp_path / "run"),
+        checkpoint_every=2,
+        log_every=1,
+        eval_every=2,
+        device="cpu",
+        lora=LoraConfig(rank=2, alpha=2.0),
+    )
+
+
+def lines(config):
+    return [
+        json.loads(line) for line in (config.folder / "train_log.jsonl").read_text().splitlines()
+    ]
+
+
+def test_tcl_trains_its_text_tower_and_its_masker(small_tcl, config):
+    config = replace(config, arch="TCL", weights=str(small_tcl), steps=2, batch=2)
+    pairs = open_pairs(config.data, config.root)
+    backbone = load_backbone("TCL", weights=small_tcl, device="cpu")
+    with closing(Trainer(TTDTask(config, backbone, pairs))) as trainer:
+        trainer.run()
+    names = set(adapter_parameters(backbone))
+    assert {name.split(".")[0] for name in names} == {"text", "masker"}
+    moved = {
+        name.split(".")[0]
+        for name, value in adapter_parameters(backbone).items()
+        if name.endswith("lora_B.weight") and value.abs().max() > 0
+    }
+    assert moved == {"text", "masker"}
+
+
+@pytest.mark.slow
+def test_a_step_of_tcl_in_its_official_shapes(config, tmp_path):
+    import oracle_tcl
+    from small_tcl import save
+
+    weights = oracle_tcl.random_checkpoint(oracle_tcl.tcl_shapes(), 0)
+    config = replace(
+        config, arch="TCL", steps=1, batch=1, limit=1, eval_every=1, checkpoint_every=1
+    )
+    backbone = load_backbone("TCL", weights=save(tmp_path / "tcl.pth", weights), device="cpu")
+    task = TTDTask(config, backbone, open_pairs(config.data, config.root, limit=1))
+    with closing(Trainer(task)) as trainer:
+        assert trainer.run().step == 1
+    assert math.isfinite(lines(config)[0]["loss"])
