@@ -75,8 +75,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--refer",
         type=int,
         metavar="N",
-        help="only make OUT/refer: N training images with expressions and boxes, and --refer-val of "
-        "each evaluation split",
+        help="only make OUT/refer: N training images with expressions and boxes, and "
+        "--refer-val of each evaluation split",
     )
     parser.add_argument(
         "--refer-val", type=int, default=300, metavar="N", help="see --refer (default 300)"

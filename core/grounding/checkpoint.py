@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ..backbones import load_backbone
 from ..backbones.base import Backbone
@@ -23,8 +22,9 @@ from ..backbones.weights import existing_file, reading
 from ..errors import TTDError
 from ..utils.files import atomic, write_errors
 from .config import ModelConfig
-from .model import TABLE, UNUSED, GroundingModel
+from .model import GroundingModel
 from .official import official_model
+from .state import load_own_state
 
 FORMAT = "ttd-grounding-1"
 
@@ -109,38 +109,3 @@ def _config(values: Any, path: Path) -> ModelConfig:
         return ModelConfig(**{**values, "blocks": tuple(values["blocks"])})
     except (TypeError, KeyError) as error:
         raise TTDError(f"{path}: its settings are damaged ({error}); train it again") from None
-
-
-def load_own_state(model: GroundingModel, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Put tensors by their published names into the model; strict but for `visu_proj`.
-
-    Errors: TTDError listing missing and unknown names, or tensors whose shapes do not fit.
-    """
-    wanted = model.own_state()
-    missing = sorted(set(wanted) - set(state) - set(UNUSED))
-    unknown = sorted(set(state) - set(wanted))
-    if missing or unknown:
-        raise TTDError(
-            f"{path}: no grounding model of this kind: missing {_names(missing)}; "
-            f"unknown {_names(unknown)}"
-        )
-    wrong = [name for name, value in state.items() if value.shape != wanted[name].shape]
-    if wrong:
-        shapes = f"{list(state[wrong[0]].shape)} instead of {list(wanted[wrong[0]].shape)}"
-        raise TTDError(f"{path}: tensors of other shapes: {_names(wrong)} ({shapes})")
-    with torch.no_grad():
-        for name, value in state.items():
-            _parameter(model, name).copy_(value)
-
-
-def _parameter(model: GroundingModel, name: str) -> nn.Parameter:
-    if name == TABLE:
-        return model.backbone.visual.positional_embedding
-    return model.get_parameter(name)
-
-
-def _names(names: list[str]) -> str:
-    if not names:
-        return "none"
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more

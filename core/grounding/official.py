@@ -26,6 +26,7 @@ from ..utils.pickled_values import Unknown
 from ..utils.torch_files import TorchFile, read_torch_file
 from .config import ModelConfig, default_blocks
 from .model import TABLE, UNUSED, GroundingModel
+from .state import load_own_state
 
 ALIASES = ("image_encoder_clip_vg.", "text_encoder_clip_vg.")
 HEAD_WIDTH = 64  # CLIP's attention heads are always 64 wide
@@ -38,8 +39,6 @@ def official_model(path: Path, sizes: Mapping[str, Any]) -> GroundingModel:
 
     Errors: TTDError: no such checkpoint, names missing or unknown, shapes that do not fit.
     """
-    from .checkpoint import load_own_state
-
     file = read_torch_file(path)
     state = file.tensors(_model_refs(file))
     check_tensors(state, path)
