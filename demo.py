@@ -4,6 +4,7 @@
     python demo.py --input photo.jpg --tags dog "red ball" --pamr
     python demo.py --input photo.jpg --text "a dog chases a ball"         # a caption and its words
     python demo.py --input photos/ 'more/*.png' captions.jsonl --tags person --out panels
+    python demo.py --input photo.jpg --ground "the woman in red" --grounder clip-vg.pth  # boxes
     python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --image 448 \\
         --scales 1.0 0.5 1.5 2.0 --pamr
 
@@ -82,6 +83,12 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--text", metavar="CAPTION", help="a caption: its words are looked for, and it as a whole"
     )
     parser.add_argument(
+        "--ground", nargs="+", metavar="PHRASE", help="draw a box for each phrase instead (CLIP-VG)"
+    )
+    parser.add_argument(
+        "--grounder", metavar="FILE", help="the grounding model of --ground, ours or CLIP-VG's"
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("out"),
@@ -98,6 +105,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw a panel and print a table per image; 2 when some images of a batch failed."""
     args = get_args_parser().parse_args(argv)
+    if args.ground:
+        return _ground(args, argv)
     jobs = plan_jobs(args)
     _make_folder(args.out)
     predictor = make_predictor(args, len(jobs))
@@ -114,6 +123,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failed:
         say(f"{failed} of {len(jobs)} images failed")
     return 2 if failed else 0
+
+
+def _ground(args: argparse.Namespace, argv: Sequence[str] | None) -> int:
+    """Boxes for --ground; the model's own backbone unless --arch is given."""
+    from core.data.image_lists import list_images
+    from tools.cli import choose_device
+    from tools.ground_demo import ground
+
+    paths = [item.path for item in list_images(args.input)] if args.input else [SHIPPED]
+    _make_folder(args.out)
+    given = sys.argv[1:] if argv is None else argv
+    named = any(option.split("=")[0] == "--arch" for option in given)
+    pictures = list(zip(paths, panel_names(paths, args.out), strict=True))
+    device = choose_device(args.device, args.gpus)
+    return ground(pictures, args.ground, args.grounder, args.arch if named else None, device)
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:

@@ -33,6 +33,7 @@ CPU = {
     "bench_tags": ["--rounds", "1", "--per-image", "1"],
     "bench_ttd_step": ["--rounds", "1", "--slice", "2"],
     "bench_evaluation": [],
+    "bench_grounding": [],
     "bench_prompts": [],
     "bench_growth": [],
     "bench_workers": [],

@@ -5,6 +5,8 @@
     python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1
     # for the second stage of the tiny CLIP
     python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0
+    # expressions with boxes alone, into OUT/refer
+    python tools/make_world.py --out ../world --refer 6000
     # only the image of demo.py; only 16 images side by side
     python tools/make_world.py --demo weights/tiny
     python tools/make_world.py --sheet docs/world.png
@@ -70,6 +72,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--shards", action="store_true", help="also pack the training pairs in webdataset tars"
     )
     parser.add_argument(
+        "--refer",
+        type=int,
+        metavar="N",
+        help="only make OUT/refer: N training images with expressions and boxes, and "
+        "--refer-val of each evaluation split",
+    )
+    parser.add_argument(
+        "--refer-val", type=int, default=300, metavar="N", help="see --refer (default 300)"
+    )
+    parser.add_argument(
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
@@ -104,6 +116,8 @@ def main(argv: list[str] | None = None) -> int:
         write_sheet(args.sheet)
         print(args.sheet)
         return 0
+    if args.refer is not None:
+        return _refer(args)
     config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards, args.noise)
     start = time.perf_counter()
     with tqdm(total=args.train + args.val, unit="image", disable=None, file=sys.stderr) as bar:
@@ -113,6 +127,20 @@ def main(argv: list[str] | None = None) -> int:
     rate = (args.train + args.val) / (time.perf_counter() - start)
     print(table(world))
     print(f"{args.train + args.val} images in {args.out}, {rate:.0f} images/s")
+    return 0
+
+
+def _refer(args: argparse.Namespace) -> int:
+    """Expressions with boxes, and what was measured of them."""
+    from tqdm import tqdm
+
+    from core.world.refer_writer import ReferConfig, make_refer_world
+
+    config = ReferConfig(args.refer, args.refer_val, args.seed, args.size)
+    total = args.refer + 3 * args.refer_val
+    with tqdm(total=total, unit="image", disable=None, file=sys.stderr) as bar:
+        world = make_refer_world(args.out, config, workers=args.workers, progress=bar.update)
+    print(_table(world))
     return 0
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
-from ..utils.tensor_pickle import Global, TensorRef, Unknown
+from ..utils.pickled_values import Global, TensorRef, Unknown
 from ..utils.torch_files import TorchFile, read_torch_file
 
 ROOT = Path(__file__).resolve().parents[2]

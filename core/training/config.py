@@ -53,6 +53,8 @@ class RunConfig:
     )
     # Learning rates: in proportion to the batch where it is not the recipe's.
     RATES: ClassVar[tuple[str, ...]] = ("lr",)
+    # What `schedule` may be.
+    SCHEDULES: ClassVar[tuple[str, ...]] = SCHEDULES
     # Settings that must be whole numbers of at least 1, where they are given.
     COUNTS: ClassVar[tuple[str, ...]] = (
         "steps",
@@ -95,7 +97,7 @@ class RunConfig:
         self._check_counts()
         self._check_rates()
         self._check_choice("dtype", DTYPES)
-        self._check_choice("schedule", SCHEDULES)
+        self._check_choice("schedule", self.SCHEDULES)
         self._check_choice("keep", KEPT)
         if self.warmup < 0 or self.seed < 0:
             raise TTDError(f"warmup {self.warmup}, seed {self.seed}: neither can be negative")

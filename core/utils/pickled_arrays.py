@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .tensor_pickle import Global, Unknown
+from .pickled_values import Global, Unknown
 
 MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 ARRAYS = tuple(f"{module}._reconstruct" for module in MULTIARRAY)

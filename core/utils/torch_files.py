@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from ..errors import TTDError
-from .tensor_pickle import Storage, TensorRef, load_data
+from .pickled_values import Storage, TensorRef
+from .tensor_pickle import load_data
 
 ERRORS = (
     zipfile.BadZipFile,

@@ -14,7 +14,7 @@ import torch
 
 from core.errors import TTDError
 from core.utils.pickled_arrays import array_of
-from core.utils.tensor_pickle import Unknown
+from core.utils.pickled_values import Unknown
 from core.utils.torch_files import read_torch_file
 
 

@@ -1,0 +1,105 @@
+"""What frozen towers see of each image, computed once and kept on disk.
+
+Without augmentation an image looks the same in every epoch, and with frozen towers so do its
+features: float16 [1 + P, blocks * width] per image in one memory-mapped file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.grounding import Phrase
+from ..data.grounding_view import Seen, view
+from ..data.images import read_image
+from ..errors import TTDError
+from ..utils.files import atomic, write_errors
+from ..utils.prefetch import prefetch
+from .model import GroundingModel
+
+BATCH = 32  # images through the tower at a time
+
+Progress = Callable[[int], None]
+
+
+class FeatureCache:
+    """The features of the images of a list of phrases, by their place in it."""
+
+    def __init__(self, path: Path, images: Sequence[Path]):
+        """path: a file that `prepare` wrote for these images. TTDError: damaged."""
+        self._rows = {image: row for row, image in enumerate(images)}
+        try:
+            self._values: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise TTDError(f"{path}: damaged ({error}); delete it, it is made again") from None
+        if len(self._values) != len(images) or self._values.dtype != np.float16:
+            raise TTDError(f"{path}: holds other features; delete it, it is made again")
+
+    def __getitem__(self, image: Path) -> Tensor:
+        """An image's features, float16 [1 + P, blocks * width]."""
+        return torch.from_numpy(np.array(self._values[self._rows[image]]))
+
+
+def distinct_images(phrases: Sequence[Phrase]) -> list[Path]:
+    """The images of the phrases, each once, in order."""
+    return list(dict.fromkeys(phrase.image for phrase in phrases))
+
+
+def cache_file(folder: Path, model: GroundingModel, checksum: str, digest: str) -> Path:
+    """Where the features of a list lie: named by backbone, blocks, canvas and list."""
+    parts = (checksum, model.config.blocks, model.config.image_size, digest)
+    return folder / f"features_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
+
+
+def prepare(
+    path: Path,
+    model: GroundingModel,
+    images: Sequence[Path],
+    progress: Progress = lambda done: None,
+) -> None:
+    """Compute the features of all images, if `path` is not there yet; whole or not at all.
+
+    TTDError naming an image that cannot be read, or the file that cannot be written.
+    """
+    if path.is_file():
+        return
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    size = model.config.image_size
+
+    def read(part: Sequence[Path]) -> list[Seen]:
+        return [view(read_image(image), size) for image in part]
+
+    with write_errors(path, "make room, or leave --cache out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path, shared=True) as unfinished:
+            _write(unfinished, model, len(images), prefetch(read, parts, 2, 2), progress)
+
+
+def _write(
+    path: Path,
+    model: GroundingModel,
+    count: int,
+    parts: Iterable[Sequence[Seen]],
+    progress: Progress,
+) -> None:
+    rows: np.memmap[Any, np.dtype[np.float16]] | None = None
+    start = 0
+    for views in parts:
+        pixels = torch.stack([seen.image for seen in views]).to(model.reg_token.weight.device)
+        with torch.inference_mode():
+            states = model.image_states(pixels).half().cpu().numpy()
+        if rows is None:
+            shape = (count, *states.shape[1:])
+            rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        rows[start : start + len(states)] = states
+        start += len(states)
+        progress(len(states))
+    if rows is not None:
+        rows.flush()

@@ -1,0 +1,116 @@
+"""Boxes for many images and phrases: batches by fixed index, towers once per image of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from ..data.grounding_view import Seen, view
+from ..data.records import Item, Record, Skipped, read_record
+from ..errors import TTDError
+from ..tags.results import TagWriter
+from ..utils.prefetch import prefetch
+from .predict import Grounder
+
+NAME = "boxes"  # of the one result that is written
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch with its images read: records, the view of each record's image, what was skipped."""
+
+    records: list[Record]
+    places: list[int]
+    views: list[Seen]
+    skipped: list[Skipped]
+
+
+def asked(items: Iterable[Item], phrases: Sequence[str] | None) -> Iterator[Item]:
+    """The records to work on: as they are, or every image once with each of `phrases`."""
+    if phrases is None:
+        yield from items
+        return
+    number, last = 0, None
+    for item in items:
+        if isinstance(item, Skipped):
+            yield replace(item, index=number)
+            number += 1
+            continue
+        if item.name == last:  # an image of several captions
+            continue
+        last = item.name
+        for text in phrases:
+            yield replace(item, index=number, text=text)
+            number += 1
+
+
+def batches_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one shorter."""
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def produce(
+    grounder: Grounder,
+    items: Iterable[Item],
+    writer: TagWriter,
+    workers: int = 2,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Find the boxes of everything that `writer` does not hold yet, and append them.
+
+    Images that cannot be read are listed as skipped. TTDError: the disk is full.
+    """
+    size = grounder.model.config.image_size
+    todo = batches_of(islice(iter(items), writer.done, None), writer.batch)
+    for loaded in prefetch(lambda batch: load(batch, size), todo, 2, workers):
+        writer.write({NAME: lines_of(grounder, loaded)}, loaded.skipped)
+        progress(len(loaded.records) + len(loaded.skipped))
+    writer.finish()
+
+
+def load(batch: Sequence[Item], size: int) -> Loaded:
+    """Read each image of a batch once."""
+    loaded = Loaded([], [], [], [])
+    known: dict[str, int | str] = {}
+    for item in batch:
+        if isinstance(item, Skipped):
+            loaded.skipped.append(item)
+            continue
+        if item.name not in known:
+            known[item.name] = _read(item, size, loaded.views)
+        place = known[item.name]
+        if isinstance(place, str) or not item.text.strip():
+            reason = place if isinstance(place, str) else "an empty phrase"
+            loaded.skipped.append(Skipped(item.index, item.id, reason))
+            continue
+        loaded.records.append(item)
+        loaded.places.append(place)
+    return loaded
+
+
+def _read(record: Record, size: int, views: list[Seen]) -> int | str:
+    """The place of the image's view, which is added, or why it cannot be read."""
+    try:
+        views.append(view(read_record(record), size))
+    except (TTDError, OSError) as error:
+        return " ".join(str(error).split())
+    return len(views) - 1
+
+
+def lines_of(grounder: Grounder, loaded: Loaded) -> list[str]:
+    """A JSON line per record: id, image, text, box (corners in pixels, two decimals)."""
+    if not loaded.records:
+        return []
+    images = grounder.encode_views(loaded.views)
+    texts = [record.text for record in loaded.records]
+    boxes = grounder.locate(images, texts, loaded.places).tolist()
+    lines = []
+    for record, box in zip(loaded.records, boxes, strict=True):
+        rounded = [round(value, 2) for value in box]
+        row = {"id": record.id, "image": record.name, "text": record.text, "box": rounded}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return lines

@@ -1,0 +1,183 @@
+"""Grounding as a training task: CLIP-VG's encoder on frozen towers, L1 + GIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..backbones.base import Backbone
+from ..data.grounding import PhraseList
+from ..data.grounding_view import training_view
+from ..training.config import identity
+from ..training.distributed import Ranks
+from ..training.task import Group, Step, Task
+from ..utils.provenance import seed_everything
+from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
+from .checkpoint import load_model, save_model
+from .config import ModelConfig
+from .features import FeatureCache, cache_file, distinct_images, prepare
+from .losses import box_iou, box_losses
+from .model import UNUSED, GroundingModel, model_config
+from .run_config import GroundingConfig, learning_rate
+from .state import load_own_state
+
+OPTIMIZERS: dict[str, Any] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+class GroundingTask(Task[Asked, SeenPhrase, Batch]):
+    """Trains a fresh encoder (or `init`'s) on a backbone's frozen towers."""
+
+    config: GroundingConfig
+    unit = "phrases"
+    product = "model"
+    advice = "a lower --lr, or some --warmup steps"
+    memory_advice = "a larger --grad-accum-steps, or a smaller --batch"
+
+    def __init__(
+        self,
+        config: GroundingConfig,
+        backbone: Backbone,
+        train: Sequence[PhraseList],
+        val: Sequence[PhraseList] = (),
+    ):
+        """backbone: float32; train, val: lists of phrases; without `val` the last model is kept.
+
+        TTDError: settings that do not fit the backbone.
+        """
+        super().__init__(config, backbone.device)
+        self._source = PhraseSource(train)
+        self._val = [phrase for part in val for phrase in part.phrases][: config.eval_limit]
+        self.evaluates = bool(self._val)
+        self._checksum = backbone.checksum
+        seed_everything(config.seed)
+        model = GroundingModel(backbone, sizes(config, backbone), config.train_visual_pos)
+        self.model = model.to(backbone.device).train()
+        if config.init:
+            state = load_model(config.init, config.arch, "cpu").own_state()
+            load_own_state(self.model, state, config.init)
+        self._features = self._open_features()
+        # Nothing uses it: it would get no gradient.
+        self._parameters = {
+            name: value
+            for name, value in self.model.trained_parameters().items()
+            if name not in UNUSED
+        }
+
+    def _open_features(self) -> FeatureCache | None:
+        """The features of the training images, computed where they are not on disk yet."""
+        if self.config.cache is None:
+            return None
+        images = distinct_images(self._source.phrases)
+        folder = Path(self.config.cache).expanduser()
+        path = cache_file(folder, self.model, self._checksum, self._source.digest)
+        prepare(path, self.model, images)
+        return FeatureCache(path, images)
+
+    @property
+    def source(self) -> PhraseSource:
+        """The training phrases."""
+        return self._source
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Projections, tokens, encoder, head, and the image position table, by published names."""
+        return self._parameters
+
+    def groups(self, step: int) -> list[Group]:
+        """One group: weight decay on everything, as published."""
+        rate = learning_rate(step, self.config)
+        return [Group("all", tuple(self._parameters), rate, self.config.weight_decay)]
+
+    def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+        """The optimizer of the settings; SGD with momentum 0.9."""
+        extra = {"momentum": 0.9} if self.config.optimizer == "sgd" else {}
+        return [OPTIMIZERS[self.config.optimizer](groups, **extra)]
+
+    def transform(self, raw: Asked, step: int, rng: np.random.Generator) -> SeenPhrase:
+        """The image on its canvas; the phrase in its prompt, lower case."""
+        text = asked_text(raw.phrase.text, self.config.prompt)
+        size, how = self.model.config.image_size, self.config.augmentation
+        seen = training_view(raw.image, np.array(raw.phrase.box), text, size, how, rng)
+        states = self._features[raw.phrase.image] if self._features else None
+        return SeenPhrase(seen, text, states)
+
+    def collate(self, samples: Sequence[SeenPhrase], step: int) -> Batch:
+        """Stack images, padding and boxes."""
+        return collate(samples)
+
+    def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """L1 + GIoU, its parts, and the accuracy and mean IoU of the batch."""
+        model, device = self.model, self.device
+        tokens = model.backbone.tokenize(batch.texts)[:, : model.config.context]
+        target = batch.boxes.to(device)
+        images, ignored = batch.images.to(device), batch.ignored.to(device)
+        states = None if batch.states is None else batch.states.to(device)
+        if self.config.encoder_autocast:
+            with step.autocast():
+                boxes = model(images, ignored, tokens, states=states).float()
+        else:
+            boxes = model(images, ignored, tokens, step.autocast, states)
+        losses = box_losses(boxes, target)
+        ious = box_iou(boxes.detach(), target)
+        shown = {"iou": ious.mean(), "accuracy": (ious >= 0.5).float().mean()}
+        parts = {name: value.detach() for name, value in losses.items() if name != "loss"}
+        return losses["loss"], {**parts, **shown}
+
+    def evaluate(self, ranks: Ranks) -> Mapping[str, float]:
+        """Acc@0.5 and the other scores on the evaluation split, shared among the processes."""
+        from .locate import locate_sharded, scores_of
+        from .predict import Grounder
+
+        training = self.model.training
+        grounder = Grounder(self.model, self.config.prompt)
+        try:
+            found = locate_sharded(grounder, self._val, ranks, self.config.eval_batch)
+        finally:
+            self.model.train(training)
+        return scores_of(found)
+
+    def score(self, scores: Mapping[str, float]) -> float:
+        """Acc@0.5, as CLIP-VG chooses; between equals the mean IoU."""
+        return scores["acc@0.5"] + 1e-3 * scores["miou"]
+
+    def export(self, path: Path, step: int) -> None:
+        """Our .safetensors: what was trained, the settings, the backbone's checksum."""
+        info = {"step": step, "prompt": self.config.prompt, "settings": identity(self.config)}
+        save_model(self.model, path, self._checksum, info)
+
+    def identity(self) -> dict[str, Any]:
+        """Settings, phrases and backbone."""
+        return {**super().identity(), "backbone": self._checksum}
+
+    def agreement(self) -> Any:
+        """Phrases and backbone."""
+        return self.source.digest, self._checksum
+
+    def describe(self) -> list[str]:
+        """Backbone and encoder."""
+        config, count = self.model.config, sum(p.numel() for p in self._parameters.values())
+        return [
+            f"{self.model.backbone.arch}, blocks {list(config.blocks)}; encoder of {config.layers} "
+            f"layers, width {config.hidden}; {count:,} parameters trained; "
+            f"{len(self._val):,} phrases to evaluate on"
+        ]
+
+
+def sizes(config: GroundingConfig, backbone: Backbone) -> ModelConfig:
+    """The model's sizes: those given, else the backbone's."""
+    given = {"image_size": config.image, "context": config.context, "hidden": config.hidden}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if config.blocks is not None:
+        changes["blocks"] = config.blocks
+    for name in ("heads", "layers", "feedforward", "dropout"):
+        changes[name] = getattr(config, name)
+    return model_config(backbone, **changes)

@@ -1,0 +1,169 @@
+"""Boxes against the true ones: accuracy at IoU 0.5 of every split beside the published rows.
+
+    python evaluate_grounding.py --grounder clip-vg.pth --dataset unc unc+ \\
+        --data_root DATA --split_root LABELS --json scores.json
+    python evaluate_grounding.py --grounder runs/grounding_tiny/best.safetensors \\
+        --data ../world/refer/val.jsonl ../world/refer/testA.jsonl --baselines tiny
+    torchrun --nproc_per_node 4 evaluate_grounding.py ...           # the same numbers, sooner
+
+Prints Acc@0.5 (and 0.25, 0.75, 0.9, their mean over 0.50:0.95) and mean IoU, by length of the
+phrase and size of the box. --pred FOLDER writes every box as JSONL and as COCO results.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import TTDError
+from tools.cli import choose_device, positive_int
+from tools.grounding_report import (
+    Found,
+    Key,
+    Rows,
+    draw,
+    named,
+    table_of,
+    text_of,
+    title,
+    write_predictions,
+)
+from tools.training import run_script
+
+if TYPE_CHECKING:
+    from core.data.grounding import PhraseList
+    from core.training.distributed import Ranks
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--grounder", "--eval_model", dest="grounder", metavar="FILE", help="ours, or CLIP-VG's")
+    add("--arch", metavar="NAME", help="its backbone, where that has another name than in training")
+    add("--dataset", nargs="+", default=[], metavar="SET", help="unc, unc+, gref, gref_umd, ...")
+    add("--eval_set", nargs="+", metavar="SPLIT", help="only these splits (default: all reported)")
+    add("--data", nargs="+", default=[], metavar="FILE", help="lists of your own: JSONL, CSV, .pth")
+    add("--data_root", default="data/image_data", metavar="FOLDER", help="images of the sets")
+    add("--split_root", default="data/pseudo_samples", metavar="FOLDER", help="lists of the sets")
+    add("--prompt", metavar="TEXT", help="holds {pseudo_query} (default: the model's)")
+    add("--batch", "--batch_size", dest="batch", type=positive_int, default=64, metavar="N",
+        help="images through the tower at a time (default: %(default)s)")  # fmt: skip
+    add("--limit", type=positive_int, metavar="N", help="only the first N phrases of each list")
+    add("--baselines", nargs="*", metavar="ARCH[+LORA]",
+        help="also without a grounding model, and from the word maps of these backbones (--data)",
+    )  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write all numbers")
+    add("--csv", type=Path, metavar="FILE", help="write the table")
+    add("--gallery", type=Path, metavar="FILE.png", help="draw 8 right and 8 wrong boxes")
+    add("--pred", type=Path, metavar="FOLDER", help="write every box, as JSONL and COCO results")
+    add("--device", metavar="DEVICE", help="cpu, cuda, cuda:N (default: CUDA where there is one)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score and print; the first process alone prints and writes."""
+    args = get_args_parser().parse_args(argv)
+    from core.training.distributed import joined
+    from tools.training import place
+
+    if not args.grounder and args.baselines is None:
+        raise TTDError("--grounder is missing: a trained model, ours or CLIP-VG's checkpoint")
+    device = place(choose_device(args.device, None), None)
+    with joined(device) as ranks:
+        with ranks.together():
+            lists = open_lists(args)
+        found = locate(args, lists, device, ranks) if args.grounder else {}
+        if ranks.first:
+            report(args, found, baselines(args))
+    return 0
+
+
+def open_lists(args: argparse.Namespace) -> dict[Key, PhraseList]:
+    """The lists that are scored, by (set, split). TTDError when there are none."""
+    from dataclasses import replace
+
+    from core.data.grounding import open_split, read_phrases
+    from core.data.grounding_sets import grounding_set
+
+    lists = {}
+    for name in args.dataset:
+        for split in args.eval_set or grounding_set(name).evaluate:
+            lists[name, split] = open_split(args.data_root, args.split_root, name, split)
+    for path in args.data:
+        lists["", path] = read_phrases(path)
+    if not lists:
+        raise TTDError("nothing to score: name sets with --dataset, or lists with --data")
+    return {key: replace(part, phrases=part.phrases[: args.limit]) for key, part in lists.items()}
+
+
+def locate(
+    args: argparse.Namespace, lists: dict[Key, PhraseList], device: str, ranks: Ranks
+) -> Found:
+    """The boxes of all lists, each found by one process."""
+    from core.grounding.locate import locate_sharded
+    from core.grounding.predict import load_grounder
+
+    with ranks.together():
+        grounder = load_grounder(args.grounder, arch=args.arch, device=device)
+        grounder.prompt = args.prompt or grounder.prompt
+    return {
+        key: locate_sharded(grounder, part.phrases, ranks, args.batch)
+        for key, part in lists.items()
+    }
+
+
+def baselines(args: argparse.Namespace) -> Rows:
+    """Acc@0.5 in percent of what needs no grounding model, by name and list."""
+    if args.baselines is None:
+        return {}
+    from core.backbones import load_backbone
+    from core.grounding.baselines import baseline_ious
+    from core.predictor import Predictor
+
+    predictors = {}
+    for name in args.baselines:
+        arch, _, lora = name.partition("+")
+        backbone = load_backbone(arch, lora=lora or None, device="cpu")
+        predictors[f"{arch}+TTD" if lora else arch] = Predictor(backbone)
+    rows: Rows = {}
+    for path in args.data:
+        for name, ious in baseline_ious(path, predictors, args.limit).items():
+            rows.setdefault(name, {})["", path] = 100 * float((ious >= 0.5).mean())
+    return rows
+
+
+def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
+    """Print the tables, and write the files that were asked for."""
+    from core.evaluation.grounding import PUBLISHED
+    from core.grounding.locate import groups_of, scores_of
+    from tools.evaluation import write
+
+    keys = list(found) or list(dict.fromkeys(key for row in others.values() for key in row))
+    scores = {key: scores_of(items) for key, items in found.items()}
+    table = table_of(keys, scores, {**others, **PUBLISHED})
+    print(text_of(table))
+    for key, items in found.items():
+        print(f"\n{title(key)}: {len(items)} phrases, Acc@0.5 by words and by size of the box")
+        for kind, groups in groups_of(items).items():
+            parts = [f"{n} {100 * share:.1f} ({c})" for n, (c, share) in groups.items() if c]
+            print(f"  {kind}: {', '.join(parts)}")
+    if args.json:
+        import json
+
+        content = {title(k): {**v, "groups": groups_of(found[k])} for k, v in scores.items()}
+        write(args.json, json.dumps({"scores": content, "others": named(others)}, indent=1) + "\n")
+    if args.csv:
+        write(args.csv, "\n".join(",".join(row) for row in table) + "\n")
+    if args.pred:
+        write_predictions(args.pred, found)
+    if args.gallery:
+        draw(args.gallery, [item for items in found.values() for item in items])
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,195 @@
+"""evaluate_grounding.py, produce_boxes_from_text.py and demo.py --ground on a small model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from oracle_grounding import ReferenceGrounder, official_file
+from paths import ROOT
+from PIL import Image
+from small_grounding import write_backbone, write_phrases
+
+import demo
+import evaluate_grounding
+import produce_boxes_from_text
+from core.backbones import load_backbone
+from core.errors import TTDError
+from core.grounding.baselines import largest_part
+from core.grounding.checkpoint import save_model
+from core.grounding.model import GroundingModel, model_config
+
+
+@pytest.fixture(scope="module")
+def phrases(tmp_path_factory):
+    return write_phrases(tmp_path_factory.mktemp("phrases"), 24)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    backbone = load_backbone(write_backbone(folder / "clip"), device="cpu")
+    torch.manual_seed(0)
+    config = model_config(backbone, heads=4, layers=1, feedforward=32, hidden=32)
+    model = GroundingModel(backbone, config, train_visual_pos=False)
+    save_model(model, folder / "model.safetensors", backbone.checksum, {})
+    return str(folder / "model.safetensors")
+
+
+def evaluate(*argv):
+    return evaluate_grounding.main([*argv, "--device", "cpu"])
+
+
+def test_scores_files_and_gallery(weights, phrases, tmp_path, capsys):
+    out = {name: tmp_path / f"x.{name}" for name in ("json", "csv", "png")}
+    argv = ["--grounder", weights, "--data", str(phrases), "--baselines", "--pred", str(tmp_path)]
+    argv += ["--json", str(out["json"]), "--csv", str(out["csv"]), "--gallery", str(out["png"])]
+    assert evaluate(*argv) == 0
+    told = capsys.readouterr().out
+    for word in ("acc@0.5", "miou", "whole image", "centre", "random box", "words:", "size:"):
+        assert word in told
+    content = json.loads(out["json"].read_text())
+    lines = [json.loads(line) for line in (tmp_path / "list.jsonl").read_text().splitlines()]
+    assert len(lines) == 24
+    share = np.mean([line["iou"] >= 0.5 for line in lines])
+    assert content["scores"]["list"]["acc@0.5"] == pytest.approx(share)
+    assert f"{100 * share:.2f}" in out["csv"].read_text()
+    coco = json.loads((tmp_path / "list.coco.json").read_text())
+    left, top, width, height = coco[3]["bbox"]
+    want = lines[3]["box"]
+    assert [left, top, left + width, top + height] == pytest.approx(want, abs=0.02)
+    assert Image.open(out["png"]).size[0] > 500
+
+
+def test_batches_do_not_matter(weights, phrases, tmp_path):
+    for batch in ("1", "64"):
+        argv = ["--grounder", weights, "--data", str(phrases), "--batch", batch]
+        evaluate(*argv, "--pred", str(tmp_path / batch))
+    one, many = (
+        [json.loads(line) for line in (tmp_path / b / "list.jsonl").read_text().splitlines()]
+        for b in ("1", "64")
+    )
+    for first, second in zip(one, many, strict=True):
+        assert first["box"] == pytest.approx(second["box"], abs=0.02)
+        assert first["text"] == second["text"]
+
+
+def test_published_rows_and_clean_labels(weights, phrases, tmp_path, capsys):
+    images = tmp_path / "data/other/images/mscoco/images/train2014"
+    images.mkdir(parents=True)
+    lines = [json.loads(line) for line in phrases.read_text().splitlines()]
+    for line in lines:
+        Image.open(phrases.parent / "images" / line["image"]).save(images / line["image"])
+    (tmp_path / "labels/unc").mkdir(parents=True)
+    lines = [{**line, "clean": number < 5} for number, line in enumerate(lines)]
+    text = "\n".join(json.dumps(line) for line in lines)
+    (tmp_path / "labels/unc/unc_testA.jsonl").write_text(text)
+    argv = ["--dataset", "unc", "--eval_set", "testA", "--data_root", str(tmp_path / "data")]
+    argv += ["--split_root", str(tmp_path / "labels"), "--limit", "8"]
+    evaluate("--eval_model", weights, *argv)
+    told = capsys.readouterr().out
+    assert "87.76" in told and "69.03" in told and "clean_acc@0.5" in told
+    assert "unc testA: 8 phrases" in told
+
+
+def test_largest_part():
+    mask = np.zeros((10, 12), bool)
+    mask[1:3, 1:4] = True
+    mask[5:9, 6:12] = True
+    assert largest_part(mask).tolist() == [6, 5, 12, 9]
+    assert largest_part(np.zeros((3, 4), bool)).tolist() == [0, 0, 4, 3]
+
+
+def test_wrong_calls(weights, phrases):
+    for argv in (
+        ["--data", str(phrases)],
+        ["--grounder", weights],
+        ["--grounder", weights, "--dataset", "coco"],
+        ["--grounder", str(phrases), "--data", str(phrases)],
+    ):
+        with pytest.raises(TTDError):
+            evaluate(*argv)
+
+
+def produce(weights, out, *argv):
+    return produce_boxes_from_text.main(
+        ["--grounder", weights, "--out", str(out), "--device", "cpu", "--tag", "x", *argv]
+    )
+
+
+def read(out):
+    return [json.loads(line) for line in (out / "x.jsonl").read_text().splitlines()]
+
+
+def test_produced_boxes_are_the_evaluated_ones(weights, phrases, tmp_path, capsys):
+    produce(weights, tmp_path / "a", "--root", str(phrases), "--batch", "5")
+    evaluate("--grounder", weights, "--data", str(phrases), "--pred", str(tmp_path / "b"))
+    want = (tmp_path / "b/list.jsonl").read_text().splitlines()
+    for ours, line in zip(read(tmp_path / "a"), want, strict=True):
+        assert ours["box"] == pytest.approx(json.loads(line)["box"], abs=0.02)
+        assert ours["text"] == json.loads(line)["text"]
+    before = (tmp_path / "a/x.jsonl").read_bytes()
+    capsys.readouterr()
+    produce(weights, tmp_path / "a", "--root", str(phrases), "--batch", "5")
+    assert "complete" in capsys.readouterr().out
+    assert (tmp_path / "a/x.jsonl").read_bytes() == before
+    with pytest.raises(TTDError, match="other settings"):
+        produce(weights, tmp_path / "a", "--root", str(phrases), "--batch", "6")
+
+
+def test_the_same_phrases_for_every_image(weights, phrases, tmp_path):
+    texts = ["a red thing", "the blue square"]
+    produce(weights, tmp_path, "--root", str(phrases), "--phrases", *texts, "--batch", "5")
+    rows = read(tmp_path)
+    assert len(rows) == 24 and {row["text"] for row in rows} == set(texts)
+
+
+def test_unreadable_images_are_skipped(weights, tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    lines = [{"image": name, "text": "dog"} for name in ("bad.png", "good.png", "bad.png")]
+    (tmp_path / "list.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    produce(weights, tmp_path / "out", "--root", str(tmp_path / "list.jsonl"), "--batch", "2")
+    assert len(read(tmp_path / "out")) == 1
+    assert len((tmp_path / "out/x.skipped.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_produce_survives_kill_minus_9(weights, phrases, tmp_path):
+    line = [sys.executable, str(ROOT / "produce_boxes_from_text.py"), "--grounder", weights]
+    line += ["--root", str(phrases), "--batch", "2", "--device", "cpu", "--tag", "x", "--out"]
+    subprocess.run([*line, str(tmp_path / "whole")], check=True, cwd=tmp_path)
+    process = subprocess.Popen([*line, str(tmp_path / "parts")], cwd=tmp_path)
+    file = tmp_path / "parts/x.jsonl"
+    while not (file.exists() and file.stat().st_size):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run([*line, str(tmp_path / "parts")], check=True, cwd=tmp_path)
+    assert file.read_bytes() == (tmp_path / "whole/x.jsonl").read_bytes()
+
+
+def test_demo(weights, phrases, tmp_path, capsys):
+    image = str(phrases.parent / "images/0.png")
+    argv = ["--input", image, "--ground", "the red square", "blue", "--grounder", weights]
+    assert demo.main([*argv, "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert "the red square: left" in capsys.readouterr().out
+    panel = np.array(Image.open(tmp_path / "0.png"))
+    assert panel.shape[1] > 3 * 400
+    with pytest.raises(TTDError, match="--grounder"):
+        demo.main(["--input", image, "--ground", "x", "--out", str(tmp_path)])
+
+
+def test_demo_with_a_published_checkpoint(phrases, tmp_path):
+    from oracle_grounding import TEXT, VISION
+
+    model = ReferenceGrounder(VISION, {**TEXT, "vocab_size": 49408}).eval()
+    official_file(tmp_path / "clip-vg.pth", model)
+    argv = ["--input", str(phrases.parent / "images/0.png"), "--ground", "a red square"]
+    argv += ["--grounder", str(tmp_path / "clip-vg.pth"), "--out", str(tmp_path / "out")]
+    assert demo.main([*argv, "--device", "cpu"]) == 0
