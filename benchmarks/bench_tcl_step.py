@@ -26,7 +26,7 @@ from common import run
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.backbones.tcl import TCLBackbone
+    from core.backbones.tcl.model import TCLBackbone
     from core.training.distributed import Ranks
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.backbones.base import Backbone
 from core.backbones.heads import HEADS
-from core.backbones.tcl import Masker
+from core.backbones.tcl.model import Masker
 from core.backbones.towers import to_map
 from core.maps.resize import resized_tensor
 from core.maps.views import window_spans

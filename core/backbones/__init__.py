@@ -66,7 +66,7 @@ def _load_clip(arch: str, weights: str | Path | None, head: str | None) -> tuple
 
 
 def _load_tcl(arch: str, weights: str | Path | None, head: str | None) -> tuple[Backbone, str]:
-    from .tcl_loading import load_tcl
+    from .tcl.loading import load_tcl
 
     return load_tcl(weights, head), "maskclip"
 

@@ -35,7 +35,7 @@ from .weights import (
 
 Tokenize = Callable[[list[str]], Tensor]
 
-# What short names stand for; TCL is loaded by core/backbones/tcl_loading.py
+# What short names stand for; TCL is loaded by core/backbones/tcl/loading.py
 SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
     "MaskCLIP": f"{OPENAI_MODEL}:openai",

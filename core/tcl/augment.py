@@ -12,6 +12,7 @@ import functools
 import multiprocessing
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from ..backbones.tcl_base import IMAGENET_MEAN, IMAGENET_STD
+from ..backbones.tcl.base import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import TTDError
 
 ATTEMPTS = 20
@@ -136,6 +137,6 @@ def _start(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -57,7 +57,7 @@ class Segmentation:
         wanted = {item.id: item for item in items}
         jobs = [job for job in jobs_of_dataset(data) if job.id in wanted]
         joint = np.zeros((256, 256), np.int64)
-        for job, loaded in read_ahead(jobs, used):
+        for job, loaded in read_ahead(jobs, used.views):
             if isinstance(loaded, TTDError):
                 raise loaded
             labels, _ = maker.make(job, loaded)

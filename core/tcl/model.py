@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from ..backbones import load_backbone
-from ..backbones import tcl_layout as names
 from ..backbones.base import Backbone
 from ..backbones.layers import Block
-from ..backbones.tcl import Masker, TCLBackbone
-from ..backbones.tcl_base import facts_of, imagenet_preprocess, usual_facts
+from ..backbones.tcl import layout as names
+from ..backbones.tcl.base import facts_of, imagenet_preprocess, usual_facts
+from ..backbones.tcl.model import Masker, TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..errors import TTDError
 from .config import TCLConfig

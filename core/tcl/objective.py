@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..backbones.base import EPS
 from ..backbones.layers import at_least_float32
-from ..backbones.tcl import Learned, TCLBackbone
+from ..backbones.tcl.model import Learned, TCLBackbone
 from ..errors import TTDError
 from ..training.distributed import Ranks
 from . import losses as terms

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..backbones.tcl import TCLBackbone
+from ..backbones.tcl.model import TCLBackbone
 from ..data.pairs import Pairs
 from ..errors import TTDError
 from ..training.config import identity

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from small_clip import relative_error
 
-from core.backbones.convolutions import conv_doubled, conv_same
+from core.backbones.tcl.convolutions import conv_doubled, conv_same
 
 SIZES = [(1, 1), (1, 5), (4, 3), (6, 8), (7, 7), (10, 4)]
 
@@ -35,7 +35,7 @@ def test_convolution_after_doubling(size, bias):
 @pytest.mark.parametrize("tiles", [1, 8, 512])
 def test_convolution_by_minimal_filtering(monkeypatch, size, bias, tiles):
     """Odd sides, and strips that do not divide the image."""
-    monkeypatch.setattr("core.backbones.convolutions.TILES", tiles)
+    monkeypatch.setattr("core.backbones.tcl.convolutions.TILES", tiles)
     x, conv = example(size, bias)
     want = conv(x)
     assert relative_error(conv_same(x.float(), conv.float()), want) < 2e-6

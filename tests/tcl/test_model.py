@@ -8,7 +8,7 @@ from small_siglip import write_siglip
 from small_tcl import STRINGS, save, small_weights
 
 from core.backbones import load_backbone
-from core.backbones.tcl_base import MergesTokenizer
+from core.backbones.tcl.base import MergesTokenizer
 from core.errors import TTDError
 from core.tcl.checkpoint import official_state, save_tcl
 from core.tcl.model import is_decayed, tcl_from_clip, trained_parameters, unused_parameters

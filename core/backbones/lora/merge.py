@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import TTDError
-from .. import tcl_layout
 from ..base import Backbone
 from ..clip_loading import FOLDER_CONFIG, load_openclip_model, state_dict_of_openai_clip
 from ..openclip import OpenCLIP
-from ..tcl_loading import tcl_file
+from ..tcl import layout as tcl_layout
+from ..tcl.loading import tcl_file
 from ..weights import read_checkpoint
 from .adapter import adapter_deltas, adapter_layers
 from .files import store

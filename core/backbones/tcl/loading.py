@@ -9,15 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import TTDError
-from . import openclip
-from . import tcl_layout as names
-from .clip_loading import Tokenizer, state_dict_of_openai_clip
-from .heads import check_head
-from .layers import Block
-from .tcl import TEMPERATURE, Masker, TCLBackbone
-from .tcl_base import CONTEXT, Facts, MergesTokenizer, imagenet_preprocess, read_facts, usual_facts
-from .weights import (
+from ...errors import TTDError
+from .. import openclip
+from ..clip_loading import Tokenizer, state_dict_of_openai_clip
+from ..heads import check_head
+from ..layers import Block
+from ..weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
     WEIGHTS,
@@ -25,6 +22,9 @@ from .weights import (
     existing_file,
     read_checkpoint,
 )
+from . import layout as names
+from .base import CONTEXT, Facts, MergesTokenizer, imagenet_preprocess, read_facts, usual_facts
+from .model import TEMPERATURE, Masker, TCLBackbone
 
 
 def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
@@ -59,7 +59,7 @@ def build_tcl(state: dict[str, Tensor], path: str | Path, base: Any = None) -> T
     """The backbone from a state dict in TCL's names, float32, on the CPU.
 
     `pamr.*` is dropped; absent `clip_*` tensors come from OpenAI's ViT-B/16. `path` is what
-    messages name; base: what tensors do not tell of another CLIP (core/backbones/tcl_base.py).
+    messages name; base: what tensors do not tell of another CLIP (core/backbones/tcl/base.py).
 
     Errors: TTDError listing all missing and unknown names, or all tensors whose shapes do not fit.
     """

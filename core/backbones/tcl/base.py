@@ -18,10 +18,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import TTDError
-from .base import Backbone, Preprocess
-from .layers import Block
-from .towers import MatrixProjection, TokenReadout
+from ...errors import TTDError
+from ..base import Backbone, Preprocess
+from ..layers import Block
+from ..towers import MatrixProjection, TokenReadout
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD_WIDTH = 64  # of OpenAI's CLIP

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import TTDError
+from ...errors import TTDError
 
 TEXT = "clip_text_encoder."
 VISUAL = "clip_image_encoder.clip_visual."

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Backbone, Preprocess, crop, resize_maps, size_of
+from ..base import Backbone, Preprocess, crop, resize_maps, size_of
+from ..heads import HEADS
+from ..layers import Block
+from ..towers import TextTower, VisionTower, to_map
+from .base import Facts
 from .convolutions import conv_doubled, conv_same
-from .heads import HEADS
-from .layers import Block
-from .tcl_base import Facts
-from .towers import TextTower, VisionTower, to_map
 
 LOGIT_SCALE = 100.0  # TCL keeps none of CLIP's own; 100 is CLIP's upper bound
 KP_SCALE, KP_BIAS = 10.0, 0.25  # knowledge prior: sigmoid(10 (cos - 0.25))
