@@ -105,7 +105,7 @@ def test_one_registry_names_the_models():
     """What an error lists is what can be loaded, and short names stand for something."""
     from core.backbones.clip_loading import SHORT_NAMES
 
-    assert list(BACKBONES) == ["CLIP", "MaskCLIP", "TCL", "tiny"]
+    assert list(BACKBONES) == ["CLIP", "MaskCLIP", "TCL", "tiny", "tiny-cls"]
     assert SHORT_NAMES.keys() == BACKBONES.keys() - {"TCL"}
 
 
