@@ -196,7 +196,7 @@ def towers(
 
 
 def batches_of(case: Case) -> list[Tensor]:
-    """The batches of windows that our path gives to the image tower."""
+    """The batches [B, 3, h, w] of windows that our path gives to the image tower."""
     seen, encode = [], case.backbone.encode_pixels
     case.backbone.encode_pixels = lambda images: seen.append(images) or encode(images)
     try:

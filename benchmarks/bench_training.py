@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import common
+import models
 from common import run
 
 CURVE = 10  # points of a loss curve that are printed
@@ -77,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size = 96 if args.model == "tiny" else 224
         workers = 1 if args.quick else common.cores()
         make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=size), workers=workers)
-        local = args.model == "tiny" or args.model.startswith("local-dir:")
-        arch = args.model if local else common.random_clip(args.model, root / "model")
+        arch = models.arch_of(args.model, root / "model")
         cases = {"float32": ("float32", True), "bfloat16": ("bfloat16", True)}
         if not args.device.startswith("cuda"):
             cases = {"float32, subnormal numbers kept": ("float32", False), **cases}

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     begin = time.perf_counter()
     args = common.start(get_args_parser(), argv)
-    args.seeds = args.seeds[:1] if args.quick else args.seeds
+    if args.quick:
+        args.seeds = args.seeds[:1]
     table = common.Table("model", *CPU, "seconds")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -18,7 +18,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from common import ROOT, positive_int, run
@@ -148,11 +149,16 @@ def read_results(folder: Path) -> dict[str, dict]:
 
 def goal_rows(results: dict[str, dict]) -> list[list[str]]:
     """What, goal, got, met or missed: a row per goal."""
-    return [
-        [goal["what"], goal["goal"], goal["got"], "met" if goal["met"] else "**missed**"]
-        for one in results.values()
-        for goal in one["goals"]
-    ]
+    goals = chain.from_iterable(one["goals"] for one in results.values())
+    return [goal_row(goal) for goal in goals]
+
+
+def goal_row(goal: Mapping) -> list[str]:
+    """What, goal, got, met or missed."""
+    met = "met"
+    if not goal["met"]:
+        met = "**missed**"
+    return [goal["what"], goal["goal"], goal["got"], met]
 
 
 def summary(results: dict[str, dict]) -> str:

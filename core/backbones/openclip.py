@@ -74,7 +74,9 @@ def build_openai_clip(
 ) -> nn.Module:
     """A CLIP of OpenAI's kind (QuickGELU) of any size, filled with `state`.
 
-    state: every tensor but `logit_scale`, by OpenAI's names; vision_cfg, text_cfg: open_clip's.
+    state: every tensor but `logit_scale`, by OpenAI's names: `visual.conv1.weight` [C, 3, P, P],
+        `text_projection` [C, D] and so on.
+    embed_dim: D. vision_cfg, text_cfg: open_clip's.
     """
     from open_clip.model import CLIP
 
