@@ -32,12 +32,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common.options()],
     )
-    parser.add_argument(
-        "--model",
-        default="tiny",
-        metavar="NAME",
-        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
-    )
+    models.add_model(parser, default="tiny")
     parser.add_argument(
         "--classes", type=positive_int, default=171, help="of them (default: all 171)"
     )

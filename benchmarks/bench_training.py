@@ -38,12 +38,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common.options()],
     )
-    parser.add_argument(
-        "--model",
-        default="ViT-B-16",
-        metavar="NAME",
-        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
-    )
+    models.add_model(parser, default="ViT-B-16")
     parser.add_argument(
         "--batch",
         type=common.positive_int,

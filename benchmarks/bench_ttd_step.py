@@ -45,12 +45,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common.options(rounds=2)],
     )
-    parser.add_argument(
-        "--model",
-        default="ViT-B-16",
-        metavar="NAME",
-        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
-    )
+    models.add_model(parser, default="ViT-B-16")
     parser.add_argument(
         "--batch", type=common.positive_int, default=64, help="captions (default: %(default)s)"
     )

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from torch import Tensor
+
+
+def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --model, one name for `arch_of`."""
+    parser.add_argument(
+        "--model",
+        default=default,
+        metavar="NAME",
+        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
+    )
 
 
 def arch_of(name: str, folder: Path) -> str:
