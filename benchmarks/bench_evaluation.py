@@ -46,8 +46,9 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
-    size, classes = (QUICK_SIZE, QUICK_CLASSES) if args.quick else (SIZE, CLASSES)
-    args.pairs = 8 if args.quick else args.pairs
+    size, classes = SIZE, CLASSES
+    if args.quick:
+        size, classes, args.pairs = QUICK_SIZE, QUICK_CLASSES, 8
     pairs = [
         (label_map(size, classes, 2 * i), label_map(size, classes, 2 * i + 1))
         for i in range(args.pairs)

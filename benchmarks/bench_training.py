@@ -70,8 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
-        size = 96 if args.model == "tiny" else 224
-        workers = 1 if args.quick else common.cores()
+        size, workers = 224, common.cores()
+        if args.model == "tiny":
+            size = 96
+        if args.quick:
+            workers = 1
         make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=size), workers=workers)
         arch = models.arch_of(args.model, root / "model")
         cases = {"float32": ("float32", True), "bfloat16": ("bfloat16", True)}

@@ -94,7 +94,9 @@ def run_benchmarks(args: argparse.Namespace, folder: Path) -> list[str]:
     """Run those asked for, their JSON into `folder`; the names of those that failed."""
     folder.mkdir(parents=True, exist_ok=True)
     call = in_this_process if args.quick else in_a_process
-    shared = ["--quick"] * args.quick + (["--threads", str(args.threads)] if args.threads else [])
+    shared = ["--quick"] * args.quick
+    if args.threads:
+        shared += ["--threads", str(args.threads)]
     failed = []
     for name, options in jobs(args):
         file = folder / f"{name}.json"
