@@ -153,11 +153,9 @@ class Ablation:
         """(key, label, settings) of every cell, the recipe's first; some are alike."""
         from ablation_grid import cell_key, untrained_key
 
-        rows = [("base", {})] + [
-            (f"{name} = {value.name}", value.settings)
-            for name, values in self.factors.items()
-            for value in values
-        ]
+        rows: list[tuple[str, dict[str, Any]]] = [("base", {})]
+        for name, values in self.factors.items():
+            rows += [(f"{name} = {value.name}", value.settings) for value in values]
         for label, settings in rows:
             first = self.config(settings, self.seeds[0])
             yield untrained_key(first, self.data), "untrained", first
@@ -224,11 +222,11 @@ class Ablation:
             markdown("model", [self.untrained({}, "untrained"), self.line("base of the grid", {})])
         ]
         for name, values in self.factors.items():
-            bases = (
-                [self.untrained(value.settings, f"{value.name}, untrained") for value in values]
-                if any("head" in value.settings or "image" in value.settings for value in values)
-                else []
-            )
+            bases = []
+            if any("head" in value.settings or "image" in value.settings for value in values):
+                bases = [
+                    self.untrained(value.settings, f"{value.name}, untrained") for value in values
+                ]
             parts.append(
                 markdown(
                     name, [*bases, *(self.line(value.name, value.settings) for value in values)]

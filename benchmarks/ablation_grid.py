@@ -200,7 +200,8 @@ class Line:
 def line_of(name: str, cells: Iterable[Mapping[str, Any]], recipe: bool = False) -> Line:
     """A row from its finished cells."""
     cells = list(cells)
-    scores = {key: [cell["scores"][key] for cell in cells] for key in SHOWN}
+    found = [cell["scores"] for cell in cells]
+    scores = {key: [one[key] for one in found] for key in SHOWN}
     return Line(name, scores, sum(cell["stopped"] is not None for cell in cells), recipe)
 
 
@@ -214,9 +215,9 @@ def markdown(factor: str, lines: Sequence[Line]) -> str:
         f"|---{'|---' * len(SHOWN)}|---|",
     ]
     for line in lines:
-        mark = "**" if line.recipe else ""
+        mark = "**" * line.recipe
         count = len(next(iter(line.scores.values())))
-        runs = f"{count}{f', {line.stopped} stopped †' if line.stopped else ''}"
+        runs = f"{count}" + f", {line.stopped} stopped †" * bool(line.stopped)
         cells = [f"{mark}{spread(line.scores[key])}{mark}" for key in SHOWN]
         rows.append(f"| {mark}{line.name}{mark} | {' | '.join(cells)} | {runs} |")
     return "\n".join(rows)
@@ -226,6 +227,7 @@ def spread(values: Sequence[float]) -> str:
     """`mean ± deviation` (of a sample) in percent; the mean alone for one value, `-` for none."""
     if not values:
         return "-"
-    return f"{100 * mean(values):.1f}" + (
-        f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    )
+    text = f"{100 * mean(values):.1f}"
+    if len(values) == 1:
+        return text
+    return f"{text} ± {100 * stdev(values):.1f}"

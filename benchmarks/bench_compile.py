@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import common
 import gpu_measures
+import models
 from common import run
 
 if TYPE_CHECKING:
@@ -50,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.backbones import load_backbone
 
     args = common.start(get_args_parser(), argv)
-    args.model = "tiny" if args.quick else args.model
+    if args.quick:
+        args.model = "tiny"
     table = common.Table("images x side, way", "time", "ratio", "compiling", width=15)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        arch = "tiny" if args.model == "tiny" else common.random_clip(args.model, Path(folder))
+        arch = models.arch_of(args.model, Path(folder))
         backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
         for count, side in QUICK if args.quick else CASES:
             compare(backbone, count, side, args, table, figures)
@@ -99,18 +101,18 @@ def compare(
 
 
 def agree(what: str, got: Tensor, want: Tensor, dtype: str) -> None:
-    """TTDError when two ways give different pixel embeddings."""
+    """TTDError when two ways give different pixel embeddings [B, D, h, w]."""
     got, want = got.float(), want.float()
     common.check(what, float((got - want).norm() / want.norm()), ALLOWED[dtype])
 
 
 def eager(backbone, images: Tensor) -> tuple[Callable[[], Tensor], None]:
-    """The tower as it is."""
+    """The tower as it is, on images [B, 3, H, W]."""
     return lambda: backbone.encode_pixels(images), None
 
 
 def graph(backbone, images: Tensor) -> tuple[Callable[[], Tensor], common.Time]:
-    """Its kernels recorded once and replayed together; the time of recording."""
+    """Its kernels on images [B, 3, H, W], recorded once and replayed; the time of recording."""
     import torch
 
     if not gpu_measures.is_cuda(str(images.device)):
@@ -137,7 +139,7 @@ def graph(backbone, images: Tensor) -> tuple[Callable[[], Tensor], common.Time]:
 
 
 def compiled(backbone, images: Tensor) -> tuple[Callable[[], Tensor], common.Time]:
-    """Compiled for this shape; the time until the first result."""
+    """Compiled for images of this shape [B, 3, H, W]; the time until the first result."""
     import torch
 
     torch._dynamo.reset()

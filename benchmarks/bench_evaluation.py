@@ -46,8 +46,9 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one table."""
     args = common.start(get_args_parser(), argv)
-    size, classes = (QUICK_SIZE, QUICK_CLASSES) if args.quick else (SIZE, CLASSES)
-    args.pairs = 8 if args.quick else args.pairs
+    size, classes = SIZE, CLASSES
+    if args.quick:
+        size, classes, args.pairs = QUICK_SIZE, QUICK_CLASSES, 8
     pairs = [
         (label_map(size, classes, 2 * i), label_map(size, classes, 2 * i + 1))
         for i in range(args.pairs)
@@ -132,14 +133,14 @@ def columns(confusion: np.ndarray) -> np.ndarray:
 
 
 def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> None:
-    """TTDError unless both count the same."""
+    """TTDError unless both count the same; pairs: ground truth and prediction, uint8 [H, W]."""
     common.check(
         "counts", float(np.abs(one_hot(pairs, classes) - counted(pairs, classes)).max()), 0
     )
 
 
 def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int):
-    """The pairs as a set with masks and a folder of predictions -> Dataset, folder."""
+    """The pairs of uint8 [H, W] as a set with masks and predictions -> Dataset, their folder."""
     from PIL import Image
 
     from core.data.datasets import Dataset
@@ -152,13 +153,21 @@ def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], clas
             Image.fromarray(labels).save(folder / name / f"{i:04d}.png", compress_level=1)
     names = tuple(f"class {i}" for i in range(1, classes + 1))
     dataset = Dataset(
-        "random", folder / "image", folder / "mask", names, 1, False, "none", 0.4, zero_ignored=True
+        "random",
+        images=folder / "image",
+        masks=folder / "mask",
+        classes=names,
+        first_label=1,
+        background=False,
+        rule="none",
+        background_threshold=0.4,
+        zero_ignored=True,
     )
     return dataset, folder / "prediction"
 
 
 def read(dataset, predictions: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The first pairs from their files."""
+    """The first pairs of uint8 [H, W] from their files."""
     from PIL import Image
 
     return [

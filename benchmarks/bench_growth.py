@@ -68,7 +68,9 @@ def growth_in_classes(args: argparse.Namespace) -> common.Table:
     from core.masks.labels import decide
     from core.refine.pamr import PAMR
 
-    size, classes = (SMALL, 40) if args.quick else (bench_masks.SIZE, 171)
+    size, classes = bench_masks.SIZE, 171
+    if args.quick:
+        size, classes = SMALL, 40
     backbone = bench_masks.tiny(args.device, "float32")
     used = bench_masks.protocol_of(backbone, args)
     rows, cols = (bilinear(length, length // 8).float().to(args.device) for length in size)

@@ -161,7 +161,9 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
 
 def fast_goal() -> tuple[str, float]:
     """This kind of machine in words, and its goal."""
-    return ("CPU with AMX", 7) if common.has_bfloat16_units("cpu") else ("CPU without AMX", 2)
+    if common.has_bfloat16_units("cpu"):
+        return "CPU with AMX", 7
+    return "CPU without AMX", 2
 
 
 def reference_time(backbone, pixels, text, used) -> tuple[common.Time, list[common.Time]]:
@@ -233,11 +235,8 @@ def agreement(args: argparse.Namespace) -> common.Table:
         want, shares = None, []
         for dtype in kinds:
             backbone = tiny(args.device, dtype)
-            want = (
-                reference_masks.masks_from_tags(backbone, pixels, text, used)
-                if want is None
-                else want
-            )
+            if want is None:
+                want = reference_masks.masks_from_tags(backbone, pixels, text, used)
             same = (ours(backbone, pixels, text, used) == want.cpu().numpy()).mean()
             common.check(f"labels of image {number}, {dtype}", 1 - float(same), 1 - AGREE)
             shares.append(f"{100 * same:.3f} %")

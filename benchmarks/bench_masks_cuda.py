@@ -99,7 +99,7 @@ def made_texts(case: Case, classes: int) -> Tensor:
 def literal(case: Case, classes: int, table: common.Table) -> common.Time:
     """The definition in float32, whole; checks that ours gives the same soft masks before PAMR."""
     text, found = made_texts(case, classes), []
-    warm_up = 1 if classes == CLASSES[0] else 0
+    warm_up = int(classes == CLASSES[0])
 
     def work() -> None:
         maps = reference_masks.soft_masks(case.backbone, case.pixels, text, case.used)
@@ -147,14 +147,13 @@ def ours(
         mask_cases.ours_loaded(case.backbone, image, text, case.used)
 
     fast = common.measure(work, case.args, warm_up=2)
-    busy = gpu_measures.gpu_busy(work) if gpu_measures.is_cuda(case.args.device) else None
-    table.row(
-        f"{classes} ours {dtype}",
-        fast,
-        common.ratio(slow, fast),
-        f"{1 / fast.seconds:.1f}",
-        "unknown" if busy is None else f"{100 * busy:.0f} %",
-    )
+    busy, share = None, "unknown"
+    if gpu_measures.is_cuda(case.args.device):
+        busy = gpu_measures.gpu_busy(work)
+    if busy is not None:
+        share = f"{100 * busy:.0f} %"
+    rate = f"{1 / fast.seconds:.1f}"
+    table.row(f"{classes} ours {dtype}", fast, common.ratio(slow, fast), rate, share)
     figures[f"images/s, {case.name}, {classes} classes, {dtype}"] = 1 / fast.seconds
     figures[f"ratio, {case.name}, {classes} classes, {dtype}"] = slow.seconds / fast.seconds
     if busy is not None:
@@ -196,7 +195,7 @@ def towers(
 
 
 def batches_of(case: Case) -> list[Tensor]:
-    """The batches of windows that our path gives to the image tower."""
+    """The batches [B, 3, h, w] of windows that our path gives to the image tower."""
     seen, encode = [], case.backbone.encode_pixels
     case.backbone.encode_pixels = lambda images: seen.append(images) or encode(images)
     try:

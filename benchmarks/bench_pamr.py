@@ -44,12 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args.copy_rate = gpu_measures.copy_rate(args.device, args.quick)
     figures: dict[str, float] = {}
-    goals = [
-        goal
-        for size in (QUICK if args.quick else SIZES)
-        for goal in compare(size, args, table, figures)
-    ]
-    common.save(args, [table, growth(QUICK[0] if args.quick else SIZES[0], args)], goals, figures)
+    sizes = SIZES
+    if args.quick:
+        sizes = QUICK
+    goals = []
+    for size in sizes:
+        goals += compare(size, args, table, figures)
+    common.save(args, [table, growth(sizes[0], args)], goals, figures)
     return 0
 
 
@@ -67,9 +68,8 @@ def compare(
     name = f"{classes} x {height}x{width}"
     part = max(1, min(classes, GATHERED // (4 * 48 * height * width)))
     alpha = reference_pamr.weights(image)
-    warm_up = int(
-        args.device.startswith("cuda")
-    )  # cuDNN's first call of a shape takes longer than the rest
+    # cuDNN's first call of a shape takes longer than the rest.
+    warm_up = int(args.device.startswith("cuda"))
     step = common.measure(
         lambda: reference_pamr.iterate(alpha, mask[:, :part], 1), args, warm_up, rounds=1
     )
@@ -77,12 +77,8 @@ def compare(
     slow = common.Time(ITERATIONS * step.seconds * classes / part + start.seconds, scaled=True)
     memory = common.peak_memory(lambda: reference_pamr.pamr(image, mask[:, :part], 1), args.device)
     memory = memory * classes // part  # nearly all of it is [N, 48, H, W]
-    table.row(
-        f"{name} published",
-        slow,
-        "",
-        common.megabytes(memory) + (" scaled" if part < classes else ""),
-    )
+    shown = common.megabytes(memory) + " scaled" * (part < classes)
+    table.row(f"{name} published", slow, "", shown)
     few = mask[:, : min(part, 4)]
     want, goals = reference_pamr.pamr(image, few), []
     for pamr in paths(image, classes):
@@ -107,8 +103,12 @@ def compare(
             "  of which weights",
             common.measure(lambda pamr=pamr: pamr.weights(image, classes), args),
         )
-        table.row("  10 iterations", rest, "", "", "", "", floor(size, rest, args, ITERATIONS))
-        least = 10 if args.device.startswith("cuda") else 50 if way == "native" else 8
+        table.row("  10 iterations", rest, *[""] * 4, floor(size, rest, args, ITERATIONS))
+        least = 8
+        if way == "native":
+            least = 50
+        if args.device.startswith("cuda"):
+            least = 10
         share = seconds_of_floor(size, args, ITERATIONS) / rest.seconds
         figures |= {
             f"ms, {name}, {way}": 1000 * fast.seconds,
@@ -138,7 +138,7 @@ def paths(image, classes: int):
     from core.refine.pamr import PAMR
 
     both = [PAMR(ITERATIONS, pictures=pictures) for pictures in (1, MANY)]
-    return both if len({pamr.path(image.device, classes) for pamr in both}) == 2 else both[:1]
+    return both[: len({pamr.path(image.device, classes) for pamr in both})]
 
 
 def floor(

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import common
+import models
 from common import positive_int, run
 
 SET = "COCO-Stuff"  # 171 classes
@@ -31,12 +32,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common.options()],
     )
-    parser.add_argument(
-        "--model",
-        default="tiny",
-        metavar="NAME",
-        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
-    )
+    models.add_model(parser, default="tiny")
     parser.add_argument(
         "--classes", type=positive_int, default=171, help="of them (default: all 171)"
     )
@@ -55,9 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = class_names()[: args.classes]
     table = common.Table("start", "time", "ratio", width=14)
     with tempfile.TemporaryDirectory() as place:
-        folder, arch = Path(place), args.model
-        if arch != "tiny" and ":" not in arch:
-            arch = common.random_clip(arch, folder / "m")
+        folder = Path(place)
+        arch = models.arch_of(args.model, folder / "m")
         slow = reference(arch, names, args)
         first, second = starts(arch, names, folder, args)
         another = load(arch, args)

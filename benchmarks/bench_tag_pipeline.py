@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import common
+import models
 from common import positive_int, run
 
 DISTINCT = 16  # images drawn; more files are copies, which cost the same to decode
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = common.cores()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        arch = "tiny" if args.model == "tiny" else common.random_clip(args.model, folder / "model")
+        arch = models.arch_of(args.model, folder / "model")
         backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
         views = TagProtocol(backbone.image_size)
         records = write_records(folder, args.pictures)

@@ -20,8 +20,13 @@ from functools import partial
 from pathlib import Path
 
 import common
-from common import full_prompt, positive_int, run
+from common import positive_int, run
+from models import arch_of, full_prompt
 
+COLUMNS = (
+    "model, captions per image",
+    *("dtype", "reference", "ours", "ratio", "to float32", "images/s", "words/s"),
+)
 ALLOWED = {"float32": 1e-4, "bfloat16": 0.03}  # largest difference of a score
 
 
@@ -76,23 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = common.start(parser, argv)
     if args.quick:
         args.model, args.captions, args.slice, args.per_image = ["tiny"], 8, 4, [2]
-    table = common.Table(
-        "model, captions per image",
-        "dtype",
-        "reference",
-        "ours",
-        "ratio",
-        "to float32",
-        "images/s",
-        "words/s",
-        width=14,
-    )
+    table = common.Table(*COLUMNS, width=14)
     figures: dict[str, float] = {}
-    goals, dtypes = [], ["float32", "bfloat16"] if both else [args.dtype]
+    goals, dtypes = [], [args.dtype]
+    if both:
+        dtypes = ["float32", "bfloat16"]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.model:
             for count in args.per_image:
-                goals += bench(name, count, dtypes, args, Path(folder), table, figures)
+                goals += bench(
+                    name, count, dtypes, args, folder=Path(folder), table=table, figures=figures
+                )
     common.save(args, [table], goals, figures)
     return 0
 
@@ -110,7 +109,7 @@ def bench(
     from core.backbones import load_backbone
     from core.world.sample import make_sample
 
-    arch = name if name == "tiny" or ":" in name else common.random_clip(name, folder / name)
+    arch = arch_of(name, folder / name)
     slow, rows = {}, {}
     for dtype in dtypes:
         backbone = load_backbone(arch, device=args.device, dtype=dtype)
@@ -135,16 +134,10 @@ def bench(
             f"images/s, {name}, {per_image} captions, {dtype}": len(images) / per_image / seconds,
             f"ratio, {name}, {per_image} captions, {dtype}": slow[dtype].seconds / seconds,
         }
-        table.row(
-            f"{name[-11:]}, {per_image}",
-            dtype,
-            slow[dtype],
-            taken["ours"],
-            common.ratio(slow[dtype], taken["ours"]),
-            common.ratio(slow[dtypes[0]], taken["ours"]),
-            f"{len(images) / per_image / seconds:.1f}",
-            f"{words / seconds:.0f}",
-        )
+        ratios = [common.ratio(slow[one], taken["ours"]) for one in (dtype, dtypes[0])]
+        rates = (f"{len(images) / per_image / seconds:.1f}", f"{words / seconds:.0f}")
+        title = f"{name[-11:]}, {per_image}"
+        table.row(title, dtype, slow[dtype], taken["ours"], *ratios, *rates)
         print(
             f"    {stages(backbone, images, captions, args)}; image tower "
             f"{tower_flops(backbone, images[0]) / 1e9:.1f} GFLOP an image",
@@ -160,11 +153,10 @@ def goals_of(
     if per_image > 1 or "float32" not in fast:
         return []
     title = f"tags from text, {name}"
-    goals = [
-        common.goal(
-            f"{title}, float32", 5 if name == "tiny" else 2.3, slow["float32"], fast["float32"]
-        )
-    ]
+    least = 2.3
+    if name == "tiny":
+        least = 5
+    goals = [common.goal(f"{title}, float32", least, slow["float32"], fast["float32"])]
     if "bfloat16" in fast and name != "tiny":
         goals.append(
             common.goal(f"{title}, bfloat16 to float32", 5, slow["float32"], fast["bfloat16"])

@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import common
+import models
 from common import run
 
 CURVE = 10  # points of a loss curve that are printed
@@ -37,12 +38,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common.options()],
     )
-    parser.add_argument(
-        "--model",
-        default="ViT-B-16",
-        metavar="NAME",
-        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
-    )
+    models.add_model(parser, default="ViT-B-16")
     parser.add_argument(
         "--batch",
         type=common.positive_int,
@@ -74,11 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
-        size = 96 if args.model == "tiny" else 224
-        workers = 1 if args.quick else common.cores()
+        size, workers = 224, common.cores()
+        if args.model == "tiny":
+            size = 96
+        if args.quick:
+            workers = 1
         make_world(root / "world", WorldConfig(train=args.pairs, val=0, size=size), workers=workers)
-        local = args.model == "tiny" or args.model.startswith("local-dir:")
-        arch = args.model if local else common.random_clip(args.model, root / "model")
+        arch = models.arch_of(args.model, root / "model")
         cases = {"float32": ("float32", True), "bfloat16": ("bfloat16", True)}
         if not args.device.startswith("cuda"):
             cases = {"float32, subnormal numbers kept": ("float32", False), **cases}

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     begin = time.perf_counter()
     args = common.start(get_args_parser(), argv)
-    args.seeds = args.seeds[:1] if args.quick else args.seeds
+    if args.quick:
+        args.seeds = args.seeds[:1]
     table = common.Table("model", *CPU, "seconds")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -114,8 +115,9 @@ def make_worlds(folder: Path, quick: bool) -> None:
     """World and development world, as the recipe's header makes them."""
     from core.world.writer import WorldConfig, make_world
 
-    train, val = (48, 8) if quick else (40000, 500)
-    workers = 1 if quick else common.cores()
+    train, val, workers = 40000, 500, common.cores()
+    if quick:
+        train, val, workers = 48, 8, 1
     make_world(folder / "world", WorldConfig(train=train, val=val), workers=workers)
     make_world(folder / "world_dev", WorldConfig(train=0, val=val, seed=1), workers=workers)
 
@@ -141,8 +143,8 @@ def trained(
         "--seed",
         str(seed),
     ]
-    small = ["--steps", "4", "--batch", "4", "--eval-every", "4", "--threads", "1"]
-    words += small if args.quick else []
+    if args.quick:
+        words += ["--steps", "4", "--batch", "4", "--eval-every", "4", "--threads", "1"]
     took = common.once(lambda: train_ttd.main(words))
     adapter = next(path for path in sorted(out.glob("*+TTD.safetensors")))
     found = scores(adapter, items, args)

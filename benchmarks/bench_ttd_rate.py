@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case = make_case(args, Path(folder))
         for batch, dtype in itertools.product(args.batch, DTYPES):
             try:
-                measure_step(case, batch, dtype, args, rates, parts, figures)
+                measure_step(case, batch, dtype, args, rates=rates, parts=parts, figures=figures)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

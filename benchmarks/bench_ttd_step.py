@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import common
-from common import full_prompt, run
+import models
+from common import run
+from models import full_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,12 +45,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common.options(rounds=2)],
     )
-    parser.add_argument(
-        "--model",
-        default="ViT-B-16",
-        metavar="NAME",
-        help="open_clip's name (random weights), tiny or local-dir:FOLDER (default: %(default)s)",
-    )
+    models.add_model(parser, default="ViT-B-16")
     parser.add_argument(
         "--batch", type=common.positive_int, default=64, help="captions (default: %(default)s)"
     )
@@ -106,17 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for name, (slow, fast, work) in rows.items():
         slow = slow.times(factor)
-        table.row(
-            name,
-            slow,
-            fast,
-            common.ratio(slow, fast),
-            f"{work[1] / 1e9:.0f}",
-            f"{work[0] * factor / 1e9:.0f}",
-            counts(unique.captions if "twice" in name else case.captions),
-        )
+        shown = case.captions
+        if "twice" in name:
+            shown = unique.captions
+        figures_of_work = (f"{work[1] / 1e9:.0f}", f"{work[0] * factor / 1e9:.0f}")
+        table.row(name, slow, fast, common.ratio(slow, fast), *figures_of_work, counts(shown))
     stages(case, args)
-    goals = [("text side", 10), ("whole step", 5 if args.device.startswith("cuda") else 2.3)]
+    goals = [("text side", 10), ("whole step", 2.3)]
+    if args.device.startswith("cuda"):
+        goals = [("text side", 10), ("whole step", 5)]
     title = f"TTD step, batch {args.batch}, {args.model}, {args.dtype}"
     figures = {
         f"ratio, {name}": slow.seconds * factor / fast.seconds
@@ -144,12 +139,7 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
     from core.data.words import split_words
     from core.world.sample import make_sample
 
-    arch = (
-        args.model
-        if args.model == "tiny" or ":" in args.model
-        else common.random_clip(args.model, folder)
-    )
-    backbone = load_backbone(arch, device=args.device)
+    backbone = load_backbone(models.arch_of(args.model, folder), device=args.device)
     torch.manual_seed(0)
     add_adapter(backbone, lora_targets(backbone), rank=8, alpha=8.0)
     samples = (make_sample(0, "train", i, backbone.image_size) for i in itertools.count())
@@ -177,7 +167,10 @@ def ours(case: Case) -> Losses:
 
 
 def literal(case: Case) -> Tensor:
-    """The definition: each word a full prompt, MSE against min-max maps and their union."""
+    """The definition: each word a full prompt, MSE against min-max maps and their union.
+
+    A scalar, the mean over the images.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -193,35 +186,32 @@ def literal(case: Case) -> Tensor:
             ]
         )  # (K, h, w)
         own = torch.einsum("dhw,d->hw", dense, full_prompt(case.backbone, caption))
-        targets = torch.stack(
-            [
-                stretched(one) if kept else torch.zeros_like(one)
-                for one, kept in zip(maps.detach(), otsu(maps.detach().amax((1, 2))), strict=True)
-            ]
-        )
+        selected = otsu(maps.detach().amax((1, 2)))
+        targets = torch.zeros_like(maps)
+        for target, one, kept in zip(targets, maps.detach(), selected, strict=True):
+            if kept:
+                target.copy_(stretched(one))
         total = total + ((own - targets.amax(0)) ** 2).mean() + ((maps - targets) ** 2).mean()
     return total / len(case.captions)
 
 
 def stretched(values: Tensor) -> Tensor:
-    """Min-max to [0, 1]."""
+    """[...] -> [...]: min-max to [0, 1]."""
     return (values - values.min()) / (values.max() - values.min())
 
 
 def otsu(scores: Tensor) -> list[bool]:
     """Which of a caption's scores [K] lie above Otsu's cut: most variance between its sides."""
-    values = sorted(stretched(scores.double()).tolist()) if len(scores) > 1 else [1.0]
-    cuts = []
+    if len(scores) < 2:
+        return [True] * len(scores)
+    stretched_scores = stretched(scores.double()).tolist()
+    values, cuts = sorted(stretched_scores), []
     for count in range(1, len(values)):
         low, high = values[:count], values[count:]
         gap = sum(low) / len(low) - sum(high) / len(high)
         cuts.append((len(low) * len(high) * gap**2, (low[-1] + high[0]) / 2))
-    best = max(cuts)[1] if cuts else 0.0
-    return (
-        [True]
-        if len(scores) == 1
-        else [score > best for score in stretched(scores.double()).tolist()]
-    )
+    best = max(cuts)[1]
+    return [score > best for score in stretched_scores]
 
 
 def texts_ours(case: Case) -> Tensor:
@@ -234,7 +224,7 @@ def texts_ours(case: Case) -> Tensor:
 
 
 def texts_literal(case: Case) -> Tensor:
-    """All texts of a batch as `literal` encodes them."""
+    """All texts of a batch as `literal` encodes them; a scalar that depends on all of them."""
     from core.data.words import split_words
 
     texts = list(case.captions)
@@ -244,7 +234,7 @@ def texts_literal(case: Case) -> Tensor:
 
 
 def gradients(case: Case, loss: Tensor) -> list[Tensor]:
-    """The adapter's gradients of a loss, which are then cleared."""
+    """The adapter's gradients of a loss, a scalar: each [...] as its parameter."""
     import torch
 
     trained = [parameter for parameter in case.backbone.parameters() if parameter.requires_grad]

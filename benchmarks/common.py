@@ -34,6 +34,8 @@ from cli import positive_int, run  # noqa: E402, F401  (benchmarks take them fro
 
 from core.errors import TTDError  # noqa: E402
 
+MET = {True: "met", False: "MISSED"}
+
 
 def options(rounds: int = 3) -> argparse.ArgumentParser:
     """Parent parser: what every benchmark lets one choose."""
@@ -82,8 +84,10 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         torch.set_num_threads(args.threads)
     if args.quick:
         args.rounds = 1
-    if args.dtype == "auto":
-        args.dtype = "bfloat16" if has_bfloat16_units(args.device) else "float32"
+    if args.dtype == "auto" and has_bfloat16_units(args.device):
+        args.dtype = "bfloat16"
+    elif args.dtype == "auto":
+        args.dtype = "float32"
     name = Path(sys.argv[0]).name + " --quick" * args.quick
     place = f"{hardware(args.device)}, {args.dtype}"
     print(f"{name}: {place}, median of {args.rounds}", flush=True)
@@ -92,7 +96,9 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 def cores() -> int:
     """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_bfloat16_units(device: str) -> bool:
@@ -124,9 +130,11 @@ def hardware(device: str) -> str:
 def processor() -> str:
     """The processor's name where the system tells."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)
@@ -141,9 +149,13 @@ class Time:
         return replace(self, seconds=self.seconds * factor, scaled=self.scaled or factor != 1)
 
     def __str__(self) -> str:
-        size, unit = (self.seconds, "s") if self.seconds >= 1 else (1000 * self.seconds, "ms")
-        digits = f"{size:.3g}" if size < 1000 else f"{size:.0f}"
-        return f"{digits} {unit}{' scaled' if self.scaled else ''}"
+        size, unit = self.seconds, "s"
+        if size < 1:
+            size, unit = 1000 * size, "ms"
+        digits = f"{size:.3g}"
+        if size >= 1000:
+            digits = f"{size:.0f}"
+        return f"{digits} {unit}" + " scaled" * self.scaled
 
 
 def ratio(slow: Time, fast: Time) -> str:
@@ -178,8 +190,11 @@ def in_turns(
     """`measure` of several, one call of each in turn: a slow spell of the machine hits all."""
     for work in list(works.values()) * warm_up:
         work()
-    taken = [{name: once(work) for name, work in works.items()} for _ in range(args.rounds)]
-    return {name: Time(median(row[name] for row in taken)) for name in works}
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(args.rounds):
+        for name, work in works.items():
+            taken[name].append(once(work))
+    return {name: Time(median(seconds)) for name, seconds in taken.items()}
 
 
 def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
@@ -294,9 +309,10 @@ def save(
     figures: numbers for programs, the unit in the name. `docs/performance.md` is made of these
     files.
     """
-    goals = [] if args.quick else goals
+    if args.quick:
+        goals = []
     for row in goals:
-        word = "met" if row["met"] else "MISSED"
+        word = MET[row["met"]]
         print(f"{word:<6}  {row['what']}: {row['got']}, goal {row['goal']}", flush=True)
     if args.json:
         import json
@@ -329,38 +345,6 @@ def check(what: str, difference: float, allowed: float) -> None:
             f"{what}: the fast path and the reference differ by {difference:.3g}, "
             f"allowed are {allowed:.3g}"
         )
-
-
-def random_clip(name: str, folder: Path) -> str:
-    """Write an open_clip model with random weights (seed 0); its arch for `load_backbone`."""
-    import json
-
-    import open_clip
-    import torch
-    from safetensors.torch import save_model
-
-    torch.manual_seed(0)
-    model = open_clip.create_model(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(folder / "open_clip_model.safetensors"))
-    config = {
-        "model_cfg": open_clip.get_model_config(name),
-        "preprocess_cfg": model.visual.preprocess_cfg,
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return f"local-dir:{folder}"
-
-
-def full_prompt(backbone, text: str):
-    """Unit embedding [D] of one text at full context length, padding included."""
-    import torch.nn.functional as F
-
-    tower, tokens = backbone.text, backbone.tokenize([text])
-    x = tower.token_embedding(tokens) + tower.positional_embedding
-    for block in tower.blocks:
-        x = block(x, None, causal=tower.causal)
-    x = x[:, int(tower.end_positions(tokens))]
-    return F.normalize(tower.projection(tower.ln_final(x))[0].float(), dim=0)
 
 
 def _synchronise() -> None:

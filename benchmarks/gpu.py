@@ -195,11 +195,9 @@ def outcome(stage: Stage, code: int | None, result: Path, printed: Sequence[str]
         return {"outcome": "timed out", "error": "\n".join(printed[-LINES:])}
     if code or (stage.json and not result.exists()):
         return {"outcome": "failed", "error": "\n".join(printed[-LINES:]) or f"exit code {code}"}
-    found = (
-        json.loads(result.read_text(encoding="utf-8"))
-        if stage.json
-        else {"figures": counts(printed)}
-    )
+    found: dict[str, Any] = {"figures": counts(printed)}
+    if stage.json:
+        found = json.loads(result.read_text(encoding="utf-8"))
     kept = {key: found[key] for key in ("figures", "goals", "tables", "hardware") if key in found}
     strange = [name for name, value in kept["figures"].items() if not math.isfinite(value)]
     if strange or not kept["figures"]:
@@ -213,12 +211,9 @@ def outcome(stage: Stage, code: int | None, result: Path, printed: Sequence[str]
 
 def counts(printed: Sequence[str]) -> dict[str, float]:
     """Tests by outcome, of pytest's last line: {"tests passed": 66}."""
-    return {
-        f"tests {what}": float(number)
-        for number, what in re.findall(
-            r"(\d+) (passed|failed|skipped|error)", printed[-1] if printed else ""
-        )
-    }
+    last = "".join(printed[-1:])
+    found = re.findall(r"(\d+) (passed|failed|skipped|error)", last)
+    return {f"tests {what}": float(number) for number, what in found}
 
 
 def environment(scratch: Path, quick: bool) -> Mapping[str, str]:

@@ -24,20 +24,26 @@ def copy_rate(device: str, quick: bool = False) -> float:
     """Bytes per second of a copy much larger than a cache, read and write counted."""
     import torch
 
-    values = 2**28 if is_cuda(device) else 2**25
-    source = torch.ones(2**20 if quick else values, device=device)
+    values = 2**25
+    if is_cuda(device):
+        values = 2**28
+    if quick:
+        values = 2**20
+    source = torch.ones(values, device=device)
     target = torch.empty_like(source)
-    return (
-        2 * source.nbytes / common.measure(lambda: target.copy_(source), ROUNDS, warm_up=3).seconds
-    )
+    took = common.measure(lambda: target.copy_(source), ROUNDS, warm_up=3)
+    return 2 * source.nbytes / took.seconds
 
 
 def matmul_rate(device: str, dtype: str, quick: bool = False) -> float:
     """FLOP/s of a product of two large square matrices of random values."""
     import torch
 
-    side = 8192 if is_cuda(device) else 1024
-    side = min(side, 512) if quick else side
+    side = 1024
+    if is_cuda(device):
+        side = 8192
+    if quick:
+        side = 512
     generator = torch.Generator(device).manual_seed(0)
     a, b = (
         torch.randn(side, side, generator=generator, device=device).to(getattr(torch, dtype))
@@ -50,8 +56,12 @@ def upload_rate(device: str, pinned: bool, quick: bool = False) -> float:
     """Bytes per second from the CPU's memory to the device's; pinned: from page-locked memory."""
     import torch
 
-    source = torch.ones(2**16 if quick else 2**26)
-    source = source.pin_memory() if pinned else source
+    count = 2**26
+    if quick:
+        count = 2**16
+    source = torch.ones(count)
+    if pinned:
+        source = source.pin_memory()
     target = torch.empty_like(source, device=device)
     return source.nbytes / common.measure(lambda: target.copy_(source), ROUNDS, warm_up=2).seconds
 
@@ -86,7 +96,9 @@ def gpu_busy(work: Callable[[], object]) -> float | None:
         for event in seen.events()
         if event.device_type == torch.autograd.DeviceType.CUDA
     ]
-    return covered(spans) if spans else None
+    if not spans:
+        return None
+    return covered(spans)
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:

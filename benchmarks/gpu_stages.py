@@ -74,7 +74,7 @@ STAGES = (
         "tags",
         "tags from text against one by one",
         30,
-        _bench("bench_tags", "--captions", "128", "--batch", "128", "--per-picture", "1"),
+        _bench("bench_tags", "--captions=128", "--batch=128", "--per-image=1"),
     ),
     Stage("decode", "tags from files: decoding or the model", 25, _bench("bench_tag_pipeline")),
     Stage("literal", "a TTD step against the loss written down", 30, _bench("bench_ttd_step")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import common
+import models
 
 TTD = {"scales": (1.0, 0.5, 1.5, 2.0), "hflip": True, "pamr": True}
 SIZE = (480, 640)
@@ -20,17 +20,15 @@ def model(name: str, device: str, folder: Path):
 
     if name == "TCL":
         return random_tcl().to(device)
-    return load_backbone(
-        "tiny" if name == "tiny" else common.random_clip(name, folder / name), device=device
-    )
+    return load_backbone(models.arch_of(name, folder / name), device=device)
 
 
 def random_tcl():
     """TCL in the released shapes, random weights; its text tower, of no use here, is shorter."""
     import torch
 
-    from core.backbones.tcl import layout as tcl_layout
     from core.backbones.tcl.loading import build_tcl
+    from core.backbones.tcl.model import layout as tcl_layout
 
     sizes = tcl_layout.Sizes(
         width=768,

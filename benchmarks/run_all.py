@@ -18,7 +18,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from common import ROOT, positive_int, run
@@ -94,7 +95,9 @@ def run_benchmarks(args: argparse.Namespace, folder: Path) -> list[str]:
     """Run those asked for, their JSON into `folder`; the names of those that failed."""
     folder.mkdir(parents=True, exist_ok=True)
     call = in_this_process if args.quick else in_a_process
-    shared = ["--quick"] * args.quick + (["--threads", str(args.threads)] if args.threads else [])
+    shared = ["--quick"] * args.quick
+    if args.threads:
+        shared += ["--threads", str(args.threads)]
     failed = []
     for name, options in jobs(args):
         file = folder / f"{name}.json"
@@ -149,11 +152,16 @@ def read_results(folder: Path) -> dict[str, dict]:
 
 def goal_rows(results: dict[str, dict]) -> list[list[str]]:
     """What, goal, got, met or missed: a row per goal."""
-    return [
-        [goal["what"], goal["goal"], goal["got"], "met" if goal["met"] else "**missed**"]
-        for one in results.values()
-        for goal in one["goals"]
-    ]
+    goals = chain.from_iterable(one["goals"] for one in results.values())
+    return [goal_row(goal) for goal in goals]
+
+
+def goal_row(goal: Mapping) -> list[str]:
+    """What, goal, got, met or missed."""
+    met = "met"
+    if not goal["met"]:
+        met = "**missed**"
+    return [goal["what"], goal["goal"], goal["got"], met]
 
 
 def summary(results: dict[str, dict]) -> str:

@@ -1,4 +1,4 @@
-"""The one exception for bad input; scripts print it as one line and exit with code 2."""
+"""The one exception that `core` raises for bad input: scripts print it and exit with code 2."""
 
 
 class TTDError(Exception):

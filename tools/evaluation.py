@@ -63,7 +63,7 @@ def save_gallery(
 ) -> None:
     """Draw rows of core.plots.gallery and store them beside the folder.
 
-    Not in it, because there every PNG is a prediction.
+    Not in it, because there every PNG is a prediction. palette: colours [N, 3] uint8 by label.
     """
     from core.plots.gallery import draw_gallery
 

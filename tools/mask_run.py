@@ -117,7 +117,7 @@ def run_shard(
 
 
 def _readers(device: str, processes: int) -> int:
-    """Threads that read and resize images: one for a CPU's towers, several for a GPU's."""
+    """Threads that read and resize images: one is enough for a CPU, a GPU needs several."""
     return max(1, min(READERS, cpus() // processes)) if device == "cuda" else 1
 
 

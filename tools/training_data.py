@@ -43,15 +43,24 @@ class PairConfig(Protocol):
     """The settings of a run that trains on pairs."""
 
     @property
-    def data(self) -> str: ...
+    def data(self) -> str:
+        """Name of the data, such as `cc3m+cc12m`."""
+
     @property
-    def root(self) -> str: ...
+    def root(self) -> str:
+        """The folder that it lies in."""
+
     @property
-    def pruned(self) -> tuple[str, ...]: ...
+    def pruned(self) -> tuple[str, ...]:
+        """Lists of ids to keep: none, one for all inputs, or one per input."""
+
     @property
-    def limit(self) -> int | None: ...
+    def limit(self) -> int | None:
+        """Only so many pairs from the first; None: all."""
+
     @property
-    def allow_missing(self) -> bool: ...
+    def allow_missing(self) -> bool:
+        """Whether missing shards are left out instead of being an error."""
 
 
 @dataclass(frozen=True)

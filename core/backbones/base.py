@@ -237,7 +237,7 @@ class Backbone(nn.Module):
         return cosine_maps(pixels, text.to(pixels))
 
     def soft_mask(self, similarity: Tensor) -> Tensor:
-        """`sigmoid(a (S - b))`: cosines of any shape -> [0,1]."""
+        """`sigmoid(a (S - b))`: cosines [...] of any shape -> [...] in [0, 1]."""
         return torch.sigmoid(self.mask_scale * (similarity - self.mask_bias))
 
 

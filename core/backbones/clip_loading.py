@@ -5,7 +5,6 @@ Names are those built into open_clip, local folders, and repositories of the Hug
 
 import difflib
 import hashlib
-import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,13 @@ from ..errors import TTDError
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
-from .openclip_config import check_config, uses_hub_tokenizer
+from .openclip_config import (
+    FOLDER_CONFIG,
+    check_config,
+    folder_config,
+    hub_config,
+    uses_hub_tokenizer,
+)
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
@@ -42,7 +47,6 @@ SHORT_NAMES = {
     "tiny": f"local-dir:{WEIGHTS / 'tiny'}",
     "tiny-cls": f"local-dir:{WEIGHTS / 'tiny-cls'}",
 }
-FOLDER_CONFIG = "open_clip_config.json"
 # Files of a model's folder that its tokenizer may be made of
 VOCABULARIES = (".json", ".txt", ".gz", ".model")
 
@@ -155,9 +159,9 @@ def _tokenizer_options(name: str) -> dict[str, Any]:
     import open_clip
 
     if name.startswith("local-dir:"):
-        config = _config(Path(name.removeprefix("local-dir:")))
+        config = folder_config(Path(name.removeprefix("local-dir:")))
     elif name.startswith("hf-hub:"):
-        config = _hub_config(name)
+        config = hub_config(name)
     else:
         config = {"model_cfg": open_clip.get_model_config(name)}
     return {"trust_remote_code": False} if uses_hub_tokenizer(config) else {}
@@ -288,7 +292,7 @@ def _from_folder(folder: Path, weights: str | Path | None) -> tuple[openclip.Ope
         )
     name = f"local-dir:{folder}"
     path = existing_file(weights) if weights else _weights_in(folder)
-    check_config(_config(folder), str(config))
+    check_config(folder_config(folder), str(config))
     with reading(config), quiet():
         model = open_clip.create_model(name, load_weights=False)
     openclip.check_supported(model, name)
@@ -312,7 +316,7 @@ def _from_hub(arch: str, weights: str | Path | None) -> openclip.OpenCLIP:
 
     own = weights is None
     try:
-        _hub_config(arch)
+        hub_config(arch)
         with hub():
             model = open_clip.create_model(arch, load_weights=own, require_pretrained=own)
     except TTDError:
@@ -332,36 +336,19 @@ def _own_settings(name: str) -> dict[str, Any]:
     """What a local folder's config says under "ttd": `mask_scale` a, `mask_bias` b, `head`."""
     if not name.startswith("local-dir:"):
         return {}
-    own: dict[str, Any] = _config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
+    own: dict[str, Any] = folder_config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
     return own
 
 
 def _context_length(folder: Path) -> int:
-    return int(_config(folder)["model_cfg"]["text_cfg"].get("context_length", 77))
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """The folder's config. TTDError when it is no JSON object."""
-    path = folder / FOLDER_CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TTDError(f"{path} is not a readable config ({shorten(error)})") from None
-    if not isinstance(config, dict):
-        raise TTDError(f"{path}: a config is a JSON object, with `model_cfg` in it")
-    return config
-
-
-def _hub_config(arch: str) -> dict[str, Any]:
-    """The checked config of a hub repository, from its cache or fetched."""
-    from open_clip.factory import _get_hf_config
-
-    with hub():
-        config = _get_hf_config(arch.removeprefix("hf-hub:"))
-    return check_config(config, f"{arch}: {FOLDER_CONFIG}")
+    return int(folder_config(folder)["model_cfg"]["text_cfg"].get("context_length", 77))
 
 
 def state_dict_of_openai_clip() -> dict[str, Tensor]:
-    """OpenAI's ViT-B/16 as a flat state dict in OpenAI's names, float32, without logit_scale."""
+    """OpenAI's ViT-B/16 as a flat state dict in OpenAI's names, float32, without logit_scale.
+
+    So its tensors are, for instance, `visual.conv1.weight` [768, 3, 16, 16] and `text_projection`
+    [512, 512].
+    """
     state = _fill(_skeleton(OPENAI_MODEL), openai_clip_file()).state_dict()
     return {key: value.to(torch.float32) for key, value in state.items() if key != "logit_scale"}

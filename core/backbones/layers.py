@@ -112,5 +112,5 @@ def resize_positions(table: Tensor, grid: tuple[int, int], prefix: int) -> Tenso
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half types become float32; float32 and float64 stay. Any shape."""
+    """[...] -> [...]: half types become float32; float32 and float64 stay."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -75,8 +75,10 @@ def build_openai_clip(
 ) -> nn.Module:
     """A CLIP of OpenAI's kind of any size, filled with `state`.
 
-    state: every tensor but `logit_scale`, by OpenAI's names; vision_cfg, text_cfg: open_clip's;
-    quick_gelu: the activation is QuickGELU, else GELU.
+    state: every tensor but `logit_scale`, by OpenAI's names: `visual.conv1.weight` [C, 3, P, P],
+        `text_projection` [C, D] and so on.
+    embed_dim: D. vision_cfg, text_cfg: open_clip's. quick_gelu: the activation is QuickGELU,
+        else GELU.
     """
     from open_clip.model import CLIP
 

@@ -7,12 +7,16 @@ are known to be harmless pass, and sizes stay within what a model can have.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..errors import TTDError
+from .weights import hub, shorten
 
+FOLDER_CONFIG = "open_clip_config.json"
 MOST = 10_000_000  # the largest number in any config: a vocabulary has up to 256,000 words
 MOST_LAYERS = 200
 SMALL = ("layers", "heads", "patch_size")  # at most `MOST_LAYERS`
@@ -32,6 +36,30 @@ OPTIONS = {
     "act_kwargs": frozenset({"approximate"}),
 }
 NEVER = frozenset({"hf_model_name", "hf_model_pretrained", "timm_model_pretrained"})
+
+
+def folder_config(folder: Path) -> dict[str, Any]:
+    """The config in a model's folder, not checked. TTDError when it is no JSON object."""
+    path = folder / FOLDER_CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TTDError(f"{path} is not a readable config ({shorten(error)})") from None
+    if not isinstance(config, dict):
+        raise TTDError(f"{path}: a config is a JSON object, with `model_cfg` in it")
+    return config
+
+
+def hub_config(arch: str) -> dict[str, Any]:
+    """The checked config of a hub repository (`hf-hub:ORG/NAME`), from its cache or fetched.
+
+    Errors: TTDError as `check_config`; those of the Hugging Face Hub where it cannot be fetched.
+    """
+    from open_clip.factory import _get_hf_config
+
+    with hub():
+        config = _get_hf_config(arch.removeprefix("hf-hub:"))
+    return check_config(config, f"{arch}: {FOLDER_CONFIG}")
 
 
 def check_config(config: Any, source: str) -> dict[str, Any]:

@@ -43,24 +43,21 @@ def _tile(program, height, width, TY: tl.constexpr, TX: tl.constexpr):
 
 
 @triton.jit
-def _distance(picture, here, around, inside, scale, c, size):
-    """|x_i - x_j| / sigma of channel c."""
-    centre = tl.load(picture + c * size + here, mask=inside, other=0.0)
-    return tl.abs(tl.load(picture + c * size + around, mask=inside, other=0.0) - centre) * scale
+def _distance(channel, here, around, inside, scale):
+    """|x_i - x_j| / sigma of a channel [H, W]."""
+    centre = tl.load(channel + here, mask=inside, other=0.0)
+    return tl.abs(tl.load(channel + around, mask=inside, other=0.0) - centre) * scale
 
 
 @triton.jit
-def _deviation(
-    picture, y, x, here, inside, offsets, c, height, width, K: tl.constexpr, TAPS: tl.constexpr
-):
-    """1 / (1e-8 + 0.1 sigma) of channel c over all taps, by differences from the centre."""
-    size = height * width
-    centre = tl.load(picture + c * size + here, mask=inside, other=0.0)
+def _deviation(channel, y, x, inside, offsets, height, width, K: tl.constexpr, TAPS: tl.constexpr):
+    """1 / (1e-8 + 0.1 sigma) of a channel [H, W] over all taps, by differences from the centre."""
+    centre = tl.load(channel + y * width + x, mask=inside, other=0.0)
     total = tl.zeros_like(centre)
     squares = tl.zeros_like(centre)
     for k in range(K):
         around = _neighbour(y, x, offsets, k, height, width)
-        difference = tl.load(picture + c * size + around, mask=inside, other=0.0) - centre
+        difference = tl.load(channel + around, mask=inside, other=0.0) - centre
         total += difference
         squares += difference * difference
     variance = tl.maximum(squares - total * total / TAPS, 0.0) / (TAPS - 1)
@@ -92,7 +89,10 @@ def _weights_kernel(
     picture = image + tl.program_id(1).to(tl.int64) * C * size
     scratch = scales + tl.program_id(1).to(tl.int64) * C * size
     for c in range(C):
-        scale = _deviation(picture, y, x, here, inside, offsets, c, height, width, K, TAPS)
+        channel = picture + c * size
+        scale = _deviation(
+            channel, y, x, inside, offsets, height=height, width=width, K=K, TAPS=TAPS
+        )
         tl.store(scratch + c * size + here, scale / C, mask=inside)
     tl.debug_barrier()  # the scratch is read back below
     nearest = tl.full((TY * TX,), float("inf"), tl.float32)
@@ -102,7 +102,7 @@ def _weights_kernel(
         distance = tl.zeros((TY * TX,), tl.float32)
         for c in range(C):
             scale = tl.load(scratch + c * size + here, mask=inside, other=0.0)
-            distance += _distance(picture, here, around, inside, scale, c, size)
+            distance += _distance(picture + c * size, here, around, inside, scale)
         closer = tl.minimum(nearest, distance)
         total = total * tl.exp(closer - nearest) + tl.exp(closer - distance)
         nearest = closer
@@ -112,7 +112,7 @@ def _weights_kernel(
         distance = tl.zeros((TY * TX,), tl.float32)
         for c in range(C):
             scale = tl.load(scratch + c * size + here, mask=inside, other=0.0)
-            distance += _distance(picture, here, around, inside, scale, c, size)
+            distance += _distance(picture + c * size, here, around, inside, scale)
         tl.store(target + k * size + here, tl.exp(nearest - distance) / total, mask=inside)
 
 
@@ -199,10 +199,10 @@ def refine(
                 following,
                 current,
                 alpha,
-                where,
-                classes,
-                height,
-                width,
+                offsets=where,
+                classes=classes,
+                height=height,
+                width=width,
                 K=len(offsets),
                 N=block,
                 TY=TILE[0],

@@ -71,7 +71,10 @@ def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def otsu_threshold(scores: Tensor) -> float:
-    """`otsu_thresholds` of one caption's scores, any shape. Raises TTDError for no scores."""
+    """`otsu_thresholds` of one caption's scores [...], of any shape.
+
+    Errors: TTDError for no scores.
+    """
     if scores.numel() == 0:
         raise TTDError("Otsu's threshold needs at least one score: the caption has no words")
     return float(otsu_thresholds(scores.flatten()))

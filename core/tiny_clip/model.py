@@ -106,7 +106,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as a safetensors file in float16."""
+    """Write tensors [...] by name as a safetensors file in float16; shapes stay."""
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
     save_file(half, path, metadata={"format": "pt"})
 

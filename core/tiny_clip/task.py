@@ -144,7 +144,10 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         return Batch(images, self.tokenizer([sample.text for sample in samples]), keep)
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """InfoNCE over the pairs of all processes; the temperature is logged."""
+        """InfoNCE over the pairs of all processes, a scalar; the temperature is logged.
+
+        batch: images [B, 3, H, W], tokens [B, L].
+        """
         model = self.model
         model.visual.patch_dropout.index = batch.keep
         # The plain attention is 1.3 times faster than the CPU's fused kernel at these lengths.

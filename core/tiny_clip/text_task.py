@@ -90,7 +90,10 @@ class TextTask(Task[WorldPair, WorldPair, Batch]):
         return Batch(pooled, [sample.text for sample in samples])
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """InfoNCE over the pairs of all processes."""
+        """InfoNCE over the pairs of all processes, a scalar; nothing else is logged.
+
+        batch: B captions, pooled image embeddings [B, D] of unit length.
+        """
         with step.autocast():
             encoded = self.backbone.encode_text(batch.captions)
         captions = step.ranks.all_gather(F.normalize(encoded.float(), dim=-1))
@@ -130,7 +133,10 @@ def encode_images(backbone: Backbone, images: Tensor) -> Tensor:
 
 
 def openclip_text_names(backbone: Backbone) -> dict[str, Tensor]:
-    """The text tower's tensors by open_clip's names: q, k, v packed as it packs them."""
+    """The text tower's tensors by open_clip's names: q, k, v packed as it packs them.
+
+    Three weights [C, C] become one [3C, C], three biases [C] one [3C]; other shapes stay.
+    """
     state = dict(backbone.text.state_dict())
     packed = {}
     for kind in ("weight", "bias"):

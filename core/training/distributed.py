@@ -47,7 +47,7 @@ class Ranks:
         return self.rank == 0
 
     def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """The mean of a tensor of any shape over all processes, in place."""
+        """The mean of a tensor [...] of any shape over all processes, in place."""
         if self.world > 1:
             with peers():
                 dist.all_reduce(values)
@@ -55,7 +55,7 @@ class Ranks:
         return values
 
     def average(self, tensors: Sequence[Tensor], bucket: int = BUCKET) -> None:
-        """The means of many tensors of one type over all processes, in place.
+        """The means of many tensors [...] of one type over all processes, in place.
 
         They travel in buckets of at least `bucket` bytes: while one is on its way the next is
         filled. Small ones, such as an adapter's gradients, are a single call.
@@ -94,7 +94,7 @@ class Ranks:
         return values
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
-        """Give every process the first one's values, in place."""
+        """Give every process the first one's values, in place; tensors [...] of equal shapes."""
         if self.world > 1:
             with peers():
                 for tensor in tensors:
@@ -145,7 +145,10 @@ class Ranks:
 
 
 def buckets(tensors: Sequence[Tensor], size: int) -> list[slice]:
-    """Consecutive tensors as slices of at least `size` bytes each; the last may be smaller."""
+    """Consecutive tensors [...] as slices of at least `size` bytes each.
+
+    The last slice may be smaller.
+    """
     found, start, filled = [], 0, 0
     for i, tensor in enumerate(tensors):
         filled += tensor.numel() * tensor.element_size()

@@ -173,7 +173,7 @@ def duration(seconds: float) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most, of its GPU's or the machine's memory; 0: unknown."""
+    """Most bytes that this process held, of its GPU's or the machine's memory; 0: unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:

@@ -80,7 +80,10 @@ class Distiller:
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor], average: Mapping[str, Tensor] | None) -> None:
-        """Take over the adapter's values, and the EMA's, by the adapter's names."""
+        """Take over the adapter's values, and the EMA's.
+
+        values, average: [r, in] and [out, r] by the names of `parameters`.
+        """
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
             if self.average is not None and average is not None:

@@ -106,7 +106,10 @@ class TTDTask(Task[Pair, Seen, Batch]):
         return Batch(images, [sample.text for sample in samples])
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """L of core/ttd/loss.py and its parts, scalars."""
+        """L of core/ttd/loss.py, a scalar, and its parts by name, scalars too.
+
+        batch: images [B, 3, H, W] and B captions.
+        """
         distilled = self.distiller.distill(batch.images, batch.captions, step)
         return distilled.total, distilled.values
 

@@ -59,7 +59,9 @@ class TorchFile:
     read: Callable[[str], bytes | None]
 
     def tensor(self, ref: Any) -> Tensor:
-        """The tensor that a `TensorRef` of `data` describes, on the CPU, in its own type.
+        """The tensor [...] that a `TensorRef` of `data` describes, on the CPU, in its own type.
+
+        Its shape is `ref.size`.
 
         Errors: TTDError where it is no tensor, or lies outside of its storage.
         """
@@ -76,7 +78,7 @@ class TorchFile:
         return flat.as_strided(ref.size, ref.stride, ref.offset).clone()
 
     def tensors(self, refs: Any) -> dict[str, Tensor]:
-        """{name: TensorRef} as tensors. TTDError when `refs` is no such mapping."""
+        """{name: TensorRef} as tensors [...]. TTDError when `refs` is no such mapping."""
         if not isinstance(refs, dict) or not all(isinstance(key, str) for key in refs):
             raise TTDError(f"{self.path}: holds no mapping from names to tensors")
         return {name: self.tensor(ref) for name, ref in refs.items()}

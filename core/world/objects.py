@@ -51,7 +51,7 @@ def parts_of(noun: str) -> list[Part]:
 
 
 def noun_frequencies() -> npt.NDArray[np.float64]:
-    """Probability of each noun [26], long-tailed: ~ 1 / (rank + 3), rank from 0.
+    """Probability [N] of each of the N = 26 nouns, long-tailed: ~ 1 / (rank + 3), rank from 0.
 
     The first noun is 9 times as frequent as the last one.
     """

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py: budgets hold, failures are reported, figures are there at once."""
+"""benchmarks/gpu.py: budgets hold, a failed stage is reported and the others run."""
 
 import json
 import math

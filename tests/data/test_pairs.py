@@ -84,17 +84,11 @@ def test_pruned_lists_keep_what_they_name(tmp_path):
     root = write_set(write_set(tmp_path, 4), 3, "cc12m")
     kept = tmp_path / "kept.txt"
     kept.write_text("# ttd pruned list of cc3m, TCL\ncc3m_0002\ncc3m_0000\ncc12m_0001\nunknown\n")
-    ids = [
-        pairs[i].id
-        for pairs in [open_pairs("cc3m+cc12m", root, [str(kept)])]
-        for i in range(len(pairs))
-    ]
+    pairs = open_pairs("cc3m+cc12m", root, [str(kept)])
+    ids = [pairs[i].id for i in range(len(pairs))]
     assert ids == ["cc3m_0000", "cc3m_0002", "cc12m_0001"]
-    ids = [
-        pairs[i].id
-        for pairs in [open_pairs("cc3m+cc12m", root, [str(kept), "none"])]
-        for i in range(len(pairs))
-    ]
+    pairs = open_pairs("cc3m+cc12m", root, [str(kept), "none"])
+    ids = [pairs[i].id for i in range(len(pairs))]
     assert ids == ["cc3m_0000", "cc3m_0002", "cc12m_0000", "cc12m_0001", "cc12m_0002"]
     assert hash_id("cc3m_0002") in read_pruned(kept) and hash_id("# ttd") not in read_pruned(kept)
     for lists, said in (

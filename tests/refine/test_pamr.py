@@ -1,5 +1,6 @@
 """PAMR against the formula written as loops over single pixels in float64."""
 
+import itertools
 import math
 import shutil
 
@@ -27,9 +28,8 @@ def _literal_weights(image, dilations):
     for y in range(len(image[0])):
         for x in range(len(image[0][0])):
             centre = _clamped(image, y, x)
-            taps = [
-                (y + a * d, x + b * d) for d in dilations for a in (-1, 0, 1) for b in (-1, 0, 1)
-            ]
+            steps = itertools.product(dilations, (-1, 0, 1), (-1, 0, 1))
+            taps = [(y + a * d, x + b * d) for d, a, b in steps]
             values = [_clamped(image, *tap) for tap in taps]
             sigmas = []
             for c in range(len(image)):
@@ -56,9 +56,7 @@ def _literal_pamr(image, mask, num_iter, dilations=DILATIONS):
     weights = _literal_weights(image.double().tolist(), dilations)
     current = mask.double().tolist()
     for _ in range(num_iter):
-        following = [
-            [[0.0] * mask.shape[2] for _ in range(mask.shape[1])] for _ in range(mask.shape[0])
-        ]
+        following = torch.zeros(mask.shape, dtype=torch.float64).tolist()
         for (y, x), neighbours in weights.items():
             for yy, xx, alpha in neighbours:
                 for n, value in enumerate(_clamped(current, yy, xx)):

@@ -1,6 +1,7 @@
 """evaluate_segmentation.py as it is called, against loops over pixels."""
 
 import csv
+import itertools
 import json
 import subprocess
 import sys
@@ -63,9 +64,8 @@ def evaluate(place, *more, **replaced):
         "--tag": "TCL+TTD@VOC2012",
         "--root": str(place),
     } | replaced
-    return evaluate_segmentation.main(
-        [part for pair in options.items() if pair[1] for part in pair] + list(more)
-    )
+    given = [pair for pair in options.items() if pair[1]]
+    return evaluate_segmentation.main([*itertools.chain(*given), *more])
 
 
 def test_the_published_command_as_it_stands(place, capsys):

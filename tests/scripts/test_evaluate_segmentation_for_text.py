@@ -1,6 +1,7 @@
 """evaluate_segmentation_for_text.py as it is called, against counting by definition."""
 
 import csv
+import itertools
 import json
 import subprocess
 import sys
@@ -49,9 +50,8 @@ def evaluate_text(place, *more, **replaced):
         "--tag": "TCL+TTD",
         "--root": str(place),
     } | replaced
-    return evaluate_segmentation_for_text.main(
-        [part for pair in options.items() if pair[1] for part in pair] + [*more]
-    )
+    given = [pair for pair in options.items() if pair[1]]
+    return evaluate_segmentation_for_text.main([*itertools.chain(*given), *more])
 
 
 def test_caption_line_by_definition(captions, capsys):
@@ -97,15 +97,8 @@ def test_the_published_caption_command_as_it_stands(captions):
 
 def test_the_threshold_of_a_separate_split(captions, tmp_path, capsys):
     other = make_captions(tmp_path / "dev", 1)
-    evaluate_text(
-        captions,
-        "--tune",
-        f"{other}/results_caption/{CAPTIONS}",
-        "--tune-root",
-        str(other),
-        "--json",
-        str(captions / "s.json"),
-    )
+    tune = ["--tune", f"{other}/results_caption/{CAPTIONS}", "--tune-root", str(other)]
+    evaluate_text(captions, *tune, "--json", str(captions / "s.json"))
     thresholds = [round(0.01 * step, 2) for step in range(1, 100)]
     best = max(thresholds, key=lambda t: (shares_by_definition(other, t)[0][0], -t))
     rows = json.loads((captions / "s.json").read_text())["rows"]

@@ -94,14 +94,10 @@ def test_no_rule_and_a_threshold_on_sets_without_background(capsys, place, tmp_p
     )
     assert run_here(capsys, place, tmp_path / "a", data=data)[0] == 0
     assert run_here(capsys, place, tmp_path / "b", "--bg-rule", "threshold", data=data)[0] == 0
-    values = [
-        set(
-            np.unique(
-                [v for p in (tmp_path / x).glob("*/*.png") for v in np.unique(Image.open(p))]
-            ).tolist()
-        )
-        for x in "ab"
-    ]
+    values = [set(), set()]
+    for found, run in zip(values, "ab", strict=True):
+        for path in (tmp_path / run).glob("*/*.png"):
+            found |= set(np.unique(Image.open(path)).tolist())
     assert values[0] <= {0, 1, 2, 3} and len(values[0]) > 1
     assert 255 in values[1] and values[1] <= {0, 1, 2, 3, 255}
     assert next((tmp_path / "b").iterdir()).name.endswith("@bg=0.90@rule=threshold")

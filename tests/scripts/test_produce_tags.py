@@ -69,13 +69,12 @@ def arguments(small_clip, world, tmp_path):
 
 def results(folder):
     """{scorer: rows} of a folder with one run."""
-    return {
-        path.name.split("@")[1].split(".jsonl")[0]: [
-            json.loads(line) for line in path.open(encoding="utf-8")
-        ]
-        for path in folder.glob("*.jsonl")
-        if "skipped" not in path.name
-    }
+    found = {}
+    for path in folder.glob("*.jsonl"):
+        if "skipped" not in path.name:
+            scorer = path.name.split("@")[1].split(".jsonl")[0]
+            found[scorer] = [json.loads(line) for line in path.open(encoding="utf-8")]
+    return found
 
 
 def files(folder):

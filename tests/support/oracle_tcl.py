@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from oracle_pamr import pamr
 
-TEXT, IMAGE, PROJ = (
-    "clip_text_encoder.",
-    "clip_image_encoder.clip_visual.",
-    "clip_image_encoder.clip_proj.",
-)
+TEXT = "clip_text_encoder."
+IMAGE = "clip_image_encoder.clip_visual."
+PROJ = "clip_image_encoder.clip_proj."
 MASKER = "masker.image_encoder."
 DECODER = MASKER + "decoder.decoder.net."
 
@@ -140,11 +138,9 @@ def random_value(name: str, shape: tuple[int, ...], generator: torch.Generator) 
         return 1 + 0.3 * noise if name.endswith("weight") else 0.3 * noise
     if "positional_embedding" in name or "token_embedding" in name:
         return 0.5 * noise
-    fan_in = (
-        shape[0]
-        if name.endswith(("proj.proj", "clip_proj.proj", "text_projection"))
-        else math.prod(shape[1:])
-    )
+    fan_in = math.prod(shape[1:])
+    if name.endswith(("proj.proj", "clip_proj.proj", "text_projection")):
+        fan_in = shape[0]
     return 1.2 * noise / math.sqrt(fan_in)
 
 
@@ -164,10 +160,8 @@ def double(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def norm(p: dict, name: str, x: torch.Tensor) -> torch.Tensor:
     """LayerNorm over the last dimension, eps 1e-5."""
     centred = x - x.mean(-1, keepdim=True)
-    return (
-        centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * p[name + ".weight"]
-        + p[name + ".bias"]
-    )
+    scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+    return scaled * p[name + ".weight"] + p[name + ".bias"]
 
 
 def block(
@@ -179,10 +173,8 @@ def block(
     """
     width, length = x.shape[-1], x.shape[1]
     mask = torch.zeros(length, length, dtype=x.dtype)
-    if value_path:
-        mask = torch.full_like(mask, -math.inf).fill_diagonal_(
-            0
-        )  # as the paper's code does it: -inf off the diagonal
+    if value_path:  # as the paper's code does it: -inf off the diagonal
+        mask = torch.full_like(mask, -math.inf).fill_diagonal_(0)
     if causal:
         mask = torch.full_like(mask, -math.inf).triu(1)
     qkv = (
@@ -282,11 +274,8 @@ def spatial(p: dict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def grid_of(x: torch.Tensor, images: torch.Tensor, patch: int) -> torch.Tensor:
     """Tokens [B, 1 + hw, C] -> [B, C, h, w] without CLS, row-major."""
-    return (
-        x[:, 1:]
-        .transpose(1, 2)
-        .reshape(len(x), -1, images.shape[2] // patch, images.shape[3] // patch)
-    )
+    height, width = images.shape[2] // patch, images.shape[3] // patch
+    return x[:, 1:].transpose(1, 2).reshape(len(x), -1, height, width)
 
 
 def gated_conv(p: dict, name: str, x: torch.Tensor) -> torch.Tensor:

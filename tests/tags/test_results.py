@@ -1,5 +1,6 @@
 """Result files: published names, lines, and what is left after every way to be interrupted."""
 
+import itertools
 import json
 from contextlib import closing, contextmanager
 
@@ -42,7 +43,10 @@ def line(index, scorer):
 def batches(first=0, size=4):
     for start in range(first, 18, size):
         rows = range(start, min(18, start + size))
-        lines = {name: [line(i, name) for i in rows if i not in UNUSABLE] for name in SCORERS}
+        usable = [i for i in rows if i not in UNUSABLE]
+        lines = {}
+        for name in SCORERS:
+            lines[name] = [line(i, name) for i in usable]
         yield lines, [Skipped(i, f"id{i}", "bad") for i in rows if i in UNUSABLE]
 
 
@@ -119,9 +123,8 @@ def test_cut_anywhere_it_ends_the_same(tmp_path):
     # What is on disk after a kill: everything up to some byte of the stream in the order it is
     # written.
     for stop in range(6):
-        for file, kept in [(None, 0)] + [
-            (name, kept) for name in whole for kept in (0, 0.3, 0.7, 0.99)
-        ]:
+        cuts = itertools.product(whole, (0, 0.3, 0.7, 0.99))
+        for file, kept in [(None, 0), *cuts]:
             folder = tmp_path / f"{stop}-{file}-{kept}"
             produce(folder, stop)
             if file and (folder / file).exists():

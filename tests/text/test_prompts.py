@@ -1,5 +1,6 @@
 """Prompt templates and class embeddings, with a backbone that embeds by a closed form."""
 
+import itertools
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -37,16 +38,15 @@ class FakeBackbone:
 
     @property
     def encoded(self):
-        return [t for batch in self.batches for t in batch]
+        return list(itertools.chain(*self.batches))
 
 
 def _expected(classes, templates):
     """classes: lists of synonyms -> [N,4]: raw mean over synonyms and templates, then length 1."""
     rows = []
     for synonyms in classes:
-        raw = np.mean(
-            [_closed_form(t.replace("{}", s)) for s in synonyms for t in templates], axis=0
-        )
+        pairs = itertools.product(synonyms, templates)
+        raw = np.mean([_closed_form(t.replace("{}", s)) for s, t in pairs], axis=0)
         rows.append(raw / np.linalg.norm(raw))
     return torch.tensor(np.stack(rows), dtype=torch.float32)
 
@@ -66,7 +66,7 @@ def test_template_sets_have_their_published_sizes_and_strings():
     )
     assert set(TEMPLATES["custom"][:8]) < set(TEMPLATES["OpenAI"])
     assert TEMPLATES["custom"][8] == "a photo of {}s." and TEMPLATES["custom"][0] == "itap of a {}."
-    assert all(t.count("{}") == 1 for templates in TEMPLATES.values() for t in templates)
+    assert all(t.count("{}") == 1 for t in itertools.chain(*TEMPLATES.values()))
     assert all(len(set(templates)) == len(templates) for templates in TEMPLATES.values())
 
 

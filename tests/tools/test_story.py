@@ -41,17 +41,12 @@ def perfect(one, wrong=0.0):
 
 
 def measured(items, looks):
-    counts = [
-        [
-            np.stack([threshold_counts(values, mask, THRESHOLDS) for values, mask in pairs])
-            for pairs in (
-                [(look.caption, one.masks.any(0))],
-                zip(look.tags, one.masks, strict=True),
-            )
-        ]
-        for one, look in zip(items, looks, strict=True)
-    ]
-    captions, words = (np.concatenate([both[k] for both in counts]) for k in (0, 1))
+    captions, words = [], []
+    for one, look in zip(items, looks, strict=True):
+        captions.append(threshold_counts(look.caption, one.masks.any(0), THRESHOLDS))
+        for values, mask in zip(look.tags, one.masks, strict=True):
+            words.append(threshold_counts(values, mask, THRESHOLDS))
+    captions, words = np.stack(captions), np.stack(words)
     owners = np.repeat(np.arange(len(items)), [len(one.tags) for one in items])
     scores = {"pixel": [torch.zeros(len(one.words)) for one in items]}
     return Measured(
@@ -70,11 +65,8 @@ def test_the_picture_has_the_best_maps_among_those_that_gained_and_name_an_absen
         item("nothing absent", "a red car"),
         item("one tag", "a car or a ladder", ("car",)),
     ]
-    looks = [
-        [perfect(one, wrong) for one, wrong in zip(items, missing, strict=True)]
-        for missing in ((0.5, 0.5, 0.0, 0.7, 0.7), (0.4, 0.35, 0.3, 0.0, 0.0))
-    ]
-    before, after = (measured(items, rows) for rows in looks)
+    missing = ((0.5, 0.5, 0.0, 0.7, 0.7), (0.4, 0.35, 0.3, 0.0, 0.0))
+    before, after = (measured(items, map(perfect, items, wrong)) for wrong in missing)
     assert after.item_iou().argmax() == 3 and after.item_iou()[2] > after.item_iou()[1]
     assert choose_picture(before, after).id == "best"
     without = [m.part(["nothing absent"]) for m in (before, after)]

@@ -1,5 +1,6 @@
 """The order of samples, how batches are shared, and how pairs arrive in a batch."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,8 @@ def own_cache(tmp_path, monkeypatch):
 
 def test_every_epoch_is_another_shuffle_of_everything():
     order = EpochShuffle(10, seed=3)
-    epochs = [[order[position] for position in range(start, start + 10)] for start in (0, 10, 20)]
+    drawn = [order[position] for position in range(30)]
+    epochs = [drawn[:10], drawn[10:20], drawn[20:]]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
     fresh = EpochShuffle(10, 3)  # without the epochs before
@@ -77,9 +79,10 @@ def test_a_resumed_run_and_any_sharding_see_the_same(task_of, tmp_path):
         assert torch.equal(a.batch.images, b.batch.images) and a.batch.captions == b.batch.captions
     ranks = [stream(task, 0, 5, rank=r, world=3, grad_accum_steps=2) for r in range(3)]
     for step in range(5):
-        parts = [ranks[r][2 * step + micro].batch for micro in range(2) for r in range(3)]
+        order = itertools.product(range(2), range(3))
+        parts = [ranks[r][2 * step + micro].batch for micro, r in order]
         assert torch.equal(torch.cat([part.images for part in parts]), whole[step].batch.images)
-        captions = [text for part in parts for text in part.captions]
+        captions = list(itertools.chain(*(part.captions for part in parts)))
         assert captions == whole[step].batch.captions
     other = stream(task_of(root, seed=1), 0, 1)[0].batch
     assert not torch.equal(whole[0].batch.images, other.images)

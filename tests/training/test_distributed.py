@@ -66,10 +66,8 @@ def launch(settings, out, world, *options, each=None):
                 text=True,
             )
         )
-    return [
-        (process.returncode, *said)
-        for process, said in [(p, p.communicate(timeout=600)) for p in processes]
-    ]
+    said = [process.communicate(timeout=600) for process in processes]
+    return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
 
 
 def test_one_process_alone_needs_no_group():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from runs import lines
 from small_pairs import write_set
 
 from core.backbones import load_backbone
@@ -16,41 +17,11 @@ from core.errors import TTDError
 from core.training.distributed import Ranks
 from core.training.task import Step
 from core.training.trainer import Trainer
-from core.ttd.config import DistillConfig, LoraConfig, TTDConfig
+from core.ttd.config import DistillConfig, LoraConfig
 from core.ttd.distiller import Distiller
 from core.ttd.task import GUARDS, TTDTask, score
 
 STEP = Step(0, Ranks(), torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A training set of 12 pairs."""
-    return write_set(tmp_path_factory.mktemp("pairs"), 12)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TTD_CACHE", str(tmp_path_factory.getbasetemp() / "ttd_cache"))
-
-
-@pytest.fixture
-def config(small_clip, root, tmp_path):
-    return TTDConfig(
-        arch=f"local-dir:{small_clip}",
-        root=str(root),
-        steps=6,
-        batch=4,
-        lr=1e-3,
-        warmup=2,
-        tag="small",
-        out=str(tmp_path / "run"),
-        checkpoint_every=2,
-        log_every=1,
-        eval_every=2,
-        device="cpu",
-        lora=LoraConfig(rank=2, alpha=2.0),
-    )
 
 
 def fit(config, evaluate=None, overwrite=False, **run):
@@ -60,12 +31,6 @@ def fit(config, evaluate=None, overwrite=False, **run):
     task = TTDTask(config, backbone, pairs, evaluate)
     with closing(Trainer(task, overwrite=overwrite)) as trainer:
         return trainer.run(**run), task
-
-
-def lines(config):
-    return [
-        json.loads(line) for line in (config.folder / "train_log.jsonl").read_text().splitlines()
-    ]
 
 
 def guards(*values):
@@ -177,10 +142,9 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config):
     assert not outcome.stopped
     for name in ("small.safetensors", "last.safetensors"):
         assert (whole.folder / name).read_bytes() == (parts.folder / name).read_bytes()
-    timeless = [
-        [{k: v for k, v in line.items() if k != "pairs_per_s"} for line in lines(c)]
-        for c in (whole, parts)
-    ]
+    timeless = [lines(whole), lines(parts)]
+    for line in [*timeless[0], *timeless[1]]:
+        del line["pairs_per_s"]
     assert timeless[0] == timeless[1]
 
 

@@ -1,6 +1,7 @@
 """The procedural world: bytes, layout, truth, and statistics like those of the published task."""
 
 import hashlib
+import itertools
 import json
 import re
 import tarfile
@@ -39,7 +40,8 @@ PINNED = {
 
 def words_of(text: str) -> list[str]:
     """An independent split: pieces between white space, without outer punctuation, lower case."""
-    return [w for w in (re.sub(r"^\W+|\W+$", "", piece).lower() for piece in text.split()) if w]
+    words = [re.sub(r"^\W+|\W+$", "", piece).lower() for piece in text.split()]
+    return [word for word in words if word]
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -63,7 +65,7 @@ def test_vocabulary_of_the_world():
     names = [*NOUNS, *SCENES, *COLOURS]
     assert len(set(names)) == len(names)  # no colour or scene is also a thing
     assert all(words_of(n) == [n] and not is_stopword(n) for n in names)
-    frame = {w for text in (*OPENERS, *CLOSINGS, *FILLERS) for w in words_of(text)}
+    frame = set(itertools.chain(*map(words_of, (*OPENERS, *CLOSINGS, *FILLERS))))
     assert not frame & set(names)  # unrelated words never turn out to be true
     frequency = noun_frequencies()
     assert (
@@ -92,7 +94,7 @@ def test_disc_and_stroke_have_the_areas_of_geometry():
 def test_every_thing_has_a_body_in_its_colour_and_stays_in_its_square(noun):
     parts = parts_of(noun)
     assert any(p.paint == "main" for p in parts)
-    points = np.concatenate([c for p in parts for c in p.contours])
+    points = np.concatenate(list(itertools.chain(*(part.contours for part in parts))))
     assert np.abs(points).max() <= 1.1
     assert silhouette(Thing(noun, "red", 0.5, 0.5, 0.15, 0), 96).mean() > MIN_SHARE / 2
 

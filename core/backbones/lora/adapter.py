@@ -185,7 +185,7 @@ def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterat
     Nothing is copied where device and type agree, so `tensors` must not change meanwhile, and
     backward passes belong outside.
 
-    Args: tensors by the names of `adapter_parameters`, in their shapes.
+    Args: tensors [r, in] and [out, r] by the names of `adapter_parameters`.
     Errors: TTDError for names or shapes that are not the adapter's.
     """
     parameters = adapter_parameters(backbone)

@@ -97,7 +97,7 @@ def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterIn
 def write_peft_folder(state: Mapping[str, Tensor], folder: str | Path, info: AdapterInfo) -> None:
     """Write the folder that `peft.PeftModel.from_pretrained` reads.
 
-    state: as in `write_adapter`. TTDError: it cannot be written.
+    state: [r, in] and [out, r] by names, as in `write_adapter`. TTDError: it cannot be written.
     """
     from peft import LoraConfig
 

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from ...errors import TTDError
 from ..base import Backbone
-from ..clip_loading import FOLDER_CONFIG, load_openclip_model, state_dict_of_openai_clip
+from ..clip_loading import load_openclip_model, state_dict_of_openai_clip
 from ..openclip import OpenCLIP
-from ..tcl import layout as tcl_layout
+from ..openclip_config import FOLDER_CONFIG, folder_config
 from ..tcl.loading import tcl_file
+from ..tcl.model import layout as tcl_layout
 from ..weights import read_checkpoint
 from .adapter import adapter_deltas, adapter_layers
 from .files import store
@@ -84,7 +85,7 @@ def read_source(arch: str, weights: str | Path | None) -> Source:
     state = {key: _at_float32(value) for key, value in model.state_dict().items()}
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        config = json.loads((folder / FOLDER_CONFIG).read_text(encoding="utf-8"))
+        config = folder_config(folder)
         return Source(state, config, folder=folder)
     if name.startswith("hf-hub:") or "siglip" in name.lower() or _hub_tokenizer(name):
         return Source(state, why_not=f"the tokenizer of {name} is on the Hugging Face Hub")
@@ -115,8 +116,10 @@ def merge(backbone: Backbone, source: Source) -> State:
 def write_file(state: Mapping[str, Tensor], path: Path) -> None:
     """Write merged tensors as one file for `--weights`.
 
-    Its ending decides: safetensors, or the form of TCL's release (`.pt`, `.pth`). TTDError: it
-    cannot be written.
+    Its ending decides: safetensors, or the form of TCL's release (`.pt`, `.pth`).
+
+    Args: state: every tensor of the model by the file's names, each [...] in the file's shape.
+    Errors: TTDError: it cannot be written.
     """
     from safetensors.torch import save
 
@@ -134,7 +137,10 @@ def write_file(state: Mapping[str, Tensor], path: Path) -> None:
 def write_folder(state: Mapping[str, Tensor], folder: Path, source: Source, head: str) -> None:
     """Write merged tensors as a folder for `--arch local-dir:`: config, weights, tokenizer files.
 
-    head: the adapter's dense head, which becomes the folder's default.
+    Args:
+        state: every tensor of the model by the file's names, each [...] in the file's shape.
+        head: the adapter's dense head, which becomes the folder's default.
+
     Errors: TTDError where there can be no folder, or it cannot be written.
     """
     if source.config is None:

@@ -71,7 +71,10 @@ def from_openai(key: str) -> str:
 
 
 def needed_for_inference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` in float32, without PAMR's kernels and the losses' temperatures."""
+    """`state` in float32, without PAMR's kernels and the losses' temperatures.
+
+    Tensors by their names in the checkpoint; each keeps its shape [...].
+    """
     return {
         key: value.float()
         for key, value in state.items()
@@ -81,6 +84,8 @@ def needed_for_inference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def sizes_of(state: Mapping[str, Tensor], path: str | Path) -> Sizes:
     """Read every size from the tensors of a complete checkpoint.
+
+    Patch and width, for instance, are those of the first convolution [width, 3, patch, patch].
 
     Errors: TTDError naming `path` where a tensor that sizes are read from is missing or has another
         number of dimensions.
@@ -194,7 +199,11 @@ def check_names(found: Iterable[str], wanted: Iterable[str], path: str | Path) -
 
 
 def check_shapes(state: Mapping[str, Tensor], wanted: Shapes, path: str | Path) -> None:
-    """One TTDError listing the tensors whose shapes do not follow from the model's sizes."""
+    """Compare the shapes of tensors with those that follow from the model's sizes.
+
+    Args: state: tensors [...] by name. wanted: the shapes of some of these names, as `layout` says.
+    Errors: one TTDError listing the tensors that have another shape.
+    """
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {shape}"
         for name, shape in sorted(wanted.items())

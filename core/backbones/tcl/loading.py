@@ -61,6 +61,8 @@ def build_tcl(state: dict[str, Tensor], path: str | Path, base: Any = None) -> T
     `pamr.*` is dropped; absent `clip_*` tensors come from OpenAI's ViT-B/16. `path` is what
     messages name; base: what tensors do not tell of another CLIP (core/backbones/tcl/base.py).
 
+    Args: state: tensors by name, in the shapes of `tcl_layout.layout`: the decoder's convolutions,
+        for instance, are [C, C, 3, 3].
     Errors: TTDError listing all missing and unknown names, or all tensors whose shapes do not fit.
     """
     check_tensors(state, path)

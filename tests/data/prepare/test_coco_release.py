@@ -17,15 +17,19 @@ from core.errors import TTDError
 FACTS = ROOT / "tests/support/facts/coco_instances.json"
 
 
+def relabelled(raw, new):
+    """Lists of the new values, each looked up by itself."""
+    return np.vectorize(new.__getitem__)(raw).tolist()
+
+
 def test_coco_stuff_removes_the_gaps(tmp_path):
     used = [raw for raw in range(182) if raw not in STUFF_UNUSED]
     raw = stuff_release(tmp_path / "s", [0, 10, 12, 89, 91, 181, 255])
     report = make("COCO-Stuff", tmp_path / "s", tmp_path / "r")
     assert (report.made, report.failed) == (1, [])  # not the labelTrainIds beside it
     got = result("COCO-Stuff", tmp_path / "r")["000000000139"]
-    assert got.tolist() == [
-        [255 if v == 255 else used.index(v) for v in row] for row in raw.tolist()
-    ]
+    new = {value: label for label, value in enumerate(used)} | {255: 255}
+    assert got.tolist() == relabelled(raw, new)
 
 
 def test_coco_objects_from_stuff_maps(tmp_path):
@@ -35,9 +39,8 @@ def test_coco_objects_from_stuff_maps(tmp_path):
     assert "stuffthingmaps" in plan.about
     run_plan(plan)
     got = result("COCO2014", tmp_path / "r")["000000000139"]
-    assert got.tolist() == [
-        [things.index(v) + 1 if v in things else 0 for v in row] for row in raw.tolist()
-    ]
+    new = dict.fromkeys(range(256), 0) | {value: label for label, value in enumerate(things, 1)}
+    assert got.tolist() == relabelled(raw, new)
 
 
 def test_raw_values_that_cannot_be(tmp_path):
