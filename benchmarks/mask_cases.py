@@ -28,7 +28,7 @@ def random_tcl():
     import torch
 
     from core.backbones.tcl.loading import build_tcl
-    from core.backbones.tcl.model import layout as tcl_layout
+    from core.backbones.tcl import layout as tcl_layout
 
     sizes = tcl_layout.Sizes(
         width=768,

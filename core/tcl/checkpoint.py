@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..backbones.layers import Block
 from ..backbones.tcl.model import TCLBackbone
-from ..backbones.tcl.model import layout as names
+from ..backbones.tcl import layout as names
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
 

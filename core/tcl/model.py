@@ -16,7 +16,7 @@ from ..backbones.base import Backbone
 from ..backbones.layers import Block
 from ..backbones.tcl.base import facts_of, imagenet_preprocess, usual_facts
 from ..backbones.tcl.model import Masker, TCLBackbone
-from ..backbones.tcl.model import layout as names
+from ..backbones.tcl import layout as names
 from ..backbones.towers import TokenReadout
 from ..errors import TTDError
 from .config import TCLConfig

@@ -7,7 +7,7 @@ import torch
 from paths import ROOT
 from small_tcl import small_weights
 
-from core.backbones.tcl.model import layout as tcl_layout
+from core.backbones.tcl import layout as tcl_layout
 
 OFFICIAL = tcl_layout.Sizes(
     width=768,

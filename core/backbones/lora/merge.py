@@ -24,8 +24,8 @@ from ..base import Backbone
 from ..clip_loading import load_openclip_model, state_dict_of_openai_clip
 from ..openclip import OpenCLIP
 from ..openclip_config import FOLDER_CONFIG, folder_config
+from ..tcl import layout as tcl_layout
 from ..tcl.loading import tcl_file
-from ..tcl.model import layout as tcl_layout
 from ..weights import read_checkpoint
 from .adapter import adapter_deltas, adapter_layers
 from .files import store
