@@ -1,43 +1,16 @@
 """How a run ends when something goes wrong: numbers, health, a loss that stands still."""
 
-import json
 import math
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
 import torch
-from line_task import LineTask, on_a_line
+from line_task import LineTask, fit, lines, on_a_line
 from safetensors.torch import load_file
 
 from core.errors import TTDError
-from core.training.config import RunConfig
 from core.training.trainer import Trainer
-
-
-@pytest.fixture
-def config(tmp_path):
-    return RunConfig(
-        steps=6,
-        batch=4,
-        lr=0.1,
-        warmup=2,
-        weight_decay=0.0,
-        grad_clip=None,
-        log_every=1,
-        checkpoint_every=2,
-        out=str(tmp_path / "run"),
-    )
-
-
-def fit(task, **run):
-    with closing(Trainer(task)) as trainer:
-        return trainer.run(**run)
-
-
-def lines(config):
-    text = (config.folder / "train_log.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 class Spoiled(LineTask):

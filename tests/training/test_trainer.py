@@ -8,36 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from line_task import ContrastTask, LineTask, PhasedTask, Points, on_a_line
+from line_task import ContrastTask, LineTask, PhasedTask, Points, fit, lines, on_a_line
 
 from core.errors import TTDError
-from core.training.config import RunConfig
 from core.training.trainer import Trainer
-
-
-@pytest.fixture
-def config(tmp_path):
-    return RunConfig(
-        steps=6,
-        batch=4,
-        lr=0.1,
-        warmup=2,
-        weight_decay=0.0,
-        grad_clip=None,
-        log_every=1,
-        checkpoint_every=2,
-        out=str(tmp_path / "run"),
-    )
-
-
-def fit(task, **run):
-    with closing(Trainer(task)) as trainer:
-        return trainer.run(**run)
-
-
-def lines(config):
-    text = (config.folder / "train_log.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_one_step_by_hand(config):
