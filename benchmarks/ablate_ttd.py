@@ -50,13 +50,10 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="YAML",
         help="the grid (default: configs/ablation.yaml)",
     )
-    parser.add_argument("--only", nargs="+", metavar="FACTOR", help="only these factors")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default: 0 1 2)"
-    )
-    parser.add_argument(
-        "--steps", type=positive_int, metavar="N", help="of the recipe, instead of its own"
-    )
+    add = parser.add_argument
+    add("--only", nargs="+", metavar="FACTOR", help="only these factors")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default: 0 1 2)")
+    add("--steps", type=positive_int, metavar="N", help="of the recipe, instead of its own")
     parser.add_argument(
         "--limit",
         type=positive_int,
@@ -77,9 +74,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="only the Ith (from 0) of N parts of the cells and no tables: for N processes side by "
         "side; the same command without it then prints the tables",
     )
-    parser.add_argument(
-        "--update", type=Path, metavar="PAGE", help="put the tables between the marks of this page"
-    )
+    add("--update", type=Path, metavar="PAGE", help="put the tables between this page's marks")
     return parser
 
 

@@ -27,8 +27,8 @@ def random_tcl():
     """TCL in the released shapes, random weights; its text tower, of no use here, is shorter."""
     import torch
 
-    from core.backbones.tcl.loading import build_tcl
     from core.backbones.tcl import layout as tcl_layout
+    from core.backbones.tcl.loading import build_tcl
 
     sizes = tcl_layout.Sizes(
         width=768,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.layers import Block
-from ..backbones.tcl.model import TCLBackbone
 from ..backbones.tcl import layout as names
+from ..backbones.tcl.model import TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
 

@@ -173,7 +173,7 @@ def duration(seconds: float) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process held, of its GPU's or the machine's memory; 0: unknown."""
+    """Bytes this process held at most: on its GPU, else of the machine's memory; 0: unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:

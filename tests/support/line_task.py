@@ -1,5 +1,8 @@
 """The smallest training systems: a line through points, by closed-form gradients."""
 
+import json
+from contextlib import closing
+
 import numpy as np
 import torch
 from torch import nn
@@ -8,6 +11,7 @@ from core.data.records import Skipped
 from core.errors import TTDError
 from core.training.config import RunConfig
 from core.training.task import Group, Task
+from core.training.trainer import Trainer
 
 
 class Points:
@@ -106,3 +110,15 @@ class ContrastTask(LineTask):
 def on_a_line(count):
     """Points of y = 2 x + 1 with x in [-1, 1]."""
     return Points([(x, 2 * x + 1) for x in np.linspace(-1, 1, count)])
+
+
+def fit(task, **run):
+    """Train a task from the start or its last checkpoint."""
+    with closing(Trainer(task)) as trainer:
+        return trainer.run(**run)
+
+
+def lines(config):
+    """The log of a run."""
+    text = (config.folder / "train_log.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,12 +1,11 @@
 """Both stages of the tiny CLIP on the shared trainer: settings, rates, resuming, files."""
 
-import json
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from line_task import fit, lines
 from paths import ROOT
 from safetensors.torch import load_file
 
@@ -51,16 +50,6 @@ def world(tmp_path_factory):
 def config(world, tmp_path):
     values = read_yaml(ROOT / "configs/tiny_clip.yaml")
     return load_config({**values, **SMALL, "world": str(world), "out": str(tmp_path / "run")})
-
-
-def fit(task, **run):
-    with closing(Trainer(task)) as trainer:
-        return trainer.run(**run)
-
-
-def lines(config):
-    text = (config.folder / "train_log.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("name", ["tiny_clip", "tiny_clip_text"])

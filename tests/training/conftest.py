@@ -1,4 +1,4 @@
-"""The settings of a run of six steps, for the tests of the training loop."""
+"""A run of six steps, every one of them logged."""
 
 import pytest
 

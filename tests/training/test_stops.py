@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from line_task import LineTask, on_a_line
-from runs import fit, lines
+from line_task import LineTask, fit, lines, on_a_line
 from safetensors.torch import load_file
 
 from core.errors import TTDError

@@ -1,4 +1,4 @@
-"""A small training set and a short run's settings, for the tests of TTD."""
+"""A small TTD run: twelve pairs, a small random CLIP."""
 
 import pytest
 from small_pairs import write_set

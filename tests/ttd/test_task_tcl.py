@@ -1,17 +1,23 @@
 """TTD on TCL: what is trained, and a step in its official shapes."""
 
+import json
 import math
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from runs import lines
 
 from core.backbones import load_backbone
 from core.backbones.lora.adapter import adapter_parameters
 from core.data.pairs import open_pairs
 from core.training.trainer import Trainer
 from core.ttd.task import TTDTask
+
+
+def lines(config):
+    return [
+        json.loads(line) for line in (config.folder / "train_log.jsonl").read_text().splitlines()
+    ]
 
 
 def test_tcl_trains_its_text_tower_and_its_masker(small_tcl, config):
