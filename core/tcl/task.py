@@ -191,8 +191,8 @@ class TCLTask(Task[NumberedPair, Seen, Batch]):
         return sum((0 * parameter.sum() for parameter in unused), zero)
 
     def towers(self) -> Sequence[nn.Module]:
-        """The frozen image tower and the masker."""
-        return (self.backbone.visual, self.backbone.masker)
+        """The blocks of the frozen image tower, and the masker."""
+        return (*self.backbone.visual.blocks, self.backbone.masker)
 
     def health(self, step: int, values: Mapping[str, float]) -> str | None:
         """Whether the masks have collapsed."""

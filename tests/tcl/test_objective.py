@@ -180,3 +180,25 @@ def test_gates_at_zero_give_the_frozen_clips_map(tmp_path, weights):
     value_path = backbone.visual.dense(images, "maskclip")  # [2, D, 4, 4]
     enlarged = value_path.repeat_interleave(4, 2).repeat_interleave(4, 3)
     assert (backbone.encode_pixels(images) - enlarged).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_products_leave_the_loss_float32_and_near(tcl_copy, batch, dtype):
+    images, raw, noise = (part.float() for part in batch)
+    trained_parameters(tcl_copy)
+    want, _ = tcl_loss(tcl_copy, images, raw, LossConfig(), noise=noise)
+    with torch.autocast("cpu", dtype):
+        got, masks = tcl_loss(tcl_copy, images, raw, LossConfig(), noise=noise)
+    for name, value in want.items():
+        assert got[name].dtype == torch.float32
+        assert got[name].item() == pytest.approx(value.item(), rel=0.05, abs=0.02), name
+    sum(got.values()).backward()
+    gradients = [p.grad for p in tcl_copy.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert masks.dtype == torch.float32
+
+
+@pytest.fixture
+def tcl_copy(small_tcl):
+    """A small TCL of one's own, float32."""
+    return load_backbone("TCL", weights=small_tcl)
