@@ -140,7 +140,7 @@ def _refer(args: argparse.Namespace) -> int:
     total = args.refer + 3 * args.refer_val
     with tqdm(total=total, unit="image", disable=None, file=sys.stderr) as bar:
         world = make_refer_world(args.out, config, workers=args.workers, progress=bar.update)
-    print(_table(world))
+    print(table(world))
     return 0
 
 
