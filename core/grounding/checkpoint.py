@@ -63,7 +63,8 @@ def save_model(model: GroundingModel, path: Path, checksum: str, info: Mapping[s
     from safetensors.torch import save_file
 
     content = {"config": asdict(model.config), "arch": model.backbone.arch, "backbone": checksum}
-    metadata = {"format": FORMAT, "model": json.dumps(content), "info": json.dumps(dict(info))}
+    # One entry: the library writes several in any order, and the same run must give the same bytes.
+    metadata = {FORMAT: json.dumps({**content, "info": dict(info)})}
     tensors = {name: value.cpu().contiguous() for name, value in model.own_state().items()}
     with write_errors(path, "make room, or choose another --out"), atomic(path) as part:
         save_file(tensors, part, metadata=metadata)
@@ -75,11 +76,13 @@ def read_info(path: Path) -> dict[str, Any]:
 
     with reading(path), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise TTDError(f"{path}: no grounding model; train one with train_grounding.py")
     with reading(path):
-        info = json.loads(metadata.get("info", "{}"))
-        return {**json.loads(metadata["model"]), "info": info}
+        said: dict[str, Any] = json.loads(metadata[FORMAT])
+    if not isinstance(said, dict) or not {"config", "arch", "backbone", "info"} <= set(said):
+        raise TTDError(f"{path}: its settings are damaged; train it again")
+    return said
 
 
 def _own_model(path: Path, arch: str | None) -> GroundingModel:
