@@ -232,6 +232,13 @@ def test_a_dry_run_says_all_and_writes_nothing(yaml_file, tmp_path, capsys):
     for start in ("data: ", "parameters: all ", "time: ", "disk: ", "writes: "):
         assert any(line.startswith(start) for line in said.splitlines())
     assert not (tmp_path / "run").exists()
+    for more, rate in (
+        (["--lr", "0.7"], 0.7),
+        (["--no-scale-lr"], 1e-3),
+        (["--batch", "12"], 2e-3),
+    ):
+        args = train_ttd.get_args_parser().parse_args([*options, *more])
+        assert train_ttd.choose(vars(args)).config.lr == pytest.approx(rate)
 
 
 def test_a_missing_shard_is_an_error_unless_it_is_allowed(yaml_file, tmp_path, capsys):

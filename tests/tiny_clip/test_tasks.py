@@ -130,6 +130,8 @@ def test_the_second_stage_moves_the_text_tower_alone(config, world, tmp_path):
     values = {"model": config.out, "world": str(world), "out": out, "pairs": 30, "batch": 8}
     second = load_config({**values, "steps": 5, "warmup": 1, "lr": 1e-2, "log_every": 1})
     outcome = fit(TextTask(second, torch.device("cpu")))
+    shares = [1, 1, 3 / 3.5, 2 / 3.5, 1 / 3.5]
+    assert [line["lr"] for line in lines(second)] == pytest.approx([1e-2 * s for s in shares])
     before, after = (load_file(Path(f) / "open_clip_model.safetensors") for f in (config.out, out))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert before.keys() == after.keys() and "token_embedding.weight" in moved

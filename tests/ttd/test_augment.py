@@ -44,3 +44,18 @@ def test_scales_are_drawn_per_step_in_multiples_of_the_patch():
     # Rounded, not cut: 40 x 0.75 is 30 pixels, 3.75 patches; and never none.
     sides = [Augmentation(40, 8, (scale,)).side(None) for scale in (0.75, 0.6, 0.05)]
     assert sides == [32, 24, 8]
+
+
+def test_a_crop_lies_where_its_draws_say():
+    """Rows in one channel, columns in another; a wide image, so that swapped sides show."""
+    rows, columns = np.mgrid[0:40, 0:120].astype(np.uint8)
+    pixels = np.stack([rows, columns, rows], 2)
+    view = Augmentation(8, 8, hflip=False, crop=0.5)
+    for seed in range(5):
+        _, zoom, down, across = np.random.default_rng(seed).random(4)
+        share = 0.5 + 0.5 * zoom
+        h, w = round(share * 40), round(share * 120)
+        top, left = int(down * (41 - h)), int(across * (121 - w))
+        seen = 255 * augment(pixels, view, 8, np.random.default_rng(seed))
+        assert abs(float(seen[0].mean()) - (top + (h - 1) / 2)) < 0.1
+        assert abs(float(seen[1].mean()) - (left + (w - 1) / 2)) < 0.1

@@ -55,3 +55,13 @@ def test_the_running_average_by_hand():
     assert again.values["now"][0] == pytest.approx(0.3) and again.values["start"][
         0
     ] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("now, stops", [(0.9, False), (0.94, True)])
+def test_maps_that_are_alike_from_the_start_are_no_collapse(now, stops):
+    """Correlation 0.8 at the start leaves 0.2; 0.9 leaves half of that, 0.94 less than 35 %."""
+    monitor = CollapseMonitor(window=2)
+    for _ in range(2):
+        assert monitor.update(MapStatistics(0.1, 0.8, 0.5)) is None
+    reasons = [monitor.update(MapStatistics(0.1, now, 0.5)) for _ in range(40)]
+    assert (reasons[-1] is not None) == stops
