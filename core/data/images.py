@@ -38,14 +38,14 @@ def read_image(path: str | Path) -> Pixels:
     """
     path = Path(path)
     _check_file(path)
-    return _to_pixels(open_image(path, path))
+    return _to_pixels(open_image(path, path), path)
 
 
 def decode_image(data: bytes, name: str | Path) -> Pixels:
     """`read_image` for an image that is already in memory; `name` is what errors call it."""
     if not data:
         raise TTDError(f"{name}: the file is empty; download or copy it again")
-    return _to_pixels(open_image(data, name))
+    return _to_pixels(open_image(data, name), name)
 
 
 def open_image(
@@ -102,10 +102,17 @@ def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
         )
 
 
-def _to_pixels(image: Image.Image) -> Pixels:
-    """A decoded image as uint8 [H, W, 3] RGB. Every copy of a large one is let go at once."""
-    image = _upright(image)
-    return np.array(_to_rgb(image))
+def _to_pixels(image: Image.Image, name: str | Path) -> Pixels:
+    """A decoded image as uint8 [H, W, 3] RGB; TTDError naming it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return np.array(_to_rgb(_upright(image)))
+        except MemoryError:
+            reason = "not enough memory to decode it; make the image smaller first"
+        except Exception as error:  # an odd palette or profile
+            reason = _damage(error)
+    raise TTDError(f"{name}: {reason}")
 
 
 def _check_file(path: Path) -> None:
