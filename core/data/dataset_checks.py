@@ -93,15 +93,14 @@ def wrong_colours(dataset: Dataset, stored: StoredLabels) -> str:
     """
     if stored.colours is None or not dataset.colours_known:
         return ""
-    by_colour = {
-        tuple(dataset.palette[label].tolist()): label
-        for label in sorted({0, IGNORED, *dataset.label_values}, reverse=True)
-    }
+    labels = sorted({0, IGNORED, *dataset.label_values})
+    names = {tuple(dataset.palette[label].tolist()): label for label in reversed(labels)}
     used = [value for value in np.unique(stored.values).tolist() if value < len(stored.colours)]
-    said = [by_colour.get(tuple(stored.colours[value].tolist())) for value in used]
-    if None in said or said == used:
+    own = {value: tuple(stored.colours[value].tolist()) for value in used}
+    other = [value for value in used if own[value] != tuple(dataset.palette[value].tolist())]
+    if not other or not names.keys() >= set(own.values()):
         return ""
-    value, label = next(pair for pair in zip(used, said, strict=True) if pair[0] != pair[1])
+    value, label = other[0], names[own[other[0]]]
     return (
         f"value {value} has the colour of label {label}: the palette was reordered, so the values "
         "are no labels; write the mask again with the set's palette"

@@ -104,6 +104,8 @@ class Dataset:
         images, masks = self._image_paths.keys(), self._mask_paths.keys()
         line = f"{self.name}: {len(images)} images in {self.images}, "
         classes = f"{len(self.classes)} classes"
+        if len(self.label_values) == 1:
+            classes = "one class and no background, so every pixel becomes it"
         if self.masks is None:
             return line + f"no masks, {classes}"
         line += (

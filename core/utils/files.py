@@ -132,6 +132,22 @@ def bad_id(name: str) -> str:
     return ""
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with `~` as the home folder; `~nobody` stays as it is, and is then not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, no home
+        return Path(path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists; False too for names that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a NUL byte, no permission on the way
+        return False
+
+
 def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
     """The bytes of a regular file. TTDError in one line for anything else.
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError
-from ..image_lists import LISTS, find_beside, is_there
+from ...utils.files import is_there
+from ..image_lists import LISTS, find_beside
 from .record import Item, Record, RecordSet, Skipped, Source, lacking, make_record, reason_of
 
 __all__ = ["LISTS", "open_jsonl"]
