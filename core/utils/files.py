@@ -127,8 +127,6 @@ def bad_id(name: str) -> str:
         return "an empty id"
     if any(_invisible(char) for char in name):
         return "an id with control characters or half a surrogate pair"
-    if any(len(part.encode()) > MOST_BYTES for part in name.split("/")):
-        return f"an id of more than {MOST_BYTES} bytes"
     return ""
 
 
