@@ -72,11 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         find_result,
         load_method,
         load_truth,
+        unmatched_line,
         method_rows,
     )
 
     paths = [find_result(name, args.out) for name in args.arch]
     description, truth = load_truth(args.root, args.allow_missing)
+    if line := unmatched_line(truth):
+        say(line)
     methods = [load_method(path, truth) for path in paths]
     report_problems(methods, args.allow_missing)
     baselines, notes = baseline_rows(truth)

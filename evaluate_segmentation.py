@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from tools.cli import run
+from tools.cli import run, say
 from tools.evaluation import (
     evaluator_parser,
     progress_bar,
@@ -48,7 +48,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.evaluation.predictions import find_folder, read_protocol
+    from core.evaluation.predictions import classes_of, find_folder, read_protocol
     from core.evaluation.report import (
         class_rows,
         class_table,
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(published_line(tag, "mIoU", found.scores.means))
     print(protocol_line(read_protocol(folder)))
     print(f"{dataset.describe()}; {len(found.pictures)} scored\n")
+    if classes_of(folder) is None:
+        say(f"{folder}: no record of the classes they were made with; taken for {dataset.name}'s")
     means = {tag: found.scores.means}
     means |= {name: scores.means for name, scores in found.baselines.items()}
     print(means_table(means, "mIoU"))

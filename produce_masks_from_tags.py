@@ -48,14 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def setup(args: argparse.Namespace) -> Task:
     """The set and its images."""
-    import hashlib
     import os
 
     from core.data.datasets import open_dataset
     from core.masks.pipeline import MasksFromTags, jobs_of_dataset
 
     dataset = open_dataset(args.data, args.root)
-    labels = repr((dataset.classes, dataset.first_label, dataset.background))
     return Task(
         name=dataset.name,
         description=dataset.describe(),
@@ -66,7 +64,7 @@ def setup(args: argparse.Namespace) -> Task:
         categories={label: label for label in range(dataset.first_label, 255)},
         palette=dataset.palette,
         identity={
-            "classes": hashlib.sha256(labels.encode()).hexdigest()[:16],
+            "classes": dataset.digest,
             "pictures": os.path.abspath(dataset.images),
         },
     )

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(report.failed) > SHOWN:
         say(f"and {len(report.failed) - SHOWN} more left out")
     if captions:
-        return 0
+        return 0 if report.made + report.kept else 2
     problems = checked(args.name, args.root) if plan.out.name == "validation" else []
     return 2 if problems or report.failed else 0
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.config import read_yaml
+from .class_names import parse_classes
 
 Palette: TypeAlias = npt.NDArray[np.uint8]  # [256, 3] RGB by label value
 
@@ -26,7 +27,7 @@ NAMES = (
     "Context59",
     "World",
 )
-LABEL_KEYS = ("classes", "background", "ignore", "bg", "palette")  # what any description may have
+LABEL_KEYS = ("classes", "background", "ignore", "bg", "palette", "masks_drawn")  # what any description may have
 USER_KEYS = ("name", "images", "masks", *LABEL_KEYS)
 SHIPPED_KEYS = ("name", "folder", "expected", *LABEL_KEYS, "raw")
 # What tools/make_world.py notes in world.yaml about how the world was made. Allowed where
@@ -35,6 +36,7 @@ GENERATOR_KEYS = ("made_with", "colours", "scenes", "measured", "unseen_pairs", 
 
 IGNORED = 255  # the label value of what is not scored, after reading
 DEFAULT_THRESHOLD = 0.4
+DRAWN = ("stored", "upright")
 
 
 def load_shipped(name: str) -> dict[str, Any]:
@@ -81,10 +83,8 @@ def parse_labels(content: Mapping[str, Any], where: str | Path) -> dict[str, Any
     ignored as well (classes follow from 1). Raises TTDError for anything else, for repeated classes
     and for more than 254.
     """
-    classes = _classes(content["classes"], where)
     background = _background(content.get("background"), where)
-    if background and classes[0].casefold() == "background":
-        classes = classes[1:]
+    classes = parse_classes(content["classes"], background, where)
     ignore, zero_ignored = _ignore(content.get("ignore", IGNORED), where)
     if background and zero_ignored:
         raise TTDError(
@@ -114,6 +114,20 @@ def parse_background_threshold(content: Mapping[str, Any], where: str | Path) ->
     if not _is_number(value) or not 0 <= value <= 1:
         raise TTDError(f"{where}: bg: {value!r} is no number from 0 to 1")
     return float(value)
+
+
+def parse_drawn(content: Mapping[str, Any], where: str | Path) -> str | None:
+    """On which pixels the masks were drawn: "stored", "upright", or None where it is not said.
+
+    It matters for images that an EXIF block turns. TTDError for another value.
+    """
+    value = content.get("masks_drawn")
+    if value is not None and value not in DRAWN:
+        raise TTDError(
+            f"{where}: masks_drawn: {value!r}; give stored (on the pixels as the file has them) "
+            "or upright (as viewers turn them)"
+        )
+    return value
 
 
 def parse_palette(content: Mapping[str, Any], first_label: int, where: str | Path) -> Palette:
@@ -148,29 +162,6 @@ def voc_palette() -> Palette:
         place, channel = divmod(bit, 3)
         palette[:, channel] |= ((labels >> bit & 1) << (7 - place)).astype(np.uint8)
     return palette
-
-
-def _classes(value: Any, where: str | Path) -> tuple[str, ...]:
-    """Class names as they stand.
-
-    Numbers and switches that YAML made of names are refused, because 'on' or 07 would change
-    silently.
-    """
-    if not isinstance(value, list) or not all(_is_text(name) for name in value):
-        raise TTDError(
-            f"{where}: classes must be a list of names; put those in quotes that YAML takes for "
-            'numbers or switches ("1", "on")'
-        )
-    for name in value:
-        if not all(_is_text(synonym) for synonym in name.split("|")):
-            raise TTDError(f"{where}: a class has an empty synonym; write person|human|man")
-    if repeated := sorted({name for name in value if value.count(name) > 1}):
-        raise TTDError(f"{where}: class '{repeated[0]}' is listed twice")
-    return tuple(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_number(value: Any) -> bool:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,7 @@ from .dataset_yaml import (
     load_shipped,
     load_user,
     parse_background_threshold,
+    parse_drawn,
     parse_labels,
     parse_palette,
     voc_palette,
@@ -56,7 +58,8 @@ class Dataset:
     label `first_label`. background: label 0 is a class of its own. rule: "threshold" (below
     `background_threshold` is background) or "none" (arg-max only). ignore: label that is never
     scored; zero_ignored: nor is label 0. palette: uint8 [256, 3] by label value. expected: number
-    of images of the official set, where there is one.
+    of images of the official set, where there is one. colours_known: masks with a palette have
+    this set's; masks_drawn: see `parse_drawn`.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Dataset:
     zero_ignored: bool = False
     palette: Palette = field(default_factory=voc_palette, repr=False, compare=False)
     expected: int | None = None
+    colours_known: bool = False
+    masks_drawn: str | None = None
 
     @property
     def label_values(self) -> tuple[int, ...]:
@@ -83,6 +88,12 @@ class Dataset:
         """Their names, as classes stand in the list."""
         return ("background", *self.classes) if self.background else self.classes
 
+    @property
+    def digest(self) -> str:
+        """Changes with the classes, their order and what label 0 is."""
+        labels = repr((self.classes, self.first_label, self.background))
+        return hashlib.sha256(labels.encode()).hexdigest()[:16]
+
     def items(self) -> list[Item]:
         """All images, sorted by id, with their masks where there are any."""
         masks = self._mask_paths
@@ -93,6 +104,8 @@ class Dataset:
         images, masks = self._image_paths.keys(), self._mask_paths.keys()
         line = f"{self.name}: {len(images)} images in {self.images}, "
         classes = f"{len(self.classes)} classes"
+        if len(self.label_values) == 1:
+            classes = "one class and no background, so every pixel becomes it"
         if self.masks is None:
             return line + f"no masks, {classes}"
         line += (
@@ -167,6 +180,8 @@ def _dataset(
         expected=content.get("expected"),
         rule="threshold" if labels["background"] else "none",
         palette=parse_palette(content, labels["first_label"], where),
+        colours_known=where in NAMES or "palette" in content,
+        masks_drawn=parse_drawn(content, where) or ("stored" if where in NAMES else None),
         **labels,
     )
     if not dataset._image_paths:

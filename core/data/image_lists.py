@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import TTDError
+from ..utils.files import expanded, is_there, regular_text
 from ..utils.shown import first_few
 
 SUFFIXES = frozenset((
@@ -57,17 +58,9 @@ def find_beside(folder: Path, name: str) -> Path:
     return next((path for path in candidates if is_there(path)), candidates[0])
 
 
-def is_there(path: Path) -> bool:
-    """Whether a path that a list names exists; False too for names that no file can have."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, a NUL byte, no permission on the way
-        return False
-
-
 def _expand(item: str | Path) -> list[Path]:
     """The files behind one input: itself, a folder's images, a pattern's matches; [] for none."""
-    path = Path(item).expanduser()
+    path = expanded(item)
     try:
         if path.is_dir():
             return _folder(path)
@@ -102,15 +95,7 @@ def _folder(folder: Path) -> list[Path]:
 
 def _read_jsonl(path: Path) -> list[Listed]:
     """All lines of a JSONL list; errors name file:line."""
-    try:
-        # splitlines() would also cut at U+2028
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise TTDError(f"{path}: not UTF-8 text; save the list as UTF-8") from None
-    except OSError as error:
-        raise TTDError(
-            f"{path}: cannot be read ({error.strerror}); check its permissions"
-        ) from None
+    lines = regular_text(path).split("\n")  # splitlines() would also cut at U+2028
     listed = list(_parse_lines(path, lines))
     if not listed:
         raise TTDError(f'{path}: no lines; each must be {{"image": path, "text": caption}}')

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import TTDError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 
 CONVERT_HINT = "open it in an image editor and save it as PNG or JPEG"
+# What is opened; Pillow knows more, some of which start programs (EPS starts Ghostscript).
+FORMATS = (
+    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA",
+    "ICO", "HEIF",
+)  # fmt: skip
+MEGAPIXELS = 100.0  # a larger image is refused, unless TTD_MAX_MEGAPIXELS says otherwise
+TWELVE_BITS = 4095
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")  # Pillow's modes with an alpha channel
 
 
@@ -25,37 +34,83 @@ def read_image(path: str | Path) -> Pixels:
     Handles what Pillow can open: JPEG (CMYK too), PNG, WebP, GIF, TIFF, AVIF, ...; EXIF orientation
     is applied, transparency is put on white, deeper samples are scaled to 8 bits (see `_to_rgb`).
     Raises TTDError naming the file: missing, a folder, not readable, empty, not an image,
-    truncated, or larger than Pillow's limit against decompression bombs (about 179 million pixels).
+    truncated, or of more than 100 million pixels (TTD_MAX_MEGAPIXELS=N allows more).
     """
     path = Path(path)
     _check_file(path)
-    return _decode(path, path)
+    return _to_pixels(open_image(path, path), path)
 
 
 def decode_image(data: bytes, name: str | Path) -> Pixels:
     """`read_image` for an image that is already in memory; `name` is what errors call it."""
     if not data:
         raise TTDError(f"{name}: the file is empty; download or copy it again")
-    return _decode(io.BytesIO(data), name)
+    return _to_pixels(open_image(data, name), name)
 
 
-def _decode(source: Path | io.BytesIO, name: str | Path) -> Pixels:
-    """A file or its bytes -> uint8 [H, W, 3] RGB; TTDError naming it."""
+def open_image(
+    source: Path | bytes, name: str | Path, formats: Sequence[str] = FORMATS, problem: str = ""
+) -> Image.Image:
+    """The decoded image of a file or of its bytes, as it is stored, in one of the `formats`.
+
+    TTDError naming it `name`, then `problem`, then the reason; what it declares is checked before
+    anything is decoded.
+    """
+    Image.init()
+    known = [one for one in formats if one in Image.OPEN]  # AVIF and HEIF are not everywhere
     # Pillow warns about large images, odd EXIF blocks and palettes, which helps no user.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(source) as image:
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=known) as image:
+                _check_pixels(image.size, name)
                 image.load()
-                return np.array(_to_rgb(_upright(image)))
+                return image
+        except TTDError:
+            raise
         except Image.DecompressionBombError:
-            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-            reason = f"more than {limit} million pixels; make the image smaller first"
+            reason = f"more than {max_megapixels():g} million pixels; make the image smaller first"
         except UnidentifiedImageError:
             reason = f"not an image, or damaged, or of a format unknown here; {CONVERT_HINT}"
         except MemoryError:
             reason = "not enough memory to decode it; make the image smaller first"
         except Exception as error:  # decoders raise nearly any type on damaged bytes
+            reason = _damage(error)
+    raise TTDError(f"{name}: {problem} ({reason})" if problem else f"{name}: {reason}")
+
+
+def max_megapixels() -> float:
+    """Millions of pixels that an image may declare: TTD_MAX_MEGAPIXELS, else 100. TTDError."""
+    text = os.environ.get("TTD_MAX_MEGAPIXELS", "") or str(MEGAPIXELS)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise TTDError(f"TTD_MAX_MEGAPIXELS={text}: not a positive number of megapixels")
+    return value
+
+
+def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
+    """TTDError for an image that declares more pixels than `max_megapixels`."""
+    declared, most = size[0] * size[1] / 10**6, max_megapixels()
+    if declared > most:
+        raise TTDError(
+            f"{name}: more than {most:g} million pixels ({size[0]}x{size[1]}); make the image "
+            f"smaller first, or set TTD_MAX_MEGAPIXELS={declared:.0f} or more"
+        )
+
+
+def _to_pixels(image: Image.Image, name: str | Path) -> Pixels:
+    """A decoded image as uint8 [H, W, 3] RGB; TTDError naming it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return np.array(_to_rgb(_upright(image)))
+        except MemoryError:
+            reason = "not enough memory to decode it; make the image smaller first"
+        except Exception as error:  # an odd palette or profile
             reason = _damage(error)
     raise TTDError(f"{name}: {reason}")
 
@@ -92,6 +147,8 @@ def _damage(error: Exception) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     """Turn the image as its EXIF orientation asks; with a damaged EXIF block it stays as stored."""
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # exif_transpose would copy it
         return ImageOps.exif_transpose(image)
     except Exception:  # EXIF is third-party bytes: the image matters more than its metadata
         return image
@@ -100,8 +157,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: transparency on white, deep samples scaled to the whole 8-bit range.
 
-    16-bit grey v becomes round(v / 257) (0 -> 0, 65535 -> 255). Pillow itself reads 16-bit colour
-    as v // 256. 32-bit integers and floats have no agreed range: see `_grey_range`.
+    16-bit grey v becomes round(v / 257) (0 -> 0, 65535 -> 255), and 12 bits in 16 are scaled as
+    such (4095 -> 255). Pillow itself reads 16-bit colour as v // 256. 32-bit integers and floats have no agreed range: see `_grey_range`.
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)  # [H, W]
@@ -111,17 +168,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in TRANSPARENT or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _grey_range(values: npt.NDArray[np.float64], mode: str) -> tuple[float, float]:
     """The values of an image [H, W] that become black and white.
 
-    [0, 65535] for 16 bits, [0, 1] or [0, 255] for floats that fit, else the finite minimum and
+    [0, 65535] for 16 bits, [0, 4095] where nothing is above 4095 (cameras and scanners store their
+    12 bits so; read as 16, the image would be black) and something above 255, [0, 1] or [0, 255] for floats that fit, else the finite minimum and
     maximum, as scientific images (depth, counts) need it.
     """
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if mode.startswith("I;16") and 255 < high <= TWELVE_BITS:
+        return 0.0, float(TWELVE_BITS)
     for top in (1.0, 255.0) if mode == "F" else (65535.0,):
         if low >= 0 and high <= top:
             return 0.0, top

@@ -27,7 +27,7 @@ from ..utils.prefetch import prefetch
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .words import split_words
 
-FORMAT = 1  # of the cache; raise it when the meaning of what is stored changes
+FORMAT = 2  # of the cache; raise it when the meaning of what is stored changes
 ENDINGS = (".lines", ".json", ".npy")
 READERS, CHUNK = 8, 1000  # threads that read captions, and how many captions each takes at a time
 REPORT = 1000  # pairs between two calls of `progress`

@@ -43,6 +43,8 @@ class Pairs:
             )
         self._parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
+        if len(pruned) == 1 and pruned[0]:
+            _check_apart(self._parts)
         lists = list(pruned) * (len(parts) if len(pruned) == 1 else 1)
         self._kept = _keep(self._parts, self._starts, lists) if lists else None
         count = int(self._starts[-1]) if self._kept is None else len(self._kept)
@@ -146,6 +148,16 @@ def read_pruned(path: str | Path) -> npt.NDArray[np.uint64]:
     if not hashes:
         raise TTDError(f"{path}: the pruned list names no pair")
     return np.unique(np.frombuffer(hashes, np.uint64))
+
+
+def _check_apart(parts: Sequence[PairIndex]) -> None:
+    """TTDError when inputs share ids, so that one pruned list cannot say which pairs it keeps."""
+    hashes = np.concatenate([np.unique(part.hashes) for part in parts])
+    if shared := len(hashes) - len(np.unique(hashes)):
+        raise TTDError(
+            f"{shared} ids occur in more than one of the {len(parts)} sets, so one pruned list "
+            "does not tell them apart; give a list for each"
+        )
 
 
 def _keep(

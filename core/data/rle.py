@@ -34,7 +34,8 @@ def decode(rle: Mapping[str, Any]) -> Mask:
     try:
         height, width = rle["size"]
         runs = _runs(rle["counts"])
-        sound = runs.ndim == 1 and (runs >= 0).all() and runs.sum() == height * width
+        inside = ((runs >= 0) & (runs <= height * width)).all()
+        sound = runs.ndim == 1 and inside and runs.sum() == height * width
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TTDError(f"not a run-length mask ({error})") from None
     if not sound:
@@ -48,7 +49,10 @@ def _runs(counts: Any) -> Integers:
     """Run lengths [R] from a list, or from COCO's compressed string."""
     if isinstance(counts, str | bytes):
         return _unpacked(counts)
-    return np.asarray(counts, np.int64)
+    runs = np.asarray(counts) if len(counts) else np.zeros(0, np.int64)
+    if runs.dtype.kind not in "iuf" or (runs != np.floor(runs)).any():
+        raise ValueError("counts that are no whole numbers")
+    return runs.astype(np.int64)
 
 
 def _unpacked(counts: str | bytes) -> Integers:
@@ -63,6 +67,8 @@ def _unpacked(counts: str | bytes) -> Integers:
         part = byte - 48
         value |= (part & 31) << shift
         shift += 5
+        if shift > 60:  # a count that no image has
+            raise ValueError("a run length of more than 60 bits")
         if part & 32:
             continue
         if part & 16:

@@ -1,11 +1,16 @@
 """Captions as words: splitting on white space, and the list of stop words."""
 
+import html
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ..errors import TTDError
+
+
+APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u2018\u02bc\uff07`\u00b4"), "'")
 
 
 @dataclass(frozen=True)
@@ -17,16 +22,52 @@ class Word:
     end: int
 
 
+ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+# Joiners, variation selectors and other characters that show nothing.
+INVISIBLE = ("Cf", "Cc", "Mn", "Me", "Cs")
+
+
 def _edge(char: str) -> bool:
-    """Whether a character is stripped from the ends of words: Unicode punctuation and symbols."""
-    return unicodedata.category(char)[0] in "PS"
+    """Whether a character is stripped from the ends of words: what is neither letter nor digit.
+
+    Unicode punctuation and symbols, and what shows nothing by itself (joiners, selectors).
+    """
+    category = unicodedata.category(char)
+    return category[0] in "PS" or category in INVISIBLE
+
+
+def unescaped(text: str) -> str:
+    """HTML entities as characters, twice, as CLIP's tokenizer does: `&amp;amp;` -> `&`.
+
+    >>> unescaped("Tom &amp; Jerry&#39;s &quot;cat&quot;")
+    'Tom & Jerry\'s "cat"'
+    """
+    return html.unescape(html.unescape(text)) if ENTITY.search(text) else text
+
+
+def tag_key(text: str) -> str:
+    """A word or tag as it is compared: composed, without case, outer blanks and odd apostrophes.
+
+    >>> tag_key(" Cafe\u0301 ") == tag_key("caf\u00e9"), tag_key("child\u2019s")
+    (True, "child's")
+    """
+    composed = unicodedata.normalize("NFC", text.strip()).casefold()
+    return composed.translate(APOSTROPHES)
+
+
+def _accent(text: str, start: int, end: int) -> bool:
+    """Whether the last character of text[start:end] is a mark of a letter before it."""
+    if unicodedata.category(text[end - 1]) != "Mn" or "\ufe00" <= text[end - 1] <= "\ufe0f":
+        return False
+    before = text[start:end].rstrip(text[end - 1])
+    return bool(before) and unicodedata.category(before[-1])[0] in "LM"
 
 
 def split_words(text: str) -> list[Word]:
     """Split a caption on white space; strip punctuation and symbols from both ends of each piece.
 
-    Hyphens and apostrophes inside a word stay ("mother-in-law's"); a piece of nothing but
-    punctuation is no word.
+    Hyphens and apostrophes inside a word stay ("mother-in-law's"); a piece without a letter or a
+    digit is no word. Entities must have been replaced before: see `unescaped`.
 
     >>> [(w.text, w.start, w.end) for w in split_words("A jacuzzi, “in” 2")]
     [('A', 0, 1), ('jacuzzi', 2, 9), ('in', 12, 14), ('2', 16, 17)]
@@ -37,9 +78,9 @@ def split_words(text: str) -> list[Word]:
         end = position = start + len(piece)
         while start < end and _edge(text[start]):
             start += 1
-        while end > start and _edge(text[end - 1]):
+        while end > start and _edge(text[end - 1]) and not _accent(text, start, end):
             end -= 1
-        if start < end:
+        if any(char.isalnum() for char in text[start:end]):
             words.append(Word(text[start:end], start, end))
     return words
 

@@ -10,9 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..data.dataset_checks import read_truth, wrong_labels
+from ..data.dataset_checks import read_predicted, read_truth, wrong_counts, wrong_labels
 from ..data.datasets import Dataset, Item
-from ..data.mask_files import read_index
 from ..errors import TTDError
 from ..metrics.segmentation import (
     Counts,
@@ -24,6 +23,7 @@ from ..metrics.segmentation import (
 )
 from .predictions import (
     Problems,
+    check_classes,
     check_kind,
     find_predictions,
     match,
@@ -69,7 +69,7 @@ def evaluate(
 
     Predictions that are missing, extra, unreadable, of another size or with unknown labels are left
     out and listed in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the
-    set that are wrong, for masks of captions, and when nothing can be scored. progress: called with
+    set that are wrong, for masks of captions or made with other classes, and when nothing can be scored. progress: called with
     the number of images scored since the last call.
     """
     items = {item.id: item for item in dataset.items()}
@@ -77,6 +77,7 @@ def evaluate(
     if not with_mask:
         raise TTDError(f"{dataset.describe()}: without masks nothing can be scored")
     check_kind(folder, captions=False)
+    check_classes(folder, dataset.digest, dataset.name)
     found = find_predictions(folder)
     common, problems = match(with_mask, found, items)
 
@@ -88,16 +89,18 @@ def evaluate(
         total += joint
         scored |= part
     refuse(problems, folder, allow_missing, scored=bool(scored))
+    if reason := wrong_counts(dataset, total.sum(1), total.sum(0)):
+        raise TTDError(f"{dataset.name}: {reason}")
     return Evaluation(dataset, confusion_matrix(total, dataset.label_values), scored, problems)
 
 
 def _score(pairs: list[tuple[Item, Path]], dataset: Dataset) -> tuple[Part, Problems]:
     """Joint histogram and IoU of some images, and what is wrong with their predictions."""
     total, scored, problems = np.zeros((256, 256), np.int64), dict[str, float](), Problems()
-    wrong = partial(wrong_labels, dataset)
+    wrong, read = partial(wrong_labels, dataset), partial(read_predicted, dataset)
     for item, path in pairs:
         truth = read_truth(dataset, item)
-        prediction = read_prediction(problems, item.id, path, truth, read=read_index, wrong=wrong)
+        prediction = read_prediction(problems, item.id, path, truth, read=read, wrong=wrong)
         if prediction is None:
             continue
         joint = joint_histogram(truth, prediction)

@@ -117,6 +117,24 @@ def check_kind(folder: Path, captions: bool) -> None:
         )
 
 
+def classes_of(folder: Path) -> str | None:
+    """`Dataset.digest` when the masks were made; None where protocol.json does not hold it."""
+    identity = read_protocol(folder).get("identity")
+    digest = identity.get("classes") if isinstance(identity, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def check_classes(folder: Path, digest: str, name: str) -> None:
+    """TTDError when the masks were made with other classes than the set has now."""
+    made = classes_of(folder)
+    if made is not None and made != digest:
+        raise TTDError(
+            f"{folder}: made with other classes, in another order, or with another meaning of "
+            f"label 0 than {name} has now; score them with the set that they were made of "
+            "(--data), or make them again"
+        )
+
+
 def match(
     expected: Sequence[str], found: dict[str, Path], unscored: Iterable[str] = ()
 ) -> tuple[list[str], Problems]:

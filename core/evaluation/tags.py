@@ -14,10 +14,10 @@ import numpy.typing as npt
 from ..data.records import Record, open_records
 from ..data.words import is_stopword, split_words
 from ..errors import TTDError
-from ..metrics.tags import TagScores, average_precision, best_threshold, tag_scores, truth_of
+from ..metrics.tags import TagScores, average_precision, best_threshold, matched, tag_scores, truth_of
 from ..tags.results import ResultPaths, read_results
 from ..utils.files import read_json
-from ..utils.shown import first_few
+from ..utils.shown import beginning, first_few
 
 RESULTS = 12  # names of results in one line
 Value = TypeVar("Value")
@@ -87,6 +87,18 @@ def _by_id(where: str | Path, pairs: Sequence[tuple[str, Value]]) -> dict[str, V
             '{"image": ..., "captions": [...]}'
         )
     return values
+
+
+def unmatched_line(truth: dict[str, Record]) -> str:
+    """How many true tags match no word of their caption, "" for none: nothing can find them."""
+    lost, total = [], 0
+    for record in truth.values():
+        words = [word.text for word in split_words(record.text)]
+        total += len(record.tags or ())
+        lost += [f"{record.id}: {tag}" for tag in matched(words, record.tags or ())[1]]
+    if not lost:
+        return ""
+    return f"{len(lost)} of {total} true tags match no word of their caption ({beginning(lost)})"
 
 
 def find_result(name: str, folder: Path) -> ResultPaths:

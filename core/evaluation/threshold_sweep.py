@@ -25,7 +25,7 @@ from ..metrics.segmentation import (
     scores_from_counts,
     thresholds_below,
 )
-from .predictions import Problems, in_threads, saved_scores
+from .predictions import Problems, check_classes, in_threads, saved_scores
 
 
 def sweep_labels(
@@ -41,8 +41,10 @@ def sweep_labels(
 
     Also returns what was left out. Pixels at or below a threshold are background where the set has
     one, else nothing (a false negative). Raises TTDError: no scores there, some missing (unless
-    `allow_missing`), another size than the truth, thresholds that do not ascend.
+    `allow_missing`), another size than the truth, thresholds that do not ascend,
+    scores made with other classes.
     """
+    check_classes(folder, dataset.digest, dataset.name)
     items = {item.id: item for item in dataset.items()}
     with_mask = [name for name, item in items.items() if item.mask is not None]
     found, problems = saved_scores(folder, with_mask, allow_missing, items)

@@ -196,14 +196,53 @@ def peers() -> Iterator[None]:
         ) from None
 
 
+def environment_number(name: str, default: int, least: int = 0) -> int:
+    """A whole number of the environment; `default` where it is not set, or empty.
+
+    TTDError for anything else and for numbers below `least`.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) < least:
+        raise TTDError(
+            f"{name}={text[:40]} in the environment is not a whole number from {least} on; "
+            "unset it, or start the processes with torchrun"
+        )
+    return int(text)
+
+
+def rank_and_world() -> tuple[int, int] | None:
+    """(rank, number of processes) that the environment says, None where it names no rank.
+
+    TTDError for numbers that are none or do not fit each other.
+    """
+    world = environment_number("WORLD_SIZE", 1, least=1)
+    if not os.environ.get("RANK", "").strip():
+        return None
+    rank = environment_number("RANK", 0)
+    if rank >= world > 1:
+        raise TTDError(f"RANK={rank} and WORLD_SIZE={world} in the environment: ranks end before")
+    return rank, world
+
+
 def started_by_torchrun() -> bool:
-    """Whether the environment says that this is one of several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    """Whether the environment says that this is one of several processes. TTDError: see above."""
+    found = rank_and_world()
+    return found is not None and found[1] > 1
 
 
 def local_rank() -> int:
-    """The number of this process on its machine."""
-    return int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")))
+    """The number of this process on its machine. TTDError for one that is none."""
+    return environment_number("LOCAL_RANK", environment_number("RANK", 0))
+
+
+def _check_master() -> None:
+    """TTDError unless the environment says where the processes meet."""
+    if not os.environ.get("MASTER_ADDR", "").strip():
+        raise TTDError("MASTER_ADDR is not set: start the processes with torchrun")
+    if not 0 < environment_number("MASTER_PORT", 0) < 65536:
+        raise TTDError("MASTER_PORT is no port (1-65535): start the processes with torchrun")
 
 
 @contextmanager
@@ -212,12 +251,16 @@ def joined(device: str) -> Iterator[Ranks]:
     if not started_by_torchrun():
         yield Ranks(device=device)
         return
+    _check_master()
     backend = "gloo"
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
         backend = "nccl"
-    with peers():
+    try:
         dist.init_process_group(backend, timeout=TIMEOUT)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TTDError(f"the processes of this run cannot meet ({reason})") from None
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:

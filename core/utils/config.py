@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import TTDError
+from .files import expanded, is_there
 
 Config = TypeVar("Config")
 
@@ -25,16 +26,12 @@ def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -
 
     TTDError when it cannot be read, which ends in `advice`, and when it holds no mapping.
     """
-    import yaml
+    from .yaml_files import load_yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it is installed
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-        content = yaml.load(text, Loader=loader) or {}
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TTDError(f"{path}: not YAML ({' '.join(str(error).split())[:120]})") from None
+    place = expanded(path)
+    if not is_there(place):
+        raise TTDError(f"{path}: cannot be read (No such file or directory); {advice}")
+    content = load_yaml(place) or {}
     if not isinstance(content, dict):
         raise TTDError(f"{path}: settings must be lines of `name: value`")
     return content

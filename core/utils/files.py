@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import stat
+import unicodedata
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +22,8 @@ except ImportError:  # Windows has no such locks: one run at a time is up to the
     fcntl = None  # type: ignore[assignment]
 
 UNSAFE = {ord(character): "_" for character in '/\\:*?"<>|'}
+MOST_BYTES = 200  # of a file's stem: with an ending and a temporary mark below the usual 255
+MOST_READ = 1 << 31  # bytes of a file that is read whole
 
 
 @contextmanager
@@ -91,6 +96,83 @@ def _lock(file: IO[Any], exclusive: bool, wait: bool) -> bool:
 def safe_name(name: str) -> str:
     """A name that is one file on every platform: separators and reserved characters become `_`."""
     return name.translate(UNSAFE)
+
+
+def safe_id(name: str) -> str:
+    """A record's id as the name of a file without its ending: `safe_name` that stays in its folder.
+
+    `..`, leading dots, control characters, lone surrogates and other invisible characters become
+    `_`; a name that is too long for a file system is cut and ends in a hash of the whole.
+    An ordinary id is returned as it is.
+
+    >>> safe_id("../../x"), safe_id("a b.c"), safe_id("/etc/x")
+    ('_._.._x', 'a b.c', '_etc_x')
+    """
+    safe = "".join("_" if _invisible(char) else char for char in safe_name(name)) or "_"
+    safe = "_" + safe[1:] if safe.startswith(".") else safe
+    if len(safe.encode()) > MOST_BYTES:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        safe = safe.encode()[: MOST_BYTES - 17].decode(errors="ignore") + "-" + digest
+    return safe
+
+
+def _invisible(char: str) -> bool:
+    """Control characters, surrogates and line separators: nothing that a name should hold."""
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def bad_id(name: str) -> str:
+    """Why an id cannot name a file or a line of a list; "" where it can."""
+    if not name.strip():
+        return "an empty id"
+    if any(_invisible(char) for char in name):
+        return "an id with control characters or half a surrogate pair"
+    return ""
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` as the home folder; `~nobody` stays as it is, and is then not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, no home
+        return Path(path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists; False too for names that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a NUL byte, no permission on the way
+        return False
+
+
+def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
+    """The bytes of a regular file. TTDError in one line for anything else.
+
+    Refused are pipes, devices and sockets (reading them may wait for ever), files of more than
+    `most` bytes, and names that no file can have.
+    """
+    try:
+        kind = path.stat()
+        if not stat.S_ISREG(kind.st_mode):
+            what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
+            raise TTDError(f"{path}: {what}; name a file")
+        if kind.st_size > most:
+            raise TTDError(f"{path}: {kind.st_size} bytes; at most {most} are read")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise TTDError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # no permission, a NUL byte, a name too long
+        reason = getattr(error, "strerror", None) or error
+        raise TTDError(f"{str(path)[:200]!r}: cannot be read ({reason})") from None
+
+
+def regular_text(path: Path, most: int = MOST_READ) -> str:
+    """The UTF-8 text of a regular file, without a byte-order mark. Errors as `regular_bytes`."""
+    try:
+        return regular_bytes(path, most).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TTDError(f"{path}: not UTF-8 text; save it as UTF-8") from None
 
 
 def visible_names(folder: Path) -> list[str]:

@@ -239,3 +239,31 @@ def test_pictures_in_memory_are_read_alike(tmp_path):
     for data in (b"", b"text", path.read_bytes()[:60]):
         with pytest.raises(TTDError, match=r"shard\.tar/a\.png"):
             decode_image(data, "shard.tar/a.png")
+
+
+def test_formats_that_start_programs_are_not_opened(tmp_path, monkeypatch):
+    """EPS, which Pillow hands to Ghostscript, under the name of a photograph."""
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program ran"))
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it ran"))
+    eps = tmp_path / "photo.jpg"
+    eps.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(TTDError, match="not an image"):
+        read_image(eps)
+
+
+def test_declared_pixels_are_capped(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", np.zeros((1000, 2000, 3), np.uint8))
+    monkeypatch.setenv("TTD_MAX_MEGAPIXELS", "1.5")
+    with pytest.raises(TTDError, match="more than 1.5 million pixels .2000x1000.*TTD_MAX"):
+        read_image(path)
+    monkeypatch.setenv("TTD_MAX_MEGAPIXELS", "2")
+    assert read_image(path).shape == (1000, 2000, 3)
+    monkeypatch.setenv("TTD_MAX_MEGAPIXELS", "many")
+    with pytest.raises(TTDError, match="TTD_MAX_MEGAPIXELS=many"):
+        read_image(path)
+
+
+def test_twelve_bits_in_sixteen_are_scaled_by_their_depth(tmp_path):
+    ramp = np.linspace(0, 4095, 256).astype(np.uint16)[None]
+    read = read_image(save(tmp_path / "a.png", ramp))
+    assert np.abs(read[0, :, 0].astype(int) - np.arange(256)).max() <= 1

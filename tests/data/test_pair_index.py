@@ -36,7 +36,7 @@ def test_what_has_no_words_is_skipped_and_does_not_shift_the_others(tmp_path, ca
     calls = []
     index = open_index(place, progress=calls.append)
     assert [index[k].id for k in range(len(index))] == ["a", "c"] and index[1].text == "c dog"
-    assert index.skipped == [Skipped(1, ".", "no words in the caption")] and calls == []
+    assert index.skipped == [Skipped(1, "_", "no words in the caption")] and calls == []
     assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".lines", ".npy"]
     before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     open_index(place)

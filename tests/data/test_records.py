@@ -4,12 +4,14 @@ import io
 import json
 import os
 import tarfile
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from core.data.records import Record, Skipped, expand_braces, open_records, read_record
+from core.data.records.ids import Distinct
 from core.errors import TTDError
 
 
@@ -184,8 +186,8 @@ def test_shards_in_name_order_with_pictures_read_from_inside(tmp_path):
 
 
 def test_a_name_of_a_shard_ends_at_its_first_dot(tmp_path):
-    """Folders may have dots; 005.first.jpg and 005.txt belong together."""
-    files = {"v1.0/005.first.jpg": picture(9), "v1.0/005.txt": b"five"}
+    """Folders may have dots; what follows the first one of a name is its kind, in any case."""
+    files = {"v1.0/005.JPG": picture(9), "v1.0/005.mask.jpg": picture(1), "v1.0/005.TXT": b"five"}
     (item,) = listed(tar(tmp_path / "0.tar", files))
     assert (item.id, item.text, int(read_record(item)[0, 0, 0])) == ("v1.0/005", "five", 9)
 
@@ -291,3 +293,83 @@ def test_relative_roots_work(tmp_path, monkeypatch):
     assert os.path.normpath(str(next(open_records("set").iterate()).image)) == os.path.normpath(
         "set/image/a.jpg"
     )
+
+
+def test_shards_as_people_make_them(tmp_path):
+    """AppleDouble files, unsorted members, dots in names, two images: read or skipped by name."""
+    mac = {"._0.jpg": b"x", "0.jpg": picture(1), "._0.txt": b"x", "0.txt": b"zero"}
+    assert summary(listed(tar(tmp_path / "mac.tar", mac))) == [("0", "zero")]
+    unsorted = {"0.jpg": picture(1), "1.jpg": picture(2), "0.txt": b"a", "1.txt": b"b"}
+    items = listed(tar(tmp_path / "unsorted.tar", unsorted))
+    assert len(items) == 4 and all("must be adjacent" in item.reason for item in items)
+    dotted = {f"a.{k}.{kind}": picture(k) for k in (0, 1) for kind in ("jpg", "txt")}
+    (item,) = listed(tar(tmp_path / "dotted.tar", dotted))
+    assert "up to the first dot" in item.reason
+    two = {"0.jpg": picture(1), "0.png": picture(2), "0.txt": b"a"}
+    (item,) = listed(tar(tmp_path / "two.tar", two))
+    assert "several images" in item.reason and ".jpg and .png" in item.reason
+
+
+def test_a_header_with_a_size_beyond_the_file(tmp_path):
+    path = tar(tmp_path / "a.tar", {"0.jpg": picture(1), "0.txt": b"a"})
+    info = tarfile.TarInfo("1.jpg")
+    info.size = 1 << 40
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2048] + info.tobuf() + b"x" * 512)
+    assert all(isinstance(item, Skipped) for item in listed(path)[-1:])
+
+
+def test_ids_that_occur_again_are_numbered(tmp_path):
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "a.png")
+    lines = [{"image": "a.png", "text": text} for text in ("one", "two")]
+    lines += [{"id": "a#1", "image": "a.png", "text": "three"}, lines[0]]
+    path = tmp_path / "l.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    records = open_records(path)
+    assert "3 ids occur again" in records.description
+    expected = ["a", "a#1", "a#1#1", "a#2"]
+    assert [item.id for item in records.iterate()] == expected
+    assert [item.id for item in records.iterate(2)] == expected[2:]
+    tars = {"0.jpg": picture(1), "0.txt": b"a"}
+    tar(tmp_path / "s/0.tar", tars), tar(tmp_path / "s/1.tar", tars)
+    assert [item.id for item in listed(tmp_path / "s")] == ["0", "0#1"]
+
+
+def test_distinct_against_a_dictionary():
+    rng = np.random.default_rng(0)
+    names = [str(number) for number in rng.integers(0, 20_000, 30_000)]
+    distinct, seen = Distinct(), Counter()
+    for name in names:
+        expected = name if not seen[name] else f"{name}#{seen[name]}"
+        seen[name] += 1
+        assert distinct(name) == expected
+
+
+def test_two_images_of_one_name_are_skipped_by_name(tmp_path):
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / name)
+    for name in "ab":
+        (tmp_path / f"{name}.TXT").write_text("words")
+    first, second = listed(tmp_path)
+    assert "several images: a.jpg, a.png" in first.reason and second.text == "words"
+
+
+def test_ids_stay_below_their_folder(tmp_path):
+    (tmp_path / "l").mkdir()
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "a.png")
+    ids = ["../../x", "/etc/x", "x" * 500, "a\u2028b", "a\u0000b", "a\nb", "\ud800"]
+    lines = [{"id": name, "image": "../a.png", "text": "words"} for name in ids]
+    path = tmp_path / "l/l.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    items = listed(path)
+    assert [item.id for item in items[:2]] == ["__/__/x", "etc/x"]
+    assert len(items[2].id) == 200
+    for item in items[3:]:
+        assert isinstance(item, Skipped) and item.id.isprintable() and "an id" in item.reason
+
+
+@pytest.mark.parametrize("text", ["a.jsonl", "a.tar"])
+def test_pipes_are_refused(tmp_path, text):
+    os.mkfifo(tmp_path / text)
+    with pytest.raises(TTDError):
+        open_records(tmp_path / text)

@@ -71,7 +71,7 @@ def test_later_levels_win_key_by_key():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not YAML"), ("- 1", "settings must be lines of"), ("\xff", "not YAML")],
+    [("a: [", "not YAML"), ("- 1", "settings must be lines of"), ("\xff", "not UTF-8")],
 )
 def test_files_that_are_no_settings(tmp_path, text, message):
     path = tmp_path / "a.yaml"

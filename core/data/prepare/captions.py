@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ...errors import TTDError
-from ...utils.files import safe_name
+from ...utils.files import safe_id
 from ..records import RecordSet, Skipped, open_records
+from ..records.ids import Distinct
 from .runner import Job, Plan
 
 
@@ -36,11 +37,12 @@ def caption_plan(name: str, source: Path, root: Path, split: str, _: str | None)
 
 
 def _jobs(records: RecordSet) -> Iterator[Job]:
+    distinct = Distinct()  # again: ids of several folders may become one without their folders
     for item in records.iterate():
         if isinstance(item, Skipped):
             yield Job(item.id, Path(), "", "", problem=item.reason)
             continue
-        key, ending = flat_id(item.id), PurePosixPath(item.name).suffix.lower()
+        key, ending = distinct(flat_id(item.id)), PurePosixPath(item.name).suffix.lower()
         content = partial(_caption, item.text)
         yield Job(key, item.image, f"image/{key}{ending}", f"json/{key}.json", content)
 
@@ -55,7 +57,7 @@ def flat_id(name: str) -> str:
     """
     path = PurePosixPath(name)
     unique = path.name.startswith(path.parent.name) and path.name[:1].isdigit()
-    return safe_name(path.name if unique else str(path).lstrip("/"))
+    return safe_id(path.name if unique else str(path).lstrip("/"))
 
 
 def _caption(text: str) -> bytes:

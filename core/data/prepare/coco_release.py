@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ...errors import TTDError
-from .coco import Entry, draw_instances, read_instances
+from ..turned import stored_size, upright_size
+from .coco import draw_instances, read_instances
+from .coco_json import Annotation, Image
 from .labels import raw_table, to_png, translated_png
 from .places import existing_folders, first_with, images_in
 from .runner import Plan, mask_job, mask_plan
@@ -46,17 +49,25 @@ def objects_plan(name: str, source: Path, root: Path, split: str, objects: str |
         maps = ", nor stuffthingmaps/" if objects is None else ""
         raise TTDError(f"{source}: none of {', '.join(wanted)} in it{maps}")
     folder = _image_folder(source, split, "2014" if "2014" in found.name else "2017")
-    images, annotated = read_instances(found)
+    content = read_instances(found)
     jobs = []
-    for image in images:
-        key, path = Path(image["file_name"]).stem, folder / image["file_name"]
-        content = partial(_instances_png, name, image, annotated.get(image["id"], []))
-        jobs.append(mask_job(key, path, content))
-    return mask_plan(name, root, split, f"{found.name}, smaller objects on top", jobs)
+    for image in content.images:
+        path = folder / image.file_name
+        make = partial(_instances_png, name, image, path, content.objects.get(image.id, []))
+        jobs.append(mask_job(path.stem, path, make))
+    plan = mask_plan(name, root, split, f"{found.name}, smaller objects on top", jobs)
+    if content.orphans:
+        about = f"{plan.about}; {content.orphans} annotations of images that it does not list"
+        return replace(plan, about=about)
+    return plan
 
 
-def _instances_png(name: str, image: Entry, annotations: list[Entry]) -> bytes:
-    return to_png(draw_instances(annotations, image["height"], image["width"]), name)
+def _instances_png(name: str, image: Image, path: Path, annotations: list[Annotation]) -> bytes:
+    """The label map of an image. TTDError when the image has another size than the json says."""
+    size, stored = (image.width, image.height), stored_size(path)
+    if stored is not None and size not in (stored[0], upright_size(path)):
+        raise TTDError(f"{path} is {stored[0][0]}x{stored[0][1]}, but {size[0]}x{size[1]} in the json")
+    return to_png(draw_instances(annotations, image.height, image.width), name)
 
 
 def _image_folder(source: Path, split: str, year: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,8 @@ Raw: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.int64]
 
 NONE = 65535  # in a table: a value that must not occur
 RAW_VALUES = 1 << 16
+NO_255 = ("ADE2016", "Cityscapes")  # annotations of 0-150, labelIds of 0-33
+LOOKED_AT = 100
 
 
 @lru_cache(maxsize=16)
@@ -32,7 +35,7 @@ def raw_table(name: str, other: int = NONE) -> Table:
     table = np.full(RAW_VALUES, other, np.uint16)
     for raw, label in load_shipped(name)["raw"].items():
         table[raw] = label
-    if table[IGNORED] == NONE:
+    if table[IGNORED] == NONE and name not in NO_255:
         table[IGNORED] = IGNORED
     return table
 
@@ -42,12 +45,35 @@ def identity_table(name: str) -> Table:
     """uint16 [65536]: values of the set and ignored ones stay; all others must not occur."""
     labels = parse_labels(load_shipped(name), name)
     first = labels["first_label"]
-    allowed = [*range(first, first + len(labels["classes"])), IGNORED]
+    allowed = [*range(first, first + len(labels["classes"]))]
+    if name != "ADE2016":  # trainIds of Cityscapes hold 255
+        allowed.append(IGNORED)
     if labels["background"] or labels["zero_ignored"]:
         allowed.append(0)
     table = np.full(RAW_VALUES, NONE, np.uint16)
     table[allowed] = allowed
     return table
+
+
+def refuse_converted(name: str, masks: Sequence[Path]) -> None:
+    """TTDError when masks of a release hold 255, which those of `NO_255` never do.
+
+    They were converted already (detectron2's ADE20K, Cityscapes' trainIds under the names of
+    labelIds), and a second conversion would shift every label. Looked at are `LOOKED_AT` masks,
+    evenly spread: nearly every converted one holds 255.
+    """
+    present = [path for path in masks if path.is_file()]
+    step = max(1, len(present) // LOOKED_AT)
+    for path in present[::step]:
+        try:
+            values = read_index(path)
+        except TTDError:  # said when it is converted
+            continue
+        if (values == IGNORED).any():
+            raise TTDError(
+                f"{path}: holds 255, which the {name} release never does: these labels were "
+                "converted already; point --source at the release as it was downloaded"
+            )
 
 
 def translate(raw: Raw, table: Table, where: Path) -> Labels:

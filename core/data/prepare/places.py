@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import TTDError
+from ...utils.files import bad_id, regular_text, safe_id
+from ...utils.shown import first_few
 
 IMAGES = (".jpg", ".jpeg", ".png")
 LISTED = 8  # other lists that a message names
@@ -57,15 +60,18 @@ def images_in(folder: Path) -> list[tuple[str, Path]]:
 def read_split(path: Path) -> list[str]:
     """Ids of a split list: the first word of each line.
 
-    TTDError when it cannot be read or is empty, naming the release's other lists.
+    TTDError when it cannot be read or is empty, or an id repeats or is no plain name, naming the release's other lists.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise TTDError(
-            f"{path}: the list of the split cannot be read ({error.strerror}){_other_lists(path)}"
-        ) from None
+        lines = regular_text(path).split("\n")
+    except TTDError as error:
+        raise TTDError(f"{error}; it is the list of the split{_other_lists(path)}") from None
     ids = [line.split()[0] for line in lines if line.strip()]
+    for name in ids:
+        if problem := bad_id(name) or ("" if safe_id(name) == name else "an id that is a path"):
+            raise TTDError(f"{path}: {name[:80]!r}: {problem}")
+    if twice := [name for name, count in Counter(ids).items() if count > 1]:
+        raise TTDError(f"{path}: {first_few(twice)} listed more than once")
     if not ids:
         raise TTDError(f"{path}: an empty list{_other_lists(path)}")
     return ids

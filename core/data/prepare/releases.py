@@ -6,7 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import TTDError
-from .labels import identity_table, raw_table, read_label_mat, to_png, translate, translated_png
+from .labels import (
+    identity_table,
+    raw_table,
+    read_label_mat,
+    refuse_converted,
+    to_png,
+    translate,
+    translated_png,
+)
 from .places import existing_folders, find_base, first_with, images_in, part_of, read_split
 from .runner import Job, Plan, mask_job, mask_plan
 
@@ -76,6 +84,7 @@ def ade_plan(name: str, source: Path, root: Path, split: str, _: str | None) -> 
     part = {"val": "validation", "train": "training"}.get(split, split)
     base = find_base(source, ("ADEChallengeData2016", "."), ("images", "annotations"))
     masks, table = part_of(base, "annotations", part), identity_table(name)
+    refuse_converted(name, sorted(masks.glob("*.png")))
     jobs = []
     for key, path in images_in(part_of(base, "images", part)):
         mask = masks / f"{key}.png"
@@ -93,6 +102,7 @@ def cityscapes_plan(name: str, source: Path, root: Path, split: str, _: str | No
     kind, table = "labelTrainIds", identity_table(name)
     if any(masks.glob("*/*_gtFine_labelIds.png")):
         kind, table = "labelIds", raw_table(name)
+        refuse_converted(name, sorted(masks.glob("*/*_gtFine_labelIds.png")))
     jobs: list[Job] = []
     for path in sorted((base / "leftImg8bit" / split).glob("*/*_leftImg8bit.png")):
         key = path.name.removesuffix("_leftImg8bit.png")

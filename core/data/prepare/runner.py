@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, write_bytes, write_text
+from ...utils.files import atomic, differences, read_json, safe_id, write_bytes, write_text
 from ...utils.prefetch import prefetch
 from ..dataset_yaml import load_shipped
 from ..records import Packed
@@ -180,10 +180,11 @@ def mask_job(key: str, image: Path, content: Callable[[], bytes]) -> Job:
 def mask_plan(name: str, root: Path, split: str, kind: str, jobs: list[Job]) -> Plan:
     """The plan of a segmentation set; `kind` says what its masks are made from.
 
-    TTDError when there are no jobs.
+    TTDError when there are no jobs, or two would write one file.
     """
     if not jobs:
         raise TTDError(f"{name}: no images found for split {split} ({kind}); check --source")
+    _check_ids(jobs)
     folder = "validation" if split == "val" else split
     return Plan(
         out=root / load_shipped(name)["folder"] / folder,
@@ -192,3 +193,17 @@ def mask_plan(name: str, root: Path, split: str, kind: str, jobs: list[Job]) -> 
         jobs=jobs,
         count=len(jobs),
     )
+
+
+def _check_ids(jobs: list[Job]) -> None:
+    """TTDError for two images of one id, and for ids that are no plain names."""
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        if seen.setdefault(job.id.casefold(), job) is not job:
+            other = seen[job.id.casefold()]
+            raise TTDError(
+                f"both {other.image} and {job.image} would be {job.content_name}; rename one, "
+                "or prepare them as two sets"
+            )
+        if safe_id(job.id) != job.id:
+            raise TTDError(f"{job.id[:80]!r}: an id that is no plain file name; rename its files")

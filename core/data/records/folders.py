@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError
-from ...utils.files import visible_names
+from ...utils.files import regular_bytes, visible_names
 from .lists import LISTS
 from .record import SUFFIXES, Item, RecordSet, Skipped, Source, lacking, make_record, parse_caption
 from .shards import open_shards
@@ -41,9 +41,10 @@ def _two_folders(root: Path, texts: str, kind: str) -> RecordSet:
     """ROOT/image/ID.jpg and ROOT/json/ID.json (training) or ROOT/json_refined/ID.json (tags)."""
     names = [name for name in visible_names(root / "image") if name.lower().endswith(SUFFIXES)]
     images = {Path(name).stem: f"image/{name}" for name in names}
-    files = [name for name in visible_names(root / texts) if name.endswith(".json")]
+    files = [name for name in visible_names(root / texts) if name.lower().endswith(".json")]
     captions = {Path(name).stem: f"{texts}/{name}" for name in files}
-    return _of_captions(root, kind, captions, images)
+    several = _several(names, lambda name: Path(name).stem)
+    return _of_captions(root, kind, captions, images, several)
 
 
 def _side_by_side(root: Path, names: Sequence[str]) -> RecordSet | None:
@@ -54,18 +55,34 @@ def _side_by_side(root: Path, names: Sequence[str]) -> RecordSet | None:
             names += [f"{folder}/{name}" for name in visible_names(root / folder)]
     images = {_stem(name): name for name in names if name.lower().endswith(SUFFIXES)}
     texts = {
-        _stem(name): name for name in names if name.endswith(".json") and _stem(name) in images
+        _stem(name): name
+        for name in names
+        if name.lower().endswith(".json") and _stem(name) in images
     }
-    texts |= {_stem(name): name for name in names if name.endswith(".txt")}
+    texts |= {_stem(name): name for name in names if name.lower().endswith(".txt")}
     if not images or not texts:
         return None
-    return _of_captions(root, "images with captions", dict(sorted(texts.items())), images)
+    several = _several([name for name in names if name.lower().endswith(SUFFIXES)], _stem)
+    captions = dict(sorted(texts.items()))
+    return _of_captions(root, "images with captions", captions, images, several)
+
+
+def _several(names: Sequence[str], stem: Callable[[str], str]) -> dict[str, list[str]]:
+    """Ids with more than one image, and those images: which one a caption means is not known."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(stem(name), []).append(name)
+    return {key: images for key, images in found.items() if len(images) > 1}
 
 
 def _of_captions(
-    root: Path, kind: str, captions: Mapping[str, str], images: Mapping[str, str]
+    root: Path,
+    kind: str,
+    captions: Mapping[str, str],
+    images: Mapping[str, str],
+    several: Mapping[str, list[str]],
 ) -> RecordSet:
-    """One record per caption file; both mappings are names relative to root by id."""
+    """One record per caption file; captions and images are names relative to root by id."""
     missing, unused = captions.keys() - images.keys(), images.keys() - captions.keys()
     ids = list(captions)
 
@@ -73,6 +90,10 @@ def _of_captions(
         for index, stem in enumerate(ids[start:], start):
             if stem not in images:
                 yield Skipped(index, stem, "no image with this name")
+                continue
+            if stem in several:
+                reason = f"several images: {', '.join(several[stem])}; keep one"
+                yield Skipped(index, stem, reason)
                 continue
             source = Source(index, stem, root / images[stem], images[stem])
             yield make_record(source, partial(_read_caption, root / captions[stem]))
@@ -82,12 +103,15 @@ def _of_captions(
         f"{lacking(len(missing), 'captions without an image')}, "
         f"{lacking(len(unused), 'images without a caption')}"
     )
-    return RecordSet(description, len(captions), True, walk)
+    return RecordSet(description, len(captions), True, walk, distinct=True)
 
 
 def _read_caption(path: Path) -> dict[str, Any]:
     """A caption file as {"text": ..., "tags": ...}. ValueError or OSError with the reason."""
-    return parse_caption(path.read_bytes(), path.suffix)
+    try:
+        return parse_caption(regular_bytes(path), path.suffix)
+    except TTDError as error:
+        raise ValueError(str(error)) from None
 
 
 def _stem(name: str) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError
-from ..image_lists import LISTS, find_beside, is_there
+from ...utils.files import is_there
+from ..image_lists import LISTS, find_beside
+from .ids import Distinct
 from .record import Item, Record, RecordSet, Skipped, Source, lacking, make_record, reason_of
 
 __all__ = ["LISTS", "open_jsonl"]
@@ -26,10 +28,14 @@ def open_jsonl(path: Path) -> RecordSet:
     it. The id is the path without its ending; several captions of an image get #0, #1, ... behind
     it. TTDError when the list cannot be read or holds no line.
     """
-    count, images = 0, dict[str, Path]()
+    if is_there(path) and not path.is_file():
+        raise TTDError(f"{path}: not a regular file; name a list")
+    count, images, repeated, distinct = 0, dict[str, Path](), 0, Distinct()
     try:
         for item in _walk(path):
             count += 1
+            if isinstance(item, Record):
+                repeated += distinct(item.id) != item.id
             if isinstance(item, Record) and isinstance(item.image, Path):
                 images[item.name] = item.image
     except OSError as error:
@@ -44,6 +50,8 @@ def open_jsonl(path: Path) -> RecordSet:
     description = (
         f"{path}: {count} captions of {len(images)} images; {lacking(missing, 'missing images')}"
     )
+    if repeated:
+        description += f"; {repeated} ids occur again and are numbered #1, #2, ..."
     return RecordSet(
         description, count, True, lambda start: itertools.islice(_walk(path), start, None)
     )
@@ -68,7 +76,7 @@ def _walk(path: Path) -> Iterator[Item]:
                 continue
             try:
                 row = _parse(line, path.parent)
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
                 reason = f"not a line with image and text ({reason_of(error)})"
                 yield Skipped(next(number), f"{path.name}:{at}", reason)
                 continue
@@ -79,6 +87,8 @@ def _parse(line: str, folder: Path) -> _Line:
     """A line of a list. ValueError, KeyError or TypeError where it is none."""
     row = json.loads(line)
     name = row["image"]
+    if not isinstance(name, str) or not name:
+        raise TypeError('"image" is no path')
     captions = row["captions"] if "captions" in row else [row["text"]]
     if not isinstance(captions, list):
         raise TypeError('"captions" is no list')

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from ...errors import TTDError
+from ...utils.files import expanded, is_there
 from .folders import open_folder
+from .ids import checked
 from .lists import LISTS, open_jsonl
 from .record import RecordSet
 from .shards import match_patterns, open_shards
@@ -16,14 +18,22 @@ FORMS = (
     "images beside .txt or .json files, *.jsonl, or webdataset *.tar"
 )
 
+LONGEST = 4096  # of a path
+
 
 def open_records(root: str | Path) -> RecordSet:
     """Find out what `root` is and list it: see `FORMS`.
 
     For shards also a pattern such as `s/{00000..00009}.tar`. Raises TTDError when there is nothing
-    of these forms, which it lists.
+    of these forms, which it lists. Ids are distinct and safe: see `checked`.
     """
-    name, path = str(root), Path(root).expanduser()
+    return checked(_open(root))
+
+
+def _open(root: str | Path) -> RecordSet:
+    name, path = str(root), expanded(root)
+    if "\0" in name or (not is_there(path) and len(name) > LONGEST):
+        raise TTDError(f"{name[:80]!r}: no such folder, file or pattern; check the path")
     if path.is_file():
         if path.suffix.lower() in LISTS:
             return open_jsonl(path)

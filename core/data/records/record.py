@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..images import decode_image, read_image
+from ..words import unescaped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of images, in the order in which they are preferred
 TEXTS = (".txt", ".json")  # of captions, likewise
@@ -65,13 +66,15 @@ Item: TypeAlias = Record | Skipped
 class RecordSet:
     """What an input holds: one line about it, and a way to walk its records.
 
-    count: how many records there are, an estimate unless `exact`; walk: all from an index on.
+    count: how many records there are, an estimate unless `exact`; walk: all from an index on;
+    distinct: no id occurs twice, whatever it holds.
     """
 
     description: str
     count: int
     exact: bool
     walk: Callable[[int], Iterator[Item]]
+    distinct: bool = False
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
         """Records `start` to `stop` (exclusive; None = all), always in the same order."""
@@ -118,7 +121,8 @@ def make_record(source: Source, load: Callable[[], Mapping[str, Any]]) -> Item:
     if not text.strip():
         return Skipped(source.index, source.id, "empty caption")
     true = None if tags is None else tuple(tags)
-    return Record(source.index, source.id, source.image, source.name, text, tags=true)
+    shown = unescaped(text)  # as CLIP's tokenizer would: words are then what it reads
+    return Record(source.index, source.id, source.image, source.name, shown, tags=true)
 
 
 def parse_caption(data: bytes, ending: str) -> dict[str, Any]:

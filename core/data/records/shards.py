@@ -7,12 +7,14 @@ import itertools
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...errors import TTDError
+from ...utils.shown import beginning
 from .record import (
     SUFFIXES,
     TEXTS,
@@ -26,6 +28,9 @@ from .record import (
     reason_of,
 )
 
+ADJACENT = "the files of a record must be adjacent and alike up to the first dot"
+MOST_TEXT = 1 << 24  # bytes of a caption
+MOST_SHARDS = 1_000_000  # that a pattern may name
 DAMAGE = (tarfile.TarError, OSError, EOFError)
 
 
@@ -38,6 +43,8 @@ def expand_braces(pattern: str) -> list[str]:
     if names:
         values = names.split(",")
     else:
+        if len(low) > 9 or len(high) > 9 or int(high) - int(low) >= MOST_SHARDS:
+            raise TTDError(f"{pattern}: a pattern of more than {MOST_SHARDS} files")
         values = [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
     before, after = pattern[: match.start()], pattern[match.end() :]
     expanded = (expand_braces(before + value + after) for value in values)
@@ -55,9 +62,14 @@ def match_patterns(pattern: str) -> list[Path]:
 def open_shards(tars: list[Path], root: Path) -> RecordSet:
     """The records of tars, one after the other; names are relative to `root`.
 
-    In each tar, consecutive files of one name up to its first dot are a record: an image
-    (jpg|jpeg|png|webp) and a caption (txt|json).
+    As webdataset reads them: in each tar, consecutive files of one name up to its first dot are a
+    record; what follows the dot says what a file is, whatever its case: an image
+    (jpg|jpeg|png|webp) and a caption (txt|json). Names that begin with a dot (macOS's `._` files)
+    are ignored.
     """
+    for path in tars:
+        if not path.is_file():
+            raise TTDError(f"{path}: not a regular file; name a tar")
     first = sum(1 for _ in _walk_shard(tars[0], root, itertools.count()))
     size = tars[0].stat().st_size or 1
     exact = len(tars) == 1
@@ -90,7 +102,7 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
         with tarfile.open(path, "r:") as tar:
             shard = _Shard(tar, path, name)
             for key, files in itertools.groupby(_files(tar, problems), _key):
-                parts = {os.path.splitext(member.name)[1].lower(): member for member in files}
+                parts = [(_ending(member), member) for member in files]
                 tar.members.clear()  # type: ignore[attr-defined]  # it keeps every file it has seen
                 yield _group(shard, next(number), key, parts)
     except DAMAGE as error:
@@ -100,22 +112,46 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
         yield Skipped(next(number), name, reason)
 
 
-def _group(shard: _Shard, index: int, key: str, parts: Mapping[str, tarfile.TarInfo]) -> Item:
+def _group(
+    shard: _Shard, index: int, key: str, files: Sequence[tuple[str, tarfile.TarInfo]]
+) -> Item:
     """The record of files of one name, by their endings."""
+    parts = dict(files)
     image = next((parts[ending] for ending in SUFFIXES if ending in parts), None)
     text = next((parts[ending] for ending in TEXTS if ending in parts), None)
+    if problem := _problem(shard, files):
+        return Skipped(index, key, problem)
     if image is None or text is None:
         lost = "image" if image is None else "caption"
-        return Skipped(index, key, f"no {lost} in {shard.name}")
+        return Skipped(index, key, f"no {lost} in {shard.name} among {_names(files)}; {ADJACENT}")
     packed = Packed(shard.path, image.offset_data, image.size)
     source = Source(index, key, packed, f"{shard.name}/{image.name}")
     return make_record(source, partial(_read_caption, shard.tar, text))
 
 
+def _problem(shard: _Shard, files: Sequence[tuple[str, tarfile.TarInfo]]) -> str:
+    """Why a group of files is no record; "" where it may be one."""
+    endings = [ending for ending, _ in files]
+    if twice := [ending for ending in endings if endings.count(ending) > 1]:
+        return f"several files {twice[0]} of this name in {shard.name}: {_names(files)}"
+    if len(images := [ending for ending in endings if ending in SUFFIXES]) > 1:
+        return f"several images of this name in {shard.name}: {' and '.join(images)}; keep one"
+    size = shard.path.stat().st_size
+    if any(member.offset_data + member.size > size for _, member in files):
+        return f"cut: {shard.name} ends before the file does"
+    return ""
+
+
+def _names(files: Sequence[tuple[str, tarfile.TarInfo]]) -> str:
+    return beginning([os.path.basename(member.name) for _, member in files])
+
+
 def _files(tar: tarfile.TarFile, problems: list[Exception]) -> Iterator[tarfile.TarInfo]:
     """The files of a tar up to its first damage, which goes into `problems`."""
     try:
-        yield from (member for member in tar if member.isfile())
+        for member in tar:
+            if member.isfile() and not os.path.basename(member.name).startswith("."):
+                yield member
     except DAMAGE as error:
         problems.append(error)
 
@@ -126,8 +162,16 @@ def _key(member: tarfile.TarInfo) -> str:
     return os.path.join(folder, base.split(".")[0])
 
 
+def _ending(member: tarfile.TarInfo) -> str:
+    """What follows the first dot of the file's own name, with the dot, in lower case."""
+    _, dot, ending = os.path.basename(member.name).partition(".")
+    return (dot + ending).lower()
+
+
 def _read_caption(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
     """The caption in a tar. ValueError or OSError with the reason."""
+    if member.size > MOST_TEXT:
+        raise ValueError(f"a caption of {member.size} bytes")
     file = tar.extractfile(member)
     data = b"" if file is None else file.read()
-    return parse_caption(data, Path(member.name).suffix)
+    return parse_caption(data, _ending(member))

@@ -103,7 +103,7 @@ def test_categories_of_another_json_are_refused(tmp_path):
     content = json.loads((source / "instances.json").read_text())
     content["categories"] = [{"id": 1, "name": "cat"}]
     (source / "instances.json").write_text(json.dumps(content))
-    with pytest.raises(TTDError, match="category 1 'cat' is none of COCO's 80"):
+    with pytest.raises(TTDError, match='category 1 "cat" is none of COCO.s 80'):
         make_plan("COCO2014", source, tmp_path / "r")
     (source / "instances.json").write_text("{}")
     with pytest.raises(TTDError, match="no instances json"):

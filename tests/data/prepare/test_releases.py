@@ -165,7 +165,7 @@ def test_an_empty_or_absent_list_names_the_others(tmp_path):
     voc_release(tmp_path)
     lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
     with pytest.raises(
-        TTDError, match=r"train.txt.*No such file.*there are val: choose one with --split"
+        TTDError, match=r"(?i)train.txt.*no such file.*there are val: choose one with --split"
     ):
         make_plan("VOC2012", tmp_path, tmp_path / "r", split="train")
     (lists / "val.txt").rename(lists / "trainaug.txt")
@@ -195,3 +195,31 @@ def test_the_masks_are_a_perfect_prediction_and_moved_down_they_are_not(tmp_path
         mask(tmp_path / "moved" / item.mask.name, np.roll(read_index(item.mask), 2, axis=0))
     iou, fpr, fnr = evaluate(data, tmp_path / "moved").scores.means
     assert 0.2 < iou < 0.95 and iou + fpr + fnr == pytest.approx(1)
+
+
+def test_labels_that_were_converted_already_are_refused(tmp_path):
+    """detectron2's ADE20K: 1-150 became 0-149, and 0 became 255."""
+    base = tmp_path / "s/ADEChallengeData2016"
+    for number, labels in enumerate(([0, 5, 149], [255, 3])):
+        picture(base / f"images/validation/{number}.jpg")
+        mask(base / f"annotations/validation/{number}.png", values_of(labels))
+    with pytest.raises(TTDError, match="converted already"):
+        make("ADE2016", tmp_path / "s", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    cityscapes_release(tmp_path / "c", "labelIds", [0, 18, 255])
+    with pytest.raises(TTDError, match="converted already"):
+        make("Cityscapes", tmp_path / "c", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_lists_with_a_byte_order_mark_and_odd_ids(tmp_path):
+    truths = voc_release(tmp_path / "s")
+    lists = tmp_path / "s/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    lists.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(truths).encode())
+    report = make("VOC2012", tmp_path / "s", tmp_path / "r")
+    assert (report.made, report.failed) == (2, [])
+    for name in ("../../X", "/etc/X", "a\0b", "x" * 300, "2007_1\n2007_1", "a/b"):
+        lists.write_text(name)
+        with pytest.raises(TTDError, match="val.txt: "):
+            make("VOC2012", tmp_path / "s", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
