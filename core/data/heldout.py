@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError
-from ..metrics.tags import truth_of
 from ..utils.config import read_yaml
 from .datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
+from .tag_words import truth_of
 from .words import is_stopword, split_words
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..errors import TTDError
 
-
 APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u2018\u02bc\uff07`\u00b4"), "'")
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from core.data.tag_words import matched, truth_of
 from core.data.words import split_words, tag_key, unescaped
-from core.metrics.tags import matched, truth_of
 
 
 def words(text):
