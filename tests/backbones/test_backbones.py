@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from small_clip import PREPROCESS, model_config, random_images, random_texts, token_rows, write_clip
 
 from core.backbones import load_backbone
+from core.backbones.heads import HEADS
 from core.errors import TTDError
 
 
@@ -85,6 +86,25 @@ def test_similarity_is_the_cosine(backbone):
     assert (got - want).abs().max() < 1e-6 and got.abs().max() <= 1 + 1e-6
     assert (backbone.similarity(40 * pixels, 0.01 * text) - got).abs().max() < 1e-6
     assert torch.isfinite(backbone.similarity(torch.zeros(1, 24, 1, 1), text)).all()
+
+
+def test_each_image_may_have_texts_of_its_own(backbone):
+    pixels, texts = random_images(2, 24, 3, 5), random_texts(8).view(2, 4, 24)
+    got = backbone.similarity(pixels, texts)
+    assert got.shape == (2, 4, 3, 5)
+    for i in (0, 1):
+        want = backbone.similarity(pixels[i : i + 1], texts[i])
+        assert torch.allclose(got[i : i + 1], want, atol=1e-6)
+
+
+def test_both_embeddings_at_once_equal_each_alone(folder, tcl):
+    """Whatever the dense head, the pooled embedding is the model's own."""
+    models = [load_backbone(f"local-dir:{folder}", head=head) for head in HEADS]
+    for model in (*models, tcl):
+        images = random_images(2, 3, 29, 50)
+        pixels, pooled = model.encode_both(images)
+        assert torch.allclose(pixels, model.encode_pixels(images), atol=1e-5), model.head
+        assert torch.allclose(pooled, model.encode_image(images), atol=1e-5), model.head
 
 
 def test_tiny_vectors_are_divided_by_a_millionth(backbone, tcl):

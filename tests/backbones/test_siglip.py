@@ -67,6 +67,13 @@ def test_map_pooled_image_and_text_equal_open_clip(siglip):
     assert_equals_open_clip(siglip, load_backbone(f"local-dir:{siglip}"), length=CONTEXT)
 
 
+def test_layer_scales_are_kept(tmp_path):
+    folder = write_siglip(tmp_path, layer_scale=True)
+    backbone = load_backbone(f"local-dir:{folder}")
+    assert backbone.visual.blocks[1].ls_2.gamma.shape == (48,)
+    assert_equals_open_clip(folder, backbone, length=CONTEXT)
+
+
 @pytest.mark.parametrize("head", ["maskclip-value", "sclip", "naclip", "kk", "clearclip"])
 def test_map_pooling_has_two_heads(siglip, head):
     with pytest.raises(TTDError, match="vanilla"):
