@@ -5,7 +5,13 @@ import json
 import pytest
 import torch
 from paths import ROOT
-from small_clip import model_config, write_clip, write_config
+from small_clip import (
+    assert_equals_open_clip,
+    model_config,
+    random_images,
+    write_clip,
+    write_config,
+)
 
 from core.backbones import BACKBONES, load_backbone
 from core.errors import TTDError
@@ -114,6 +120,27 @@ def test_a_known_model_with_an_unknown_tag_lists_the_tags():
         load_backbone("ViT-B-32:no_such_tag")
     with pytest.raises(TTDError, match="laion2b"):
         load_backbone("ViT-B-32")
+
+
+def test_a_tag_brings_weights_activation_mean_and_std(tmp_path, monkeypatch):
+    """A small model among open_clip's built-in ones, whose only tag is of OpenAI's kind."""
+    from open_clip import factory, pretrained
+
+    config = model_config()
+    write_clip(tmp_path, {**config, "quick_gelu": True}, seed=4)
+    weights = tmp_path / "open_clip_model.safetensors"
+    tag = {"url": "nowhere", "quick_gelu": True, "mean": (0.1, 0.2, 0.3), "std": (1.0, 2.0, 4.0)}
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "ttd-small", config)
+    monkeypatch.setitem(pretrained._PRETRAINED, "ttd-small", {"own": tag})
+    monkeypatch.setattr(pretrained, "download_pretrained", lambda config: weights)
+    tagged = load_backbone("ttd-small:own")
+    assert_equals_open_clip(tmp_path, tagged)
+    white = tagged.normalize(torch.ones(1, 3, 1, 1)).flatten()
+    assert white.tolist() == pytest.approx([0.9, 0.4, 0.175])
+    by_file = load_backbone(f"ttd-small:{weights}")  # no tag: the name's own activation, GELU
+    images = random_images(1, 3, 32, 32)
+    assert not torch.allclose(by_file.encode_image(images), tagged.encode_image(images), atol=1e-3)
+    assert torch.equal(by_file.normalize(torch.ones(1, 3, 1, 1)).flatten(), white)
 
 
 def test_a_known_model_with_a_missing_file(tmp_path):
