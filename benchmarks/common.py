@@ -228,11 +228,8 @@ def resident() -> int:
 
 
 def _bytes(status: Path, name: str) -> int:
-    return next(
-        1024 * int(line.split()[1])
-        for line in status.read_text().splitlines()
-        if line.startswith(f"{name}:")
-    )
+    lines = status.read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def megabytes(count: int) -> str:
@@ -320,11 +317,8 @@ def save(
 
         from core.utils.provenance import now, versions
 
-        words = [
-            word
-            for i, word in enumerate(args.argv)
-            if "--json" not in (word, args.argv[max(0, i - 1)])
-        ]
+        argv = args.argv
+        words = [w for i, w in enumerate(argv) if "--json" not in argv[max(0, i - 1) : i + 1]]
         content = {
             "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
             "date": now(),

@@ -347,8 +347,7 @@ def _context_length(folder: Path) -> int:
 def state_dict_of_openai_clip() -> dict[str, Tensor]:
     """OpenAI's ViT-B/16 as a flat state dict in OpenAI's names, float32, without logit_scale.
 
-    So its tensors are, for instance, `visual.conv1.weight` [768, 3, 16, 16] and `text_projection`
-    [512, 512].
+    Shapes as in OpenAI's file: `visual.conv1.weight` [C, 3, P, P] with C = 768 and P = 16.
     """
     state = _fill(_skeleton(OPENAI_MODEL), openai_clip_file()).state_dict()
     return {key: value.to(torch.float32) for key, value in state.items() if key != "logit_scale"}
