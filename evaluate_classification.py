@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         find_result,
         load_method,
         load_truth,
-        unmatched_line,
         method_rows,
+        unmatched_line,
     )
 
     paths = [find_result(name, args.out) for name in args.arch]

@@ -63,10 +63,7 @@ def setup(args: argparse.Namespace) -> Task:
         make=lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
         categories={label: label for label in range(dataset.first_label, 255)},
         palette=dataset.palette,
-        identity={
-            "classes": dataset.digest,
-            "pictures": os.path.abspath(dataset.images),
-        },
+        identity={"classes": dataset.digest, "pictures": os.path.abspath(dataset.images)},
     )
 
 

@@ -27,7 +27,14 @@ NAMES = (
     "Context59",
     "World",
 )
-LABEL_KEYS = ("classes", "background", "ignore", "bg", "palette", "masks_drawn")  # what any description may have
+LABEL_KEYS = (
+    "classes",
+    "background",
+    "ignore",
+    "bg",
+    "palette",
+    "masks_drawn",
+)  # what any description may have
 USER_KEYS = ("name", "images", "masks", *LABEL_KEYS)
 SHIPPED_KEYS = ("name", "folder", "expected", *LABEL_KEYS, "raw")
 # What tools/make_world.py notes in world.yaml about how the world was made. Allowed where

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..data.words import truth_of
 from ..errors import TTDError
-from ..metrics.tags import truth_of
 from ..utils.config import read_yaml
 from .datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
+from core.data.words import truth_of
 from core.errors import TTDError
-from core.metrics.tags import (
-    average_precision,
-    best_threshold,
-    precision_recall_curve,
-    tag_scores,
-    truth_of,
-)
+from core.metrics.tags import average_precision, best_threshold, precision_recall_curve, tag_scores
 
 # P, R, F1, Acc in percent, as published for CC3M-TagMask.
 PUBLISHED = {

@@ -197,4 +197,3 @@ def _key(value: Any) -> int | str | None:
 def _short(value: Any) -> str:
     text = value if isinstance(value, int | float) else json.dumps(value)[:60]
     return str(text)[:60]
-

@@ -66,7 +66,9 @@ def _instances_png(name: str, image: Image, path: Path, annotations: list[Annota
     """The label map of an image. TTDError when the image has another size than the json says."""
     size, stored = (image.width, image.height), stored_size(path)
     if stored is not None and size not in (stored[0], upright_size(path)):
-        raise TTDError(f"{path} is {stored[0][0]}x{stored[0][1]}, but {size[0]}x{size[1]} in the json")
+        raise TTDError(
+            f"{path} is {stored[0][0]}x{stored[0][1]}, but {size[0]}x{size[1]} in the json"
+        )
     return to_png(draw_instances(annotations, image.height, image.width), name)
 
 
