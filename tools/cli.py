@@ -28,7 +28,11 @@ def _one_line(message: Warning | str, *_: object) -> str:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit: 0 or its result; 2 and one line for bad input; 130 for Ctrl-C."""
+    """Call `main` and exit: 0 or its result; 2 and one line for bad input; 130 for Ctrl-C.
+
+    What no reader has foreseen is one line too; --debug or TTD_DEBUG=1 shows where it came from.
+    """
+    debug = wants_debug()
     warnings.formatwarning = _one_line
     for stream in (sys.stdout, sys.stderr):
         # A tag in letters that the terminal lacks must not end the run.
@@ -47,11 +51,26 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        say(f"unexpected {type(error).__name__}: {reason} (--debug shows where it came from)")
+        sys.exit(2)
+
+
+def wants_debug() -> bool:
+    """Whether tracebacks are wanted: TTD_DEBUG=1, or --debug, which is taken off the arguments."""
+    asked = "--debug" in sys.argv[1:]
+    if asked:
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    return asked or os.environ.get("TTD_DEBUG", "") not in ("", "0")
 
 
 def say(message: str) -> None:
-    """One line on stderr, with the script's name in front."""
-    print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
+    """One line on stderr, with the script's name in front and no character that moves a cursor."""
+    line = "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
 def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.ArgumentParser:

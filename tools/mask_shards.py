@@ -34,7 +34,7 @@ class Shard:
 def plan(args: argparse.Namespace) -> list[Shard]:
     """The shards that this process runs: its own under torchrun, else one per GPU or worker."""
     gpus = _gpus(args)
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if os.environ.get("RANK", "").strip() and os.environ.get("WORLD_SIZE", "").strip():
         return [_torchrun_shard(gpus)]
     count = max(len(gpus), args.workers or 1)
     threads = max(1, cpus() // count) if count > 1 else None
@@ -43,9 +43,11 @@ def plan(args: argparse.Namespace) -> list[Shard]:
 
 
 def _torchrun_shard(gpus: Sequence[str | None]) -> Shard:
-    """The share of a process that torchrun started."""
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local = int(os.environ.get("LOCAL_RANK", rank))
+    """The share of a process that torchrun started. TTDError: its numbers are invalid."""
+    from core.training.distributed import local_rank, rank_and_world
+
+    rank, world = rank_and_world() or (0, 1)
+    local = local_rank()
     keys = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
     names = [os.environ.get(key, "") for key in keys]
     if os.environ.get("LOCAL_WORLD_SIZE") == str(world):  # one machine: torchrun's id is unique

@@ -110,7 +110,7 @@ def place(device: str | None, gpus: list[str] | None) -> str:
     import torch
 
     from core.backbones.device import resolve_device
-    from core.training.distributed import local_rank, started_by_torchrun
+    from core.training.distributed import environment_number, local_rank, started_by_torchrun
 
     numbers = [number for group in gpus or () for number in group.split(",")]
     if not started_by_torchrun():
@@ -122,7 +122,7 @@ def place(device: str | None, gpus: list[str] | None) -> str:
         return str(resolve_device(choose_device(device, numbers[0] if numbers else None)))
     if device == "cpu" or not torch.cuda.is_available():
         return "cpu"
-    count = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))
+    count = environment_number("LOCAL_WORLD_SIZE", local_rank() + 1, least=1)
     there = numbers or [str(number) for number in range(torch.cuda.device_count())]
     if count > len(there):
         raise TTDError(
@@ -266,7 +266,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     try:
         run(main)
     except SystemExit as end:
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if os.environ.get("WORLD_SIZE", "").strip() in ("", "1"):
             raise
         sys.stdout.flush()
         sys.stderr.flush()

@@ -158,7 +158,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: transparency on white, deep samples scaled to the whole 8-bit range.
 
     16-bit grey v becomes round(v / 257) (0 -> 0, 65535 -> 255), and 12 bits in 16 are scaled as
-    such (4095 -> 255). Pillow itself reads 16-bit colour as v // 256. 32-bit integers and floats have no agreed range: see `_grey_range`.
+    such (4095 -> 255). Pillow itself reads 16-bit colour as v // 256. 32-bit integers and floats
+    have no agreed range: see `_grey_range`.
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)  # [H, W]
@@ -174,9 +175,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _grey_range(values: npt.NDArray[np.float64], mode: str) -> tuple[float, float]:
     """The values of an image [H, W] that become black and white.
 
-    [0, 65535] for 16 bits, [0, 4095] where nothing is above 4095 (cameras and scanners store their
-    12 bits so; read as 16, the image would be black) and something above 255, [0, 1] or [0, 255] for floats that fit, else the finite minimum and
-    maximum, as scientific images (depth, counts) need it.
+    [0, 65535] for 16 bits; [0, 4095] where nothing is above 4095 and something above 255 (cameras
+    and scanners store their 12 bits so; read as 16, the image would be black); [0, 1] or [0, 255]
+    for floats that fit; else the finite minimum and maximum, as scientific images (depth, counts)
+    need it.
     """
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

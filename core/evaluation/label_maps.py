@@ -69,8 +69,9 @@ def evaluate(
 
     Predictions that are missing, extra, unreadable, of another size or with unknown labels are left
     out and listed in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the
-    set that are wrong, for masks of captions or made with other classes, and when nothing can be scored. progress: called with
-    the number of images scored since the last call.
+    set that are wrong, for masks of captions or made with other classes, for masks in which 255
+    stands for a class, and when nothing can be scored. progress: called with the number of images
+    scored since the last call.
     """
     items = {item.id: item for item in dataset.items()}
     with_mask = [name for name, item in items.items() if item.mask is not None]

@@ -34,7 +34,8 @@ def test_without_a_background_names_are_prompts():
 
 
 @pytest.mark.parametrize("names", [["Cat", "cat"], ["cat", " cat"], ["a  b", "a b"], ["cat"] * 2,
-                                   ["cat|kitten", "kitten|cat"], ["caf\u00e9", "cafe\u0301"]])  # fmt: skip
+                                   ["cat|kitten", "kitten|cat"],
+                                   ["caf\u00e9", "cafe\u0301"]])  # fmt: skip
 def test_classes_that_differ_in_form_only(names):
     with pytest.raises(TTDError, match="listed twice"):
         parse_classes([*names, "dog"], True, "x")

@@ -172,7 +172,11 @@ def test_shards_in_name_order_with_pictures_read_from_inside(tmp_path):
     tar(tmp_path / "s/00000.tar", first)
     expected = [
         ("000", "zero"),
-        ("001", "no image in 00000.tar"),
+        (
+            "001",
+            "no image in 00000.tar among 001.txt; the files of a record must be adjacent and "
+            "alike up to the first dot",
+        ),
         ("002", "two"),
         ("d/003", "drei ß"),
         ("004", "empty caption"),

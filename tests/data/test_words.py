@@ -2,8 +2,7 @@
 
 import pytest
 
-from core.data.tag_words import matched, truth_of
-from core.data.words import split_words, tag_key, unescaped
+from core.data.words import matched, split_words, tag_key, truth_of, unescaped
 
 
 def words(text):

@@ -133,7 +133,7 @@ def test_two_captions_of_one_id_are_not_mixed_up(arguments, world, tmp_path):
         for text in ("A red dog", "A dog")
     ]
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(TTDError, match="several captions with the id a; give each an id"):
+    with pytest.raises(TTDError, match="1 missing: a#1"):
         script.main(["--root", str(tmp_path / "list.jsonl"), *arguments[2:]])
     path = tmp_path / "out" / "M_1_[1.0]@pixel+TTD.jsonl"
     path.write_text(2 * path.read_text())

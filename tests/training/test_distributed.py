@@ -14,7 +14,7 @@ from small_pairs import write_set
 
 from core.backbones.lora.adapter import read_adapter
 from core.errors import TTDError
-from core.training.distributed import PeerError, Ranks, buckets
+from core.training.distributed import PeerError, Ranks, buckets, joined, local_rank
 
 
 @pytest.fixture
@@ -252,3 +252,30 @@ def test_pictures_that_fail_in_one_process_end_all(settings, tmp_path):
     assert [code for code, *_ in results] == [2, 2] and said.count(
         "in a row cannot be read"
     ) == 1, said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"RANK": "one"}, {"RANK": "-1"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "2.5"},
+        {"RANK": "2"}, {"WORLD_SIZE": "9" * 5000}, {"MASTER_ADDR": ""}, {"MASTER_PORT": "x"},
+        {"MASTER_PORT": "70000"}, {"MASTER_PORT": ""},
+    ],
+)  # fmt: skip
+def test_an_odd_environment_is_one_line(monkeypatch, wrong):
+    right = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in {**right, **wrong}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TTDError, match=next(iter(wrong))) as error, joined("cpu"):
+        pass
+    assert len(str(error.value)) < 200
+
+
+def test_an_empty_environment_is_one_process(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")
+    with joined("cpu") as ranks:
+        assert (ranks.rank, ranks.world, local_rank()) == (0, 1, 0)
+    monkeypatch.setenv("LOCAL_RANK", "x")
+    with pytest.raises(TTDError, match="LOCAL_RANK=x"):
+        local_rank()

@@ -60,7 +60,8 @@ def images_in(folder: Path) -> list[tuple[str, Path]]:
 def read_split(path: Path) -> list[str]:
     """Ids of a split list: the first word of each line.
 
-    TTDError when it cannot be read or is empty, or an id repeats or is no plain name, naming the release's other lists.
+    TTDError when it cannot be read or is empty, naming the release's other lists, and when an id
+    repeats or is no plain name.
     """
     try:
         lines = regular_text(path).split("\n")
