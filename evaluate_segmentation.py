@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score(folder: Path, args: argparse.Namespace) -> Evaluation:
     """Compare the folder with its set. TTDError: no set is known, predictions that do not fit."""
-    from core.data.datasets import open_dataset
+    from core.data.labels.datasets import open_dataset
     from core.evaluation.label_maps import evaluate
     from core.evaluation.predictions import data_of
 
@@ -121,9 +121,9 @@ def as_dict(
 
 def gallery(found: Evaluation, folder: Path, count: int) -> None:
     """Draw the best and worst images by their own mean IoU."""
-    from core.data.dataset_checks import read_truth
     from core.data.images import read_image
-    from core.data.mask_files import read_index
+    from core.data.labels.dataset_checks import read_truth
+    from core.data.labels.mask_files import read_index
     from core.plots.gallery import Row, best_and_worst
 
     data = found.dataset

@@ -30,7 +30,7 @@ from tools.evaluation import (
 )
 
 if TYPE_CHECKING:
-    from core.data.datasets import CaptionSet
+    from core.data.labels.datasets import CaptionSet
     from core.evaluation.captions import CaptionEvaluation
     from core.metrics.segmentation import SegScores
 
@@ -55,7 +55,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the published line, the protocol and the baselines; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.data.datasets import CAPTION_NAMES, open_caption_set
+    from core.data.labels.datasets import CAPTION_NAMES, open_caption_set
     from core.evaluation.predictions import data_of, find_folder, read_protocol
     from core.evaluation.report import means_table, protocol_line, published_line, to_csv
     from core.metrics.segmentation import scores_from_counts
@@ -103,7 +103,7 @@ def tuned(
     captions: CaptionSet, folder: Path, data: str, args: argparse.Namespace
 ) -> tuple[float, SegScores]:
     """The best threshold of the split of --tune and the scores of this one there."""
-    from core.data.datasets import open_caption_set
+    from core.data.labels.datasets import open_caption_set
     from core.evaluation.captions import best_elsewhere, sweep
     from core.evaluation.predictions import check_kind, find_folder
 
@@ -169,7 +169,7 @@ def gallery(captions: CaptionSet, found: CaptionEvaluation, folder: Path, count:
     """Draw the captions with the best and worst IoU."""
     import numpy as np
 
-    from core.data.mask_files import read_foreground
+    from core.data.labels.mask_files import read_foreground
     from core.data.records import read_record
     from core.plots.gallery import Row, best_and_worst
 

@@ -50,7 +50,7 @@ def setup(args: argparse.Namespace) -> Task:
     """The set and its images."""
     import os
 
-    from core.data.datasets import open_dataset
+    from core.data.labels.datasets import open_dataset
     from core.masks.pipeline import MasksFromTags, jobs_of_dataset
 
     dataset = open_dataset(args.data, args.root)

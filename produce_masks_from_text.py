@@ -100,7 +100,7 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
     import os
     from pathlib import Path
 
-    from core.data.datasets import CAPTION_NAMES, open_caption_set
+    from core.data.labels.datasets import CAPTION_NAMES, open_caption_set
     from core.data.records import open_records
 
     if data in CAPTION_NAMES:

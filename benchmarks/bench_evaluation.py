@@ -143,7 +143,7 @@ def write_set(folder: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], clas
     """The pairs of uint8 [H, W] as a set with masks and predictions -> Dataset, their folder."""
     from PIL import Image
 
-    from core.data.datasets import Dataset
+    from core.data.labels.datasets import Dataset
 
     for name in ("image", "mask", "prediction"):
         (folder / name).mkdir()

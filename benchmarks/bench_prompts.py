@@ -88,7 +88,7 @@ def starts(
 
 def class_names() -> tuple[str, ...]:
     """The classes of COCO-Stuff."""
-    from core.data.dataset_yaml import load_shipped, parse_labels
+    from core.data.labels.dataset_yaml import load_shipped, parse_labels
 
     return tuple(parse_labels(load_shipped(SET), SET)["classes"])
 

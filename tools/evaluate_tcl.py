@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def present(names: Sequence[str], root: str) -> list[str]:
     """Those of the sets that are there. TTDError when none is."""
-    from core.data.datasets import open_dataset
+    from core.data.labels.datasets import open_dataset
 
     found, missing = [], []
     for name in names:
@@ -106,7 +106,7 @@ def present(names: Sequence[str], root: str) -> list[str]:
 def measure(args: argparse.Namespace, name: str, pamr: bool) -> Score:
     """Make the masks of one set, as far as they are missing, and score them."""
     import produce_masks_from_tags as script
-    from core.data.datasets import open_dataset
+    from core.data.labels.datasets import open_dataset
     from core.evaluation.label_maps import evaluate
 
     printed = io.StringIO()

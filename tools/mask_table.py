@@ -144,7 +144,7 @@ def measure(args: argparse.Namespace, kind: str, flags: str) -> Row:
 
 def score(kind: str, root: str, folder: Path) -> tuple[Means, dict[str, Means]]:
     """What the evaluation of that kind prints: means and baselines on the same images."""
-    from core.data.datasets import open_caption_set, open_dataset
+    from core.data.labels.datasets import open_caption_set, open_dataset
     from core.evaluation.captions import evaluate_captions
     from core.evaluation.label_maps import evaluate
     from core.metrics.segmentation import scores_from_counts

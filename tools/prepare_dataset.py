@@ -115,8 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def checked(name: str, root: Path) -> list[str]:
     """Read some of the masks as the evaluators will, and say what is wrong."""
-    from core.data.dataset_checks import check
-    from core.data.datasets import open_dataset
+    from core.data.labels.dataset_checks import check
+    from core.data.labels.datasets import open_dataset
 
     dataset = open_dataset(name, root)
     print(dataset.describe())

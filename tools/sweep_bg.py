@@ -140,7 +140,7 @@ def label_means(
     """mIoU, mFPR, mFNR [S] over the classes that occur at a threshold, and what was left out."""
     import numpy as np
 
-    from core.data.datasets import open_dataset
+    from core.data.labels.datasets import open_dataset
     from core.evaluation.captions import THRESHOLDS
     from core.evaluation.threshold_sweep import sweep_labels
     from core.metrics.segmentation import SegScores
@@ -165,7 +165,7 @@ def caption_means(
     """Mean IoU, FPR, FNR [S] over captions, and what was left out."""
     import numpy as np
 
-    from core.data.datasets import CAPTION_NAMES, open_caption_set
+    from core.data.labels.datasets import CAPTION_NAMES, open_caption_set
     from core.evaluation.captions import sweep as sweep_captions
     from core.metrics.segmentation import scores_from_counts
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..data.words import truth_of
 from ..errors import TTDError
 from ..utils.config import read_yaml
-from .datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
+from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
 from .words import is_stopword, split_words, truth_of
 

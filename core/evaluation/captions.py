@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..data.datasets import CaptionSet
-from ..data.mask_files import read_values, wrong_foreground
+from ..data.labels.datasets import CaptionSet
+from ..data.labels.mask_files import read_values, wrong_foreground
 from ..data.records import Record
 from ..errors import TTDError
 from ..masks.results import load_scores

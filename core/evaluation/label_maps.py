@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..data.dataset_checks import read_predicted, read_truth, wrong_counts, wrong_labels
-from ..data.datasets import Dataset, Item
+from ..data.labels.dataset_checks import read_predicted, read_truth, wrong_counts, wrong_labels
+from ..data.labels.datasets import Dataset, Item
 from ..errors import TTDError
 from ..metrics.segmentation import (
     Counts,

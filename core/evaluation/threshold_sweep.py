@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.dataset_checks import read_truth
-from ..data.datasets import Dataset, Item
+from ..data.labels.dataset_checks import read_truth
+from ..data.labels.datasets import Dataset, Item
 from ..errors import TTDError
 from ..masks.results import load_scores
 from ..metrics.segmentation import (

@@ -22,9 +22,9 @@ from ..data.grounding_view import Pixels, Placement, Seen, view
 from ..data.images import read_image
 from ..errors import TTDError
 from .batches import asked_text
-from .checkpoint import load_model
 from .model import GroundingModel, patch_mask
 from .run_config import QUERY
+from .weights.checkpoint import load_model
 
 CHUNK = 64  # phrases through the encoder at a time
 
@@ -151,7 +151,7 @@ def load_grounder(
     **sizes: Any,
 ) -> Grounder:
     """A trained model ready to be asked: CLIP-VG's .pth or our .safetensors (see `load_model`)."""
-    from .checkpoint import read_info
+    from .weights.checkpoint import read_info
 
     path = Path(weights).expanduser()
     model = load_model(path, arch, device, sizes)

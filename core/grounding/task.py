@@ -18,13 +18,13 @@ from ..training.distributed import Ranks
 from ..training.task import Group, Step, Task
 from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
-from .checkpoint import load_model, save_model
 from .config import ModelConfig
 from .features import FeatureCache, cache_file, distinct_images, prepare
 from .losses import box_iou, box_losses
 from .model import UNUSED, GroundingModel, model_config
 from .run_config import GroundingConfig, learning_rate
-from .state import load_own_state
+from .weights.checkpoint import load_model, save_model
+from .weights.state import load_own_state
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,

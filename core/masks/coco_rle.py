@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.rle import encode
+from ..data.labels.rle import encode
 from ..utils.files import atomic, write_errors
 from .results import MaskFolder
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..data.datasets import Dataset
 from ..data.images import read_image
+from ..data.labels.datasets import Dataset
 from ..data.records import Record, Skipped, read_record
 from ..errors import TTDError
 from ..maps.sliding import WINDOWS, Merged

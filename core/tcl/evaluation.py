@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 
 from ..backbones.base import Backbone
-from ..data.dataset_checks import read_truth
-from ..data.datasets import Dataset, Item, open_dataset
+from ..data.labels.dataset_checks import read_truth
+from ..data.labels.datasets import Dataset, Item, open_dataset
 from ..errors import TTDError
 from ..masks.pipeline import MasksFromTags, jobs_of_dataset, read_ahead
 from ..masks.protocol import protocol

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ..data.datasets import MASKS_OF_TAGS
+from ..data.labels.datasets import MASKS_OF_TAGS
 from ..errors import TTDError
 from ..utils.config import read_yaml
 from ..utils.files import write_bytes

@@ -5,10 +5,10 @@ import torch
 from oracle_grounding import BLOCKS, ReferenceGrounder, official_file, official_state, random_batch
 
 from core.errors import TTDError
-from core.grounding.checkpoint import load_model
 from core.grounding.config import ModelConfig, default_blocks
 from core.grounding.losses import box_iou, box_losses
 from core.grounding.model import model_config, patch_mask
+from core.grounding.weights.checkpoint import load_model
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from small_grounding import write_backbone, write_phrases
 from core.backbones import load_backbone
 from core.data.grounding import read_phrases
 from core.errors import TTDError
-from core.grounding.checkpoint import load_model, read_info
 from core.grounding.run_config import GroundingConfig, learning_rate
 from core.grounding.task import GroundingTask
+from core.grounding.weights.checkpoint import load_model, read_info
 from core.training.trainer import Trainer
 
 

@@ -11,7 +11,7 @@ import pytest
 from paths import ROOT
 from PIL import Image
 
-from core.data.datasets import voc_palette
+from core.data.labels.datasets import voc_palette
 from core.errors import TTDError
 from core.masks.coco_rle import write_rle
 from core.masks.labels import Scores

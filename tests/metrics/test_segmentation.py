@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from core.data.dataset_yaml import NAMES, load_shipped, parse_labels
+from core.data.labels.dataset_yaml import NAMES, load_shipped, parse_labels
 from core.errors import TTDError
 from core.metrics.segmentation import (
     best_threshold,

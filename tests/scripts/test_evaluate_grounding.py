@@ -21,8 +21,8 @@ import produce_boxes_from_text
 from core.backbones import load_backbone
 from core.errors import TTDError
 from core.grounding.baselines import largest_part
-from core.grounding.checkpoint import save_model
 from core.grounding.model import GroundingModel, model_config
+from core.grounding.weights.checkpoint import save_model
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from small_predictions import save
 
 import evaluate_segmentation
 import evaluate_segmentation_for_text
-from core.data.datasets import open_caption_set, open_dataset
+from core.data.labels.datasets import open_caption_set, open_dataset
 from core.metrics.segmentation import foreground_counts
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.data.dataset_checks import check
-from core.data.dataset_yaml import voc_palette
-from core.data.datasets import open_dataset
-from core.data.mask_files import read_index
+from core.data.labels.dataset_checks import check
+from core.data.labels.dataset_yaml import voc_palette
+from core.data.labels.datasets import open_dataset
+from core.data.labels.mask_files import read_index
 from core.data.prepare import make_plan, run_plan
 
 SIZE = (5, 7)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.data.dataset_yaml import load_shipped
-from core.data.datasets import Dataset, open_dataset
+from core.data.labels.dataset_yaml import load_shipped
+from core.data.labels.datasets import Dataset, open_dataset
 
 # name: classes, first label, background, 0 ignored, bg, two landmarks (label: name)
 FACTS = {

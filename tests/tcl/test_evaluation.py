@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from small_pairs import picture
 
-from core.data.datasets import open_dataset
+from core.data.labels.datasets import open_dataset
 from core.errors import TTDError
 from core.evaluation.label_maps import evaluate
 from core.tcl.config import EvalConfig

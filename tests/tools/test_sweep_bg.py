@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.data.datasets import open_dataset
+from core.data.labels.datasets import open_dataset
 from core.errors import TTDError
 from core.evaluation.threshold_sweep import counts_at_thresholds, label_counts, sweep_labels
 from core.masks.results import save_scores

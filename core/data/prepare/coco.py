@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TTDError
-from ..dataset_yaml import load_shipped
-from ..rle import Mask, decode, fill_polygons
+from ..labels.dataset_yaml import load_shipped
+from ..labels.rle import Mask, decode, fill_polygons
 from .coco_json import Annotation, Instances, parse_instances
 
 

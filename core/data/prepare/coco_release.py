@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import TTDError
-from ..turned import stored_size, upright_size
+from ..labels.turned import stored_size, upright_size
 from .coco import draw_instances, read_instances
 from .coco_json import Annotation, Image
 from .labels import raw_table, to_png, translated_png

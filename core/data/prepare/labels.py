@@ -14,8 +14,8 @@ from PIL import Image
 
 from ...errors import TTDError
 from ...utils.shown import beginning
-from ..dataset_yaml import IGNORED, load_shipped, parse_labels, parse_palette
-from ..mask_files import SHOWN, Labels, read_index
+from ..labels.dataset_yaml import IGNORED, load_shipped, parse_labels, parse_palette
+from ..labels.mask_files import SHOWN, Labels, read_index
 
 Table: TypeAlias = npt.NDArray[np.uint16]  # [65536]: label of each raw value
 Raw: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.int64]

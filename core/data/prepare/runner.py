@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import TTDError
 from ...utils.files import atomic, differences, read_json, safe_id, write_bytes, write_text
 from ...utils.prefetch import prefetch
-from ..dataset_yaml import load_shipped
+from ..labels.dataset_yaml import load_shipped
 from ..records import Packed
 
 MARK = "prepared.json"

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from small_releases import make
 
-from core.data.datasets import open_dataset
-from core.data.mask_files import read_index
+from core.data.labels.datasets import open_dataset
+from core.data.labels.mask_files import read_index
 from core.data.prepare import make_plan
 from core.data.prepare.coco_json import parse_instances
 from core.errors import TTDError

@@ -9,7 +9,7 @@ from paths import ROOT
 from PIL import Image
 from small_releases import STUFF_UNUSED, box, instances, make, result, stuff_release
 
-from core.data.datasets import open_dataset
+from core.data.labels.datasets import open_dataset
 from core.data.prepare import make_plan, run_plan
 from core.data.prepare.coco import draw_instances
 from core.errors import TTDError

@@ -15,10 +15,10 @@ from small_releases import (
     voc_release,
 )
 
-from core.data.dataset_checks import read_truth
-from core.data.dataset_yaml import load_shipped, voc_palette
-from core.data.datasets import open_dataset
-from core.data.mask_files import read_index
+from core.data.labels.dataset_checks import read_truth
+from core.data.labels.dataset_yaml import load_shipped, voc_palette
+from core.data.labels.datasets import open_dataset
+from core.data.labels.mask_files import read_index
 from core.data.prepare import make_plan
 from core.errors import TTDError
 from core.evaluation.label_maps import evaluate

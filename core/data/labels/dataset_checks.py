@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
-from ..utils.shown import beginning
+from ...errors import TTDError
+from ...utils.shown import beginning
 from .dataset_yaml import IGNORED, NAMES
 from .datasets import Dataset, Item
 from .mask_files import SHOWN, Labels, StoredLabels, read_stored
@@ -25,7 +25,7 @@ def read_truth(dataset: Dataset, item: Item) -> Labels:
     """The true labels of an image, uint8 [H, W].
 
     They are values of `dataset.label_values`, and 255 where nothing is scored.
-    They lie on the upright image (see core/data/turned.py). Raises TTDError: no mask, unreadable,
+    They lie on the upright image (see core/data/labels/turned.py). Raises TTDError: no mask, unreadable,
     a value that the set does not have, or a palette that says other labels than the values.
     """
     if item.mask is None:

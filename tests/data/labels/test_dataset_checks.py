@@ -6,9 +6,9 @@ import yaml
 from PIL import Image, ImageOps
 from small_sets import FACTS, index_set, make_set, save
 
-from core.data.dataset_checks import check, read_truth, wrong_counts, wrong_labels
-from core.data.dataset_yaml import NAMES, voc_palette
-from core.data.datasets import open_dataset
+from core.data.labels.dataset_checks import check, read_truth, wrong_counts, wrong_labels
+from core.data.labels.dataset_yaml import NAMES, voc_palette
+from core.data.labels.datasets import open_dataset
 from core.errors import TTDError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from core.data.rle import decode, encode, fill_polygons
+from core.data.labels.rle import decode, encode, fill_polygons
 from core.errors import TTDError
 
 

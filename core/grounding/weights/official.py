@@ -15,17 +15,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ..backbones import openclip
-from ..backbones.base import Preprocess
-from ..backbones.clip import CLIPBackbone
-from ..backbones.clip_loading import Tokenizer
-from ..backbones.heads import check_head
-from ..backbones.weights import OPENAI_MODEL, check_tensors, reading
-from ..errors import TTDError
-from ..utils.pickled_values import Unknown
-from ..utils.torch_files import TorchFile, read_torch_file
-from .config import ModelConfig, default_blocks
-from .model import TABLE, UNUSED, GroundingModel
+from ...backbones import openclip
+from ...backbones.base import Preprocess
+from ...backbones.clip import CLIPBackbone
+from ...backbones.clip_loading import Tokenizer
+from ...backbones.heads import check_head
+from ...backbones.weights import OPENAI_MODEL, check_tensors, reading
+from ...errors import TTDError
+from ...utils.pickled_values import Unknown
+from ...utils.torch_files import TorchFile, read_torch_file
+from ..config import ModelConfig, default_blocks
+from ..model import TABLE, UNUSED, GroundingModel
 from .state import load_own_state
 
 ALIASES = ("image_encoder_clip_vg.", "text_encoder_clip_vg.")

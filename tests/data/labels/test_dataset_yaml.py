@@ -7,9 +7,9 @@ import pytest
 import yaml
 from small_sets import make_set
 
-from core.data.dataset_checks import read_truth
-from core.data.dataset_yaml import CONFIGS, GENERATOR_KEYS, NAMES, load_shipped, voc_palette
-from core.data.datasets import open_dataset
+from core.data.labels.dataset_checks import read_truth
+from core.data.labels.dataset_yaml import CONFIGS, GENERATOR_KEYS, NAMES, load_shipped, voc_palette
+from core.data.labels.datasets import open_dataset
 from core.errors import TTDError
 
 

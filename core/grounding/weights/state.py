@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import TTDError
-from .model import TABLE, UNUSED, GroundingModel
+from ...errors import TTDError
+from ..model import TABLE, UNUSED, GroundingModel
 
 
 def load_own_state(model: GroundingModel, state: Mapping[str, Tensor], path: str | Path) -> None:

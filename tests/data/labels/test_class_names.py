@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.data.class_names import parse_classes
+from core.data.labels.class_names import parse_classes
 from core.errors import TTDError
 
 

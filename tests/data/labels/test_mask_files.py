@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from small_sets import save
 
-from core.data.dataset_yaml import voc_palette
-from core.data.mask_files import read_foreground, read_index, read_values, wrong_foreground
+from core.data.labels.dataset_yaml import voc_palette
+from core.data.labels.mask_files import read_foreground, read_index, read_values, wrong_foreground
 from core.errors import TTDError
 
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import TTDError
-from ..utils.files import regular_bytes
-from ..utils.shown import beginning
-from .images import open_image
+from ...errors import TTDError
+from ...utils.files import regular_bytes
+from ...utils.shown import beginning
+from ..images import open_image
 
 Labels: TypeAlias = npt.NDArray[np.uint8]
 Values: TypeAlias = npt.NDArray[Any]  # as a file stores them

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import TTDError
+from ...errors import TTDError
 
 # How tools write label 0. labelme begins its lists with __ignore__ (-1, stored as 255) and
 # _background_ (0).

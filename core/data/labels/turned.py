@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from ..errors import TTDError
-from .images import FORMATS
+from ...errors import TTDError
+from ..images import FORMATS
 from .mask_files import Labels
 
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width

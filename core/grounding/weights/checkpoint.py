@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from ..backbones import load_backbone
-from ..backbones.base import Backbone
-from ..backbones.device import resolve_device
-from ..backbones.weights import existing_file, reading
-from ..errors import TTDError
-from ..utils.files import atomic, write_errors
-from .config import ModelConfig
-from .model import GroundingModel
+from ...backbones import load_backbone
+from ...backbones.base import Backbone
+from ...backbones.device import resolve_device
+from ...backbones.weights import existing_file, reading
+from ...errors import TTDError
+from ...utils.files import atomic, write_errors
+from ..config import ModelConfig
+from ..model import GroundingModel
 from .official import official_model
 from .state import load_own_state
 

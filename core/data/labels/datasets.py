@@ -1,7 +1,7 @@
 """Segmentation sets and the caption set with masks: their files, and what their labels mean.
 
 `open_dataset` looks at folders only; mask values are checked as they are read
-(core/data/dataset_checks.py).
+(core/data/labels/dataset_checks.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
-from ..utils.files import visible_names
-from ..utils.shown import beginning
+from ...errors import TTDError
+from ...utils.files import visible_names
+from ...utils.shown import beginning
+from ..records import Record, RecordSet, open_records
 from .dataset_yaml import (
     IGNORED,
     NAMES,
@@ -32,7 +33,6 @@ from .dataset_yaml import (
     voc_palette,
 )
 from .mask_files import read_foreground
-from .records import Record, RecordSet, open_records
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 CAPTION_NAMES = ("CC3M", "World")

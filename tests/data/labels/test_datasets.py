@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from small_sets import FACTS, make_set, save
 
-from core.data.dataset_checks import check, read_truth
-from core.data.dataset_yaml import NAMES
-from core.data.datasets import open_caption_set, open_dataset
+from core.data.labels.dataset_checks import check, read_truth
+from core.data.labels.dataset_yaml import NAMES
+from core.data.labels.datasets import open_caption_set, open_dataset
 from core.errors import TTDError
 
 

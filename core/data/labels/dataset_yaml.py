@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
-from ..utils.config import read_yaml
+from ...errors import TTDError
+from ...utils.config import read_yaml
 from .class_names import parse_classes
 
 Palette: TypeAlias = npt.NDArray[np.uint8]  # [256, 3] RGB by label value
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "datasets"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
 NAMES = (
     "VOC2012",
     "COCO2014",

@@ -1,0 +1,1 @@
+"""Label maps: data sets, their YAML, mask files, and what is wrong with them."""

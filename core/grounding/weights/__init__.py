@@ -1,0 +1,1 @@
+"""Weights of a grounding model: our files, and the published checkpoints."""
