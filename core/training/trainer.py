@@ -24,10 +24,10 @@ from ..errors import TTDError
 from ..utils.provenance import reproducible
 from .batches import BatchSharding, Loaded, batches
 from .distributed import Ranks
-from .keeper import Keeper, Outcome
 from .optimizer import Update
-from .run_dir import RunFolder, RunIdentity, check_folder
 from .step import Gradients
+from .storage.keeper import Keeper, Outcome
+from .storage.run_dir import RunFolder, RunIdentity, check_folder
 from .task import Task
 from .watch import StallWatch
 

@@ -19,11 +19,11 @@ from typing import IO, Any
 
 import torch
 
-from ..backbones.weights import read_checkpoint
-from ..data.records import Skipped
-from ..errors import TTDError
-from ..utils.files import atomic, differences, read_json, try_lock, write_json
-from ..utils.provenance import now, versions
+from ...backbones.weights import read_checkpoint
+from ...data.records import Skipped
+from ...errors import TTDError
+from ...utils.files import atomic, differences, read_json, try_lock, write_json
+from ...utils.provenance import now, versions
 
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pt"

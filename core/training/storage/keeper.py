@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.records import Skipped
-from ..errors import TTDError
-from .distributed import PeerError, Ranks
+from ...data.records import Skipped
+from ...errors import TTDError
+from ..distributed import PeerError, Ranks
+from ..task import Task
 from .log import TrainLog
 from .run_dir import BEST, LAST, PREVIOUS, RunFolder
-from .task import Task
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import TTDError
+from ...errors import TTDError
 from .run_dir import BOARD, ROOM, RunFolder
 
 

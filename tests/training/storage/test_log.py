@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import TTDError
-from core.training.log import TrainLog
+from core.training.storage.log import TrainLog
 
 
 def test_tensorboard_is_given_numbers_alone_and_a_full_disk_is_one_line(tmp_path):
