@@ -236,4 +236,5 @@ def _phrase(index: int, row: dict[str, Any], folders: Sequence[Path], where: str
         raise TTDError(f'{where}: "clean" must be true or false')
     image = next((path for path in (f / name for f in folders) if path.exists()), folders[0] / name)
     label = str(row.get("id", index))
-    return Phrase(index, label, image, name, text, check_box(row.get("box"), where), clean)
+    box = check_box(row.get("box"), where)
+    return Phrase(index, label, image, name, text, box, clean=clean)

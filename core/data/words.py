@@ -98,7 +98,7 @@ def truth_of(words: Iterable[str], tags: Sequence[str]) -> npt.NDArray[np.bool_]
 
 
 def matched(words: Iterable[str], tags: Sequence[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """`truth_of`, and the tags that match no word."""
+    """`truth_of` bool [K], and the tags that match no word."""
     keys = [tag_key(word) for word in words]
     true, unmatched = np.zeros(len(keys), dtype=bool), []
     for tag in tags:

@@ -61,7 +61,10 @@ class GroundingModel(nn.Module):
         return self
 
     def own_state(self) -> dict[str, Tensor]:
-        """Everything but the frozen towers, by the published names; detached, not copied."""
+        """Everything but the frozen towers, by the published names, such as `reg_token.weight`.
+
+        Linears are [out, in], position tables [L, D]; detached, not copied.
+        """
         own = {n: p.detach() for n, p in self.named_parameters() if not n.startswith("backbone.")}
         return {**own, TABLE: self.backbone.visual.positional_embedding.detach()}
 

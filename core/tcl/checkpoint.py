@@ -40,7 +40,10 @@ def save_tcl(
 
 
 def official_state(backbone: TCLBackbone, *, towers: bool = True) -> dict[str, Tensor]:
-    """The tensors of a TCL by the released checkpoint's names, on the CPU."""
+    """The tensors of a TCL by the released checkpoint's names, on the CPU.
+
+    Their shapes are those of `core.backbones.tcl.layout`: convolutions [C, C, 3, 3], scalars [].
+    """
     masker = backbone.masker
     first = len(backbone.visual.blocks) - len(masker.blocks)
     state: dict[str, Tensor] = {}

@@ -157,7 +157,7 @@ class TCLTask(Task[NumberedPair, Seen, Batch]):
         return Batch(images, [s.number for s in samples], [s.text for s in samples])
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of TCL's terms; the log has each as it is weighted, and mask statistics.
+        """The sum of TCL's terms over images [B, 3, S, S]; the log has each as it is weighted.
 
         mask_area: mean of the positive masks; mask_std: their standard deviation over the cells of
         a mask, on average.

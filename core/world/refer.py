@@ -119,7 +119,7 @@ def _place(noun: str, colour: str, rng: np.random.Generator) -> Thing:
     half = float(np.exp(rng.uniform(*np.log(HALF))))
     x, y = (float(v) for v in rng.uniform(0.85 * half, 1 - 0.85 * half, 2))
     angle, flip = float(rng.uniform(-32, 32)), bool(rng.random() < 0.5)
-    return Thing(noun, colour, x, y, half, angle, flip)
+    return Thing(noun, colour, x, y, half, angle=angle, flip=flip)
 
 
 def _fits(area: np.ndarray, placed: Sequence[tuple[Thing, np.ndarray, int]]) -> bool:

@@ -81,7 +81,7 @@ def build_tcl(state: dict[str, Tensor], path: str | Path, base: Any = None) -> T
         _tokenizer(facts, sizes.context),
         imagenet_preprocess(side),
         _mask_mapping(state, path),
-        temperatures,
+        temperatures=temperatures,
     )
     backbone.facts = None if facts == usual else facts
     return backbone

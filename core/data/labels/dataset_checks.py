@@ -25,8 +25,9 @@ def read_truth(dataset: Dataset, item: Item) -> Labels:
     """The true labels of an image, uint8 [H, W].
 
     They are values of `dataset.label_values`, and 255 where nothing is scored.
-    They lie on the upright image (core/data/labels/turned.py). Raises TTDError: no mask, unreadable,
-    a value that the set does not have, or a palette that says other labels than the values.
+    They lie on the upright image (core/data/labels/turned.py).
+    Errors: TTDError: no mask, unreadable, a value that the set does not have, or a palette that
+        says other labels than the values.
     """
     if item.mask is None:
         raise TTDError(f"{dataset.masks or dataset.images}: no mask for {item.id}")

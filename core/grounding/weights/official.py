@@ -78,6 +78,7 @@ def official_config(
 ) -> ModelConfig:
     """The settings that the tensors tell, heads and dropout by the options or the defaults.
 
+    state: tensors by the published names; `ml_visu_proj.weight` [D, levels * width] tells most.
     Errors: KeyError and TTDError where the tensors are no grounding model's.
     """
     hidden, inputs = state["ml_visu_proj.weight"].shape

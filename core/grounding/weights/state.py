@@ -15,6 +15,8 @@ from ..model import TABLE, UNUSED, GroundingModel
 def load_own_state(model: GroundingModel, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Put tensors by their published names into the model; strict but for `visu_proj`.
 
+    state: of the shapes of `own_state`: linears [out, in], position tables [L, D].
+
     Errors: TTDError listing missing and unknown names, or tensors whose shapes do not fit.
     """
     wanted = model.own_state()
