@@ -128,5 +128,5 @@ def pool(pixels: Tensor, masks: Tensor) -> Tensor:
     weights = masks / (masks.sum(-1, keepdim=True) + EPS)
     # Half types: weights near 1 / cells would be subnormal, sums of unweighted values too large.
     lift = cells**0.5
-    sums = torch.einsum("bkp,bdp->bkd", weights * lift, pixels.flatten(2))
+    sums = torch.matmul(weights * lift, pixels.flatten(2).mT)
     return F.normalize(at_least_float32(sums) / lift, dim=-1, eps=EPS)

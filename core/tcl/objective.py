@@ -22,7 +22,7 @@ from ..errors import TTDError
 from ..training.distributed import Ranks
 from . import losses as terms
 from .config import LossConfig
-from .text_maps import mask_logits, text_maps
+from .text_maps import lengths_of, mask_logits, text_maps
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def tcl_loss(
     shared = _shared(_encoded(backbone, texts), ranks, config, learned)
     images = images.to(backbone.device, backbone.dtype)
     pixels = at_least_float32(backbone.encode_pixels(images))
-    directions = F.normalize(pixels, dim=1, eps=EPS)
+    lengths = lengths_of(pixels)
     mine = shared.texts[shared.own]
-    logits = _own_logits(directions, mine, learned)
-    values = _text_terms(pixels, directions, torch.sigmoid(logits), shared)
+    logits = _own_logits(pixels, lengths, mine, learned)
+    values = _text_terms(pixels, lengths, torch.sigmoid(logits), shared)
     if noise is None:
         noise = draw_noise(logits.shape, ranks, generator).to(logits.device)
     hard = terms.gumbel_mask(logits, noise, config.tau)
@@ -133,25 +133,25 @@ def _shared(mine: Tensor, ranks: Ranks, config: LossConfig, learned: Learned) ->
     return Shared(texts, own, ranks, config, learned)
 
 
-def _own_logits(directions: Tensor, mine: Tensor, learned: Learned) -> Tensor:
+def _own_logits(pixels: Tensor, lengths: Tensor, mine: Tensor, learned: Learned) -> Tensor:
     """Mask logits of every image for its own text: [B, D, h, w], [B, D] -> [B, 1, h, w]."""
-    similarity = (directions * mine[:, :, None, None]).sum(1, keepdim=True)
+    similarity = (pixels * mine[:, :, None, None]).sum(1, keepdim=True) / lengths
     return learned.w * similarity + learned.b
 
 
 def _text_terms(
-    pixels: Tensor, directions: Tensor, positive: Tensor, shared: Shared
+    pixels: Tensor, lengths: Tensor, positive: Tensor, shared: Shared
 ) -> dict[str, Tensor]:
     """Area, negative area, feature-level loss and the masks' total variation."""
     config, learned = shared.config, shared.learned
     sim2mask = (learned.w, learned.b)
-    maps = text_maps(pixels, directions, shared.texts, sim2mask, config.chunk)
+    maps = text_maps(pixels, lengths, shared.texts, sim2mask, config.chunk)
     areas = torch.stack([positive.mean(), _negative(maps.area, shared.own.start)])
     if not config.parity:  # of the whole batch; the released code takes each process's own
         areas = shared.ranks.all_gather(areas[None]).mean(0)
     scale = terms.temperature(learned.tclf)
     if config.parity and shared.ranks.world > 1:
-        pooled = _own_pooled(pixels, directions, shared)
+        pooled = _own_pooled(pixels, lengths, shared)
         texts, own = shared.texts, shared.own
         tclf = terms.feature_level_loss_as_released(maps.agreement, pooled, texts, own, scale)
     else:
@@ -173,10 +173,10 @@ def _negative(area: Tensor, offset: int) -> Tensor:
     return area[others].mean()
 
 
-def _own_pooled(pixels: Tensor, directions: Tensor, shared: Shared) -> Tensor:
+def _own_pooled(pixels: Tensor, lengths: Tensor, shared: Shared) -> Tensor:
     """Images pooled by the masks of their own process's texts, of all processes: [N, B, D]."""
     learned = shared.learned
-    logits = mask_logits(directions, shared.texts[shared.own], learned.w, learned.b)
+    logits = mask_logits(pixels, lengths, shared.texts[shared.own], learned.w, learned.b)
     return shared.ranks.all_gather(terms.pool(pixels, torch.sigmoid(logits)))
 
 
