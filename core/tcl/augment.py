@@ -96,7 +96,7 @@ def _transform(side: int, config: AugmentConfig) -> Callable[[Any], torch.Tensor
     transform: Callable[[Any], torch.Tensor] = create_transform(
         input_size=side,
         is_training=True,
-        color_jitter=0.4,  # timm ignores it where there is a policy
+        color_jitter=None,  # the published 0.4 has no effect beside a policy
         auto_augment=config.policy,
         scale=config.crop,
         hflip=config.hflip,

@@ -63,10 +63,9 @@ def per_rank(p, images, texts, noise, world: int, parity: bool) -> list[dict[str
     results = []
     for rank in range(world):
         mine = range(rank * size, (rank + 1) * size)
-        # Areas are of the whole batch; as released, of each process's own images.
-        whose = mine if parity else range(count)
-        area = sum(areas[i] for i in whose) / len(whose)
-        negative = [soft[i][j].mean() for i in whose for j in range(count) if j != i]
+        measured = mine if parity else range(count)  # the areas' means are of the whole batch
+        area = sum(areas[i] for i in measured) / len(measured)
+        negative = [soft[i][j].mean() for i in measured for j in range(count) if j != i]
         image_level = feature_level = 0.0
         for i in mine:
             there = cross_entropy([shown * seen[i] @ t[j] for j in range(count)], i)

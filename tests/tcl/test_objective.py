@@ -120,12 +120,12 @@ def test_weights_of_terms_and_targets_are_the_configs(weights, batch, tmp_path, 
     config = LossConfig(area=0.7, area_weight=2.0, neg_area=0.9, tv_img_weight=0.5, parity=parity)
     other, _ = tcl_loss(backbone, images, raw, config, noise=noise)
     area = float(masks.mean())
-    assert float(usual["area_loss"]) == pytest.approx(0.4 * abs(area - 0.4), rel=1e-6)
-    assert float(other["area_loss"]) == pytest.approx(2.0 * abs(area - 0.7), rel=1e-6)
-    negative = float(usual["neg_area_loss"]) / 0.4
-    assert float(other["neg_area_loss"]) == pytest.approx(0.4 * abs(negative - 0.9), rel=1e-6)
-    assert float(other["tv_img_loss"]) == pytest.approx(0.5 * float(usual["tv_img_loss"]))
-    assert float(other["tclf_loss"]) == float(usual["tclf_loss"])
+    assert usual["area_loss"].item() == pytest.approx(0.4 * abs(area - 0.4), rel=1e-6)
+    assert other["area_loss"].item() == pytest.approx(2.0 * abs(area - 0.7), rel=1e-6)
+    negative = usual["neg_area_loss"].item() / 0.4
+    assert other["neg_area_loss"].item() == pytest.approx(0.4 * abs(negative - 0.9), rel=1e-6)
+    assert other["tv_img_loss"].item() == pytest.approx(0.5 * usual["tv_img_loss"].item())
+    assert torch.equal(other["tclf_loss"], usual["tclf_loss"])
 
 
 def test_captions_are_encoded_as_they_stand(tcl, batch):
@@ -135,7 +135,7 @@ def test_captions_are_encoded_as_they_stand(tcl, batch):
     raw = torch.cat([tcl.encode_text([caption]) for caption in captions])
     by_embedding, _ = tcl_loss(tcl, images.float(), raw, LossConfig(), noise=noise.float())
     for name, value in by_embedding.items():
-        assert float(by_text[name]) == pytest.approx(float(value), rel=1e-4), name
+        assert by_text[name].item() == pytest.approx(value.item(), rel=1e-4), name
 
 
 def test_noise_follows_the_generator_and_not_the_number_of_processes():
