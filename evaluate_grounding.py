@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,7 +144,7 @@ def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
     from core.grounding.locate import groups_of, scores_of
     from tools.evaluation import write
 
-    keys = list(found) or list(dict.fromkeys(key for row in others.values() for key in row))
+    keys = list(found) or list(dict.fromkeys(chain.from_iterable(others.values())))
     scores = {key: scores_of(items) for key, items in found.items()}
     table = table_of(keys, scores, {**others, **PUBLISHED})
     print(text_of(table))
@@ -162,7 +163,7 @@ def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
     if args.pred:
         write_predictions(args.pred, found)
     if args.gallery:
-        draw(args.gallery, [item for items in found.values() for item in items])
+        draw(args.gallery, list(chain.from_iterable(found.values())))
 
 
 if __name__ == "__main__":

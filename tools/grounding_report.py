@@ -37,7 +37,7 @@ def table_of(
 
 def text_of(table: Sequence[Sequence[str]]) -> str:
     """The rows with aligned columns."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
@@ -52,7 +52,10 @@ def title(key: Key) -> str:
 
 def named(others: Rows) -> dict[str, dict[str, float]]:
     """The same with titles for keys, as JSON can hold them."""
-    return {name: {title(key): value for key, value in row.items()} for name, row in others.items()}
+    rows: dict[str, dict[str, float]] = {}
+    for name, row in others.items():
+        rows[name] = {title(key): value for key, value in row.items()}
+    return rows
 
 
 def write_predictions(folder: Path, found: Found) -> None:

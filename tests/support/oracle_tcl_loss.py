@@ -47,12 +47,13 @@ def per_rank(p, images, texts, noise, world: int, parity: bool) -> list[dict[str
     w, b = p["masker.sim2mask.w"], p["masker.sim2mask.b"]
     height, width = e.shape[-2:]
     direction = e / e.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    logits = [
-        [w * sum(direction[i, d] * t[j][d] for d in range(len(t[j]))) + b for j in range(count)]
-        for i in range(count)
-    ]
-    soft = [[torch.sigmoid(one) for one in row] for row in logits]
-    pooled = [[pool(e[i], soft[i][j]) for j in range(count)] for i in range(count)]
+    logits: list[list[torch.Tensor]] = []
+    soft: list[list[torch.Tensor]] = []
+    pooled: list[list[torch.Tensor]] = []
+    for i in range(count):
+        logits.append([w * against(direction[i], t[j]) + b for j in range(count)])
+        soft.append([torch.sigmoid(one) for one in logits[i]])
+        pooled.append([pool(e[i], mask) for mask in soft[i]])
     seen = [
         unit(masked_embedding(p, images[i], logits[i][i], noise[i], (height, width)))
         for i in range(count)
@@ -88,6 +89,11 @@ def per_rank(p, images, texts, noise, world: int, parity: bool) -> list[dict[str
         }
         results.append({name: WEIGHTS[name] * value for name, value in values.items()})
     return results
+
+
+def against(direction: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Product of every cell of [D, h, w] with a text [D], channel by channel: [h, w]."""
+    return sum(direction[d] * text[d] for d in range(len(text)))
 
 
 def pool(e: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
