@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -66,8 +67,11 @@ class Update:
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that this step trains, by name."""
-        names = [name for group in self.groups if not group.frozen for name in group.parameters]
-        return {name: self.named[name] for name in self.named if name in set(names)}
+        names: set[str] = set()
+        for group in self.groups:
+            if not group.frozen:
+                names.update(group.parameters)
+        return {name: parameter for name, parameter in self.named.items() if name in names}
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a scalar loss, scaled where float16 needs it."""
@@ -145,13 +149,13 @@ class Update:
 
 
 def _has_gradient(optimizer: torch.optim.Optimizer) -> bool:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     return any(parameter.grad is not None for parameter in parameters)
 
 
 def _check_groups(groups: Sequence[Group], named: Mapping[str, nn.Parameter]) -> None:
     """TTDError unless the groups hold every parameter once, and have names of their own."""
-    members = [name for group in groups for name in group.parameters]
+    members = list(chain.from_iterable(group.parameters for group in groups))
     if sorted(members) != sorted(named):
         wrong = sorted(set(members) ^ set(named)) or sorted(
             {n for n in members if members.count(n) > 1}

@@ -148,12 +148,14 @@ def _obstacles(base: Backbone) -> Iterator[tuple[bool, str]]:
     yield not causal, "its text tower is not CLIP's causal one, read at the end token"
     projected = isinstance(text.projection, MatrixProjection)
     yield not projected, "its text tower's projection is not CLIP's"
-    blocks = [cast(Block, block) for tower in (visual, text) for block in tower.blocks]
+    blocks = [cast(Block, block) for block in (*visual.blocks, *text.blocks)]
     norms: list[nn.Module] = [getattr(readout, "ln_post", text.ln_final)]
     norms += [visual.ln_pre, text.ln_final]
-    norms += [norm for block in blocks for norm in (block.ln_1, block.ln_2)]
+    for block in blocks:
+        norms += [block.ln_1, block.ln_2]
     yield any(getattr(norm, "eps", None) != NORM_EPS for norm in norms), "its norms are not CLIP's"
-    scaled = any(not isinstance(part, nn.Identity) for b in blocks for part in (b.ls_1, b.ls_2))
+    scales = [*(block.ls_1 for block in blocks), *(block.ls_2 for block in blocks)]
+    scaled = not all(isinstance(scale, nn.Identity) for scale in scales)
     yield scaled, "its blocks scale their residuals"
     kinds = {type(_activation(block)).__name__ for block in blocks}
     yield kinds not in ({"QuickGELU"}, {"GELU"}), f"its activation is {' and '.join(kinds)}"
