@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
+from core.utils.files import write_errors
 from core.utils.memory import memory_errors
 from tools.cli import ROOT, load_model, model_options, run, say, view_options
 
@@ -334,12 +335,8 @@ def _save(panel: npt.NDArray[np.uint8], path: Path) -> None:
     """Write uint8 [H, W, 3] as PNG."""
     from PIL import Image
 
-    try:
+    with write_errors(path, "name another --out"):
         Image.fromarray(panel).save(path)
-    except OSError as error:
-        raise TTDError(
-            f"{path}: cannot be written ({error.strerror or error}); name another --out"
-        ) from None
 
 
 def _print(text: str) -> None:

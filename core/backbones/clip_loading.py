@@ -142,7 +142,8 @@ def _make_tokenizer(name: str) -> Tokenize:
     try:
         with hub():
             if name.startswith("local-dir:") and own.is_file():  # a vocabulary smaller than CLIP's
-                length = _context_length(folder)
+                text = folder_config(folder)["model_cfg"]["text_cfg"]
+                length = int(text.get("context_length", 77))
                 made = open_clip.SimpleTokenizer(bpe_path=str(own), context_length=length)
             else:
                 made = open_clip.get_tokenizer(name, **_tokenizer_options(name))
@@ -338,10 +339,6 @@ def _own_settings(name: str) -> dict[str, Any]:
         return {}
     own: dict[str, Any] = folder_config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
     return own
-
-
-def _context_length(folder: Path) -> int:
-    return int(folder_config(folder)["model_cfg"]["text_cfg"].get("context_length", 77))
 
 
 def state_dict_of_openai_clip() -> dict[str, Tensor]:
