@@ -91,7 +91,8 @@ def score_set(backbone: Backbone, root: str, args: argparse.Namespace) -> Scored
     import numpy as np
     from tqdm import tqdm
 
-    from core.data.words import is_stopword, truth_of
+    from core.data.tag_words import truth_of
+    from core.data.words import is_stopword
     from core.evaluation.tags import load_truth
     from core.maps.views import Views
     from core.tags.pipeline import load_batches

@@ -14,7 +14,8 @@ from ..errors import TTDError
 from ..utils.config import read_yaml
 from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
-from .words import is_stopword, split_words, truth_of
+from .tag_words import truth_of
+from .words import is_stopword, split_words
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import Record, open_records
-from ..data.words import is_stopword, matched, split_words, truth_of
+from ..data.tag_words import matched, truth_of
+from ..data.words import is_stopword, split_words
 from ..errors import TTDError
 from ..metrics.tags import TagScores, average_precision, best_threshold, tag_scores
 from ..tags.results import ResultPaths, read_results

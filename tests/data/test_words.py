@@ -2,7 +2,8 @@
 
 import pytest
 
-from core.data.words import matched, split_words, tag_key, truth_of, unescaped
+from core.data.tag_words import matched, truth_of
+from core.data.words import split_words, tag_key, unescaped
 
 
 def words(text):

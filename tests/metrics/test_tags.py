@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.data.words import truth_of
+from core.data.tag_words import truth_of
 from core.errors import TTDError
 from core.metrics.tags import average_precision, best_threshold, precision_recall_curve, tag_scores
 
