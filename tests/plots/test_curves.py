@@ -69,6 +69,8 @@ def test_a_sweep_has_its_values_its_maximum_and_its_marks():
     x, y = place(SWEEP, 0.71, 0.58, 0.6)
     top = slice(int(y) // 2 - 4, int(y) // 2 + 4)
     assert centre(image, COLOURS[0], top)[0] == pytest.approx(x, abs=4)
+    level = np.asarray(image)[int(y) // 2 + 1].astype(int)  # through the dot, 11 in radius
+    assert 7 <= (np.abs(level - (0, 114, 178)).sum(-1) < 90).sum() <= 12
     x, y = place(SWEEP, 0.2, 0.2, 0.6)
     columns = slice(int(x) // 2 - 2, int(x) // 2 + 2)
     assert centre(image, COLOURS[0], area(SWEEP), columns)[1] == pytest.approx(y, abs=3)

@@ -111,6 +111,12 @@ def test_overlay_shows_the_picture_through_the_heat():
     assert tuple(result[0, 0]) == (153, 0, 0) and tuple(result[3, 3]) == (255, 102, 102)
 
 
+def test_the_image_under_the_heat_is_grey():
+    image = np.broadcast_to(np.array([90, 60, 0], np.uint8), (2, 2, 3))  # grey 50
+    heat = np.broadcast_to(np.array([0, 0, 255], np.uint8), (2, 2, 3))
+    assert blend(image, heat)[0, 0].tolist() == [20, 20, 173]  # 0.6 heat + 0.4 grey
+
+
 def label_pixels(tag, selected=True, size=(300, 400)):
     """The label of one tag on an empty map: bool [H, W] of pixels that the label changed."""
     image = np.zeros((*size, 3), np.uint8)

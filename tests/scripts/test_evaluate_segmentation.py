@@ -15,6 +15,7 @@ from small_predictions import HEIGHT, NAME, WIDTH, draw, save
 
 import evaluate_segmentation
 from core.errors import TTDError
+from core.evaluation import predictions
 
 
 @pytest.fixture
@@ -124,6 +125,12 @@ def test_the_set_is_in_the_folders_name(place, capsys):
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_workers_do_not_change_the_result(place, capsys, workers):
     evaluate(place, "--workers", workers)
+    assert capsys.readouterr().out.splitlines()[0] == expected_line(place)
+
+
+def test_chunks_of_images_are_added_up(place, capsys, monkeypatch):
+    monkeypatch.setattr(predictions, "CHUNK", 2)
+    evaluate(place)
     assert capsys.readouterr().out.splitlines()[0] == expected_line(place)
 
 

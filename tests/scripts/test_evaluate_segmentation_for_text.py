@@ -13,7 +13,10 @@ from PIL import Image
 from small_predictions import CAPTIONS, HEIGHT, WIDTH, make_captions, save
 
 import evaluate_segmentation_for_text
+from core.data.labels.datasets import open_caption_set
 from core.errors import TTDError
+from core.evaluation.captions import sweep
+from core.masks.results import save_scores
 
 
 @pytest.fixture
@@ -42,6 +45,12 @@ def shares_by_definition(captions, threshold=None):
         )
     counts = np.array(counts)
     return (counts / counts.sum(1, keepdims=True)).mean(0), counts.sum(0) / counts.sum()
+
+
+def union(captions, number):
+    """The true foreground of a caption: where any of its masks is not 0."""
+    folder = captions / f"cc3m_for_evaluation/mask_using_HQ-SAM/{number}"
+    return np.any([np.asarray(Image.open(path)) > 0 for path in folder.iterdir()], axis=0)
 
 
 def evaluate_text(place, *more, **replaced):
@@ -143,8 +152,32 @@ def test_values_of_caption_masks(captions, kept, out_of_range):
             TTDError, match=rf"1 out of range \({out_of_range} a mask of a caption has 0 and 255\)"
         ):
             evaluate_text(captions)
-    else:
-        assert evaluate_text(captions) == 0
+        return
+    whole = captions / "cc3m_for_evaluation/mask_using_HQ-SAM/3/sun.png"
+    save(whole, np.full((HEIGHT, WIDTH), 255, np.uint8))
+    assert evaluate_text(captions, "--json", str(captions / "s.json")) == 0
+    stored = json.loads((captions / "s.json").read_text())
+    assert stored["captions"]["3"] == 0.5  # every other pixel is not 0
+    share = np.mean([union(captions, number).mean() for number in range(5)])
+    assert stored["rows"]["all foreground"]["iou"] == pytest.approx(share)
+
+
+def test_the_map_of_a_caption_is_the_maximum_of_its_saved_maps(tmp_path):
+    place = make_captions(tmp_path, 0)
+    rng = np.random.default_rng(1)
+    for number in range(5):
+        maps = rng.random((3, HEIGHT, WIDTH)).astype(np.float16)
+        path = place / "results_caption" / CAPTIONS / f"scores/{number}.npz"
+        save_scores(path, maps, np.arange(3, dtype=np.int16), (HEIGHT, WIDTH))
+    records = open_caption_set("CC3M", place)
+    counts, _ = sweep(records, place / "results_caption" / CAPTIONS, (0.5, 0.9))
+    for number in range(5):
+        path = place / "results_caption" / CAPTIONS / f"scores/{number}.npz"
+        highest, truth = np.load(path)["maps"].max(0), union(place, number)
+        for row, threshold in zip(counts[number], (0.5, 0.9), strict=True):
+            kept = highest.astype(np.float32) > np.float32(threshold)
+            want = [(kept & truth).sum(), (kept > truth).sum(), (truth > kept).sum()]
+            assert row.tolist() == want
 
 
 def test_a_caption_that_is_the_whole_picture_is_counted(captions, capsys):

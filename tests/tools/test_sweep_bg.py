@@ -49,6 +49,14 @@ def test_all_thresholds_equal_a_label_map_for_each(background):
         assert (row == want).all()
 
 
+def test_a_pixel_that_nobody_wins_is_background_however_high_its_value():
+    """Two labels, winner 2 is nobody: true 0 and true 1, both at 0.9."""
+    truth, winners = np.array([[0, 1]]), np.array([[2, 2]])
+    counts = label_counts(np.full((1, 2), 0.9), winners, truth, 2, (0.5,))
+    assert counts_at_thresholds(counts, background=True).tolist() == [[[1, 1, 0], [0, 0, 1]]]
+    assert counts_at_thresholds(counts, background=False).tolist() == [[[0, 0, 1], [0, 0, 1]]]
+
+
 def test_thresholds_must_ascend():
     with pytest.raises(TTDError, match="ascend"):
         label_counts(np.zeros((1, 1)), np.zeros((1, 1), int), np.zeros((1, 1), int), 2, (0.5, 0.4))
