@@ -165,7 +165,8 @@ def test_scripts_say_it_in_one_line_and_exit_with_2(arch, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
-    write_file(tmp_path / "a.safetensors", tensors(), base_checksum="2" * 32, arch="TCL")
+    said = {"alpha": 6, "base_checksum": "2" * 32, "arch": "TCL"}
+    write_file(tmp_path / "a.safetensors", tensors(), **said)
     for lora, words in (
         (tmp_path / "a.safetensors", "trained on other weights"),
         (tmp_path / "no.pt", "no LoRA adapter"),
