@@ -35,11 +35,7 @@ ALLOWED = {"float32": 1e-3, "bfloat16": 5e-2}  # |difference| / |value|
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--model", default="ViT-B-16", metavar="NAME", help="open_clip's name, or tiny"
     )

@@ -26,11 +26,7 @@ QUICK_SIZE, QUICK_CLASSES = (64, 80), 20
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--pairs", type=positive_int, default=64, help="images (default: %(default)s)"
     )

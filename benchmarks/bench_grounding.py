@@ -31,11 +31,7 @@ TOLERANCE = 1e-4  # of boxes in shares of the canvas
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--model",
         default="ViT-B-16-quickgelu",

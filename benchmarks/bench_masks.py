@@ -40,11 +40,7 @@ CANDIDATES = 20  # looked through for them
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options(rounds=1)],
-    )
+    parser = common.parser(__doc__, rounds=1)
     parser.add_argument(
         "--model", nargs="+", choices=("ViT-B-16", "TCL", "tiny"), help="default: ViT-B-16 and TCL"
     )

@@ -49,11 +49,7 @@ class Case:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    return argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    return common.parser(__doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

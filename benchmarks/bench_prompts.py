@@ -27,11 +27,7 @@ TEMPLATES = "OpenAI"  # 80 of them
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     models.add_model(parser, default="tiny")
     parser.add_argument(
         "--classes", type=positive_int, default=171, help="of them (default: all 171)"

@@ -29,11 +29,7 @@ IMPORTS = "import torch, open_clip"
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    return argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    return common.parser(__doc__)
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,18 @@ SIZE = (480, 640)
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--model", default="ViT-B-16", metavar="NAME", help="open_clip's name, or tiny"
     )
-    parser.add_argument("--pictures", type=positive_int, default=512, help="default: %(default)s")
+    parser.add_argument("--images", type=positive_int, default=512, help="default: %(default)s")
+    parser.add_argument(
+        "--pictures",  # its name in 0.1
+        type=positive_int,
+        dest="images",
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
     parser.add_argument(
         "--batch", type=positive_int, default=64, help="captions at a time (default: %(default)s)"
     )
@@ -48,14 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     args = common.start(get_args_parser(), argv)
     if args.quick:
-        args.model, args.pictures, args.batch = "tiny", 8, 4
+        args.model, args.images, args.batch = "tiny", 8, 4
     cores = common.cores()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         arch = models.arch_of(args.model, folder / "model")
         backbone = load_backbone(arch, device=args.device, dtype=args.dtype)
         views = TagProtocol(backbone.image_size)
-        records = write_records(folder, args.pictures)
+        records = write_records(folder, args.images)
 
         def read(workers: int) -> list:
             return list(load_batches(records, views.views, args.batch, workers))
@@ -75,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report(works: dict, args: argparse.Namespace, cores: int) -> int:
     """Time each, say which is the slower and whether the whole is as fast as that."""
-    table, rates = common.Table("what", "time", "pictures/s"), {}
+    table, rates = common.Table("what", "time", "images/s"), {}
     for name, work in works.items():
         took = common.measure(work, args)
-        rates[name] = args.pictures / took.seconds
+        rates[name] = args.images / took.seconds
         table.row(name, took, f"{rates[name]:.1f}")
     *decoding, model, both = rates.values()
     slower = min(decoding[-1], model)

@@ -32,11 +32,7 @@ ALLOWED = {"float32": 1e-4, "bfloat16": 0.03}  # largest difference of a score
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--model",
         nargs="+",

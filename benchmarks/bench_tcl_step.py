@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options(rounds=2)],
-    )
+    parser = common.parser(__doc__, rounds=2)
     add = parser.add_argument
     add("--model", default="ViT-B-16", metavar="NAME", help="open_clip's name (random weights)")
     add("--batch", type=common.positive_int, default=4, help="images (default: %(default)s)")

@@ -33,11 +33,7 @@ CURVE = 10  # points of a loss curve that are printed
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     models.add_model(parser, default="ViT-B-16")
     parser.add_argument(
         "--batch",

@@ -27,11 +27,7 @@ DTYPES = ("float32", "bfloat16")
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--model", default="ViT-B-16", metavar="NAME", help="as bench_ttd_step.py's"
     )

@@ -40,11 +40,7 @@ SYLLABLES = list(map("".join, itertools.product("bdfgklmnprstvz", "aeiou")))
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options(rounds=2)],
-    )
+    parser = common.parser(__doc__, rounds=2)
     models.add_model(parser, default="ViT-B-16")
     parser.add_argument(
         "--batch", type=common.positive_int, default=64, help="captions (default: %(default)s)"

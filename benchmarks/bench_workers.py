@@ -29,11 +29,7 @@ RATE = re.compile(r"^(\d+) masks in ([\d.]+) s", re.MULTILINE)
 
 def get_args_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common.options()],
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "--arch", default="tiny", metavar="NAME", help="as everywhere (default: %(default)s)"
     )

@@ -1,6 +1,6 @@
 """What benchmarks share: options, the hardware line, timing, peak memory, FLOPs, a printed table.
 
-    parser = argparse.ArgumentParser(parents=[common.options()])
+    parser = common.parser(__doc__)
     args = common.start(parser, argv)               # threads set, hardware line printed
     fast = common.measure(lambda: ours(x), args)    # warm-up, synchronised, median of --rounds
     slow = common.measure(lambda: literal(x[:2]), args)
@@ -37,10 +37,12 @@ from core.errors import TTDError  # noqa: E402
 MET = {True: "met", False: "MISSED"}
 
 
-def options(rounds: int = 3) -> argparse.ArgumentParser:
-    """Parent parser: what every benchmark lets one choose."""
-    parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("measuring")
+def parser(description: str | None, rounds: int = 3) -> argparse.ArgumentParser:
+    """A command line with what every benchmark lets one choose."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    group = made.add_argument_group("measuring")
     group.add_argument(
         "--quick", action="store_true", help="small sizes, one round: seconds, to see that it runs"
     )
@@ -66,7 +68,7 @@ def options(rounds: int = 3) -> argparse.ArgumentParser:
         metavar="FILE",
         help="also write tables and goals as JSON, for run_all.py",
     )
-    return parser
+    return made
 
 
 def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

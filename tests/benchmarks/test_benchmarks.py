@@ -252,8 +252,7 @@ def test_the_share_of_time_that_spans_cover():
 
 def test_json_holds_tables_goals_and_the_command(tmp_path, capsys):
     args = common.start(
-        argparse.ArgumentParser(parents=[common.options()]),
-        ["--threads", "1", "--json", str(tmp_path / "x.json"), "--rounds", "2"],
+        common.parser(None), ["--threads", "1", "--json", str(tmp_path / "x.json"), "--rounds", "2"]
     )
     table = common.Table("path", "time")
     table.row("ours", common.Time(0.25))
@@ -292,7 +291,7 @@ def test_references_do_not_compute_in_tf32():
     before = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = True
-        common.start(argparse.ArgumentParser(parents=[common.options()]), [])
+        common.start(common.parser(None), [])
         assert not torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before
