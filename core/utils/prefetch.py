@@ -18,7 +18,7 @@ def prefetch(
     """`work(item)` for every item, in order, run in `workers` threads up to `ahead` items early.
 
     An exception of `work` is raised where its result would come. Whoever stops early cancels what
-    has not begun.
+    has not begun and waits for what has: nothing is read or written after the end.
     """
 
     def start(pool: ThreadPoolExecutor, item: Item) -> Future[Result]:
@@ -47,4 +47,4 @@ def prefetch_groups(
         while pending:
             yield pending.popleft()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)

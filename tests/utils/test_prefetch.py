@@ -38,21 +38,38 @@ def test_an_error_is_raised_where_its_result_would_come():
         next(stream)
 
 
-def test_whoever_stops_early_cancels_what_has_not_begun():
-    gate, begun = threading.Event(), []
+def test_whoever_stops_early_cancels_what_has_not_begun_and_waits_for_what_has():
+    gate, begun, ended = threading.Event(), [], []
 
     def work(number):
         begun.append(number)
         if number:
             gate.wait(5)
+        ended.append(number)
         return number
 
     stream = prefetch(work, range(50), ahead=20, workers=1)
     assert next(stream) == 0
+    threading.Timer(0.05, gate.set).start()
     stream.close()
-    gate.set()
-    time.sleep(0.05)
-    assert len(begun) <= 3
+    assert begun == ended and len(begun) <= 2
+
+
+def test_nothing_is_written_after_an_error_has_been_raised():
+    failed, written = threading.Event(), []
+
+    def work(number):
+        if number == 0:
+            raise OSError(28, "No space left on device")
+        failed.wait(0.05)
+        written.append(number)
+
+    with pytest.raises(OSError, match="No space left"):
+        list(prefetch(work, range(8), ahead=6, workers=4))
+    before = list(written)
+    failed.set()
+    time.sleep(0.1)
+    assert written == before
 
 
 def test_groups_are_yielded_as_they_were_submitted():
