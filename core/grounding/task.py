@@ -49,8 +49,11 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         backbone: Backbone,
         train: Sequence[PhraseList],
         val: Sequence[PhraseList] = (),
+        cached: Sequence[PhraseList] | None = None,
     ):
         """backbone: float32; train, val: lists of phrases; without `val` the last model is kept.
+
+        cached: the lists whose images `config.cache` holds, where several runs share it.
 
         TTDError: settings that do not fit the backbone.
         """
@@ -65,7 +68,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         if config.init:
             state = load_model(config.init, config.arch, "cpu").own_state()
             load_own_state(self.model, state, config.init)
-        self._features = self._open_features()
+        self._features = self._open_features(cached or train)
         # Nothing uses it: it would get no gradient.
         self._parameters = {
             name: value
@@ -73,13 +76,14 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
             if name not in UNUSED
         }
 
-    def _open_features(self) -> FeatureCache | None:
-        """The features of the training images, computed where they are not on disk yet."""
+    def _open_features(self, lists: Sequence[PhraseList]) -> FeatureCache | None:
+        """The features of the lists' images, computed where they are not on disk yet."""
         if self.config.cache is None:
             return None
-        images = distinct_images(self._source.phrases)
+        source = PhraseSource(lists)
+        images = distinct_images(source.phrases)
         folder = Path(self.config.cache).expanduser()
-        path = cache_file(folder, self.model, self._checksum, self._source.digest)
+        path = cache_file(folder, self.model, self._checksum, source.digest)
         prepare(path, self.model, images)
         return FeatureCache(path, images)
 

@@ -67,7 +67,7 @@ def _items(content: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]
 
 def _id(item: dict[str, Any], path: Path) -> int | str:
     value = item.get("id")
-    if type(value) not in (int, str):
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise TTDError(f"{path}: an entry without an id: {str(item)[:80]}")
     return value
 
@@ -82,10 +82,9 @@ def _text(item: dict[str, Any], key: str, path: Path) -> str:
 def _object(item: dict[str, Any], names: dict[int | str, str], path: Path) -> dict[str, Any]:
     where = f"{path}: annotation {item.get('id')}"
     box, category = item.get("bbox"), item.get("category_id")
-    if category not in names:
+    if not isinstance(category, int | str) or category not in names:
         raise TTDError(f"{where}: category {category} is not in the file's list")
-    fine = isinstance(box, list) and len(box) == 4
-    if not fine or not all(type(value) in (int, float) for value in box):
+    if not isinstance(box, list) or [type(v) in (int, float) for v in box] != [True] * 4:
         raise TTDError(f'{where}: "bbox" must be [x, y, width, height]')
     left, top, width, height = box
     return {"label": names[category], "box": [left, top, left + width, top + height]}

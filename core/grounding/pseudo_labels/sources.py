@@ -13,7 +13,7 @@ from ...data.grounding import whole_box
 from ...errors import TTDError
 from ...utils.files import atomic, write_errors
 from .caption import caption_phrases
-from .head_noun import entities, spacy_parser
+from .head_noun import entities, head_words, spacy_parser
 from .relation import relation_phrases
 from .scenes import Scene
 from .spatial import APART
@@ -66,8 +66,8 @@ def phrases_of(config: SourceConfig) -> Callable[[Scene], list[Labelled]]:
         return relation_phrases
     words: Vocabulary = load_vocabulary(config.vocabulary)
     if config.source == "caption":
-        extra = {"parser": spacy_parser()} if config.parser == "spacy" else {}
-        return partial(caption_phrases, words=words, seed=config.seed, **extra)
+        parser = spacy_parser() if config.parser == "spacy" else head_words
+        return partial(caption_phrases, words=words, seed=config.seed, parser=parser)
     return partial(
         template_phrases,
         words=words,
