@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...data.grounding import Phrase, PhraseList
+from ...data.grounding import Box, Phrase, PhraseList
 from ...errors import TTDError
 
 Values = npt.NDArray[np.float64]
@@ -104,7 +104,10 @@ def phrases_of(
 
 def without_copies(phrases: Sequence[Phrase]) -> list[Phrase]:
     """The first of every (image, box, phrase)."""
-    return list({(str(p.image), p.box, p.text): p for p in reversed(phrases)}.values())[::-1]
+    first: dict[tuple[str, Box, str], Phrase] = {}
+    for phrase in phrases:
+        first.setdefault((str(phrase.image), phrase.box, phrase.text), phrase)
+    return list(first.values())
 
 
 def as_list(place: Path, phrases: Sequence[Phrase]) -> PhraseList:
