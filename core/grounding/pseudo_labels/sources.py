@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,20 @@ def write_source(path: Path, scenes: Iterable[Scene], config: SourceConfig) -> W
     return Written(images, used, count, named / count)
 
 
+def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
+    """Write scenes to a JSONL file, whole or not at all; how many. TTDError: none, or no room."""
+    count = 0
+    with write_errors(path, "make room, or choose another --out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+            for scene in scenes:
+                file.write(json.dumps(scene.row(), ensure_ascii=False) + "\n")
+                count += 1
+            if not count:
+                raise TTDError("no scene to write: no image could be used")
+    return count
+
+
 def _line(scene: Scene, item: Labelled, number: int) -> str:
     row: dict[str, Any] = {
         "id": f"{scene.file}#{number}",
@@ -108,8 +122,3 @@ def _line(scene: Scene, item: Labelled, number: int) -> str:
         "text": item.text,
     }
     return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def settings_of(config: SourceConfig) -> dict[str, Any]:
-    """The settings as they stand beside the list."""
-    return asdict(config)
