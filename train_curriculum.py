@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import positive_int, say
-from tools.training import place, run_script, settings, stop_requests
+from tools.training import place, run_script, setting, settings, stop_requests
 from tools.training_options import common_options, run_options
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = {key: value for key, value in args.items() if key not in OWN}
     config = settings(flags, load_config, args.get("config") or CONFIG).config
     config = replace(config, keep="last", val=None, out=config.out or "runs/curriculum")
+    if "steps" in flags or "steps" in dict(setting(item) for item in args.get("set", ())):
+        config = replace(config, epochs=None)  # the same number for every pool
     device = place(config.device, args.get("gpus"))
     use_threads(config.threads)
     try:

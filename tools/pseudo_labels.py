@@ -49,6 +49,8 @@ def get_args_parser() -> argparse.ArgumentParser:
                      help="images with captions: a JSONL list, a folder, shards")  # fmt: skip
     ttd.add_argument("--scenes", type=Path, metavar="FILE", help="also write what was found")
     ttd.add_argument("--regions", type=positive_int, default=3, help="objects of a word at most")
+    ttd.add_argument("--image", type=positive_int, metavar="PIXELS",
+                     help="short side that is looked at (default: the model's own)")  # fmt: skip
     ttd.add_argument("--limit", type=positive_int, metavar="N", help="only the first N images")
     _out(ttd)
     _phrase_options(ttd)
@@ -135,7 +137,8 @@ def found(args: argparse.Namespace) -> Iterator[Scene]:
     say(records.description)
     usable = (item for item in records.iterate() if isinstance(item, Record))
     images = groupby(usable, key=lambda record: record.name)
-    predictor = Predictor(load_model(args))
+    backbone = load_model(args)
+    predictor = Predictor(backbone, image_size=args.image or backbone.image_size)
     for name, group in tqdm(
         islice(images, args.limit), unit="image", disable=None, file=sys.stderr
     ):
