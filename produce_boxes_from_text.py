@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tools.cli import choose_device, positive_int, run, say
+from tools.caption_run import Done
+from tools.cli import choose_device, positive_int, run
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.data.records import open_records
     from core.grounding.predict import load_grounder
     from core.grounding.produce import NAME, asked, produce
-    from core.tags.results import ResultPaths, TagWriter, is_finished
+    from core.tags.results import ResultPaths, is_finished
+    from core.tags.writer import TagWriter
     from core.utils.files import safe_name
 
     name = safe_name(args.tag or f"{Path(args.grounder).stem}@{Path(args.root).name}")
@@ -68,12 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         closing(TagWriter({NAME: paths}, meta, args.batch, args.overwrite)) as writer,
         tqdm(total=total, initial=writer.done, unit="phrase", file=sys.stderr, disable=None) as bar,
     ):
-        produce(grounder, asked(records.iterate(), args.phrases), writer, args.workers, bar.update)
+        produce(
+            grounder,
+            lambda: asked(records.iterate(), args.phrases),
+            writer,
+            args.workers,
+            bar.update,
+        )
         counts = writer.counts[NAME]
     print(f"{paths.lines}: {counts['captions']} boxes, {counts['skipped']} phrases skipped")
-    if counts["skipped"]:
-        say(f"{counts['skipped']} phrases could not be used: see {paths.skipped}")
-    return 0
+    lost = tuple(writer.unreadable.values())
+    return Done({NAME: paths}, {NAME: counts}, 0.0, 0, 0, lost).end("phrases")
 
 
 def identity_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from tools.caption_run import (
     run_captions,
     unusual,
 )
-from tools.cli import load_model, model_options, run, say, view_options
+from tools.cli import load_model, model_options, run, view_options
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -117,8 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"scales {list(protocol.scales)}{', flip' * protocol.hflip}, {backbone.device}, "
         f"{args.dtype}"
     )
-    produce(args, backbone, protocol, records)
-    return 0
+    return produce(args, backbone, protocol, records)
 
 
 def _say_complete(names: Sequence[str]) -> None:
@@ -147,8 +146,11 @@ def threshold(args: argparse.Namespace) -> float | None:
 
 def produce(
     args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol, records: RecordSet
-) -> None:
-    """Write the results that are missing and report. Raises TTDError, also when memory is short."""
+) -> int:
+    """Write the results that are missing and report; the exit code.
+
+    Raises TTDError, also when memory is short.
+    """
     from dataclasses import asdict, replace
 
     from core.tags.pipeline import Batch, tag_batch
@@ -176,8 +178,9 @@ def produce(
     done = run_captions(args, run)
     if done is None:
         _say_complete([paths.lines.name for paths in results.values()])
-    else:
-        report(done)
+        return 0
+    report(done)
+    return done.end("records")
 
 
 def report(done: Done) -> None:
@@ -193,9 +196,6 @@ def report(done: Done) -> None:
     )
     for scorer, path in done.paths.items():
         print(f"{path.lines}: {done.counts[scorer]['selected']} words selected")
-    if counts["skipped"]:
-        listed = next(iter(done.paths.values())).skipped
-        say(f"{counts['skipped']} records could not be used: see {listed}")
 
 
 def result_paths(args: argparse.Namespace, protocol: TagProtocol) -> dict[str, ResultPaths]:

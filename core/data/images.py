@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
+from ..utils.files import is_away, reading_error
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -33,8 +34,9 @@ def read_image(path: str | Path) -> Pixels:
 
     Handles what Pillow can open: JPEG (CMYK too), PNG, WebP, GIF, TIFF, AVIF, ...; EXIF orientation
     is applied, transparency is put on white, deeper samples are scaled to 8 bits (see `_to_rgb`).
-    Raises TTDError naming the file: missing, a folder, not readable, empty, not an image,
-    truncated, or of more than 100 million pixels (TTD_MAX_MEGAPIXELS=N allows more).
+    Raises TTDError naming the file: a folder, empty, not an image, truncated, or of more than 100
+    million pixels (TTD_MAX_MEGAPIXELS=N allows more); UnreadableError where it is missing or the
+    system cannot read it now.
     """
     path = Path(path)
     _check_file(path)
@@ -76,6 +78,9 @@ def open_image(
         except MemoryError:
             reason = "not enough memory to decode it; make the image smaller first"
         except Exception as error:  # decoders raise nearly any type on damaged bytes
+            if is_away(error):
+                message = f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+                raise UnreadableError(message) from None
             reason = _damage(error)
     raise TTDError(f"{name}: {problem} ({reason})" if problem else f"{name}: {reason}")
 
@@ -121,19 +126,22 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise TTDError(f"{path}: a folder, not an image; name a file in it")
         if not path.exists():
-            raise TTDError(f"{path}: no such file; check the path")
+            raise UnreadableError(f"{path}: no such file; check the path")
         if not path.is_file():
             raise TTDError(f"{path}: not a regular file; name an image file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise TTDError(f"{path}: the file is empty; download or copy it again")
     except PermissionError:
-        raise TTDError(
+        raise UnreadableError(
             f"{path}: no permission to read it; change its permissions (chmod +r)"
         ) from None
-    except (OSError, ValueError) as error:  # a name too long, a NUL byte, a broken disk
-        reason = getattr(error, "strerror", None) or error
-        raise TTDError(f"{path!s:.200}: cannot be read ({reason}); check the path") from None
+    except OSError as error:  # a name too long, a broken disk
+        reason = error.strerror or error
+        message = f"{path!s:.200}: cannot be read ({reason}); check the path"
+        raise reading_error(error, message) from None
+    except ValueError as error:  # a NUL byte
+        raise TTDError(f"{path!s:.200}: cannot be read ({error}); check the path") from None
 
 
 def _damage(error: Exception) -> str:

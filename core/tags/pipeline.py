@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..data.records import Item, Record, Skipped, read_record
+from ..data.records import Item, Record, Skipped, read_record, skipped
 from ..data.words import split_words
 from ..errors import TTDError
 from ..maps.views import Prepared, Views, prepare
@@ -86,7 +86,7 @@ def _collect(chunk: list[Pending]) -> Batch:
                 batch.prepared.append(future.result())
                 batch.records.append(item)
             except (TTDError, OSError) as error:
-                batch.skipped.append(Skipped(item.index, item.id, " ".join(str(error).split())))
+                batch.skipped.append(skipped(item, error))
     return batch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 
 try:
     import fcntl
@@ -24,6 +25,9 @@ except ImportError:  # Windows has no such locks: one run at a time is up to the
 UNSAFE = {ord(character): "_" for character in '/\\:*?"<>|'}
 MOST_BYTES = 200  # of a file's stem: with an ending and a temporary mark below the usual 255
 MOST_READ = 1 << 31  # bytes of a file that is read whole
+# What the system says of a name or a content that is wrong, and stays so; decoders of damaged files
+# seek to places that do not exist (EINVAL).
+WRONG = {errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.EFBIG}
 
 
 @contextmanager
@@ -146,6 +150,25 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether a file could not be read for a reason that may pass: the next run tries it again.
+
+    So are a missing file, a lack of permission, a timeout, an I/O error, a stale handle of a
+    server. Errors of decoders carry no number of the system and are not.
+    """
+    if isinstance(error, UnreadableError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    number = getattr(error, "errno", None)
+    return isinstance(error, TimeoutError) or (number is not None and number not in WRONG)
+
+
+def reading_error(error: OSError, message: str) -> TTDError:
+    """The error of `message` that a reader raises for what the system said."""
+    return UnreadableError(message) if is_away(error) else TTDError(message)
+
+
 def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
     """The bytes of a regular file. TTDError in one line for anything else.
 
@@ -161,10 +184,13 @@ def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
             raise TTDError(f"{path}: {kind.st_size} bytes; at most {most} are read")
         return path.read_bytes()
     except FileNotFoundError:
-        raise TTDError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # no permission, a NUL byte, a name too long
-        reason = getattr(error, "strerror", None) or error
-        raise TTDError(f"{str(path)[:200]!r}: cannot be read ({reason})") from None
+        raise UnreadableError(f"{path}: no such file") from None
+    except OSError as error:  # no permission, a name too long, a disk that is away
+        reason = error.strerror or error
+        message = f"{str(path)[:200]!r}: cannot be read ({reason})"
+        raise reading_error(error, message) from None
+    except ValueError as error:  # a NUL byte
+        raise TTDError(f"{str(path)[:200]!r}: cannot be read ({error})") from None
 
 
 def regular_text(path: Path, most: int = MOST_READ) -> str:

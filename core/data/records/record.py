@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import UnreadableError
+from ...utils.files import is_away
 from ..images import decode_image, read_image
 from ..words import unescaped
 
@@ -52,11 +54,22 @@ class Record:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that cannot be used, and why."""
+    """A record that cannot be used, and why.
+
+    retry: it could not be read, which says nothing about what it holds: the next run tries again.
+    """
 
     index: int
     id: str
     reason: str
+    retry: bool = False
+
+    def line(self) -> str:
+        """As a line of a list of skipped records; `retry` only where it is so."""
+        values = asdict(self)
+        if not self.retry:
+            del values["retry"]
+        return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 Item: TypeAlias = Record | Skipped
@@ -83,10 +96,24 @@ class RecordSet:
 
 
 def read_record(record: Record) -> npt.NDArray[np.uint8]:
-    """The image of a record, uint8 [H, W, 3] RGB. TTDError naming it when it cannot be read."""
-    if isinstance(record.image, Packed):
-        return decode_image(record.image.read(), record.name)
-    return read_image(record.image)
+    """The image of a record, uint8 [H, W, 3] RGB.
+
+    TTDError naming it when it cannot be used, UnreadableError when it cannot be read now.
+    """
+    if not isinstance(record.image, Packed):
+        return read_image(record.image)
+    try:
+        data = record.image.read()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UnreadableError(f"{record.name}: cannot be read ({reason})") from None
+    return decode_image(data, record.name)
+
+
+def skipped(item: Record, error: Exception) -> Skipped:
+    """The record as one that cannot be used because of `error`, a TTDError or OSError."""
+    reason = " ".join(str(error).split())
+    return Skipped(item.index, item.id, reason, is_away(error))
 
 
 @dataclass(frozen=True)
@@ -111,7 +138,10 @@ def make_record(source: Source, load: Callable[[], Mapping[str, Any]]) -> Item:
         tags = content.get("tags")
         str(text).encode()  # half a surrogate pair, which JSON can hold, is no text
     except OSError as error:
-        return Skipped(source.index, source.id, f"caption cannot be read ({error.strerror})")
+        reason = f"caption cannot be read ({error.strerror})"
+        return Skipped(source.index, source.id, reason, is_away(error))
+    except UnreadableError as error:
+        return Skipped(source.index, source.id, f"caption cannot be read: {error}", True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f'bad caption file, wanted {{"text": caption}} ({reason_of(error)})'
         return Skipped(source.index, source.id, reason)
