@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tools.caption_run import Done
+from tools.caption_run import Done, trust_option
 from tools.cli import choose_device, positive_int, run
 
 
@@ -39,6 +39,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:N (default: CUDA where there is one)")
     add("--gpus", metavar="N", help="the same as --device cuda:N")
     add("--overwrite", action="store_true", help="replace a result of other settings")
+    trust_option(parser)
     return parser
 
 
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 
+    from core.data.inputs import inputs_of
     from core.data.records import open_records
     from core.grounding.predict import load_grounder
     from core.grounding.produce import NAME, asked, produce
@@ -58,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = ResultPaths.of(args.out, name)
     records = open_records(args.root)
     identity = identity_of(args)
-    if is_finished(paths, identity, args.overwrite):
+    inputs = inputs_of(records, trust=args.trust_inputs)
+    if is_finished(paths, identity, args.overwrite, inputs):
         print(f"{paths.lines}: complete")
         return 0
     grounder = load_grounder(
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     meta = {"identity": identity, "input": records.description}
     total = None if args.phrases else records.count
     with (
-        closing(TagWriter({NAME: paths}, meta, args.batch, args.overwrite)) as writer,
+        closing(TagWriter({NAME: paths}, meta, args.batch, args.overwrite, inputs)) as writer,
         tqdm(total=total, initial=writer.done, unit="phrase", file=sys.stderr, disable=None) as bar,
     ):
         produce(

@@ -36,6 +36,7 @@ from tools.cli import load_model, model_options, run, view_options
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
+    from core.data.inputs import Inputs
     from core.data.records import RecordSet
     from core.tags.results import ResultPaths
 
@@ -100,13 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError(
             f"--threshold {args.threshold:g} acts only with --fixed; without it the cut is adaptive"
         )
+    from core.data.inputs import inputs_of
     from core.data.records import open_records
     from core.data.words import stopwords
 
     stopwords(args.stopwords or "shipped")  # find out now whether NLTK's list is there
     records = open_records(args.root)
     print(records.description)
-    found = finished_before(args, settings(args, records))
+    inputs = inputs_of(records, args.limit, args.trust_inputs)
+    found = finished_before(args, settings(args, records), inputs)
     if set(args.scorer) <= found.keys():
         _say_complete([found[scorer][0].name for scorer in args.scorer])
         return 0
@@ -117,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"scales {list(protocol.scales)}{', flip' * protocol.hflip}, {backbone.device}, "
         f"{args.dtype}"
     )
-    return produce(args, backbone, protocol, records)
+    return produce(args, backbone, protocol, records, inputs)
 
 
 def _say_complete(names: Sequence[str]) -> None:
@@ -145,7 +148,11 @@ def threshold(args: argparse.Namespace) -> float | None:
 
 
 def produce(
-    args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol, records: RecordSet
+    args: argparse.Namespace,
+    backbone: Backbone,
+    protocol: TagProtocol,
+    records: RecordSet,
+    inputs: Inputs,
 ) -> int:
     """Write the results that are missing and report; the exit code.
 
@@ -174,6 +181,7 @@ def produce(
         views=protocol.views,
         unit="caption",
         lines_of=lines_of,
+        inputs=inputs,
     )
     done = run_captions(args, run)
     if done is None:

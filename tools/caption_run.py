@@ -19,6 +19,7 @@ from tools.cli import positive_int, say
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
+    from core.data.inputs import Inputs
     from core.data.records import RecordSet, Skipped
     from core.maps.views import Views
     from core.tags.pipeline import Batch
@@ -47,6 +48,7 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
     group.add_argument(
         "--overwrite", action="store_true", help="replace results made with other settings"
     )
+    trust_option(group)
     group.add_argument(
         "--batch",
         type=positive_int,
@@ -60,6 +62,15 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
         default=min(4, os.cpu_count() or 1),
         metavar="N",
         help="threads that read images ahead (default: %(default)s)",
+    )
+
+
+def trust_option(group: argparse._ActionsContainer) -> None:
+    """--trust-inputs."""
+    group.add_argument(
+        "--trust-inputs",
+        action="store_true",
+        help="take the image files of a result that is there for unchanged, without a look",
     )
 
 
@@ -78,6 +89,7 @@ class CaptionRun:
     views: Views
     unit: str
     lines_of: LinesOf
+    inputs: Inputs
 
 
 @dataclass(frozen=True)
@@ -128,12 +140,12 @@ def run_captions(args: argparse.Namespace, run: CaptionRun) -> Done | None:
     todo = {
         name: paths
         for name, paths in run.results.items()
-        if not is_finished(paths, run.identity, args.overwrite)
+        if not is_finished(paths, run.identity, args.overwrite, run.inputs)
     }
     if not todo:
         return None
     meta = {**run.meta, "identity": run.identity}
-    with closing(TagWriter(todo, meta, args.batch, args.overwrite)) as writer:
+    with closing(TagWriter(todo, meta, args.batch, args.overwrite, run.inputs)) as writer:
         start, first, images = time.perf_counter(), writer.done, 0
         writer.mend(_remade(args, run, writer))
         for batch, lines in _batches(args, run, writer):
@@ -203,14 +215,15 @@ def _lines(work: Callable[[int], Lines], size: int) -> Lines:
 
 
 def finished_before(
-    args: argparse.Namespace, known: Mapping[str, Any]
+    args: argparse.Namespace, known: Mapping[str, Any], inputs: Inputs
 ) -> dict[str, tuple[Path, Mapping[str, Any]]]:
     """The complete results in --out that this command would make again: (lines, identity) by name.
 
     Found without loading a model. known: the part of the identity that the arguments alone decide;
     the size of the image and the device count where they were given, and the weights by their
-    files. {} with --overwrite.
+    files. {} with --overwrite. TTDError: made from other inputs.
     """
+    from core.data.inputs import check_inputs
     from core.tags.results import ResultPaths, is_complete
     from core.utils.files import read_json
     from core.utils.provenance import weight_stamps
@@ -224,6 +237,7 @@ def finished_before(
             continue
         identity = meta["identity"]
         if _agrees(args, known, identity, meta["arguments"]):
+            check_inputs(paths.inputs, inputs, paths.lines)
             found[meta["scorer"]] = (paths.lines, identity)
     return found
 

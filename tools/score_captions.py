@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet) -> int:
     """Write the scores of one set, from where they stop on; the exit code."""
+    from core.data.inputs import inputs_of
     from core.maps.views import Views
     from core.tags.pair_scores import pair_batch
     from core.tags.pipeline import Batch
@@ -93,6 +94,7 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
         views=views,
         unit="pair",
         lines_of=lines_of,
+        inputs=inputs_of(records, args.limit, args.trust_inputs),
     )
     done = run_captions(args, run)
     if done is None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 from ..utils.cache import cache_folder
 from ..utils.files import atomic
-from ..utils.prefetch import prefetch
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .words import split_words
 
-FORMAT = 2  # of the cache; raise it when the meaning of what is stored changes
+FORMAT = 3  # of the cache; raise it when the meaning of what is stored changes
 ENDINGS = (".lines", ".json", ".npy")
-READERS, CHUNK = 8, 1000  # threads that read captions, and how many captions each takes at a time
 REPORT = 1000  # pairs between two calls of `progress`
 
 
@@ -37,7 +35,7 @@ class PairIndex:
     """The usable pairs of one input: `len(index)`, `index[i] -> Record`.
 
     skipped: what cannot be used; digest: changes with ids and captions; description: a line about
-    the input.
+    the input; shards: the tars it lies in, () for files.
     """
 
     def __init__(self, stem: Path) -> None:
@@ -52,6 +50,7 @@ class PairIndex:
         self.digest: str = about["digest"]
         self.description: str = about["description"]
         self.skipped = [Skipped(**item) for item in about["skipped"]]
+        self.shards = tuple(map(Path, about["shards"]))
 
     def __len__(self) -> int:
         return len(self._table) - 1
@@ -91,7 +90,7 @@ def open_index(
     if refresh or not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            _store(_walk(records, Path(place).expanduser()), records.description, stem, progress)
+            _store(records, stem, progress)
         except OSError as error:
             raise TTDError(
                 f"{stem.parent}: the index of the pairs cannot be written ({error.strerror}); "
@@ -122,24 +121,11 @@ def _is_tar(path: Path) -> bool:
     return path.suffix.lower() == ".tar"
 
 
-def _walk(records: RecordSet, place: Path) -> Iterator[Item]:
-    """All records in order; captions that are files of their own are read in threads."""
-    if not place.is_dir() or any(_is_tar(entry) for entry in place.iterdir()):
-        # one file after the other: only a folder of captions can be begun anywhere
-        yield from records.iterate()
-        return
+def _store(records: RecordSet, stem: Path, progress: Callable[[int], None]) -> None:
+    """Write the three files; the table is moved to its place last, so that it stands for all.
 
-    def read(start: int) -> list[Item]:
-        return list(records.iterate(start, start + CHUNK))
-
-    for chunk in prefetch(read, range(0, records.count, CHUNK), 2 * READERS, READERS):
-        yield from chunk
-
-
-def _store(
-    items: Iterable[Item], description: str, stem: Path, progress: Callable[[int], None]
-) -> None:
-    """Write the three files; the table is moved to its place last, so that it stands for all."""
+    UnreadableError where captions cannot be read now: the index would lack them for good.
+    """
     paths = [stem.with_suffix(ending) for ending in reversed(ENDINGS)]
     starts, hashes, digest = array("Q", [0]), array("Q"), hashlib.sha256()
     skipped = []
@@ -150,7 +136,7 @@ def _store(
         atomic(paths[2], shared=True) as lines,
     ):
         with lines.open("wb") as file:
-            for number, item in enumerate(items):
+            for number, item in enumerate(records.iterate_in_threads()):
                 record = _with_words(item)
                 if isinstance(record, Skipped):
                     skipped.append(asdict(record))
@@ -160,7 +146,17 @@ def _store(
                 hashes.append(hash_id(record.id))
                 if number % REPORT == REPORT - 1:
                     progress(number + 1)
-        content = {"description": description, "digest": digest.hexdigest(), "skipped": skipped}
+        if lost := [item for item in skipped if item["retry"]]:
+            raise UnreadableError(
+                f"{len(lost)} captions could not be read, the first {lost[0]['id']} "
+                f"({lost[0]['reason']}); mend that and run the same command again"
+            )
+        content = {
+            "description": records.description,
+            "digest": digest.hexdigest(),
+            "skipped": skipped,
+            "shards": [os.path.abspath(tar) for tar in records.files],
+        }
         about.write_text(json.dumps(content), encoding="utf-8")
         with table.open("wb") as file:
             np.save(file, _table(starts, hashes))

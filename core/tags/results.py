@@ -1,7 +1,8 @@
 """Result files of tags: their names, their lines, and whether they are complete.
 
 A result is `NAME.jsonl` (a line per caption, in input order), `NAME.meta.json` (what made it) and,
-where something could not be used, `NAME.skipped.jsonl`. core/tags/writer.py writes them.
+where something could not be used, `NAME.skipped.jsonl`. `NAME.inputs.npz` tells whether the inputs
+have changed (core/data/inputs.py). core/tags/writer.py writes them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.inputs import SUFFIX, Inputs, check_inputs
 from ..data.records import Record
 from ..data.words import Word
 from ..errors import TTDError
@@ -20,17 +22,18 @@ from ..utils.files import differences, read_json, safe_name
 
 @dataclass(frozen=True)
 class ResultPaths:
-    """The three files of one result."""
+    """The files of one result."""
 
     lines: Path
     skipped: Path
     meta: Path
+    inputs: Path
 
     @classmethod
     def of(cls, folder: Path, name: str) -> ResultPaths:
         """The files of the result `name` in `folder`."""
-        endings = ("jsonl", "skipped.jsonl", "meta.json")
-        return cls(*(folder / f"{name}.{ending}" for ending in endings))
+        endings = (".jsonl", ".skipped.jsonl", ".meta.json", SUFFIX)
+        return cls(*(folder / f"{name}{ending}" for ending in endings))
 
 
 def result_name(
@@ -109,12 +112,15 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def is_finished(
-    paths: ResultPaths, identity: Mapping[str, object], overwrite: bool = False
+    paths: ResultPaths,
+    identity: Mapping[str, object],
+    overwrite: bool = False,
+    inputs: Inputs | None = None,
 ) -> bool:
     """Whether this very result is there and complete.
 
-    Raises TTDError when the files there were made with another identity (arguments, weights),
-    naming what differs.
+    Raises TTDError when the files there were made with another identity (arguments, weights) or
+    from other `inputs`, naming what differs.
     """
     meta = read_json(paths.meta)
     empty = not paths.lines.exists() or not paths.lines.stat().st_size
@@ -130,6 +136,8 @@ def is_finished(
             f"{paths.lines} was made with other settings ({'; '.join(differing)}): "
             "choose another --out or add --overwrite"
         )
+    if inputs is not None and not empty:
+        check_inputs(paths.inputs, inputs, paths.lines)
     return is_complete(paths, meta)
 
 

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from ..data.inputs import Inputs
 from ..data.records import Item, Skipped
 from ..errors import TTDError
 from ..utils.files import read_json, try_lock, write_errors, write_json, write_text
@@ -46,17 +47,20 @@ class TagWriter:
         meta: Mapping[str, Any],
         batch: int,
         overwrite: bool = False,
+        inputs: Inputs | None = None,
     ) -> None:
         """Open the files and cut them back to whole batches.
 
-        They are made where missing, and emptied with `overwrite`.
-        meta: written at once, with "finished": False. Raises TTDError when another run is writing
-        them.
+        They are made where missing, and emptied with `overwrite`. meta: written at once, with
+        "finished": False. inputs: what the results are made from, to be found changed later.
+        TTDError: another run is writing them.
         """
         self.paths, self.meta, self.batch = dict(paths), meta, batch
         self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
         begun = [(read_json(path.meta) or {}).get(MENDING) for path in paths.values()]
         first = min((number for number in begun if isinstance(number, int)), default=None)
+        if overwrite:  # lines of other settings must not look like ours to a run after a kill
+            first = 0
         # Before anything is cut: a run that dies here must not look finished.
         self._write_meta(first)
         if overwrite:
@@ -66,6 +70,9 @@ class TagWriter:
         whole = min(_whole_batches(path, batch) for path in paths.values())
         self.done = (whole if first is None else min(whole, first)) * batch
         self._cut()
+        if inputs is not None:
+            for path in paths.values():
+                inputs.save(path.inputs)
         if first is not None:
             self._write_meta(None)
 

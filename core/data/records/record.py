@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from ...errors import UnreadableError
 from ...utils.files import is_away
+from ...utils.prefetch import prefetch
 from ..images import decode_image, read_image
 from ..words import unescaped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of images, in the order in which they are preferred
 TEXTS = (".txt", ".json")  # of captions, likewise
+READERS, CHUNK = 8, 1000  # threads that read captions, and how many captions each takes at a time
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class RecordSet:
     """What an input holds: one line about it, and a way to walk its records.
 
     count: how many records there are, an estimate unless `exact`; walk: all from an index on;
-    distinct: no id occurs twice, whatever it holds.
+    distinct: no id occurs twice, whatever it holds, and any part is walked as quickly as the first.
+    files: the shards that hold everything; () where captions and images are files of their own.
     """
 
     description: str
@@ -88,11 +91,25 @@ class RecordSet:
     exact: bool
     walk: Callable[[int], Iterator[Item]]
     distinct: bool = False
+    files: tuple[Path, ...] = ()
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
         """Records `start` to `stop` (exclusive; None = all), always in the same order."""
         count = None if stop is None else max(0, stop - start)
         return itertools.islice(self.walk(start), count)
+
+    def iterate_in_threads(self, stop: int | None = None) -> Iterator[Item]:
+        """`iterate(0, stop)`; captions that are files of their own are read in threads."""
+        if not self.distinct:
+            yield from self.iterate(0, stop)
+            return
+        count = self.count if stop is None else min(stop, self.count)
+
+        def read(start: int) -> list[Item]:
+            return list(self.iterate(start, min(start + CHUNK, count)))
+
+        for chunk in prefetch(read, range(0, count, CHUNK), 2 * READERS, READERS):
+            yield from chunk
 
 
 def read_record(record: Record) -> npt.NDArray[np.uint8]:

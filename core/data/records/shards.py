@@ -83,7 +83,7 @@ def open_shards(tars: list[Path], root: Path) -> RecordSet:
 
     about = f"{count} pairs" if exact else f"about {count} pairs ({first} in the first)"
     shards = f"{len(tars)} webdataset shard{'s' * (len(tars) > 1)}"
-    return RecordSet(f"{root}: {shards}, {about}", count, exact, walk)
+    return RecordSet(f"{root}: {shards}, {about}", count, exact, walk, files=tuple(tars))
 
 
 @dataclass(frozen=True)
