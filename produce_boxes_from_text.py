@@ -18,8 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tools.caption_run import Done, trust_option
-from tools.cli import choose_device, positive_int, run
+from tools.caption_run import Done
+from tools.cli import choose_device, positive_int, run, trust_option
 
 
 def get_args_parser() -> argparse.ArgumentParser:

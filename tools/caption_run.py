@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.utils.memory import in_smaller_batches
 from core.utils.shown import first_few
-from tools.cli import positive_int, say
+from tools.cli import positive_int, say, trust_option
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -62,15 +62,6 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
         default=min(4, os.cpu_count() or 1),
         metavar="N",
         help="threads that read images ahead (default: %(default)s)",
-    )
-
-
-def trust_option(group: argparse._ActionsContainer) -> None:
-    """--trust-inputs."""
-    group.add_argument(
-        "--trust-inputs",
-        action="store_true",
-        help="take the image files of a result that is there for unchanged, without a look",
     )
 
 

@@ -154,6 +154,15 @@ def view_options(
     return parser
 
 
+def trust_option(group: argparse._ActionsContainer) -> None:
+    """--trust-inputs."""
+    group.add_argument(
+        "--trust-inputs",
+        action="store_true",
+        help="take the image files of a result that is there for unchanged, without a look",
+    )
+
+
 def load_model(args: argparse.Namespace) -> Backbone:
     """The backbone that `model_options` describe; says so when --gpus names a GPU and has none.
 

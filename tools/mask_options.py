@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
-from tools.cli import model_options, positive_float, positive_int
+from tools.cli import model_options, positive_float, positive_int, trust_option
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -23,6 +23,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     data.add_argument(
         "--overwrite", action="store_true", help="replace masks made with other settings"
     )
+    trust_option(data)
     data.add_argument(
         "--save-scores", action="store_true", help="also keep soft maps, for tools/sweep_bg.py"
     )

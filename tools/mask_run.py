@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from core.backbones.base import Backbone
+    from core.data.inputs import Inputs
     from core.data.records import Skipped
     from core.masks.pipeline import Job, Loaded
     from core.masks.protocol import MaskProtocol
@@ -36,6 +37,7 @@ READERS = 8  # threads that read and resize images for a GPU, where there are so
 class Task:
     """What a script hands over: the images, the set's own rule, and how an image becomes a mask.
 
+    inputs: makes what the masks are made from, to be found changed by a later run.
     make(backbone, protocol, batch) gives an object with `make(job, image, scores)`; identity:
     what else decides the masks, where the images are among it; extras: settings for the folder's
     name; categories: COCO's category id by pixel value, for rle.json.
@@ -48,6 +50,7 @@ class Task:
     jobs: list[Job]
     make: Callable[[Backbone, MaskProtocol, int], Any]
     categories: dict[int, int]
+    inputs: Callable[[], Inputs]
     palette: npt.NDArray[np.uint8] | None = None
     skipped: list[Skipped] = field(default_factory=list)
     identity: dict[str, object] = field(default_factory=dict)
@@ -189,7 +192,7 @@ def open_folder(
         "command": shlex.join(sys.argv),
         "started_at": now(),
     }
-    return MaskFolder(args.out / name, meta, token, args.overwrite)
+    return MaskFolder(args.out / name, meta, token, args.overwrite, task.inputs)
 
 
 def _identity(

@@ -25,6 +25,7 @@ from ..errors import TTDError
 from ..utils.files import atomic, write_errors
 from ..utils.prefetch import prefetch
 from ..utils.shown import first_few
+from .labels.datasets import Dataset
 from .records import Packed, Record, RecordSet, Skipped
 
 SUFFIX = ".inputs.npz"
@@ -184,6 +185,12 @@ def inputs_of(records: RecordSet, limit: int | None = None, trust: bool = False)
         return Inputs(shard_sources(records.files), sampled=False, trust=trust)
     items = records.iterate_in_threads(limit)
     return Inputs(map(_source, items), trust=trust)
+
+
+def inputs_of_images(dataset: Dataset, limit: int | None = None, trust: bool = False) -> Inputs:
+    """The inputs of label maps: the first `limit` images of a set; its classes are another matter."""
+    items = dataset.items()[:limit]
+    return Inputs(((item.id, "", item.image.name, item.image) for item in items), trust=trust)
 
 
 def shard_sources(tars: Iterable[Path]) -> Iterator[Source]:

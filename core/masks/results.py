@@ -2,6 +2,7 @@
 
     RESULTS/NAME/ID.png         a mask per image, written whole or not at all
     RESULTS/NAME/protocol.json  every constant, arguments, versions, checksums
+    RESULTS/NAME/inputs.npz     whether the images or captions have changed since
     RESULTS/NAME/skipped.jsonl  images that could not be read, and why
     RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
 
@@ -15,13 +16,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..data.inputs import SUFFIX, Inputs, check_inputs
 from ..errors import TTDError
 from ..utils.files import (
     atomic,
@@ -35,6 +37,7 @@ from ..utils.files import (
 
 ADVICE = "make room or choose another --out"
 META, LOCK, SKIPPED, SCORES = "protocol.json", ".lock", "skipped.jsonl", "scores"
+INPUTS = SUFFIX.removeprefix(".")
 PNG_END = b"IEND\xaeB`\x82"  # the last 8 bytes of every complete PNG
 WAIT = 30.0  # seconds for which a shard waits until the first one has prepared the folder
 
@@ -46,16 +49,22 @@ class MaskFolder:
     """The folder of one result, locked for this run until `close`; `path` is where it is."""
 
     def __init__(
-        self, path: Path, meta: Mapping[str, Any], token: str, overwrite: bool = False
+        self,
+        path: Path,
+        meta: Mapping[str, Any],
+        token: str,
+        overwrite: bool = False,
+        inputs: Callable[[], Inputs] | None = None,
     ) -> None:
         """Lock the folder, made where missing, and make sure that it is ours to resume.
 
         meta: goes into protocol.json; meta["identity"] must equal that of what is there already.
         token: the same for all processes of this run and for no other. Raises TTDError: another run
-        is writing here; the folder was made with another identity (the differences are named),
-        unless `overwrite`, which then empties it.
+        is writing here; the folder was made with another identity or from other inputs (the
+        differences are named), unless `overwrite`, which then empties it. inputs: makes what the
+        masks are made from; asked once in a run.
         """
-        self.path = path
+        self.path, self._inputs = path, inputs
         self._lock = _open_lock(path)
         try:
             with write_errors(path, ADVICE):
@@ -68,7 +77,7 @@ class MaskFolder:
         """Prepare the folder if nobody else is here, then share its lock."""
         if try_lock(self._lock, exclusive=True):
             _write_token(self._lock, token)
-            _prepare(self.path, meta, token, overwrite)
+            _prepare(self.path, meta, token, overwrite, self._inputs)
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
         stored = (read_json(self.path / META) or {}).get("identity", {})
@@ -150,7 +159,13 @@ def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _prepare(path: Path, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
+def _prepare(
+    path: Path,
+    meta: Mapping[str, Any],
+    token: str,
+    overwrite: bool,
+    inputs: Callable[[], Inputs] | None,
+) -> None:
     """Check what is there against `meta`, or empty the folder; then write protocol.json."""
     stored = read_json(path / META)
     differing = differences((stored or {}).get("identity", {}), _plain(meta["identity"]))
@@ -161,6 +176,11 @@ def _prepare(path: Path, meta: Mapping[str, Any], token: str, overwrite: bool) -
         _empty(path)
     elif not same:
         _refuse(path, stored, meta)
+    if inputs is not None and not ours:
+        own = inputs()
+        if any(path.glob("*.png")):
+            check_inputs(path / INPUTS, own, path)
+        own.save(path / INPUTS)
     for part in [*path.glob(".*.part"), *path.glob(f"{SCORES}/.*.part")]:
         part.unlink()
     if not ours:
@@ -211,7 +231,10 @@ def _join(lock: IO[str], token: str, path: Path) -> None:
     """Share the lock with the processes of our run. TTDError when it is another's."""
     deadline = time.monotonic() + WAIT
     while not (shared := try_lock(lock, exclusive=False)) and time.monotonic() < deadline:
-        time.sleep(0.05)  # somebody is preparing the folder, which is quick
+        time.sleep(0.05)  # somebody is preparing the folder
+        lock.seek(0)
+        if lock.read() == token:  # one of us, who may have many files to look at
+            deadline = time.monotonic() + WAIT
     lock.seek(0)
     if not shared or lock.read() != token:
         raise TTDError(
