@@ -51,7 +51,7 @@ def setup(args: argparse.Namespace) -> Task:
     import os
     from functools import partial
 
-    from core.data.inputs import inputs_of_images
+    from core.data.input_sources import inputs_of_images
     from core.data.labels.datasets import open_dataset
     from core.masks.pipeline import MasksFromTags, jobs_of_dataset
 

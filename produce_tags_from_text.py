@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError(
             f"--threshold {args.threshold:g} acts only with --fixed; without it the cut is adaptive"
         )
-    from core.data.inputs import inputs_of
+    from core.data.input_sources import inputs_of
     from core.data.records import open_records
     from core.data.words import stopwords
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.files import is_away
 from core.utils.memory import memory_errors
 from tools.cli import load_model
 from tools.mask_options import make_protocol
@@ -127,8 +128,8 @@ def _readers(device: str, processes: int) -> int:
 def _skip(items: Sequence[Skipped], folder: MaskFolder, report: Report) -> None:
     """List what cannot be used."""
     for item in items:
-        folder.skip(item.id, item.reason)
-        report("step", {"skipped": 1})
+        folder.skip(item.id, item.reason, item.retry)
+        report("step", {"unreadable" if item.retry else "skipped": 1})
 
 
 def _load(args: argparse.Namespace, shard: Shard, images: int) -> Backbone:
@@ -155,8 +156,9 @@ def _make_masks(
     """Segment and store every image; those that cannot be read are listed."""
     for job, image in loaded:
         if isinstance(image, TTDError):
-            folder.skip(job.id, str(image))
-            report("step", {"skipped": 1})
+            lost = is_away(image)
+            folder.skip(job.id, str(image), lost)
+            report("step", {"unreadable" if lost else "skipped": 1})
             continue
         with memory_errors(f"not enough memory for {job.id}; use a smaller --batch or --image"):
             mask, scores = make(job, image)

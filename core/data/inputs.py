@@ -25,13 +25,11 @@ from ..errors import TTDError
 from ..utils.files import atomic, write_errors
 from ..utils.prefetch import prefetch
 from ..utils.shown import first_few
-from .labels.datasets import Dataset
-from .records import Packed, Record, RecordSet, Skipped
 
 SUFFIX = ".inputs.npz"
 THREADS, CHUNK = 16, 500  # that look at files, and how many each takes at a time
 BLOCKS, BLOCK = 16, 4096  # of a large file that are read, and their bytes
-UNKNOWN = 0  # hash of what could not be read
+UNKNOWN, UNSAMPLED = 0, 1  # hashes of what could not be read, and of a shard
 NOWHERE = -1  # size of a file that is not there
 WAY_OUT = (
     "choose another --out, add --overwrite to begin again, or --trust-inputs where the images are "
@@ -65,13 +63,9 @@ class Table:
 class Inputs:
     """The inputs of a run, as they are now."""
 
-    def __init__(self, sources: Iterable[Source], *, sampled: bool = True, trust: bool = False):
-        """Take down the records; files are looked at later.
-
-        sampled: a file whose time differs may still be the same, by its content. trust: do not
-        look at files.
-        """
-        self.sampled, self.trust = sampled, trust
+    def __init__(self, sources: Iterable[Source], *, trust: bool = False):
+        """Take down the records; files are looked at later. trust: do not look at files."""
+        self.trust = trust
         self._columns = (array("Q"), array("Q"), array("Q"))
         self._names: list[str] = []  # of the records
         self._paths: dict[str, Path] = {}  # of the files by name
@@ -147,13 +141,11 @@ class Inputs:
                 changed.append(name)
             elif time != stored.times[row]:
                 doubtful.append((name, row))
-        if self.sampled:
-            paths = [self._paths[name] for name, _ in doubtful]
-            same = samples_of(paths) == stored.samples[[row for _, row in doubtful]]
-            doubtful = [one for one, equal in zip(doubtful, same, strict=True) if not equal]
-        changed += [name for name, _ in doubtful]
-        what = "images" if self.sampled else "shards"
-        return _changed(f"{what} changed", changed, len(names))
+        found = samples_of([self._paths[name] for name, _ in doubtful])
+        for (name, row), sample in zip(doubtful, found.tolist(), strict=True):
+            if sample in (UNKNOWN, UNSAMPLED) or sample != stored.samples[row]:
+                changed.append(name)
+        return _changed("files changed", changed, len(names))
 
     def _stamped(self, stored: Table | None) -> tuple[Hashes, Numbers, Numbers, Hashes]:
         """Names, sizes, times and samples of the files; only what is new is sampled."""
@@ -170,42 +162,9 @@ class Inputs:
                 sizes[at], times[at] = stored.sizes[row], stored.times[row]
             if (sizes[at], times[at]) == (stored.sizes[row], stored.times[row]):
                 samples[at] = stored.samples[row]
-        if self.sampled:
-            new = np.flatnonzero((samples == UNKNOWN) & (sizes != NOWHERE))
-            samples[new] = samples_of([paths[at] for at in new])
+        new = np.flatnonzero((samples == UNKNOWN) & (sizes != NOWHERE))
+        samples[new] = samples_of([paths[at] for at in new])
         return names, sizes, times, samples
-
-
-def inputs_of(records: RecordSet, limit: int | None = None, trust: bool = False) -> Inputs:
-    """The inputs of a result made from `records`, or from its first `limit`.
-
-    Shards are taken as files, whatever they hold: their captions lie in them too.
-    """
-    if records.files:
-        return Inputs(shard_sources(records.files), sampled=False, trust=trust)
-    items = records.iterate_in_threads(limit)
-    return Inputs(map(_source, items), trust=trust)
-
-
-def inputs_of_images(dataset: Dataset, limit: int | None = None, trust: bool = False) -> Inputs:
-    """The inputs of label maps: the first `limit` images of a set; its classes are another matter."""
-    items = dataset.items()[:limit]
-    return Inputs(((item.id, "", item.image.name, item.image) for item in items), trust=trust)
-
-
-def shard_sources(tars: Iterable[Path]) -> Iterator[Source]:
-    """A record for each shard."""
-    for path in tars:
-        name = os.path.abspath(path)
-        yield name, "", name, path
-
-
-def _source(item: Record | Skipped) -> Source:
-    """A record; one that is skipped has no image, and no caption where it could not be read."""
-    if isinstance(item, Skipped):
-        return item.id, "" if item.retry else item.reason, "", None
-    path = item.image.tar if isinstance(item.image, Packed) else item.image
-    return item.id, item.text, item.name, path
 
 
 def check_inputs(path: Path, inputs: Inputs, where: Path) -> None:
@@ -217,7 +176,7 @@ def check_inputs(path: Path, inputs: Inputs, where: Path) -> None:
 def hash_of(text: str) -> int:
     """64 bits of a text, never `UNKNOWN`."""
     data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 2
 
 
 def load_table(path: Path) -> Table | None:
@@ -250,8 +209,10 @@ def samples_of(paths: Sequence[Path]) -> Hashes:
 def sample_of(path: Path) -> int:
     """64 bits of a file's content: all of it up to 64 KiB, else 16 evenly spread blocks of 4 KiB.
 
-    OSError when it cannot be read.
+    `UNSAMPLED` for a shard, of which that says little. OSError when it cannot be read.
     """
+    if path.suffix.lower() == ".tar":
+        return UNSAMPLED
     digest = hashlib.blake2b(digest_size=8)
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -261,7 +222,7 @@ def sample_of(path: Path) -> int:
             for number in range(BLOCKS):
                 file.seek((size - BLOCK) * number // (BLOCKS - 1))
                 digest.update(file.read(BLOCK))
-    return int.from_bytes(digest.digest(), "little") or 1
+    return int.from_bytes(digest.digest(), "little") or 2
 
 
 def _in_threads(

@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from ..errors import TTDError, UnreadableError
 from ..utils.cache import cache_folder
-from ..utils.files import atomic
+from ..utils.files import atomic, read_json
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
+from .records.record import TEXTS
 from .words import split_words
 
 FORMAT = 3  # of the cache; raise it when the meaning of what is stored changes
@@ -71,13 +72,17 @@ class PairIndex:
 
 
 def open_index(
-    place: str, refresh: bool = False, progress: Callable[[int], None] = lambda done: None
+    place: str,
+    refresh: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+    trust: bool = False,
 ) -> PairIndex:
     """The index of one input, from the cache ($TTD_CACHE, else ~/.cache/ttd) or made now.
 
-    A changed list, shard or folder is noticed by size and time; a caption edited in place is not:
-    `refresh` makes the index again. `progress` is called with the number of pairs read so far while
-    the index is made. TTDError: nothing there, or a full disk.
+    A changed list, shard, folder or caption file is noticed by size and time, and the index is made
+    again, as with `refresh`; with `trust`, caption files are not looked at. `progress` is called
+    with the number of pairs read so far while the index is made. TTDError: nothing there, or a full
+    disk; UnreadableError: captions that cannot be read now.
     """
     records = open_records(place)
     key = json.dumps([FORMAT, _stamps(place), records.description])
@@ -87,10 +92,11 @@ def open_index(
             "there is no home directory for the index of the pairs: set TTD_CACHE to a folder"
         )
     stem = cache / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
-    if refresh or not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
+    captions = "" if trust else caption_stamps(place)
+    if refresh or not _is_stored(stem, captions):
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            _store(records, stem, progress)
+            _store(records, captions or caption_stamps(place), stem, progress)
         except OSError as error:
             raise TTDError(
                 f"{stem.parent}: the index of the pairs cannot be written ({error.strerror}); "
@@ -103,6 +109,32 @@ def hash_id(name: str) -> int:
     """64 bits of an id: among 15 million, two alike have a chance of 1 in 160,000."""
     data = name.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _is_stored(stem: Path, captions: str) -> bool:
+    """Whether an index is there, made from these caption files ("": from whatever)."""
+    if not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
+        return False
+    about = read_json(stem.with_suffix(".json")) or {}
+    return captions in ("", about.get("captions"))
+
+
+def caption_stamps(place: str) -> str:
+    """Changes with names, sizes and times of a folder's caption files; "-" for other inputs."""
+    root = Path(place).expanduser()
+    if not root.is_dir():
+        return "-"
+    digest = hashlib.blake2b(digest_size=16)
+    folders = [root]
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                if folder is root and entry.is_dir():
+                    folders.append(Path(entry.path))
+                elif entry.name.lower().endswith(TEXTS):
+                    own = entry.stat()
+                    digest.update(repr((entry.name, own.st_size, own.st_mtime_ns)).encode())
+    return digest.hexdigest()
 
 
 def _stamps(place: str) -> list[list[Any]]:
@@ -121,7 +153,7 @@ def _is_tar(path: Path) -> bool:
     return path.suffix.lower() == ".tar"
 
 
-def _store(records: RecordSet, stem: Path, progress: Callable[[int], None]) -> None:
+def _store(records: RecordSet, captions: str, stem: Path, progress: Callable[[int], None]) -> None:
     """Write the three files; the table is moved to its place last, so that it stands for all.
 
     UnreadableError where captions cannot be read now: the index would lack them for good.
@@ -155,6 +187,7 @@ def _store(records: RecordSet, stem: Path, progress: Callable[[int], None]) -> N
             "description": records.description,
             "digest": digest.hexdigest(),
             "skipped": skipped,
+            "captions": captions,
             "shards": [os.path.abspath(tar) for tar in records.files],
         }
         about.write_text(json.dumps(content), encoding="utf-8")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..data.grounding import Phrase
 from ..data.grounding_view import Seen, view
+from ..data.inputs import SUFFIX, Inputs
 from ..data.images import read_image
 from ..errors import TTDError
 from ..utils.files import atomic, write_errors
@@ -63,12 +64,16 @@ def prepare(
     model: GroundingModel,
     images: Sequence[Path],
     progress: Progress = lambda done: None,
+    trust: bool = False,
 ) -> None:
     """Compute the features of all images, if `path` is not there yet; whole or not at all.
 
-    TTDError naming an image that cannot be read, or the file that cannot be written.
+    They are computed again where images have changed since; with `trust`, nobody looks. TTDError
+    naming an image that cannot be read, or the file that cannot be written.
     """
-    if path.is_file():
+    table = path.with_suffix(SUFFIX)
+    inputs = Inputs((("", "", str(image), image) for image in images), trust=trust)
+    if path.is_file() and not inputs.differences(table):
         return
     parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     size = model.config.image_size
@@ -80,6 +85,8 @@ def prepare(
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path, shared=True) as unfinished:
             _write(unfinished, model, len(images), prefetch(read, parts, 2, 2), progress)
+        table.unlink(missing_ok=True)
+    inputs.save(table)
 
 
 def _write(

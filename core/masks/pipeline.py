@@ -27,6 +27,7 @@ from ..tags.protocol import TagProtocol
 from ..tags.scoring import score_batch
 from ..text.encode import encode_texts
 from ..text.prompts import embed_classes
+from ..utils.files import reading_error
 from ..utils.memory import in_smaller_batches
 from ..utils.prefetch import prefetch
 from .labels import Labels, Scores, decide
@@ -186,4 +187,4 @@ def _read(job: Job, views: Views) -> Loaded | TTDError:
     except TTDError as error:
         return error
     except OSError as error:
-        return TTDError(f"{job.id}: cannot be read ({error.strerror})")
+        return reading_error(error, f"{job.id}: cannot be read ({error.strerror})")

@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.inputs import SUFFIX, Inputs, check_inputs
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 from ..utils.files import (
     atomic,
     differences,
+    is_away,
     read_json,
     try_lock,
     wait_for_lock,
@@ -98,20 +99,21 @@ class MaskFolder:
         """Whether the mask of that id is there and whole, and with `scores` its soft maps too."""
         return is_whole(self.mask(name)) and (not scores or self.scores(name).is_file())
 
-    def skip(self, name: str, reason: str) -> None:
+    def skip(self, name: str, reason: str, retry: bool = False) -> None:
         """List an image that could not be used; the list is kept sorted and without repetitions.
 
-        Raises TTDError when it cannot be written.
+        retry: it could not be read, which says nothing about what it holds. Either way the next
+        run tries it again. Raises TTDError when it cannot be written.
         """
         with write_errors(self.path, ADVICE):
-            self._skip(name, reason)
+            self._skip(name, {"id": name, "reason": reason} | ({"retry": True} if retry else {}))
 
-    def _skip(self, name: str, reason: str) -> None:
+    def _skip(self, name: str, entry: Mapping[str, object]) -> None:
         with (self.path / SKIPPED).open("a+", encoding="utf-8") as file:
             wait_for_lock(file)
             file.seek(0)
             entries = {json.loads(line)["id"]: line for line in file.read().splitlines()}
-            entries[name] = json.dumps({"id": name, "reason": reason}, ensure_ascii=False)
+            entries[name] = json.dumps(entry, ensure_ascii=False)
             file.truncate(0)
             file.write("".join(f"{entries[key]}\n" for key in sorted(entries)))
 
@@ -147,7 +149,9 @@ def load_scores(path: Path) -> tuple[Maps, Classes]:
             return archive["maps"], archive["classes"]
     except FileNotFoundError:
         raise TTDError(f"{path}: no saved scores; make the masks with --save-scores") from None
-    except Exception:  # a damaged archive raises a dozen kinds of error
+    except Exception as error:  # a damaged archive raises a dozen kinds of error
+        if is_away(error):
+            raise UnreadableError(f"{path}: cannot be read ({error})") from None
         raise TTDError(
             f"{path}: damaged; delete it and make the masks again with --save-scores"
         ) from None

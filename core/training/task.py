@@ -56,6 +56,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.inputs import Inputs
 from ..data.records import Skipped
 from ..utils.config import plain
 from .config import RunConfig, identity
@@ -257,6 +258,13 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed: settings, data, weights."""
         return {**identity(self.config), "data": self.source.digest}
+
+    def inputs(self) -> Inputs | None:
+        """The files that the run is made from and scored on; None where there are none.
+
+        Called in the first process only.
+        """
+        return None
 
     def settings(self) -> dict[str, Any]:
         """What is written beside it, for people."""

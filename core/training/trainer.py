@@ -75,7 +75,8 @@ class Trainer:
                 "micro-batches would train something else; use more processes, or a smaller "
                 "--batch"
             )
-        run = RunIdentity(config.name, task.suffix, task.identity(), task.settings())
+        inputs = task.inputs() if self.ranks.first else None
+        run = RunIdentity(config.name, task.suffix, task.identity(), task.settings(), inputs)
         if self.ranks.first and self.dry_run:
             check_folder(config.folder, run)
         elif self.ranks.first:

@@ -66,12 +66,16 @@ class Skipped:
     reason: str
     retry: bool = False
 
-    def line(self) -> str:
-        """As a line of a list of skipped records; `retry` only where it is so."""
+    def row(self) -> dict[str, Any]:
+        """As plain values; `retry` only where it is so."""
         values = asdict(self)
         if not self.retry:
             del values["retry"]
-        return json.dumps(values, ensure_ascii=False) + "\n"
+        return values
+
+    def line(self) -> str:
+        """As a line of a list of skipped records."""
+        return json.dumps(self.row(), ensure_ascii=False) + "\n"
 
 
 Item: TypeAlias = Record | Skipped
@@ -97,6 +101,17 @@ class RecordSet:
         """Records `start` to `stop` (exclusive; None = all), always in the same order."""
         count = None if stop is None else max(0, stop - start)
         return itertools.islice(self.walk(start), count)
+
+    def usable(self) -> Iterator[Record]:
+        """All records that can be used, for what counts them.
+
+        UnreadableError for a caption that cannot be read now: a smaller set has other scores.
+        """
+        for item in self.iterate():
+            if isinstance(item, Record):
+                yield item
+            elif item.retry:
+                raise UnreadableError(f"{item.id}: {item.reason}; mend that and score again")
 
     def iterate_in_threads(self, stop: int | None = None) -> Iterator[Item]:
         """`iterate(0, stop)`; captions that are files of their own are read in threads."""

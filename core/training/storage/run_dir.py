@@ -1,5 +1,6 @@
 """The folder of a training run: who writes into it, what was made there, where it is resumed.
 
+OUT/inputs.npz          whether images or captions have changed since
 OUT/settings.json       every setting, what the data and the base weights are, versions
 OUT/checkpoint.pt       parameters, optimizer, EMA, step: replaced whole, never half
 OUT/last.SUFFIX         the export of the checkpoint; OUT/previous.SUFFIX: of the one before
@@ -13,13 +14,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from ...backbones.weights import read_checkpoint
+from ...data.inputs import SUFFIX, Inputs
 from ...data.records import Skipped
 from ...errors import TTDError
 from ...utils.files import atomic, differences, read_json, try_lock, write_json
@@ -29,6 +31,7 @@ SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pt"
 LOG = "train_log.jsonl"
 SKIPPED = "skipped.jsonl"
+INPUTS = SUFFIX.removeprefix(".")
 BOARD = "tb"
 LAST, BEST, PREVIOUS = "last", "best", "previous"  # names of exports, without their ending
 ROOM = "make room and run the same command again: it resumes from the last checkpoint"
@@ -39,13 +42,14 @@ class RunIdentity:
     """What a run is. name: of the finished file, without its suffix.
 
     fixed: what must be the same for the run to be resumed (settings, data, weights); settings:
-    written beside it for people.
+    written beside it for people; inputs: the files it is made from, by their contents.
     """
 
     name: str
     suffix: str
     fixed: Mapping[str, Any]
     settings: Mapping[str, Any]
+    inputs: Inputs | None = None
 
 
 class RunFolder:
@@ -66,6 +70,8 @@ class RunFolder:
                 self._clear(stored or {})
             else:
                 check_folder(path, run)
+            if run.inputs is not None:
+                run.inputs.save(path / INPUTS)
             if stored is None or overwrite:
                 write_json(path / SETTINGS, _content(run))
         except BaseException:
@@ -99,7 +105,7 @@ class RunFolder:
         """Add to the list of samples that could not be used, each once; its length then."""
         path = self.path / SKIPPED
         lines = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
-        new = {json.dumps(asdict(item)) for item in items} - lines
+        new = {json.dumps(item.row()) for item in items} - lines
         if new:
             self._write_lines(path, sorted(lines | new))
         return len(lines | new)
@@ -124,7 +130,14 @@ class RunFolder:
         exports = [LAST, BEST, PREVIOUS]
         if stored.get("name"):
             exports.append(stored["name"])
-        names = [CHECKPOINT, SETTINGS, LOG, SKIPPED, *(f"{name}{self.suffix}" for name in exports)]
+        names = [
+            CHECKPOINT,
+            SETTINGS,
+            LOG,
+            SKIPPED,
+            INPUTS,
+            *(f"{name}{self.suffix}" for name in exports),
+        ]
         for name in names:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / BOARD, ignore_errors=True)
@@ -140,7 +153,10 @@ def check_folder(path: Path, run: RunIdentity) -> None:
         return
     if "identity" not in stored:
         raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
-    if found := differences(stored["identity"], run.fixed):
+    found = differences(stored["identity"], run.fixed)
+    if run.inputs is not None:
+        found += run.inputs.differences(path / INPUTS)
+    if found:
         raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): {way_out}")
 
 
