@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
+from ..utils.finite import is_finite
 from ..utils.pickled_values import Global, TensorRef, Unknown
 from ..utils.torch_files import TorchFile, read_torch_file
 
@@ -267,6 +268,6 @@ def _problem(name: str, value: Tensor) -> str:
         return "is sparse, quantized or without data"
     if not value.is_floating_point():
         return "" if name.endswith(INDICES) else f"holds {str(value.dtype).removeprefix('torch.')}"
-    if not bool(torch.isfinite(value).all()):
+    if not is_finite(value):
         return "is not finite (NaN or infinity)"
     return ""

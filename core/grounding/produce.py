@@ -12,6 +12,7 @@ from ..data.grounding_view import Seen, view
 from ..data.records import Item, Record, Skipped, read_record, skipped
 from ..errors import TTDError, UnreadableError
 from ..tags.writer import Remade, TagWriter, of_batches
+from ..utils.finite import check_finite
 from ..utils.prefetch import prefetch
 from .predict import Grounder
 
@@ -135,6 +136,7 @@ def lines_of(grounder: Grounder, loaded: Loaded) -> list[str]:
     boxes = grounder.locate(images, texts, loaded.places).tolist()
     lines = []
     for record, box in zip(loaded.records, boxes, strict=True):
+        check_finite(box, record.name, "the grounder's weights do not fit its configuration")
         rounded = [round(value, 2) for value in box]
         row = {"id": record.id, "image": record.name, "text": record.text, "box": rounded}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")

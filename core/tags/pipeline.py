@@ -17,6 +17,7 @@ from ..data.records import Item, Record, Skipped, read_record, skipped
 from ..data.words import split_words
 from ..errors import TTDError
 from ..maps.views import Prepared, Views, prepare
+from ..utils.finite import check_finite
 from ..utils.prefetch import prefetch_groups
 from .protocol import TagProtocol
 from .results import format_line
@@ -119,7 +120,9 @@ def _lines(
     protocol: TagProtocol,
     logit_scale: float,
 ) -> list[str]:
-    """Result lines of one scorer."""
+    """Result lines of one scorer. TTDError for scores that are no numbers."""
+    for record, one in zip(records, scored, strict=True):
+        check_finite(one.scores[scorer], record.name)
     selected, norms = cut(scored, scorer, protocol, logit_scale)
     return [
         format_line(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())

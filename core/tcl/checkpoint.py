@@ -13,6 +13,7 @@ from ..backbones.tcl import layout as names
 from ..backbones.tcl.model import TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
+from ..utils.finite import check_weights
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")  # packed in this order
 
@@ -32,6 +33,7 @@ def save_tcl(
     state = official_state(backbone, towers=towers)
     if dtype is not None:
         state = {k: v.to(dtype) if v.ndim else v for k, v in state.items()}
+    check_weights(state, path)
     content: dict[str, Any] = {"model": state}
     if backbone.facts is not None:
         content["base"] = backbone.facts.as_dict()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..backbones.weights import read_weights
 from ..errors import TTDError
 from ..utils.files import write_text
+from ..utils.finite import check_weights
 
 # The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is
 # special.
@@ -108,6 +109,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors [...] by name as a safetensors file in float16; shapes stay."""
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
+    check_weights(half, path)
     save_file(half, path, metadata={"format": "pt"})
 
 

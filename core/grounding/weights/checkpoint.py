@@ -21,6 +21,7 @@ from ...backbones.device import resolve_device
 from ...backbones.weights import existing_file, reading
 from ...errors import TTDError
 from ...utils.files import atomic, write_errors
+from ...utils.finite import check_weights
 from ..config import ModelConfig
 from ..model import GroundingModel
 from .official import official_model
@@ -66,6 +67,7 @@ def save_model(model: GroundingModel, path: Path, checksum: str, info: Mapping[s
     # One entry: the library writes several in any order, and the same run must give the same bytes.
     metadata = {FORMAT: json.dumps({**content, "info": dict(info)})}
     tensors = {name: value.cpu().contiguous() for name, value in model.own_state().items()}
+    check_weights(tensors, path)
     with write_errors(path, "make room, or choose another --out"), atomic(path) as part:
         save_file(tensors, part, metadata=metadata)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...data.records import Skipped
 from ...errors import TTDError
+from ...utils.finite import check_weights
 from ..distributed import PeerError, Ranks
 from ..task import Task
 from .log import TrainLog
@@ -103,7 +104,9 @@ class Keeper:
             measured = self.task.evaluate(self.ranks)
             scores = {key: float(value) for key, value in measured.items()}
             if self._log:
-                self._log.write(step, {**scores, "score": self.task.score(scores)}, "heldout")
+                self._log.write(
+                    step, _finite({**scores, "score": self.task.score(scores)}), "heldout"
+                )
         scores = self.ranks.broadcast_object(scores)
         self.scores[name] = {"step": step, "scores": scores}
         best = self.scores.get("best")
@@ -174,6 +177,7 @@ class Keeper:
     def _export(self, name: str, step: int) -> None:
         if self.folder:
             path = self.folder.export(name)
+            check_weights(self.task.parameters(), path)
             self.folder.replace(path, lambda part: self.task.export(part, step))
 
     def _finished(self, folder: RunFolder, stopped: bool) -> Path:
