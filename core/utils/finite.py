@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ def is_finite(values: Tensor) -> bool:
     return not values.is_floating_point() or bool(values.isfinite().all())
 
 
-def check_finite(values: Tensor | Iterable[float], what: str, advice: str = ADVICE) -> None:
+def check_finite(values: Tensor | Sequence[float], what: str, advice: str = ADVICE) -> None:
     """TTDError unless all values [...] are finite: `what` (an image, a tensor) and `advice`."""
-    if isinstance(values, Iterable) and not hasattr(values, "isfinite"):
+    if isinstance(values, Sequence):
         fine = all(map(math.isfinite, values))
     else:
         fine = is_finite(values)
