@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..data.records import Item, Record, Skipped, read_record, skipped
+from ..data.records import Item, Record, Skipped, read_reduced_record, skipped
 from ..data.words import split_words
 from ..errors import TTDError
 from ..maps.views import Prepared, Views, prepare
@@ -71,7 +71,8 @@ def _start(pool: ThreadPoolExecutor, chunk: list[Item], views: Views) -> list[Pe
 
 
 def _read(record: Record, views: Views) -> Prepared:
-    return prepare(read_record(record), views)
+    pixels, size = read_reduced_record(record, views.largest)
+    return prepare(pixels, views, size)
 
 
 def _collect(chunk: list[Pending]) -> Batch:

@@ -26,10 +26,10 @@ def is_finite(values: Tensor) -> bool:
 def check_finite(values: Tensor | Sequence[float], what: str, advice: str = ADVICE) -> None:
     """TTDError unless all values [...] are finite: `what` (an image, a tensor) and `advice`."""
     if isinstance(values, Sequence):
-        fine = all(map(math.isfinite, values))
+        wrong = not all(map(math.isfinite, values))
     else:
-        fine = is_finite(values)
-    if not fine:
+        wrong = not is_finite(values)
+    if wrong:
         raise TTDError(
             f"{what}: the result is not finite (NaN or infinity), so it is not stored; {advice}"
         )

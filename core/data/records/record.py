@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ...errors import UnreadableError
 from ...utils.files import is_away
 from ...utils.prefetch import prefetch
-from ..images import decode_image, read_image
+from ..images import Target, decode_reduced, read_reduced
 from ..words import unescaped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of images, in the order in which they are preferred
@@ -132,14 +132,21 @@ def read_record(record: Record) -> npt.NDArray[np.uint8]:
 
     TTDError naming it when it cannot be used, UnreadableError when it cannot be read now.
     """
+    return read_reduced_record(record)[0]
+
+
+def read_reduced_record(
+    record: Record, target: Target | None = None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """The image of a record for what is looked at small: see `core.data.images.read_reduced`."""
     if not isinstance(record.image, Packed):
-        return read_image(record.image)
+        return read_reduced(record.image, target)
     try:
         data = record.image.read()
     except OSError as error:
         reason = error.strerror or error
         raise UnreadableError(f"{record.name}: cannot be read ({reason})") from None
-    return decode_image(data, record.name)
+    return decode_reduced(data, record.name, target)
 
 
 def skipped(item: Record, error: Exception) -> Skipped:
