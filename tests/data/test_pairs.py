@@ -1,6 +1,8 @@
 """Training pairs: the index on disk, names, pruned lists, and shards that are missing."""
 
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from small_pairs import caption, picture, write_jsonl, write_set, write_shards
 from core.data.pairs import hash_id, open_index, open_pairs, read_pruned
 from core.data.records import read_record
 from core.data.shards import named_shards
-from core.errors import TTDError
+from core.errors import TTDError, UnreadableError
 
 
 @pytest.fixture(autouse=True)
