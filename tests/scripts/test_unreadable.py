@@ -1,4 +1,4 @@
-"""A disk that was away: exit 2, nothing is skipped for good, and the next run completes the result."""
+"""A disk that was away: exit 2, and the next run completes the result."""
 
 import errno
 import json

@@ -143,6 +143,15 @@ class RunFolder:
         shutil.rmtree(self.path / BOARD, ignore_errors=True)
 
 
+def unreadable(folder: Path) -> list[str]:
+    """Ids of the samples that a run could not read, as its list has them; [] without a list."""
+    path = folder / SKIPPED
+    if not path.exists():
+        return []
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [row["id"] for row in rows if row.get("retry")]
+
+
 def check_folder(path: Path, run: RunIdentity) -> None:
     """TTDError when the folder holds something else than this run, or a part of one."""
     stored = read_json(path / SETTINGS)
