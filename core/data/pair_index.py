@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError
-from ..utils.cache import cache_folder
+from ..utils.cache import cache_folder, make_private
 from ..utils.files import atomic
 from ..utils.prefetch import prefetch
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
@@ -90,7 +90,7 @@ def open_index(
     stem = cache / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if refresh or not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
         try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
+            make_private(stem.parent)
             _store(_walk(records, Path(place).expanduser()), records.description, stem, progress)
         except OSError as error:
             raise TTDError(
