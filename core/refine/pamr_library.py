@@ -2,9 +2,9 @@
 
 What is loaded runs, so the cache is trusted only where nobody else can write: its folder and the
 file must belong to this user and be writable by no other. The file ends in the length and the hash
-of the library; what does not agree (a full disk, a copy that broke off) is compiled again. The bytes
-that were checked are the bytes that are loaded, whatever happens to the file in between: a library
-that is cut while it is mapped would end the process (SIGBUS).
+of the library; what does not agree (a full disk, a copy that broke off) is compiled again. The
+bytes that were checked are the bytes that are loaded, whatever happens to the file in between: a
+library that is cut while it is mapped would end the process (SIGBUS).
 """
 
 from __future__ import annotations

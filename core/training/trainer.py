@@ -104,7 +104,8 @@ class Trainer:
         if state:
             self._restore(state)
         self.ranks.broadcast([parameter.data for parameter in self.update.named.values()])
-        self.keeper.open_log(self.step)
+        self.keeper.mend(self.step)
+        self.keeper.open_log(self.step if state else None)
 
     def _state(self) -> dict[str, Any]:
         """Where the run is: all that the next steps depend on."""

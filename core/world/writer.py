@@ -19,7 +19,7 @@ import yaml
 from ..data.labels.datasets import MASKS_OF_TAGS
 from ..errors import TTDError
 from ..utils.config import read_yaml
-from ..utils.files import write_bytes
+from ..utils.files import sync_all, write_bytes
 from .objects import NOUNS
 from .palette import COLOURS, unseen_pairs
 from .sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
@@ -256,7 +256,9 @@ def make_world(
         if config.shards:
             write_shards(out, config)
         world = describe(config, rows)
-        write_bytes(out / "world.yaml", yaml.safe_dump(world, sort_keys=False, width=120).encode())
+        text = yaml.safe_dump(world, sort_keys=False, width=120)
+        sync_all()  # what world.yaml stands for comes first
+        write_bytes(out / "world.yaml", text.encode(), durable=True)
         (out / ".world.part").unlink()
     except OSError as error:
         raise TTDError(f"cannot write {error.filename or out} ({error.strerror})") from error

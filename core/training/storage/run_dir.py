@@ -10,20 +10,21 @@ OUT/train_log.jsonl     a line per logged step; OUT/skipped.jsonl: samples that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from ...backbones.weights import read_checkpoint
 from ...data.records import Skipped
 from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, try_lock, write_json
+from ...utils.files import atomic, differences, read_json, try_lock, write_errors, write_json
 from ...utils.provenance import now, versions
+from ...utils.tensor_files import save_torch
 
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pt"
@@ -83,17 +84,25 @@ class RunFolder:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, whole or not at all. TTDError: disk full."""
-        self.replace(self.path / CHECKPOINT, lambda part: torch.save(dict(state), part))
+        self.replace(self.path / CHECKPOINT, lambda part: save_torch(dict(state), part))
 
     def replace(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Write a file through `write(path)`, whole or not at all. TTDError: disk full."""
-        try:
-            with atomic(path) as part:
-                write(part)
-        except (OSError, RuntimeError) as error:
-            # torch's writer reports a full disk as a RuntimeError
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-            raise TTDError(f"{path}: cannot be written ({reason}); {ROOM}") from None
+        """Write a file through `write(path)`, whole or not at all. TTDError as `writing`."""
+        with self.writing(path) as part:
+            write(part)
+
+    def copy(self, source: Path, path: Path) -> None:
+        """Make `path` a copy of `source`, whole or not at all. TTDError as `writing`."""
+        self.replace(path, lambda part: shutil.copyfile(source, part))
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Path]:
+        """Yield a path to write to; it becomes `path`, to stay, when the block ends well.
+
+        TTDError saying why it could not be written: the disk is full, the folder is gone.
+        """
+        with write_errors(path, ROOM), atomic(path, durable=True) as part:
+            yield part
 
     def skip(self, items: Iterable[Skipped]) -> int:
         """Add to the list of samples that could not be used, each once; its length then."""
@@ -128,6 +137,18 @@ class RunFolder:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / BOARD, ignore_errors=True)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; "" where there is none."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.sha256()
+            while block := file.read(1 << 20):
+                found.update(block)
+            return found.hexdigest()
+    except OSError:
+        return ""
 
 
 def check_folder(path: Path, run: RunIdentity) -> None:
