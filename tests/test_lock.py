@@ -1,4 +1,4 @@
-"""requirements.lock beside the ranges: every package by version and hash, on every Python we name."""
+"""requirements.lock beside the ranges: every package by version and hash, on every Python."""
 
 import re
 
