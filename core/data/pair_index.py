@@ -41,28 +41,34 @@ class PairIndex:
     """
 
     def __init__(self, stem: Path) -> None:
-        """Open what `open_index` stored under `stem`."""
+        """Open what `open_index` stored under `stem`. Any error: absent or damaged."""
         # [n + 1, 2]: begin of a line, hash of its id
         self._table = np.load(stem.with_suffix(".npy"), mmap_mode="r")
         lines = stem.with_suffix(".lines")
-        self._lines: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._file, self._lines = lines, np.zeros(0, np.uint8)
         if lines.stat().st_size:
             self._lines = np.memmap(lines, np.uint8, "r")
         about = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         self.digest: str = about["digest"]
         self.description: str = about["description"]
         self.skipped = [Skipped(**item) for item in about["skipped"]]
+        shaped = self._table.ndim == 2 and self._table.shape[1] == 2 and len(self._table)
+        if not shaped or self._table.dtype != np.uint64 or self._table[-1, 0] != len(self._lines):
+            raise ValueError(f"{stem}: its files are not of one another")
 
     def __len__(self) -> int:
         return len(self._table) - 1
 
     def __getitem__(self, number: int) -> Record:
         begin, end = (int(at) for at in self._table[number : number + 2, 0])
-        name, shown, text, image = json.loads(self._lines[begin:end].tobytes())
-        if isinstance(image, str):
-            return Record(number, name, Path(image), shown, text)
-        tar, offset, size = image
-        return Record(number, name, Packed(Path(tar), offset, size), shown, text)
+        try:
+            name, shown, text, image = json.loads(self._lines[begin:end].tobytes())
+            if isinstance(image, str):
+                return Record(number, name, Path(image), shown, text)
+            tar, offset, size = image
+            return Record(number, name, Packed(Path(tar), offset, size), shown, text)
+        except (ValueError, TypeError):
+            raise TTDError(f"{self._file}: damaged; delete it, it is made again") from None
 
     @property
     def hashes(self) -> npt.NDArray[np.uint64]:
@@ -88,7 +94,8 @@ def open_index(
             "there is no home directory for the index of the pairs: set TTD_CACHE to a folder"
         )
     stem = cache / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
-    if refresh or not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
+    index = None if refresh else _stored(stem)
+    if index is None:
         try:
             make_private(stem.parent)
             _store(_walk(records, Path(place).expanduser()), records.description, stem, progress)
@@ -97,7 +104,16 @@ def open_index(
                 f"{stem.parent}: the index of the pairs cannot be written ({error.strerror}); "
                 "make room, or set TTD_CACHE to another folder"
             ) from None
-    return PairIndex(stem)
+        index = PairIndex(stem)
+    return index
+
+
+def _stored(stem: Path) -> PairIndex | None:
+    """The index under `stem`; None where it is absent or damaged."""
+    try:
+        return PairIndex(stem)
+    except Exception:  # a damaged file raises a dozen kinds: each means to make it again
+        return None
 
 
 def hash_id(name: str) -> int:

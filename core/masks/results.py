@@ -29,6 +29,7 @@ from ..utils.files import (
     read_json,
     try_lock,
     wait_for_lock,
+    without,
     write_errors,
     write_json,
 )
@@ -174,7 +175,7 @@ def _refuse(path: Path, stored: dict[str, Any] | None, meta: Mapping[str, Any]) 
         return
     if stored is None:
         raise TTDError(
-            f"{path}: masks are there without {META}, so what made them is not known; "
+            f"{path}: masks are there {without(path / META)}, so what made them is not known; "
             "move them away, choose another --out or add --overwrite"
         )
     differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))

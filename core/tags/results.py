@@ -21,7 +21,15 @@ from typing import IO, Any
 from ..data.records import Record, Skipped
 from ..data.words import Word
 from ..errors import TTDError
-from ..utils.files import differences, read_json, safe_name, try_lock, write_errors, write_json
+from ..utils.files import (
+    differences,
+    read_json,
+    safe_name,
+    try_lock,
+    without,
+    write_errors,
+    write_json,
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ def is_finished(
         return False
     if meta is None:
         raise TTDError(
-            f"{paths.lines} is there without its {paths.meta.name}: what made it is not known; "
+            f"{paths.lines} is there {without(paths.meta)}: what made it is not known; "
             "move it away, choose another --out or add --overwrite"
         )
     if differing := differences(meta.get("identity", {}), identity):

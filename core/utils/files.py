@@ -233,6 +233,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def without(path: Path) -> str:
+    """How `read_json` found nothing, after "there is": the file is not there, or damaged."""
+    return f"with a damaged {path.name}" if is_there(path) else f"without its {path.name}"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object whole or not at all, to stay. TTDError when it cannot be written."""
     with write_errors(path, "make room, or choose another --out"):

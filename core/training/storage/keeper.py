@@ -63,11 +63,13 @@ class Keeper:
         with self.ranks.together():
             if self.folder:
                 state = self.folder.checkpoint()
+                if state is not None and not _is_state(state):
+                    raise self.folder.damaged("not a checkpoint of a training run")
         state = self.ranks.broadcast_object(state)
         if state:
             self.saved, self.earlier = state["step"], state["earlier"]
             self.scores = state["scores"]
-            self.digests = state.get("exports", {})
+            self.digests = dict(state.get("exports", {}))
         return state
 
     def mend(self, step: int) -> None:
@@ -218,6 +220,15 @@ class Keeper:
         folder.copy(chosen, folder.finished)
         self.task.finish(folder.finished)
         return folder.finished
+
+
+def _is_state(state: Mapping[str, Any]) -> bool:
+    """Whether the part of a checkpoint that `Keeper` wrote is what it writes."""
+    step, earlier, scores = (state.get(name) for name in ("step", "earlier", "scores"))
+    exports = state.get("exports", {})
+    named = isinstance(exports, dict) and (not exports or LAST in exports)
+    counted = isinstance(step, int) and isinstance(earlier, int | None)
+    return counted and isinstance(scores, dict) and named and "earlier" in state
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

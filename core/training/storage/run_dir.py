@@ -80,7 +80,21 @@ class RunFolder:
     def checkpoint(self) -> dict[str, Any] | None:
         """What `save` stored last, tensors on the CPU; None for a fresh run. TTDError: damaged."""
         path = self.path / CHECKPOINT
-        return dict(read_checkpoint(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return dict(read_checkpoint(path))
+        except TTDError as error:
+            raise self.damaged(str(error)) from None
+
+    def damaged(self, reason: str) -> TTDError:
+        """The error of a checkpoint from which a run cannot be resumed."""
+        kept = [self.export(name) for name in (LAST, BEST) if self.export(name).is_file()]
+        use = f" ({kept[-1]} is still there to use)" if kept else ""
+        return TTDError(
+            f"{self.path / CHECKPOINT}: damaged, so the run cannot be resumed{use}; --overwrite "
+            f"begins it again, or choose another --out: {reason}"
+        )
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, whole or not at all. TTDError: disk full."""
@@ -107,7 +121,7 @@ class RunFolder:
     def skip(self, items: Iterable[Skipped]) -> int:
         """Add to the list of samples that could not be used, each once; its length then."""
         path = self.path / SKIPPED
-        lines = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        lines = set(_lines_of(path))
         new = {json.dumps(asdict(item)) for item in items} - lines
         if new:
             self._write_lines(path, sorted(lines | new))
@@ -116,7 +130,7 @@ class RunFolder:
     def open_log(self, step: int) -> IO[str]:
         """The log, cut back to what was logged up to `step`, for appending."""
         path = self.path / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = _lines_of(path)
         self._write_lines(path, [line for line in lines if _step_of(line) <= step])
         return path.open("a", encoding="utf-8", buffering=1)
 
@@ -155,6 +169,8 @@ def check_folder(path: Path, run: RunIdentity) -> None:
     """TTDError when the folder holds something else than this run, or a part of one."""
     stored = read_json(path / SETTINGS)
     way_out = "choose another --out, or add --overwrite to remove it"
+    if stored is None and (path / SETTINGS).exists():
+        raise TTDError(f"{path / SETTINGS}: damaged, so what runs there is not known; {way_out}")
     if stored is None:
         if (path / CHECKPOINT).exists():
             raise TTDError(f"{path} holds a checkpoint without its {SETTINGS}: {way_out}")
@@ -192,9 +208,15 @@ def _lock(folder: Path) -> IO[str]:
     return file
 
 
+def _lines_of(path: Path) -> list[str]:
+    """The lines of one of our files, [] where there is none; what is no UTF-8 is marked."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
+
+
 def _step_of(line: str) -> float:
     """The step a line of the log is about; infinite for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")
