@@ -235,7 +235,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def without(path: Path) -> str:
     """How `read_json` found nothing, after "there is": the file is not there, or damaged."""
-    return f"with a damaged {path.name}" if is_there(path) else f"without its {path.name}"
+    return f"with a damaged {path.name}" if is_there(path) else f"without {path.name}"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
