@@ -7,12 +7,14 @@ just before every call that makes something final; the slow ones send SIGKILL to
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 from kills import contents, run_until
+from limits import limited
 from mask_scripts import ENVIRONMENT, write_place
 from paths import ROOT
 
@@ -21,6 +23,7 @@ import produce_masks_from_tags
 import produce_masks_from_text
 import produce_tags_from_text
 from core.backbones import load_backbone
+from core.errors import TTDError
 from core.grounding.model import GroundingModel, model_config
 from core.grounding.weights.checkpoint import save_model
 
@@ -201,3 +204,46 @@ def test_the_kills_are_real():
     for fatal, ended in ((1, -9), (3, -9), (4, 0)):
         done = start([sys.executable, "-c", code], ROOT, fatal)
         assert done.returncode == ended, done.stderr
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
+    kind, place, tmp_path, loaded_once, capsys
+):
+    """From the first byte on, at the first file, in the middle."""
+
+    def run(out):
+        SCRIPTS[kind].main(arguments(kind, place, out))
+
+    run(tmp_path / "whole")
+    want = produced(tmp_path / "whole")
+    for size in (0, 60, 400):
+        out = tmp_path / str(size)
+        full = pytest.raises(TTDError, match=r"cannot be written \(File too large\)")
+        with full as error, limited(size):
+            run(out)
+        assert "\n" not in str(error.value) and str(out) in str(error.value)
+        assert not list(out.rglob("*.part"))
+        run(out)
+        assert produced(out) == want
+
+
+@pytest.mark.parametrize(("kind", "moves"), [*((kind, 1) for kind in SCRIPTS), ("masks", 4)])
+def test_a_folder_that_goes_away_is_one_line(
+    kind, moves, place, tmp_path, loaded_once, monkeypatch
+):
+    import core.utils.files
+
+    out, moved = tmp_path / "out", []
+    real = os.replace
+
+    def replace(source, target):
+        real(source, target)
+        moved.append(target)
+        if len(moved) == moves:
+            shutil.rmtree(out)
+
+    monkeypatch.setattr(core.utils.files.os, "replace", replace)
+    with pytest.raises(TTDError, match=r"cannot be written \(its folder is gone\)") as error:
+        SCRIPTS[kind].main(arguments(kind, place, out))
+    assert "\n" not in str(error.value) and str(out) in str(error.value)

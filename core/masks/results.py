@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,7 +63,7 @@ class MaskFolder:
             with write_errors(path, ADVICE):
                 self._enter(meta, token, overwrite)
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
     def _enter(self, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
@@ -72,6 +73,7 @@ class MaskFolder:
             _prepare(self.path, meta, token, overwrite)
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
+        (self.path / META).stat()  # or the folder is gone
         stored = (read_json(self.path / META) or {}).get("identity", {})
         if differing := differences(stored, _plain(meta["identity"])):
             raise TTDError(
@@ -109,7 +111,8 @@ class MaskFolder:
 
     def close(self) -> None:
         """Give up the lock."""
-        self._lock.close()
+        with suppress(OSError):  # of a token that a full disk did not take, which was said
+            self._lock.close()
 
 
 def is_whole(path: Path) -> bool:

@@ -25,6 +25,7 @@ from ..utils.files import (
     differences,
     read_json,
     safe_name,
+    sync_file,
     try_lock,
     without,
     write_errors,
@@ -176,7 +177,19 @@ class TagWriter:
         them.
         """
         self.paths, self.meta, self.batch = dict(paths), meta, batch
-        self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
+        self._files: dict[str, IO[bytes]] = {}
+        try:
+            with write_errors(next(iter(paths.values())).lines.parent, "choose another --out"):
+                self._begin(overwrite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, overwrite: bool) -> None:
+        """Open the files, and cut them back to whole batches or, with `overwrite`, to nothing."""
+        paths, meta, batch = self.paths, self.meta, self.batch
+        for name, path in paths.items():
+            self._files[name] = _open_locked(path.lines)
         # Before anything is cut: a run that dies here must not look finished.
         for name, path in paths.items():
             write_json(path.meta, {"scorer": name, **meta, "finished": False})
@@ -214,9 +227,17 @@ class TagWriter:
             file.flush()
 
     def finish(self, **more: object) -> None:
-        """Mark the results complete; `more` goes into their meta files."""
+        """Mark the results complete, once they are on the disk; `more` goes into their meta files.
+
+        TTDError: disk full, or the folder is gone.
+        """
         for name, path in self.paths.items():
-            more |= {"counts": dict(self.counts[name]), "bytes": path.lines.stat().st_size}
+            with write_errors(path.lines, "run the same command again"):
+                sync_file(path.lines)
+                if path.skipped.exists():
+                    sync_file(path.skipped)
+                size = path.lines.stat().st_size
+            more |= {"counts": dict(self.counts[name]), "bytes": size}
             write_json(path.meta, {"scorer": name, **self.meta, **more, "finished": True})
 
     def close(self) -> None:

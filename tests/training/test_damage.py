@@ -3,31 +3,18 @@
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import torch
 from kills import contents
+from limits import limited
 from line_task import LineTask, fit, on_a_line
 
 from core.errors import TTDError
 
 CLOCKED = ("settings.json", "train_log.jsonl", "checkpoint.pt", "tb/", ".lock")
-resource = pytest.importorskip("resource", reason="limits are POSIX's")
-
-
-class limited:
-    """No file may grow beyond so many bytes: what a full disk does, from the system itself."""
-
-    def __init__(self, size):
-        self.size = size
-
-    def __enter__(self):
-        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
-
-    def __exit__(self, *_):
-        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
 
 @pytest.fixture
@@ -57,16 +44,8 @@ def test_a_full_disk_at_any_size_is_one_line_and_nothing_is_left(config, size):
 
 
 def test_a_full_disk_during_a_checkpoint_keeps_the_one_before(config):
-    def fill(step, values):
-        if step == 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        with pytest.raises(TTDError, match=r"\(File too large\); make room"):
-            train(config, progress=fill)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with ExitStack() as later, pytest.raises(TTDError, match=r"\(File too large\); make room"):
+        train(config, progress=lambda step, _: step == 3 and later.enter_context(limited(400)))
     state = torch.load(config.folder / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2 and not list(config.folder.rglob("*.part"))
     whole = replace(config, out=config.out + "_whole")
