@@ -116,7 +116,10 @@ class RunFolder:
         TTDError saying why it could not be written: the disk is full, the folder is gone.
         """
         with write_errors(path, ROOM), atomic(path, durable=True) as part:
-            yield part
+            try:
+                yield part
+            except TTDError as error:  # of a writer that knows only where it was to write
+                raise TTDError(str(error).replace(str(part), str(path))) from None
 
     def skip(self, items: Iterable[Skipped]) -> int:
         """Add to the list of samples that could not be used, each once; its length then."""
