@@ -17,6 +17,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from core.errors import TTDError  # noqa: E402
+from core.utils.shown import visible  # noqa: E402
+from tools.terminal import guard_terminal  # noqa: E402
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def _one_line(message: Warning | str, *_: object) -> str:
     """A warning as one line, without its place in the source."""
-    return f"{Path(sys.argv[0]).name}: {message}\n"
+    return f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}\n"
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -34,10 +36,7 @@ def run(main: Callable[[], int | None]) -> None:
     """
     debug = wants_debug()
     warnings.formatwarning = _one_line
-    for stream in (sys.stdout, sys.stderr):
-        # A tag in letters that the terminal lacks must not end the run.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    guard_terminal()
     try:
         code = main() or 0
         sys.stdout.flush()  # here, where a reader that went away is still handled below
@@ -69,7 +68,7 @@ def wants_debug() -> bool:
 
 def say(message: str) -> None:
     """One line on stderr, with the script's name in front and no character that moves a cursor."""
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+    line = visible(" ".join(message.split()))
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError, UnreadableError
-from ..utils.cache import cache_folder
-from ..utils.files import atomic, read_json
+from ..utils.cache import cache_folder, make_private
+from ..utils.files import atomic
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .records.record import TEXTS
 from .words import split_words
@@ -40,11 +40,11 @@ class PairIndex:
     """
 
     def __init__(self, stem: Path) -> None:
-        """Open what `open_index` stored under `stem`."""
+        """Open what `open_index` stored under `stem`. Any error: absent or damaged."""
         # [n + 1, 2]: begin of a line, hash of its id
         self._table = np.load(stem.with_suffix(".npy"), mmap_mode="r")
         lines = stem.with_suffix(".lines")
-        self._lines: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._file, self._lines = lines, np.zeros(0, np.uint8)
         if lines.stat().st_size:
             self._lines = np.memmap(lines, np.uint8, "r")
         about = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
@@ -52,17 +52,24 @@ class PairIndex:
         self.description: str = about["description"]
         self.skipped = [Skipped(**item) for item in about["skipped"]]
         self.shards = tuple(map(Path, about["shards"]))
+        self.captions: str = about["captions"]
+        shaped = self._table.ndim == 2 and self._table.shape[1] == 2 and len(self._table)
+        if not shaped or self._table.dtype != np.uint64 or self._table[-1, 0] != len(self._lines):
+            raise ValueError(f"{stem}: its files are not of one another")
 
     def __len__(self) -> int:
         return len(self._table) - 1
 
     def __getitem__(self, number: int) -> Record:
         begin, end = (int(at) for at in self._table[number : number + 2, 0])
-        name, shown, text, image = json.loads(self._lines[begin:end].tobytes())
-        if isinstance(image, str):
-            return Record(number, name, Path(image), shown, text)
-        tar, offset, size = image
-        return Record(number, name, Packed(Path(tar), offset, size), shown, text)
+        try:
+            name, shown, text, image = json.loads(self._lines[begin:end].tobytes())
+            if isinstance(image, str):
+                return Record(number, name, Path(image), shown, text)
+            tar, offset, size = image
+            return Record(number, name, Packed(Path(tar), offset, size), shown, text)
+        except (ValueError, TypeError):
+            raise TTDError(f"{self._file}: damaged; delete it, it is made again") from None
 
     @property
     def hashes(self) -> npt.NDArray[np.uint64]:
@@ -93,30 +100,32 @@ def open_index(
         )
     stem = cache / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
     captions = "" if trust else caption_stamps(place)
-    if refresh or not _is_stored(stem, captions):
+    index = None if refresh else _stored(stem)
+    if index is None or captions not in ("", index.captions):
         try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
+            make_private(stem.parent)
             _store(records, captions or caption_stamps(place), stem, progress)
         except OSError as error:
             raise TTDError(
                 f"{stem.parent}: the index of the pairs cannot be written ({error.strerror}); "
                 "make room, or set TTD_CACHE to another folder"
             ) from None
-    return PairIndex(stem)
+        index = PairIndex(stem)
+    return index
+
+
+def _stored(stem: Path) -> PairIndex | None:
+    """The index under `stem`; None where it is absent or damaged."""
+    try:
+        return PairIndex(stem)
+    except Exception:  # a damaged file raises a dozen kinds: each means to make it again
+        return None
 
 
 def hash_id(name: str) -> int:
     """64 bits of an id: among 15 million, two alike have a chance of 1 in 160,000."""
     data = name.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
-
-
-def _is_stored(stem: Path, captions: str) -> bool:
-    """Whether an index is there, made from these caption files ("": from whatever)."""
-    if not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
-        return False
-    about = read_json(stem.with_suffix(".json")) or {}
-    return captions in ("", about.get("captions"))
 
 
 def caption_stamps(place: str) -> str:

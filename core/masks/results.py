@@ -17,6 +17,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,7 @@ from ..utils.files import (
     read_json,
     try_lock,
     wait_for_lock,
+    without,
     write_errors,
     write_json,
 )
@@ -71,7 +73,7 @@ class MaskFolder:
             with write_errors(path, ADVICE):
                 self._enter(meta, token, overwrite)
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
     def _enter(self, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
@@ -81,6 +83,7 @@ class MaskFolder:
             _prepare(self.path, meta, token, overwrite, self._inputs)
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
+        (self.path / META).stat()  # or the folder is gone
         stored = (read_json(self.path / META) or {}).get("identity", {})
         if differing := differences(stored, _plain(meta["identity"])):
             raise TTDError(
@@ -119,7 +122,8 @@ class MaskFolder:
 
     def close(self) -> None:
         """Give up the lock."""
-        self._lock.close()
+        with suppress(OSError):  # of a token that a full disk did not take, which was said
+            self._lock.close()
 
 
 def is_whole(path: Path) -> bool:
@@ -198,7 +202,7 @@ def _refuse(path: Path, stored: dict[str, Any] | None, meta: Mapping[str, Any]) 
         return
     if stored is None:
         raise TTDError(
-            f"{path}: masks are there without {META}, so what made them is not known; "
+            f"{path}: masks are there {without(path / META)}, so what made them is not known; "
             "move them away, choose another --out or add --overwrite"
         )
     differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))

@@ -17,7 +17,7 @@ from ..data.inputs import SUFFIX, Inputs, check_inputs
 from ..data.records import Record
 from ..data.words import Word
 from ..errors import TTDError
-from ..utils.files import differences, read_json, safe_name
+from ..utils.files import differences, read_json, safe_name, without
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def is_finished(
         return False
     if meta is None:
         raise TTDError(
-            f"{paths.lines} is there without its {paths.meta.name}: what made it is not known; "
+            f"{paths.lines} is there {without(paths.meta)}: what made it is not known; "
             "move it away, choose another --out or add --overwrite"
         )
     if differing := differences(meta.get("identity", {}), identity):

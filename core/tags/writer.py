@@ -22,7 +22,7 @@ from typing import IO, Any, TypeAlias
 from ..data.inputs import Inputs
 from ..data.records import Item, Skipped
 from ..errors import TTDError
-from ..utils.files import read_json, try_lock, write_errors, write_json, write_text
+from ..utils.files import read_json, sync_file, try_lock, write_errors, write_json, write_text
 from .results import ResultPaths
 
 ADVICE = "make room and run the same command again: it resumes where it stopped"
@@ -56,7 +56,19 @@ class TagWriter:
         TTDError: another run is writing them.
         """
         self.paths, self.meta, self.batch = dict(paths), meta, batch
-        self._files = {name: _open_locked(path.lines) for name, path in paths.items()}
+        self._files: dict[str, IO[bytes]] = {}
+        try:
+            with write_errors(next(iter(paths.values())).lines.parent, "choose another --out"):
+                self._begin(overwrite, inputs)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, overwrite: bool, inputs: Inputs | None) -> None:
+        """Open the files, and cut them back to whole batches or, with `overwrite`, to nothing."""
+        paths, batch = self.paths, self.batch
+        for name, path in paths.items():
+            self._files[name] = _open_locked(path.lines)
         begun = [(read_json(path.meta) or {}).get(MENDING) for path in paths.values()]
         first = min((number for number in begun if isinstance(number, int)), default=None)
         if overwrite:  # lines of other settings must not look like ours to a run after a kill
@@ -151,13 +163,18 @@ class TagWriter:
             file.flush()
 
     def finish(self, **more: object) -> None:
-        """Mark the results complete; `more` goes into their meta files.
+        """Mark the results complete, once they are on the disk; `more` goes into their meta files.
 
         With records that could not be read, or nothing at all, they are not: the next run tries
-        again.
+        again. TTDError: disk full, or the folder is gone.
         """
         for name, path in self.paths.items():
-            more |= {"counts": dict(self.counts[name]), "bytes": path.lines.stat().st_size}
+            with write_errors(path.lines, "run the same command again"):
+                sync_file(path.lines)
+                if path.skipped.exists():
+                    sync_file(path.skipped)
+                size = path.lines.stat().st_size
+            more |= {"counts": dict(self.counts[name]), "bytes": size}
             if self.unreadable:
                 more["unreadable"] = len(self.unreadable)
             finished = bool(self.counts[name]["captions"]) and not self.unreadable

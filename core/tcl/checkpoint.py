@@ -14,6 +14,7 @@ from ..backbones.tcl.model import TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
 from ..utils.finite import check_weights
+from ..utils.tensor_files import save_torch
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")  # packed in this order
 
@@ -28,7 +29,7 @@ def save_tcl(
             ViT-B/16, as the released tcl.pth.
         dtype: of the stored tensors, None: as they are. Single numbers stay float32.
 
-    Raises OSError or RuntimeError when the disk is full.
+    Raises OSError when it cannot be written.
     """
     state = official_state(backbone, towers=towers)
     if dtype is not None:
@@ -38,7 +39,7 @@ def save_tcl(
     if backbone.facts is not None:
         content["base"] = backbone.facts.as_dict()
     with atomic(path) as part:
-        torch.save(content, part)
+        save_torch(content, part)
 
 
 def official_state(backbone: TCLBackbone, *, towers: bool = True) -> dict[str, Tensor]:

@@ -59,6 +59,7 @@ from torch import Tensor, nn
 from ..data.inputs import Inputs
 from ..data.records import Skipped
 from ..utils.config import plain
+from ..utils.tensor_files import save_safetensors
 from .config import RunConfig, identity
 from .distributed import Ranks
 from .schedules import learning_rate
@@ -244,10 +245,8 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
 
     def export(self, path: Path, step: int) -> None:
         """Write what users need of the model after `step` updates, one file. First process only."""
-        from safetensors.torch import save_file
-
         tensors = {name: p.detach().contiguous() for name, p in self.parameters().items()}
-        save_file(tensors, path, metadata={"step": str(step)})
+        save_safetensors(tensors, path, {"step": str(step)})
 
     def finish(self, finished: Path) -> None:
         """Called at the end with the finished file, a copy of an export. First process only.

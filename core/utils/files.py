@@ -23,6 +23,7 @@ except ImportError:  # Windows has no such locks: one run at a time is up to the
     fcntl = None  # type: ignore[assignment]
 
 UNSAFE = {ord(character): "_" for character in '/\\:*?"<>|'}
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # from a file system that cannot wait for its disk
 MOST_BYTES = 200  # of a file's stem: with an ending and a temporary mark below the usual 255
 MOST_READ = 1 << 31  # bytes of a file that is read whole
 # What the system says of a name or a content that is wrong, and stays so; decoders of damaged files
@@ -31,34 +32,65 @@ WRONG = {errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG, errno.ELOOP, errno.E
 
 
 @contextmanager
-def atomic(path: Path, *, shared: bool = False) -> Iterator[Path]:
+def atomic(path: Path, *, shared: bool = False, durable: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it is moved to `path` when the block ends well.
 
     After an error nothing is left beside `path`, and `path` is what it was before. shared: other
-    processes may be writing the same file at the same time. Raises what the block raises, and
-    OSError when the file cannot be moved.
+    processes may be writing the same file at the same time. durable: on the disk, with its name,
+    when this returns, so that a loss of power cannot take it back: for what declares a result
+    finished. Raises what the block raises, and OSError when the file cannot be moved.
     """
     mark = f".{uuid.uuid4().hex[:8]}" if shared else ""
     part = path.with_name(f".{path.name}{mark}.part")
     try:
         yield part
+        if durable:
+            sync_file(part)
         os.replace(part, path)
         part.unlink(missing_ok=True)  # a hard link moved onto another of the same file stays
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. OSError when that cannot be done."""
-    with atomic(path) as part:
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk. OSError: it is not there, or the disk is full."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in NO_SYNC:
+                raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the platform can say so."""
+    with contextlib.suppress(OSError):  # Windows, and some file systems, cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_all() -> None:
+    """Wait until everything written so far is on the disk: before a mark for very many files."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file whole or not at all; durable: as `atomic`. OSError when it cannot be done."""
+    with atomic(path, durable=durable) as part:
         part.write_bytes(data)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all, line ends as they are. OSError: cannot be done."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a UTF-8 file as `write_bytes`, line ends as they are. OSError: cannot be done."""
+    write_bytes(path, text.encode("utf-8"), durable=durable)
 
 
 @contextmanager
@@ -67,8 +99,14 @@ def write_errors(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise TTDError(f"{path}: cannot be written ({reason}); {advice}") from None
+        raise TTDError(f"{path}: cannot be written ({write_reason(error)}); {advice}") from None
+
+
+def write_reason(error: OSError) -> str:
+    """Why a file cannot be written, in the system's words."""
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return "its folder is gone"
+    return error.strerror or str(error)
 
 
 def try_lock(file: IO[Any], *, exclusive: bool = True) -> bool:
@@ -220,10 +258,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def without(path: Path) -> str:
+    """How `read_json` found nothing, after "there is": the file is not there, or damaged."""
+    return f"with a damaged {path.name}" if is_there(path) else f"without {path.name}"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all. TTDError when it cannot be written."""
+    """Write a JSON object whole or not at all, to stay. TTDError when it cannot be written."""
     with write_errors(path, "make room, or choose another --out"):
-        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_text(path, text, durable=True)
 
 
 def differences(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -130,7 +130,7 @@ def store(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, its folder made where missing. TTDError: it cannot be."""
     with write_errors(path, "check folder, permissions and disk"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+        write_bytes(path, data, durable=True)
 
 
 def _locate(source: str | Path) -> Path:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError, UnreadableError
-from ...utils.files import atomic, differences, is_away, read_json, safe_id, write_bytes, write_text
+from ...utils.files import (
+    atomic,
+    differences,
+    is_away,
+    read_json,
+    safe_id,
+    sync_all,
+    write_bytes,
+    write_text,
+)
 from ...utils.prefetch import prefetch
 from ..labels.dataset_yaml import load_shipped
 from ..records import Packed
@@ -110,7 +119,9 @@ def _start(plan: Plan, overwrite: bool) -> None:
 
 def _write_mark(plan: Plan, made: dict[str, int]) -> None:
     content = json.dumps({**plan.identity, **made}, indent=1, ensure_ascii=False)
-    write_text(plan.out / MARK, content + "\n")
+    if made:  # what it stands for comes first
+        sync_all()
+    write_text(plan.out / MARK, content + "\n", durable=True)
 
 
 def _check_folder(plan: Plan, found: dict[str, Any] | None) -> None:

@@ -11,21 +11,22 @@ OUT/train_log.jsonl     a line per logged step; OUT/skipped.jsonl: samples that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-import torch
 
 from ...backbones.weights import read_checkpoint
 from ...data.inputs import SUFFIX, Inputs
 from ...data.records import Skipped
 from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, try_lock, write_json
+from ...utils.files import atomic, differences, read_json, try_lock, write_errors, write_json
 from ...utils.provenance import now, versions
+from ...utils.tensor_files import save_torch
 
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pt"
@@ -85,26 +86,51 @@ class RunFolder:
     def checkpoint(self) -> dict[str, Any] | None:
         """What `save` stored last, tensors on the CPU; None for a fresh run. TTDError: damaged."""
         path = self.path / CHECKPOINT
-        return dict(read_checkpoint(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return dict(read_checkpoint(path))
+        except TTDError as error:
+            raise self.damaged(str(error)) from None
+
+    def damaged(self, reason: str) -> TTDError:
+        """The error of a checkpoint from which a run cannot be resumed."""
+        kept = [self.export(name) for name in (LAST, BEST) if self.export(name).is_file()]
+        use = f" ({kept[-1]} is still there to use)" if kept else ""
+        return TTDError(
+            f"{self.path / CHECKPOINT}: damaged, so the run cannot be resumed{use}; --overwrite "
+            f"begins it again, or choose another --out: {reason}"
+        )
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, whole or not at all. TTDError: disk full."""
-        self.replace(self.path / CHECKPOINT, lambda part: torch.save(dict(state), part))
+        self.replace(self.path / CHECKPOINT, lambda part: save_torch(dict(state), part))
 
     def replace(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Write a file through `write(path)`, whole or not at all. TTDError: disk full."""
-        try:
-            with atomic(path) as part:
-                write(part)
-        except (OSError, RuntimeError) as error:
-            # torch's writer reports a full disk as a RuntimeError
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-            raise TTDError(f"{path}: cannot be written ({reason}); {ROOM}") from None
+        """Write a file through `write(path)`, whole or not at all. TTDError as `writing`."""
+        with self.writing(path) as part:
+            write(part)
+
+    def copy(self, source: Path, path: Path) -> None:
+        """Make `path` a copy of `source`, whole or not at all. TTDError as `writing`."""
+        self.replace(path, lambda part: shutil.copyfile(source, part))
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Path]:
+        """Yield a path to write to; it becomes `path`, to stay, when the block ends well.
+
+        TTDError saying why it could not be written: the disk is full, the folder is gone.
+        """
+        with write_errors(path, ROOM), atomic(path, durable=True) as part:
+            try:
+                yield part
+            except TTDError as error:  # of a writer that knows only where it was to write
+                raise TTDError(str(error).replace(str(part), str(path))) from None
 
     def skip(self, items: Iterable[Skipped]) -> int:
         """Add to the list of samples that could not be used, each once; its length then."""
         path = self.path / SKIPPED
-        lines = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        lines = set(_lines_of(path))
         new = {json.dumps(item.row()) for item in items} - lines
         if new:
             self._write_lines(path, sorted(lines | new))
@@ -113,7 +139,7 @@ class RunFolder:
     def open_log(self, step: int) -> IO[str]:
         """The log, cut back to what was logged up to `step`, for appending."""
         path = self.path / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = _lines_of(path)
         self._write_lines(path, [line for line in lines if _step_of(line) <= step])
         return path.open("a", encoding="utf-8", buffering=1)
 
@@ -152,10 +178,24 @@ def unreadable(folder: Path) -> list[str]:
     return [row["id"] for row in rows if row.get("retry")]
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; "" where there is none."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.sha256()
+            while block := file.read(1 << 20):
+                found.update(block)
+            return found.hexdigest()
+    except OSError:
+        return ""
+
+
 def check_folder(path: Path, run: RunIdentity) -> None:
     """TTDError when the folder holds something else than this run, or a part of one."""
     stored = read_json(path / SETTINGS)
     way_out = "choose another --out, or add --overwrite to remove it"
+    if stored is None and (path / SETTINGS).exists():
+        raise TTDError(f"{path / SETTINGS}: damaged, so what runs there is not known; {way_out}")
     if stored is None:
         if (path / CHECKPOINT).exists():
             raise TTDError(f"{path} holds a checkpoint without its {SETTINGS}: {way_out}")
@@ -196,9 +236,15 @@ def _lock(folder: Path) -> IO[str]:
     return file
 
 
+def _lines_of(path: Path) -> list[str]:
+    """The lines of one of our files, [] where there is none; what is no UTF-8 is marked."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
+
+
 def _step_of(line: str) -> float:
     """The step a line of the log is about; infinite for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")
