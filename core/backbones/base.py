@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from .layers import at_least_float32
+from .own_settings import OwnSettings
 from .similarity import cosine_maps
 from .towers import TextTower, VisionTower, pad_to_multiple
 
@@ -42,6 +43,7 @@ class Backbone(nn.Module):
         image_size: the model's own input side in pixels.
         logit_scale: CLIP's temperature, logits = logit_scale * cosine.
         mask_scale, mask_bias: a, b of the soft mask `sigmoid(a (S - b))`.
+        own: what its folder's config says about it, the defaults that suit it among that.
     """
 
     arch: str
@@ -77,6 +79,7 @@ class Backbone(nn.Module):
         # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides
         # thresholds.
         self._mask, self._preprocess = mask, preprocess
+        self.own = OwnSettings()
         self._checksum: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     @property
@@ -98,6 +101,11 @@ class Backbone(nn.Module):
     def mask_bias(self) -> float:
         """b of `sigmoid(a (S - b))`: the cosine at which a pixel is half foreground."""
         return self._mask[1]
+
+    @property
+    def usual_size(self) -> int:
+        """Short side in pixels for masks and the demo: the model's default, else twice its own."""
+        return self.own.defaults.image or 2 * self.image_size
 
     @property
     def checksum(self) -> str:
