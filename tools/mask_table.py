@@ -41,7 +41,7 @@ def flag_rows(*choices: Sequence[str]) -> tuple[str, ...]:
 PAMR = ("", "--pamr")
 OWN_ROWS = flag_rows((GENERAL, ""), PAMR, ("", LORA))
 HEAD_ROWS = flag_rows([f"--head {head}" for head in HEADS], PAMR)
-VIEW_ROWS = flag_rows(("", SCALES), ("", "--hflip"), PAMR)
+VIEW_ROWS = flag_rows(("", "--hflip", SCALES), PAMR)
 VIEW_ROWS += ("--image 192", "--templates OpenAI", "--bg 0.40")
 TEXT_ROWS = flag_rows(("--tags caption", "--tags selected"), PAMR, ("", LORA))
 Means = tuple[float, float, float]

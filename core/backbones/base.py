@@ -1,6 +1,7 @@
 """What every backbone offers: text and pixels in one space, similarity maps, soft masks."""
 
 import hashlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Backbone(nn.Module):
         # thresholds.
         self._mask, self._preprocess = mask, preprocess
         self.own = OwnSettings()
+        self._noticed = False
         self._checksum: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     @property
@@ -106,6 +108,22 @@ class Backbone(nn.Module):
     def usual_size(self) -> int:
         """Short side in pixels for masks and the demo: the model's default, else twice its own."""
         return self.own.defaults.image or 2 * self.image_size
+
+    def notice(self, height: int, width: int) -> None:
+        """Warn, once, for an image of [height, width] pixels of a kind that the model never saw.
+
+        Only shapes are looked at: the world's drawings are square, most photographs are not.
+        """
+        own = self.own
+        if self._noticed or not own.trained_on or not own.square or height == width:
+            return
+        self._noticed = True
+        warnings.warn(
+            f"{self.arch} knows {own.trained_on} and nothing else; an image of {width} x {height} "
+            "pixels is none of them, so what it finds there means nothing: for photographs use "
+            "--arch CLIP or TCL",
+            stacklevel=2,
+        )
 
     @property
     def checksum(self) -> str:
