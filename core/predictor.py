@@ -64,8 +64,7 @@ class Predictor:
 
         Args:
             backbone: from `load_backbone`.
-            image_size: short side in pixels at scale 1; when None, the default of the model's
-                config, else twice its own size.
+            image_size: short side in pixels at scale 1; twice the model's own size when None.
             scales: factors of `image_size`, each > 0.
             hflip: also encode the mirrored image.
             refine: None, "pamr" or "crf"; acts on `soft_masks` alone.
@@ -73,7 +72,7 @@ class Predictor:
         Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not
         installed.
         """
-        size = backbone.usual_size if image_size is None else image_size
+        size = 2 * backbone.image_size if image_size is None else image_size
         self.views = Views(size, tuple(scales), hflip)
         if refine is not None and refine not in REFINERS:
             raise TTDError(f"refine must be one of {', '.join(REFINERS)} or None, got {refine!r}")

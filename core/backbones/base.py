@@ -104,11 +104,6 @@ class Backbone(nn.Module):
         """b of `sigmoid(a (S - b))`: the cosine at which a pixel is half foreground."""
         return self._mask[1]
 
-    @property
-    def usual_size(self) -> int:
-        """Short side in pixels for masks and the demo: the model's default, else twice its own."""
-        return self.own.defaults.image or 2 * self.image_size
-
     def notice(self, height: int, width: int) -> None:
         """Warn, once, for an image of [height, width] pixels of a kind that the model never saw.
 

@@ -28,7 +28,7 @@ SECTION = "ttd"
 class ModelDefaults:
     """What suits a model where the user says nothing. None: the general default.
 
-    image: short side in pixels for masks and the demo; templates: a name of
+    image: short side in pixels at scale 1, for masks; templates: a name of
     `core.text.templates.TEMPLATES`; bg: background threshold in [0, 1] of masks from tags.
     """
 
