@@ -32,15 +32,7 @@ from tools.caption_run import (
     run_captions,
     unusual,
 )
-from tools.cli import (
-    load_model,
-    min_score,
-    min_score_option,
-    model_options,
-    run,
-    say,
-    view_options,
-)
+from tools.cli import load_model, min_score, min_score_option, model_options, run, say, view_options
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone

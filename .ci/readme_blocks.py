@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?^```(?P<kind>\w*)\n(?P<code>.*?)^```", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?^```(?P<kind>\w*)\n(?P<code>.*?)^```", re.M | re.S
+)
 SHELL = re.compile(r"(?:#[^\n]*\n)*(?:python3?|torchrun|make|pip|docker|git|CUDA_\w+=\S+) ")
-LIMIT = 120  # seconds a block may take
+LIMIT = 300  # seconds a block may take
 WORLDS = {"world": ("200", "20", "0"), "world_dev": ("0", "8", "1")}  # train, val, seed
 
 
@@ -63,7 +65,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for found in BLOCK.finditer(text):
         language = {"sh": "bash", "": "bash"}.get(found["kind"], found["kind"])
-        if language not in ("bash", "python") or (not found["kind"] and not SHELL.match(found["code"])):
+        if language not in ("bash", "python") or (
+            not found["kind"] and not SHELL.match(found["code"])
+        ):
             continue
         line = text.count("\n", 0, found.start()) + 1
         yield Block(page.name, line, language, found["code"], found["why"] or "")

@@ -48,7 +48,9 @@ def mask_options(out: str) -> argparse.ArgumentParser:
         help="processes that share the work (default: one, or one per GPU); torchrun works too",
     )
     _protocol_options(
-        parser.add_argument_group("protocol (what is left out is the model's default, else the protocol's own)")
+        parser.add_argument_group(
+            "protocol (what is left out is the model's default, else the protocol's own)"
+        )
     )
     return parser
 
@@ -134,9 +136,7 @@ def model_defaults(
     }
 
 
-def make_protocol(
-    args: argparse.Namespace, usual: Mapping[str, Any] | None = None
-) -> MaskProtocol:
+def make_protocol(args: argparse.Namespace, usual: Mapping[str, Any] | None = None) -> MaskProtocol:
     """The named protocol with the flags that were given. TTDError for values that cannot be.
 
     usual: what stands where a flag was not given, before the protocol's own value.

@@ -70,7 +70,8 @@ def parse_own_settings(config: Mapping[str, Any], source: str) -> OwnSettings:
     section = _mapping(config, SECTION, source)
     own = _mapping(section, "defaults", source)
     defaults = ModelDefaults(
-        image=_size(own, source), templates=_text(own, "templates", source),
+        image=_size(own, source),
+        templates=_text(own, "templates", source),
         bg=_number(own, "bg", 0.0, 1.0, source),
     )
     return OwnSettings(

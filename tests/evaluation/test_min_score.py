@@ -11,7 +11,7 @@ from core.tags.selection import select
 
 
 def test_the_cut_by_hand():
-    """Own 1 2 8 9, other 1 2 3 8: at 9 the shares are 1/4 and 0, at 8 2/4 and 1/4: 9 ties with 8."""
+    """At 9 the shares are 1/4 and 0, at 8 they are 2/4 and 1/4: equal, so the lower one."""
     found = best_cut(np.array([1.0, 2, 8, 9]), np.array([1.0, 2, 3, 8]))
     assert (found.cut, found.own, found.other, found.words) == (8.0, 0.5, 0.25, 4)
 
