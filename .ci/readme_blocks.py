@@ -26,7 +26,7 @@ BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?^```(?P<kind>\w*)\n(?P<code>.*?)^```", re.M | re.S
 )
 SHELL = re.compile(r"(?:#[^\n]*\n)*(?:python3?|torchrun|make|pip|docker|git|CUDA_\w+=\S+) ")
-LIMIT = 300  # seconds a block may take
+LIMIT = 600  # seconds a block may take
 WORLDS = {"world": ("200", "20", "0"), "world_dev": ("0", "8", "1")}  # train, val, seed
 
 

@@ -67,8 +67,8 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
         "--image",
         type=positive_int,
         metavar="PIXELS",
-        help="short side at scale 1, and the windows' side (ttd: the model's default, else twice its "
-        "own size)",
+        help="short side at scale 1, and the windows' side (ttd: the model's default, "
+        "else twice its own size)",
     )
     group.add_argument(
         "--scales", type=positive_float, nargs="+", metavar="S", help="scales that are averaged"

@@ -4,9 +4,9 @@
     python tools/mask_table.py --root ../world --limit 100 --update docs/masks.md
 
 To be run from the repository's folder. Every row runs `produce_masks_from_tags.py` (or `_text.py`)
-with the flags it shows, then the evaluation, then the sweep over thresholds. Masks go to --out, and what is there is not made again,
-so an interrupted table resumes where it stopped. The tables between the two marks in the file are
-replaced.
+with the flags it shows, then the evaluation, then the sweep over thresholds. Masks go to --out, and
+what is there is not made again, so an interrupted table resumes where it stopped. The tables
+between the two marks in the file are replaced.
 """
 
 from __future__ import annotations

@@ -304,7 +304,7 @@ def test_a_models_own_defaults_act_where_no_flag_says_otherwise(capsys, place, t
         return code, printed, folder.name, json.loads((folder / "protocol.json").read_text())
 
     code, printed, name, stored = made()
-    assert code == 0 and name.endswith("@identity@[1.0]@40@s=2@bg=0.55")
+    assert code == 0 and "@identity@[1.0]@40@s=2@bg=0.55" in name
     assert stored["model_defaults"] == {
         "image": 40,
         "templates": "identity",
@@ -313,7 +313,7 @@ def test_a_models_own_defaults_act_where_no_flag_says_otherwise(capsys, place, t
     assert (stored["protocol"]["image"], stored["protocol"]["bg"]) == (40, 0.55)
     assert "the model's own defaults: image 40, templates identity" in printed
     _, _, name, stored = made("--bg", 0.3, "--image", 32)
-    assert name.endswith("@identity@[1.0]@32@s=2@bg=0.30")
+    assert "@identity@[1.0]@32@s=2@bg=0.30" in name
     assert stored["model_defaults"] == {"templates": "identity"}
     assert made("--bg-rule", "none")[3]["model_defaults"].keys() == {"image", "templates"}
     assert made("--protocol", "clearclip")[3]["model_defaults"] == {}
