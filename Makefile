@@ -20,9 +20,12 @@ install:  ## make .venv and install into it, only when the requirements changed
 	@if ! cat requirements.txt requirements-dev.txt | cmp -s - $(STAMP); then \
 		echo "Installing the requirements into $(VENV) (once; about 5 GB with CUDA's libraries)" && \
 		$(PY) -m pip install --disable-pip-version-check $(PINNED) -r $(WANTED) && \
-		cat requirements.txt requirements-dev.txt > $(STAMP); fi
+		cat requirements.txt requirements-dev.txt > $(STAMP) && \
+		du -sh $(VENV) | awk '{print "Installed: " $$1 " in " $$2}'; fi
 
 demo: install  ## words in one image (out/demo.png); then training: before and after (out/ttd.png)
+	@echo "First words in one image (out/demo.png, seconds); then training, before and after" \
+		"(out/ttd.png, 2 to 10 minutes on two cores, by machine and load)"
 	@$(PY) demo.py --pamr
 	@$(PY) tools/story.py
 

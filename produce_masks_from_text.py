@@ -91,6 +91,7 @@ def setup(args: argparse.Namespace) -> Task:
         skipped=skipped,
         identity={"tags": args.tags, "pictures": place},
         extras={"tags": args.tags if args.tags != "caption" else None},
+        model_defaults=("image",),  # no templates; the model's threshold is for many classes
     )
 
 

@@ -32,7 +32,7 @@ from tools.caption_run import (
     run_captions,
     unusual,
 )
-from tools.cli import load_model, model_options, run, view_options
+from tools.cli import load_model, min_score, min_score_option, model_options, run, view_options
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -92,6 +92,7 @@ def _tag_options(tags: argparse._ArgumentGroup) -> None:
         choices=("shipped", "nltk"),
         help="never select function words: the list that ships, or NLTK's where it is installed",
     )
+    min_score_option(tags)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.data.records import open_records
     from core.data.words import stopwords
 
+    args.min_score = min_score(args)
     stopwords(args.stopwords or "shipped")  # find out now whether NLTK's list is there
     records = open_records(args.root)
     print(records.description)
@@ -137,6 +139,7 @@ def make_protocol(args: argparse.Namespace, backbone: Backbone) -> TagProtocol:
         normalize=args.normalize,
         threshold=threshold(args),
         stopwords=args.stopwords,
+        min_score=args.min_score,
     )
 
 
@@ -218,6 +221,7 @@ def result_paths(args: argparse.Namespace, protocol: TagProtocol) -> dict[str, R
         normalize=None if args.normalize == "minmax" else args.normalize,
         threshold=None if cut in (None, THRESHOLD) else cut,
         stopwords="nltk" if args.stopwords == "nltk" else None,
+        min_score=args.min_score,
         limit=args.limit,
     )
     results = {}
@@ -235,6 +239,7 @@ def settings(args: argparse.Namespace, records: RecordSet) -> dict[str, Any]:
     values = {name: getattr(args, name) for name in names}
     for name in ("root", "weights", "lora"):
         values[name] = located(getattr(args, name))
+    values["min_score"] = args.min_score
     return values | {"threshold": threshold(args), "records": records.count}
 
 

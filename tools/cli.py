@@ -23,6 +23,8 @@ from tools.terminal import guard_terminal  # noqa: E402
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
+MODELS_OWN = "model"
+
 
 def _one_line(message: Warning | str, *_: object) -> str:
     """A warning as one line, without its place in the source."""
@@ -120,6 +122,48 @@ def _device_options(group: argparse._ArgumentGroup, many_gpus: bool) -> None:
         default="float32",
         help="number type of the towers; maps are float32 always (default: %(default)s)",
     )
+
+
+def min_score_option(group: argparse._ActionsContainer) -> None:
+    """--min-score [S], None where it is not given; `min_score` turns it into a number."""
+    group.add_argument(
+        "--min-score",
+        nargs="?",
+        const=MODELS_OWN,
+        type=_cosine,
+        metavar="S",
+        help="reject every word whose cosine with its nearest pixel is below S, all of them if "
+        "need be; without S the value in the model's config (default: no such cut)",
+    )
+
+
+def min_score(args: argparse.Namespace) -> float | None:
+    """The cosine that --min-score stands for; reads the model's config, not the model.
+
+    Raises TTDError where the model's config has none.
+    """
+    if args.min_score != MODELS_OWN:
+        return args.min_score
+    from core.backbones.clip_loading import SHORT_NAMES
+    from core.backbones.own_settings import own_settings
+
+    own = own_settings(SHORT_NAMES.get(args.arch, args.arch)).min_score
+    if own is None:
+        raise TTDError(
+            f"--min-score: {args.arch} has no value of its own; find one with "
+            "tools/calibrate_min_score.py and give it, as --min-score 0.2"
+        )
+    return own
+
+
+def _cosine(text: str) -> float | str:
+    """argparse type: a cosine, or the model's own."""
+    if text == MODELS_OWN:
+        return text
+    value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no cosine, which lies in [-1, 1]")
+    return value
 
 
 def view_options(

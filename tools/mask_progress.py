@@ -52,6 +52,9 @@ class Progress:
             settings = ", ".join(given).removeprefix("name ")
             print(value["description"])
             print(f"protocol {settings}, {value['device']}", flush=True)
+            if value.get("defaults"):
+                own = [f"{key} {item}" for key, item in value["defaults"].items()]
+                print(f"of these the model's own defaults: {', '.join(own)}", flush=True)
         hidden = True if self._quiet else None  # None: shown on a terminal
         self._bar = tqdm(total=0, unit="image", disable=hidden, smoothing=0.1)
 

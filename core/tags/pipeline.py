@@ -147,6 +147,7 @@ def cut(
         norm=protocol.normalize,
         threshold=protocol.threshold,
         logit_scale=logit_scale,
+        min_score=protocol.min_score,
     )
     return _unpad(selected, mask), _unpad(norms, mask)
 
