@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from ..errors import TTDError
 from .fonts import drawable
-from .panel import Pixels, heat_colours
+from .heat import Pixels, heat_colours
 
 Colour: TypeAlias = tuple[int, int, int]
 Corner: TypeAlias = tuple[int, int]  # (x, y)
