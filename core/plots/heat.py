@@ -12,7 +12,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 Maps: TypeAlias = npt.NDArray[np.float32]
 
 INK = (214, 20, 30)  # of an overlay
-OPACITY = 0.85  # of an overlay, at most
+OPACITY = 0.75  # of an overlay, at most
 CLEAR, FULL = 0.25, 0.75  # values at which an overlay begins, and is as opaque as it gets
 FADED = 0.5  # how far the image under an overlay goes to white, so that colours stand out
 QUIET = (246, 120)  # greys of a rejected word's map, at 0 and at 1
