@@ -198,7 +198,11 @@ def describe(trainer: Trainer, recipe: Recipe | None) -> None:
             print(line, flush=True)
     if not trainer.ranks.first:
         return
-    if trainer.step:
+    start = trainer.task.schedule_start
+    if start:
+        more = trainer.config.steps - start
+        print(f"extending the finished run of {start} steps: a new schedule over {more} more")
+    if trainer.step > start:
         print(f"resuming after step {trainer.step}")
     if not trainer.dry_run and not trainer.logs_to_board:
         say("TensorBoard is not installed: the log is train_log.jsonl alone")

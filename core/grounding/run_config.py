@@ -121,17 +121,18 @@ def load_config(
     return build(GroundingConfig, renamed(values, RENAMED, warn), source)
 
 
-def learning_rate(step: int, config: GroundingConfig) -> float:
-    """The rate of a step: linear warm-up, then CLIP-VG's schedules.
+def learning_rate(step: int, config: GroundingConfig, start: int = 0) -> float:
+    """The rate of a step: linear warm-up, then CLIP-VG's schedules, which begin at step `start`.
 
     With e epochs of E done (counted in whole `epoch_steps`), the share of the peak is
     cosine (1 + cos(pi e/E)) / 2, poly (1 - e/E)^lr_power, halfdecay 0.5^floor(10 e/E),
     step lr_drop^floor(steps / lr_drop_every), exponential lr_exponential^e.
     """
+    step, steps = step - start, config.steps - start
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     epoch = step // config.epoch_steps
-    share = epoch * config.epoch_steps / config.steps
+    share = epoch * config.epoch_steps / steps
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * share))
     if config.schedule == "poly":
@@ -141,5 +142,5 @@ def learning_rate(step: int, config: GroundingConfig) -> float:
     if config.schedule == "exponential":
         return config.lr * math.pow(config.lr_exponential, epoch)
     if config.schedule == "step":
-        return config.lr * config.lr_drop ** (step // (config.lr_drop_every or config.steps))
+        return config.lr * config.lr_drop ** (step // (config.lr_drop_every or steps))
     return config.lr
