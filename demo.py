@@ -153,6 +153,8 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """Every image with its words and its panel's name. TTDError when no image has any words."""
     from core.data.image_lists import list_images
 
+    if args.text is not None and not args.text.strip():
+        raise TTDError('--text is empty: write a caption, such as --text "a dog with a ball"')
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
     if not any(words for words, _ in queries):
@@ -232,7 +234,9 @@ def make_predictor(args: argparse.Namespace, images: int) -> Predictor:
     from core.predictor import Predictor
 
     refine = next((name for name in ("pamr", "crf") if getattr(args, name)), None)
-    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
+    predictor = Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
+    predictor.views.check(predictor.backbone.patch)
+    return predictor
 
 
 def _headline(predictor: Predictor) -> str:

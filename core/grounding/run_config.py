@@ -41,6 +41,18 @@ class GroundingConfig(RunConfig):
         "constant",
     )
     FREE: ClassVar[tuple[str, ...]] = (*RunConfig.FREE, "data_root", "split_root", "cache")
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        *RunConfig.COUNTS,
+        "epoch_steps",
+        "image",
+        "context",
+        "hidden",
+        "heads",
+        "layers",
+        "feedforward",
+        "eval_limit",
+        "eval_batch",
+    )
 
     arch: str = "CLIP"
     weights: str | None = None
@@ -93,8 +105,11 @@ class GroundingConfig(RunConfig):
                 "cache: features can only be kept without augmentation (jitter false too) and with "
                 "train_visual_pos false"
             )
-        if self.epoch_steps < 1:
-            raise TTDError(f"epoch_steps {self.epoch_steps}: must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise TTDError(f"dropout {self.dropout:g}: must be a share in [0, 1)")
+        for name in ("lr_power", "lr_exponential"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TTDError(f"{name} {getattr(self, name):g}: must be at least 0")
 
     @property
     def default_name(self) -> str:

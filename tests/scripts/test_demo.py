@@ -154,6 +154,9 @@ def test_bad_options_are_one_line(arguments, picture, tmp_path):
         (["--pamr", "--crf"], "one of them"),
         (["--out", str(picture)], "folder"),
         (["--head", "magic"], "magic"),
+        (["--text", " "], "--text is empty"),
+        (["--image", "7"], "less than one patch"),
+        (["--image", "64", "--scales", "1.0", "0.01"], "1 pixels are less than one patch"),
     ]:
         with pytest.raises(TTDError, match=message):
             demo.main(["--input", str(picture), "--tags", "dog", *arguments, *options])
