@@ -44,21 +44,28 @@ def protocol_line(stored: Mapping[str, Any], verbose: bool = False) -> str:
         settings = {**stored.get("model", {}), **stored["identity"]}
     if verbose or settings.get("name") not in PROTOCOLS:
         return f"protocol: {json.dumps(settings, ensure_ascii=False)}"
+    given = stored.get("arguments") or {}
     parts = [str(settings[key]) for key in ("arch",) if key in settings]
-    if adapter := Path(str((stored.get("arguments") or {}).get("lora") or "")).name:
-        parts.append(f"lora {adapter}")
-    return f"protocol: {settings['name']}; {', '.join([*parts, *_differing(settings)])}"
+    files = {key: Path(str(given.get(key) or "")).name for key in ("weights", "lora")}
+    parts += [f"{key} {name}" for key, name in files.items() if name]
+    if settings.get("dtype", "float32") != "float32":
+        parts.append(str(settings["dtype"]))
+    words = [*parts, *_differing(settings, given)]
+    return f"protocol: {settings['name']}; {', '.join(words)}"
 
 
-def _differing(settings: Mapping[str, Any]) -> list[str]:
-    """The settings that are not those of the protocol they name, as words; bg always."""
+def _differing(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The settings that are not those of the protocol they name, as words; bg always.
+
+    given: the arguments of the command. What the protocol leaves to the model or the set is no
+    difference where the command left it, too.
+    """
     usual = PROTOCOLS[settings["name"]].as_dict()
     words = []
     for key, own in usual.items():
         value = settings.get(key, own)
-        if key in OPEN and own is None and value is not None:
-            continue  # the protocol leaves it to the model or the set
-        if value == own and key != "bg":
+        left = key in OPEN and own is None and key in given and given[key] is None
+        if left or (value == own and key != "bg"):
             continue
         words.append(key if value is True else f"{key} {json.dumps(value)}")
     return words

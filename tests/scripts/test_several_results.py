@@ -172,13 +172,18 @@ def test_the_protocol_line_says_what_differs():
     used = protocol("ttd", image=448, scales=(1.0, 0.5), pamr=True).resolve(
         "TCL", 224, "threshold", 0.4
     )
-    stored = {
-        "identity": {**used.as_dict(), "arch": "TCL", "checksum": "abc", "batch": 8},
-        "arguments": {"lora": "weights/TCL+TTD.pt"},
-    }
+    settings = {**used.as_dict(), "arch": "TCL", "head": "maskclip", "checksum": "abc"}
+    arguments = {"lora": "weights/TCL+TTD.pt", "weights": None, "head": None, "rule": None}
+    stored = {"identity": settings, "arguments": arguments}
     assert protocol_line(stored) == (
         "protocol: ttd; TCL, lora TCL+TTD.pt, image 448, scales [1.0, 0.5], pamr, bg 0.4"
     )
     assert '"checksum": "abc"' in protocol_line(stored, verbose=True)
+    more = {**arguments, "head": "maskclip", "weights": "/x/tcl.pth"}
+    line = protocol_line({"identity": {**settings, "dtype": "bfloat16"}, "arguments": more})
+    for part in ('head "maskclip"', "weights tcl.pth", "bfloat16"):
+        assert part in line
     tcl = protocol("tcl", pamr=False).resolve("TCL", 224, "threshold", 0.4)
-    assert protocol_line({"identity": tcl.as_dict()}) == "protocol: tcl; pamr false, bg 0.5"
+    command = {"kp_weight": None, "rule": None}
+    line = protocol_line({"identity": tcl.as_dict(), "arguments": command})
+    assert line == "protocol: tcl; pamr false, bg 0.5"

@@ -113,6 +113,15 @@ def test_set_arch_takes_that_models_recipe_and_home_is_expanded(monkeypatch, tmp
     assert (config.arch, config.dtype, config.folder) == ("CLIP", "bfloat16", tmp_path / "run")
 
 
+def test_more_steps_extend_a_finished_run_and_say_so(yaml_file, tmp_path, capsys):
+    for steps in ("2", "4"):
+        assert train_ttd.main(["--config", str(yaml_file), "--steps", steps]) == 0
+    said = capsys.readouterr().out
+    assert said.count("extending the finished run of 2 steps: a new schedule over 2 more") == 1
+    log = (tmp_path / "run/train_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4]
+
+
 def test_none_on_the_command_line_is_no_held_out_set():
     args = train_ttd.get_args_parser().parse_args(["--arch", "tiny", "--set", "eval_root=none"])
     assert train_ttd.choose(vars(args)).config.eval_root is None
