@@ -16,7 +16,7 @@ ROOM_COST = 2.0  # of an empty place in the arrangement
 LARGEST = 2.0  # the image is at most as high as this many rows of maps, about
 ENLARGED = 1.5  # the image over its own size, at most, where it is not small
 QUIET_SHARE, QUIET_LARGEST = 0.42, 0.7  # size of a rejected word's map, of a kept one's
-QUIET_WORDS = 7  # letter heights that a rejected word and its score need
+QUIET_WORDS = 8  # letter heights that a rejected word and its score need
 LETTERS = 62  # as many letter heights as the panel is wide: 8 points on a page 7 inches wide
 TEXT = (15, 56)  # smallest and largest letters in pixels
 
