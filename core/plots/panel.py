@@ -95,7 +95,7 @@ class _Panel:
 
     def __init__(self, image: Pixels, layout: Layout, look: Look, scores: Sequence[float]) -> None:
         self.image, self.layout, self.look = image, layout, look
-        self.decimals = _decimals(scores, look.cut and look.cut.score)
+        self.decimals = _decimals(scores, look.cut)
         self.sheet = Sheet(layout.width, 0)
         self.room = layout.width - 2 * layout.margin
         self.y = self.grid_top = layout.margin
@@ -272,7 +272,7 @@ def _name(text: str, number: int, size: int) -> str:
     return text if legible(text, size) else f"#{number}"
 
 
-def _decimals(scores: Sequence[float], cut: float | None) -> int:
+def _decimals(scores: Sequence[float], cut: Cut | None) -> int:
     """Decimals of the numbers: 2, or 3 where a score and the cut would look the same."""
-    alike = cut is not None and any(f"{score:.2f}" == f"{cut:.2f}" for score in scores)
+    alike = cut is not None and any(f"{score:.2f}" == f"{cut.score:.2f}" for score in scores)
     return 3 if alike else 2

@@ -6,7 +6,7 @@ from PIL import Image
 
 from core.errors import TTDError
 from core.plots.heat import heat_colours, overlay, quiet_colours
-from core.plots.panel import Look, Word, draw_panel
+from core.plots.panel import Cut, Look, Word, draw_panel
 from core.plots.panel_plan import plan
 from core.plots.sheet import Box, Picture, Text
 
@@ -115,14 +115,14 @@ def test_an_overlay_lies_over_the_image():
 
 
 def test_the_legend_says_the_cut_and_the_model():
-    look = Look(cut=0.25, note="tiny, 96 px")
+    look = Look(cut=Cut(0.25, "by Otsu"), note="tiny, 96 px")
     given = words(2, scores=[0.1, 0.4])
     shown = texts(draw_panel(IMAGE, given, selected=[False, True], look=look))
-    assert any("above 0.25" in text for text in shown) and "tiny, 96 px" in shown
+    assert any("above 0.25, by Otsu" in text for text in shown) and "tiny, 96 px" in shown
 
 
 def test_numbers_that_look_like_the_cut_get_a_third_decimal():
-    look = Look(cut=0.0715)
+    look = Look(cut=Cut(0.0715, "by Otsu"))
     given = words(2, scores=[0.0681, 0.0749])
     shown = texts(draw_panel(IMAGE, given, selected=[False, True], look=look))
     assert {"0.068", "0.075"} <= set(shown) and any("0.071" in t or "0.072" in t for t in shown)

@@ -193,7 +193,10 @@ def test_columns_of_the_table_line_up(text):
 
 def test_the_cut_lies_between_kept_and_rejected_words():
     rows = [Row("a", score, 0.5, kept, 0, 0) for score, kept in ((0.1, False), (0.3, True))]
-    assert cut_of(rows) == pytest.approx(0.2)
+    assert cut_of(rows).score == pytest.approx(0.2) and "Otsu" in cut_of(rows).reason
+    assert cut_of(rows, 0.25).score == 0.25 and cut_of(rows, 0.25).reason == "--min-score"
+    assert cut_of(rows, 0.05).score == pytest.approx(0.2)
+    assert cut_of(rows[:1], 0.2).score == 0.2  # all are rejected
     assert cut_of(rows[:1]) is None and cut_of(rows[1:]) is None
 
 
