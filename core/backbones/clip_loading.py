@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
+from ..utils.shipped import shipped
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
@@ -28,7 +29,6 @@ from .own_settings import own_settings
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
-    WEIGHTS,
     existing_file,
     hub,
     is_torchscript,
@@ -45,8 +45,8 @@ Tokenize = Callable[[list[str]], Tensor]
 SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
     "MaskCLIP": f"{OPENAI_MODEL}:openai",
-    "tiny": f"local-dir:{WEIGHTS / 'tiny'}",
-    "tiny-cls": f"local-dir:{WEIGHTS / 'tiny-cls'}",
+    "tiny": f"local-dir:{shipped('weights/tiny')}",
+    "tiny-cls": f"local-dir:{shipped('weights/tiny-cls')}",
 }
 # Files of a model's folder that its tokenizer may be made of
 VOCABULARIES = (".json", ".txt", ".gz", ".model")

@@ -18,13 +18,11 @@ from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
 from ..utils.finite import is_finite
 from ..utils.pickled_values import Global, TensorRef, Unknown
+from ..utils.shipped import own_weights
 from ..utils.torch_files import TorchFile, read_torch_file
 from ..utils.torchscript import script_state
 
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "weights"
 OPENAI_MODEL = "ViT-B-16-quickgelu"
-OPENAI_FILE = WEIGHTS / "ViT-B-16.pt"
 OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # in its archives
 STATE_NAMES = ("state_dict", "model_state_dict", "model")  # of weights inside checkpoints
 WRAPPERS = ("module.", "_orig_mod.")
@@ -166,7 +164,8 @@ def openai_clip_file() -> Path:
     from open_clip.pretrained import download_pretrained, download_pretrained_from_url
 
     config = open_clip.get_pretrained_cfg(OPENAI_MODEL, "openai")
-    for path in (OPENAI_FILE, Path("~/.cache/clip/ViT-B-16.pt").expanduser()):
+    ours = own_weights() / "ViT-B-16.pt"
+    for path in (ours, Path("~/.cache/clip/ViT-B-16.pt").expanduser()):
         if path.is_file():
             return path
     sources = ((download_pretrained, config), (download_pretrained_from_url, config["url"]))
@@ -177,9 +176,9 @@ def openai_clip_file() -> Path:
         except Exception as error:
             reason = shorten(error)
     raise TTDError(
-        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {OPENAI_FILE}, then in "
+        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {ours}, then in "
         "open_clip's cache (~/.cache/clip and Hugging Face's), then tried to download them "
-        f"({reason}). Get {config['url']} and put it into {WEIGHTS}, {OFFLINE_HINT}"
+        f"({reason}). Get {config['url']} and put it into {ours.parent}, {OFFLINE_HINT}"
     )
 
 

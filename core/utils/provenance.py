@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .shipped import own_weights, shipped
+
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 
 
 def versions() -> dict[str, str]:
@@ -42,7 +43,7 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     ]  # what X.pt falls back to
     kind, _, place = arch.partition(":")
     roots = [
-        WEIGHTS,
+        *{shipped("weights"), own_weights()},
         *(Path(name).expanduser() for name in names + [place] * (place != "" and kind != "hf-hub")),
     ]
     files = {
