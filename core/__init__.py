@@ -2,7 +2,8 @@
 
     from core import Predictor, TTDError, load_backbone
 
-Installed (`pip install .`) it is called `ttd`. The names are loaded when they are first used, so importing it costs nothing.
+Installed (`pip install .`) it is called `ttd`. The names are loaded when they are first used, so
+importing it costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -197,6 +197,17 @@ def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
         )
 
 
+def pixels_of(image: Image.Image, name: str | Path) -> Pixels:
+    """A Pillow image as `read_image` would give it: uint8 [H, W, 3] RGB, upright, on white.
+
+    Decoded here where it was only opened. Raises TTDError naming it `name`.
+    """
+    _check_pixels(image.size, name)
+    if 0 in image.size:
+        raise TTDError(f"{name}: an image of {image.size[0]}x{image.size[1]} pixels")
+    return _to_pixels(image, name)
+
+
 def _to_pixels(
     image: Image.Image, name: str | Path, reduce: Callable[[Image.Image], Image.Image] | None = None
 ) -> Pixels:

@@ -33,6 +33,10 @@ class EncodedView:
         """The same view of the first `count` images."""
         return EncodedView(self.pixels[:count], self.grid, self.mirrored)
 
+    def only(self, row: int) -> EncodedView:
+        """The same view of one of the images alone."""
+        return EncodedView(self.pixels[row : row + 1], self.grid, self.mirrored)
+
 
 @torch.no_grad()
 def encode_views(

@@ -22,6 +22,7 @@ from ..data.records import Record, Skipped, read_record
 from ..errors import TTDError
 from ..maps.sliding import WINDOWS, Merged
 from ..maps.views import Prepared, Views, prepare
+from ..refine.pamr import PAMR
 from ..tags.pipeline import cut
 from ..tags.protocol import TagProtocol
 from ..tags.scoring import score_batch
@@ -93,6 +94,24 @@ class MasksFromTags:
         pamr = self._backbone.pamr
         index, kept = decide(merged, image.pixels, self._used, scores=scores, pamr=pamr)
         return self._labels.of(index), kept
+
+
+def label_image(
+    backbone: Backbone,
+    pixels: npt.NDArray[np.uint8],
+    classes: Sequence[str],
+    used: MaskProtocol,
+    pamr: PAMR | None = None,
+) -> Mask:
+    """Label map uint8 [H, W] of one image uint8 [H, W, 3]: 0 for none, k for the k-th class.
+
+    As `MasksFromTags` makes them. used: resolved protocol; pamr: see `decide`.
+    """
+    image = Loaded(pixels, prepare(pixels, used.views))
+    text = embed_classes(backbone, classes, used.templates)
+    merged, _ = _merged(backbone, image, text, used, WINDOWS)
+    index, _ = decide(merged, pixels, used, pamr=pamr)
+    return Labels(first=1, background=0).of(index)
 
 
 class MasksFromText:

@@ -15,13 +15,7 @@ from .. import openclip
 from ..clip_loading import Tokenizer, state_dict_of_openai_clip
 from ..heads import check_head
 from ..layers import Block
-from ..weights import (
-    OFFLINE_HINT,
-    OPENAI_MODEL,
-    check_tensors,
-    existing_file,
-    read_checkpoint,
-)
+from ..weights import OFFLINE_HINT, OPENAI_MODEL, check_tensors, existing_file, read_checkpoint
 from . import layout as names
 from .base import CONTEXT, Facts, MergesTokenizer, imagenet_preprocess, read_facts, usual_facts
 from .model import TEMPERATURE, Masker, TCLBackbone

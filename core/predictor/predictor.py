@@ -1,15 +1,18 @@
 """Encode an image once, ask it many words.
 
 predictor = Predictor(load_backbone("tiny"), scales=(1.0, 0.5), refine="pamr")
-predictor.set_image("street.jpg")                 # expensive, once
-predictor.scores(["dog", "tree"])                 # cheap, many: max cosine of each word over the
-image predictor.soft_masks(["dog", "tree"])             # [2, H, W] in [0, 1]
+predictor.set_image("street.jpg")          # expensive, once: a path, Pillow image, array, tensor
+predictor.scores(["dog", "tree"])          # cheap, many: best cosine of each word in the image
+predictor.soft_masks(["dog", "tree"])      # [2, H, W] in [0, 1]
+predictor.label_map(["dog", "tree"])       # [H, W]: 0 background, 1 dog, 2 tree
+for one in predictor.each(paths):          # many images
+    one.to_coco_rle(["dog", "tree"])
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +21,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .backbones.base import Backbone
-from .data.images import read_image
-from .errors import TTDError
-from .maps.encode import (
+from ..backbones.base import Backbone
+from ..data.any_image import ImageLike, as_pixels
+from ..errors import TTDError
+from ..maps.encode import (
     EncodedView,
     average_maps,
     cells_to_pixels,
@@ -29,15 +32,20 @@ from .maps.encode import (
     finest_grid,
     peak_cells,
 )
-from .maps.grid import Grid
-from .maps.views import Views, prepare
-from .refine.crf import refine_soft_masks
-from .refine.pamr import PAMR
+from ..maps.grid import Grid
+from ..maps.views import Prepared, prepare
+from ..masks.pipeline import label_image
+from ..plots.label_overlay import overlay, with_legend
+from ..refine.crf import refine_soft_masks
+from ..refine.pamr import PAMR
+from .arguments import checked_templates, classes_of, is_whole, size_of, texts_of, views_of
+from .labelled import THRESHOLD, coco_entries, entries_of, settings
 
 REFINERS = ("pamr", "crf")
 # Refinement needs 48 planes of the image's size: at 20 megapixels that would be 4 GB.
 REFINE_SIDE = 1024
 CHUNK = 32  # maps refined at a time
+TOGETHER = 8  # images of one size that `each` encodes in one pass
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -67,13 +75,17 @@ class Predictor:
             image_size: short side in pixels at scale 1; twice the model's own size when None.
             scales: factors of `image_size`, each > 0.
             hflip: also encode the mirrored image.
-            refine: None, "pamr" or "crf"; acts on `soft_masks` alone.
+            refine: None, "pamr" or "crf"; acts on soft masks and label maps alone.
             pictures: how many images there will be, about; PAMR has a faster path for many.
         Raises TTDError for values outside of these, and for "crf" where pydensecrf2 is not
         installed.
         """
+        if not hasattr(backbone, "encode_pixels"):
+            raise TTDError(f"backbone: {backbone!r} is no model; give load_backbone('tiny')")
         size = 2 * backbone.image_size if image_size is None else image_size
-        self.views = Views(size, tuple(scales), hflip)
+        self.views = views_of(size, scales, hflip)
+        if not is_whole(pictures):
+            raise TTDError(f"pictures must be a whole number from 1, got {pictures!r}")
         if refine is not None and refine not in REFINERS:
             raise TTDError(f"refine must be one of {', '.join(REFINERS)} or None, got {refine!r}")
         if refine == "crf":  # find out now whether it is installed, not after encoding an image
@@ -84,6 +96,7 @@ class Predictor:
         self._edges: Tensor | None = None  # PAMR's weights of the image
         self._encoded: list[EncodedView] = []
         self._embedded: dict[tuple[str, str], Tensor] = {}
+        self._labelled: dict[tuple[Any, ...], Pixels] = {}
 
     @property
     def image_size(self) -> int:
@@ -91,23 +104,64 @@ class Predictor:
         return self.views.size
 
     @torch.no_grad()
-    def set_image(self, image: Pixels | str | Path) -> None:
-        """Encode an image: uint8 [H, W, 3] RGB, or a path that `read_image` reads.
+    def set_image(self, image: ImageLike) -> None:
+        """Encode an image: a path, a Pillow image, an array or a tensor, see `as_pixels`.
 
-        The expensive call, once. Raises TTDError for a file that cannot be read or an array of
-        another shape or type.
+        Arrays are uint8 [H, W, 3] in RGB (OpenCV's BGR is image[..., ::-1]). The expensive call,
+        once. Raises TTDError for what is no image or cannot be read.
         """
         # Before anything can fail: after an error the previous image's maps must not be taken for
         # this one's.
-        self._image, self._encoded, self._edges = None, [], None
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise TTDError(
-                f"set_image wants uint8 [H, W, 3] RGB, got {pixels.dtype} {list(pixels.shape)}"
-            )
-        prepared = [prepare(pixels, self.views)]
-        self._encoded, _ = encode_views(self.backbone, prepared, self.views)
+        self._forget()
+        pixels = as_pixels(image)
+        self._encoded = self._encode([prepare(pixels, self.views)])
         self._image = pixels
+
+    def each(self, images: Iterable[ImageLike]) -> Iterator[Predictor]:
+        """Set many images in turn: this predictor, once for each, to be asked as ever.
+
+        images: any mixture of what `set_image` takes. Neighbours of one size are encoded together,
+        `TOGETHER` at most, which is faster on a GPU and moves results by rounding only. Raises
+        TTDError at the first that is no image, naming it; those before it have been yielded.
+        """
+        if isinstance(images, str | bytes) or not isinstance(images, Iterable):
+            raise TTDError("each wants a list of images; one alone goes to set_image")
+        waiting: list[tuple[Pixels, Prepared]] = []
+        for number, image in enumerate(images):
+            try:
+                pixels = as_pixels(image, f"image {number}")
+            except TTDError:
+                yield from self._set_together(waiting)
+                self._forget()
+                raise
+            prepared = prepare(pixels, self.views)
+            full = len(waiting) == TOGETHER
+            if waiting and (full or waiting[0][1].shapes != prepared.shapes):
+                yield from self._set_together(waiting)
+                waiting = []
+            waiting.append((pixels, prepared))
+        yield from self._set_together(waiting)
+
+    @torch.no_grad()
+    def _encode(self, prepared: Sequence[Prepared]) -> list[EncodedView]:
+        """The views of images of one size."""
+        return encode_views(self.backbone, prepared, self.views)[0]
+
+    def _set_together(self, images: Sequence[tuple[Pixels, Prepared]]) -> Iterator[Predictor]:
+        """Encode images of one size together, then set one after the other."""
+        if not images:
+            return
+        views = self._encode([prepared for _, prepared in images])
+        for row, (pixels, _) in enumerate(images):
+            self._forget()
+            self._encoded = [view.only(row) for view in views]
+            self._image = pixels
+            yield self
+
+    def _forget(self) -> None:
+        """Let go of the image and all that is known of it."""
+        self._image, self._encoded, self._edges = None, [], None
+        self._labelled.clear()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,7 +182,7 @@ class Predictor:
         On the backbone's device. Raises TTDError before an image is set, and for no texts.
         """
         maps = self._average(texts, templates)
-        return self._finest_grid().resize(maps, size or self.size)
+        return self._finest_grid().resize(maps, self._size_or_own(size))
 
     @torch.no_grad()
     def scores(self, texts: Sequence[str], templates: str = "identity") -> Tensor:
@@ -160,7 +214,7 @@ class Predictor:
         bilinearly to `size` (by default the image's own). Raises as `maps`.
         """
         masks = self.backbone.soft_mask(self._average(texts, templates))  # [K, h, w]
-        size = size or self.size
+        size = self._size_or_own(size)
         if self.refine is None:
             return self._finest_grid().resize(masks, size)
         image = self._bounded_image()
@@ -168,12 +222,76 @@ class Predictor:
         masks = self._refined(masks, image)
         return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
 
+    def label_map(
+        self,
+        classes: Sequence[str],
+        background_threshold: float | None = THRESHOLD,
+        templates: str = "OpenAI",
+    ) -> Pixels:
+        """Label map uint8 [H, W]: 0 is the background, k the k-th class (from 1).
+
+        As `produce_masks_from_tags.py` makes it: sliding windows of the short side, soft masks
+        averaged over all views, then `refine`, then the best class. The image is encoded anew for
+        it; the answer for the same classes is remembered.
+
+        Args:
+            classes: 1 to 254 names, "person|human" for synonyms; no background among them.
+            background_threshold: below it a pixel is background; None: the best class everywhere.
+            templates: a set of `core.text.prompts`.
+        Raises TTDError for other values, and before an image is set.
+        """
+        pixels = self._pixels()
+        names = classes_of(classes)
+        asked = settings(self.views, self.refine, background_threshold, templates)
+        key = (tuple(names), background_threshold, templates)
+        if key not in self._labelled:
+            own = self.backbone.arch, self.backbone.image_size
+            used = asked.resolve(*own, "none", THRESHOLD)
+            self._labelled[key] = label_image(self.backbone, pixels, names, used, self._pamr)
+        labels: Pixels = self._labelled[key].copy()
+        return labels
+
+    def overlay(
+        self,
+        classes: Sequence[str],
+        background_threshold: float | None = THRESHOLD,
+        templates: str = "OpenAI",
+        legend: bool = False,
+    ) -> Pixels:
+        """The image with its `label_map` over it: uint8 [H, W, 3] RGB; arguments as there.
+
+        Classes have PASCAL VOC's colours; the background is the image as it is. legend: name the
+        classes that are there, below the image (the result is then higher).
+        """
+        labels = self.label_map(classes, background_threshold, templates)
+        entries = entries_of(labels, classes_of(classes))
+        drawn = overlay(self._pixels(), labels, entries)
+        return with_legend(drawn, entries) if legend else drawn
+
+    def to_coco_rle(
+        self,
+        classes: Sequence[str],
+        background_threshold: float | None = THRESHOLD,
+        templates: str = "OpenAI",
+    ) -> list[dict[str, Any]]:
+        """The `label_map` as COCO writes masks, an entry for each class that is there.
+
+        {"category_id": k (from 1), "category": name, "segmentation": {"size": [H, W], "counts":
+        compressed str}, "area": pixels, "bbox": [x, y, width, height]}; JSON as it is, and
+        pycocotools reads the segmentation. Arguments as of `label_map`.
+        """
+        labels = self.label_map(classes, background_threshold, templates)
+        return coco_entries(labels, classes_of(classes))
+
+    def _size_or_own(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """A size (H, W) that was asked for, or the image's."""
+        return self.size if size is None else size_of(size)
+
     def _average(self, texts: Sequence[str], templates: str) -> Tensor:
         """Similarity maps averaged over the views on the finest grid, [K, h, w] float32."""
         self._pixels()
-        if isinstance(texts, str) or not texts:
-            raise TTDError("texts must be a list of at least one string")
-        return average_maps(self.backbone, self._encoded, self._embed(texts, templates))[0]
+        embedded = self._embed(texts_of(texts), checked_templates(templates))
+        return average_maps(self.backbone, self._encoded, embedded)[0]
 
     def _embed(self, texts: Sequence[str], templates: str) -> Tensor:
         """Text embeddings [K, D]; each text is encoded once and remembered."""
@@ -182,7 +300,7 @@ class Predictor:
             if templates == "identity":
                 encoded = self.backbone.encode_text(new)
             else:
-                from .text.prompts import embed_classes  # late: reads and writes its cache on disk
+                from ..text.prompts import embed_classes  # late: reads and writes its cache on disk
 
                 encoded = embed_classes(self.backbone, new, templates)
             for text, row in zip(new, encoded, strict=True):
