@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# A folder with the copy's `core` under its name as a package; tests/test_package.py installs it.
+INSTALLED = "installed"
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?^```(?P<kind>\w*)\n(?P<code>.*?)^```", re.M | re.S
 )
@@ -81,6 +83,8 @@ def make_copy(folder: Path) -> Path:
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
+    (folder / INSTALLED).mkdir()
+    (folder / INSTALLED / "ttd").symlink_to(copy / "core")
     git(copy, "init", "-q")
     git(copy, "add", "-A")
     who = ("-c", "user.name=ci", "-c", "user.email=ci@localhost")
@@ -102,7 +106,8 @@ def run(block: Block, copy: Path) -> None:
     where = f"{block.page}:{block.line}"
     print(f"--- {where} {block.language}\n{block.code}", flush=True)
     paths = {"PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]}
-    environment = {**os.environ, **paths, "PYTHONPATH": str(copy)}
+    packages = os.pathsep.join([str(copy), str(copy.parent / INSTALLED)])
+    environment = {**os.environ, **paths, "PYTHONPATH": packages}
     command = [sys.executable, "-c", block.code]
     if block.language == "bash":
         command = ["bash", "-euo", "pipefail", "-c", block.code]
