@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core.backbones.base import Backbone
     from core.data.inputs import Inputs
     from core.data.records import Skipped
+    from core.masks.class_list import LabelClass
     from core.masks.pipeline import Job, Loaded
     from core.masks.protocol import MaskProtocol
     from core.masks.results import MaskFolder
@@ -41,8 +42,8 @@ class Task:
     inputs: makes what the masks are made from, to be found changed by a later run.
     make(backbone, protocol, batch) gives an object with `make(job, image, scores)`; identity:
     what else decides the masks, where the images are among it; extras: settings for the folder's
-    name; categories: COCO's category id by pixel value, for rle.json; model_defaults: names of the
-    protocol's fields for which the model's own default is asked.
+    name; categories: COCO's category id by pixel value, for rle.json; classes: for classes.json;
+    model_defaults: names of the protocol's fields for which the model's own default is asked.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Task:
     identity: dict[str, object] = field(default_factory=dict)
     extras: dict[str, object] = field(default_factory=dict)
     model_defaults: tuple[str, ...] = ("image", "templates", "background_threshold")
+    classes: list[LabelClass] = field(default_factory=list)
 
 
 def produce(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task]) -> int:
@@ -86,6 +88,7 @@ def run_shard(
 
     Raises TTDError, also when memory or disk is full.
     """
+    from core.masks.class_list import write_classes
     from core.masks.pipeline import read_ahead
     from core.masks.writer import MaskWriter
 
@@ -98,6 +101,8 @@ def run_shard(
     used.views.check(backbone.patch)
     folder = open_folder(args, task, backbone, used, shard.token, usual)
     try:
+        if task.classes:
+            write_classes(folder.path, task.classes)
         mine = task.jobs[shard.rank :: shard.world]
         todo = [job for job in mine if not folder.has(job.id, args.save_scores)]
         report(
