@@ -130,6 +130,8 @@ def _images_of(place: Path, captions: bool) -> Images:
 
     place: a folder of images, or images with captions in any form.
     """
+    if not place.exists():
+        return {}
     files = [place / name for name in visible_names(place)] if place.is_dir() else []
     found: Images = {
         file.stem: (partial(read_image, file), "")
@@ -160,7 +162,8 @@ def _entries(folder: Path, masks: dict[str, Path]) -> tuple[list[Entry], bool]:
     if stored.colours is None:
         return _numbered(masks), False
     colours = [tuple(colour) for colour in stored.colours.tolist()]
-    return [Entry(k, f"label {k}", colour) for k, colour in enumerate(colours) if k], False
+    known = enumerate(colours[: FOREGROUND.label])  # 255 is what is not scored, in most sets
+    return [Entry(k, f"label {k}", colour) for k, colour in known if k], False
 
 
 def _numbered(masks: dict[str, Path]) -> list[Entry]:

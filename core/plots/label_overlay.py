@@ -14,9 +14,11 @@ from PIL import Image, ImageDraw
 from .fonts import Font, default_font, drawable
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
+Floats: TypeAlias = npt.NDArray[np.floating]
 Colour: TypeAlias = tuple[int, int, int]
 
 OPACITY = 0.6  # of a class's colour; where there is no class the photograph is as it was
+LIGHT = 90  # the darkest grey under a colour
 EDGE_SHARE = 250  # an outline is one pixel for so many of the image's short side
 CELL = (240, 320)  # largest image in a sheet (H, W), in pixels
 COLUMNS = 4  # of a sheet, at most
@@ -45,19 +47,27 @@ class Tile:
 def overlay(image: Pixels, labels: Pixels, entries: Sequence[Entry]) -> Pixels:
     """Labels uint8 [H, W] over an image uint8 [H, W, 3] -> uint8 [H, W, 3].
 
-    What has an entry is tinted in its colour, over grey so that colours stay true, with a white
-    outline; everything else is the photograph, untouched.
+    What has an entry is tinted in its colour, over a light grey so that colours stay true, with a
+    white outline; everything else is the photograph, untouched.
     """
     colours = np.zeros((256, 3), np.float32)
     shown = np.zeros(256, bool)
     for entry in entries:
         colours[entry.label], shown[entry.label] = entry.colour, True
-    grey = image.mean(axis=2, keepdims=True)
-    tinted = OPACITY * colours[labels] + (1 - OPACITY) * grey
+    tinted = _tinted(colours[labels], image.mean(axis=2, keepdims=True))
     inside = shown[labels]
     result = np.where(inside[..., None], tinted.round(), image).astype(np.uint8)
     result[_edges(labels, inside)] = 255
     return result
+
+
+def _tinted(colours: Floats, grey: Floats | float) -> Floats:
+    """Colours [..., 3] over grey values 0-255, which are lifted: dark ones would hide dark colours.
+
+    Of the legend, too, so that it shows what is seen.
+    """
+    light = LIGHT + (1 - LIGHT / 255) * grey
+    return np.asarray(OPACITY * colours + (1 - OPACITY) * light)
 
 
 def _edges(labels: Pixels, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -106,7 +116,8 @@ def legend(entries: Sequence[Entry], width: int) -> Image.Image:
         column, row = divmod(place, rows)
         x, y = GAP + column * cell, GAP + row * LINE
         box = (x, y + (LINE - SWATCH) // 2, x + SWATCH, y + (LINE + SWATCH) // 2)
-        draw.rectangle(box, fill=entry.colour, outline=FRAME)
+        seen = _tinted(np.array(entry.colour, np.float32), 128.0).round().astype(int).tolist()
+        draw.rectangle(box, fill=tuple(seen), outline=FRAME)
         draw.text((x + SWATCH + GAP, y + LINE // 2), text, font=font, fill=INK, anchor="lm")
     return sheet
 
@@ -132,19 +143,32 @@ def contact_sheet(tiles: Sequence[Tile], entries: Sequence[Entry]) -> Image.Imag
     """Many images on one sheet, each with its title, and one legend for all, RGB."""
     columns = min(COLUMNS, math.ceil(math.sqrt(len(tiles))))
     width = columns * (CELL[1] + GAP) + GAP
-    cell = CELL[0] + LINE + GAP
+    titles = [_lines(tile.title, CELL[1]) for tile in tiles]
+    cell = CELL[0] + LINE * max(len(lines) for lines in titles) + GAP
     sheet = Image.new("RGB", (width, math.ceil(len(tiles) / columns) * cell + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, tile in enumerate(tiles):
+    for place, (tile, lines) in enumerate(zip(tiles, titles, strict=True)):
         row, column = divmod(place, columns)
         x, y = GAP + column * (CELL[1] + GAP), GAP + row * cell
         small = _fitted_image(tile.image)
         left, top = (CELL[1] - small.width) // 2, (CELL[0] - small.height) // 2
         sheet.paste(small, (x + left, y + top))
-        if shown := fitted(tile.title, CELL[1]):
-            middle = (x + CELL[1] // 2, y + CELL[0] + LINE // 2)
-            draw.text(middle, shown[0], font=shown[1], fill=INK, anchor="mm")
+        for number, (text, font) in enumerate(lines):
+            middle = (x + CELL[1] // 2, y + CELL[0] + LINE * number + LINE // 2)
+            draw.text(middle, text, font=font, fill=INK, anchor="mm")
     return _stacked(sheet, legend(entries, width)) if entries else sheet
+
+
+def _lines(text: str, room: float) -> list[tuple[str, Font]]:
+    """A title in one line, or two where it is longer than `room` pixels; the second may be cut."""
+    if (found := drawable(text, TEXT)) is None:
+        return []
+    whole, font = found
+    words, first = whole.split(), ""
+    while words and font.getlength(f"{first} {words[0]}") <= room:
+        first = f"{first} {words.pop(0)}".strip()
+    lines = [fitted(part, room) for part in (first, " ".join(words)) if part]
+    return [line for line in lines if line]
 
 
 def _fitted_image(pixels: Pixels) -> Image.Image:

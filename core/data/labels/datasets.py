@@ -164,7 +164,10 @@ def _from_yaml(path: Path) -> Dataset:
     masks = path.parent / content["masks"] if content.get("masks") else None
     for folder in (images, masks):
         if folder is not None and not folder.is_dir():
-            raise TTDError(f"{path}: {folder} is no folder; paths are relative to the YAML file")
+            hint = "; without ground truth, leave `masks` out" if folder == masks else ""
+            raise TTDError(
+                f"{path}: {folder} is no folder; paths are relative to the YAML file{hint}"
+            )
     return _dataset(content, content.get("name") or path.stem, images, masks, path)
 
 
