@@ -182,14 +182,15 @@ def _query(
     item: Listed, tags: Sequence[str] | None, text: str | None
 ) -> tuple[tuple[str, ...], str | None]:
     """Words and caption of an image: --tags and --text where given, else its own first caption."""
-    from core.data.words import split_words
+    from core.data.words import split_words, unescaped
 
     caption = text
     if not tags and not text:
         caption = next(iter(item.texts), None)
+    caption = unescaped(caption or "")  # entities, as the tokenizer reads them
     words = [tag.strip() for tag in tags or [] if tag.strip()]
-    words += [word.text for word in split_words(caption or "")]
-    return tuple(words), caption if caption and caption.strip() else None
+    words += [word.text for word in split_words(caption)]
+    return tuple(words), caption if caption.strip() else None
 
 
 def panel_names(images: Sequence[Path], out: Path, kind: str = "png") -> list[Path]:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from cli import positive_int, run, say
 
+from core.errors import TTDError
+
 SHOWN = 3
 CAPTION_SETS = ("CC3M", "CC12M")
 
@@ -112,8 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{report.unreadable} of them could not be read; mend that and run the same command "
             "again, it makes what is missing"
         )
+    if not report.made + report.kept:
+        raise TTDError(f"{plan.out}: nothing could be made of {args.source}")
     if captions:
-        return 0 if report.made + report.kept and not report.unreadable else 2
+        return 2 if report.unreadable else 0
     problems = checked(args.name, args.root) if plan.out.name == "validation" else []
     return 2 if problems or report.failed else 0
 

@@ -298,3 +298,15 @@ def test_every_photograph_goes_through(arguments, tmp_path):
     for path in (COCO / "images").iterdir():
         picture, panel = Image.open(path), Image.open(tmp_path / "out" / f"{path.stem}.png")
         assert panel.width > picture.width and panel.height > picture.height
+
+
+def test_entities_are_the_characters_that_the_tokenizer_reads(tmp_path):
+    rows = [{"image": "a.png", "text": "a &quot;red&quot; cat &amp;amp; dog"}]
+    (tmp_path / "list.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    common = ["--input", str(tmp_path / "list.jsonl"), "--out", str(tmp_path)]
+    parser = demo.get_args_parser()
+    (job,) = demo.plan_jobs(parser.parse_args(common))
+    assert job.words == ("a", "red", "cat", "dog") and job.caption == 'a "red" cat & dog'
+    (job,) = demo.plan_jobs(parser.parse_args([*common, "--text", "Tom &amp; Jerry&#39;s cat"]))
+    assert job.words == ("Tom", "Jerry's", "cat") and job.caption == "Tom & Jerry's cat"

@@ -33,6 +33,7 @@ from .dataset_yaml import (
     voc_palette,
 )
 from .mask_files import read_foreground
+from .turned import turned_mask
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 CAPTION_NAMES = ("CC3M", "World")
@@ -205,8 +206,15 @@ class CaptionSet:
         return self.records.description
 
     def tag_mask(self, record: Record, tag: str) -> npt.NDArray[np.bool_]:
-        """The mask of one true tag, bool [H, W]. TTDError when it is missing."""
-        return read_foreground(self.mask_file(record, tag))
+        """The mask of one true tag on the upright image, bool [H, W].
+
+        TTDError when it is missing, or of a turned image and not known to be turned as well.
+        """
+        path = self.mask_file(record, tag)
+        mask = read_foreground(path)
+        if not isinstance(record.image, Path):
+            return mask
+        return turned_mask(mask.astype(np.uint8), record.image, None, path, advice="").astype(bool)
 
     def mask_file(self, record: Record, tag: str) -> Path:
         """Where that mask is or would be."""
