@@ -37,6 +37,7 @@ from .weights import (
     read_weights,
     reading,
     shorten,
+    weight_file,
 )
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -126,8 +127,7 @@ class Tokenizer:
         installed = version("open_clip_torch")
         if not self._name.startswith("local-dir:"):
             return f"{self._name}; {installed}"
-        # The same files elsewhere are the same tokenizer: no path.
-        folder = Path(self._name.removeprefix("local-dir:"))
+        folder = Path(self._name.removeprefix("local-dir:"))  # the files count, not their place
         files = [
             f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
             for path in sorted(folder.iterdir())
@@ -192,7 +192,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
         model = _skeleton(name, tag.get("quick_gelu", False))
         openclip.check_supported(model, arch)
         return _fill(model, _download(name, source, tag)), name
-    path = existing_file(weights or source)
+    path = weight_file(weights or source)
     # OpenAI's archives were trained with QuickGELU, whatever name they are loaded by.
     model = _skeleton(name, is_torchscript(path))
     openclip.check_supported(model, arch)

@@ -40,11 +40,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Errors: TTDError for files that are missing, damaged, or something else.
     """
-    path = existing_file(path)
+    path = weight_file(path)
     with reading(path):
         kind = file_kind(path)
-        if kind in NOT_WEIGHTS:
-            raise TTDError(f"{path} {NOT_WEIGHTS[kind]}")
         if kind == "torchscript":
             raise TTDError(
                 f"{path} is a TorchScript archive, a compiled model: only OpenAI's CLIP files of "
@@ -123,6 +121,19 @@ def existing_file(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
         raise TTDError(f"no weight file at {path}: check the path, {OFFLINE_HINT}")
+    return path
+
+
+def weight_file(path: str | Path) -> Path:
+    """`existing_file` that may hold weights: nothing that is plainly something else.
+
+    Told before a model is built for it, which takes long. TTDError saying what it is.
+    """
+    path = existing_file(path)
+    with reading(path):
+        kind = file_kind(path)
+        if kind in NOT_WEIGHTS:
+            raise TTDError(f"{path} {NOT_WEIGHTS[kind]}")
     return path
 
 
