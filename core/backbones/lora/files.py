@@ -195,8 +195,9 @@ def _info(entries: Mapping[str, Any], path: Path) -> AdapterInfo:
     return info
 
 
-def _is_scale(alpha: object) -> bool:
-    return isinstance(alpha, int | float) and math.isfinite(alpha) and alpha != 0
+def _is_scale(alpha: Any) -> bool:
+    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+    return number and math.isfinite(alpha) and alpha != 0
 
 
 def _check_names(state: Mapping[str, Any], path: Path) -> None:
