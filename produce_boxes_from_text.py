@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.data.records import open_records
     from core.grounding.predict import load_grounder
     from core.grounding.produce import NAME, asked, produce
-    from core.tags.results import ResultPaths, check_usable, is_finished
+    from core.tags.results import ResultPaths, is_finished
     from core.tags.writer import TagWriter
     from core.utils.files import safe_name
 
@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs = inputs_of(records, trust=args.trust_inputs)
     if is_finished(paths, identity, args.overwrite, inputs):
         print(f"{paths.lines}: complete")
-        check_usable(paths)
         return 0
     grounder = load_grounder(
         args.grounder, arch=args.arch, device=choose_device(args.device, args.gpus)

@@ -105,7 +105,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.data.input_sources import inputs_of
     from core.data.records import open_records
     from core.data.words import stopwords
-    from core.tags.results import ResultPaths, check_usable
 
     args.min_score = min_score(args)
     stopwords(args.stopwords or "shipped")  # find out now whether NLTK's list is there
@@ -115,8 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = finished_before(args, settings(args, records), inputs)
     if set(args.scorer) <= found.keys():
         _say_complete([found[scorer][0].name for scorer in args.scorer])
-        for scorer in args.scorer:
-            check_usable(ResultPaths.of(args.out, found[scorer][0].name.removesuffix(".jsonl")))
         return 0
     backbone = load_model(args)
     protocol = make_protocol(args, backbone)

@@ -78,7 +78,6 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
     from core.maps.views import Views
     from core.tags.pair_scores import pair_batch
     from core.tags.pipeline import Batch
-    from core.tags.results import check_usable
 
     views = Views(args.image or backbone.image_size, tuple(args.scales), args.hflip)
     views.check(backbone.patch)
@@ -101,7 +100,6 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
     done = run_captions(args, run)
     if done is None:
         print(f"nothing to do, complete already: {paths.lines}")
-        check_usable(paths)
         return 0
     report(done)
     return done.end("pairs")

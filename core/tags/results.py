@@ -147,18 +147,3 @@ def is_complete(paths: ResultPaths, meta: Mapping[str, object]) -> bool:
         return bool(meta.get("finished")) and paths.lines.stat().st_size == meta.get("bytes")
     except OSError:
         return False
-
-
-def check_usable(paths: ResultPaths) -> None:
-    """TTDError with the first reason where a complete result has no line: nothing was usable."""
-    if not paths.lines.is_file() or paths.lines.stat().st_size:
-        return
-    try:
-        lines = paths.skipped.read_text(encoding="utf-8").split("\n")
-        reasons = [json.loads(line) for line in lines if line]
-    except (OSError, ValueError):
-        reasons = []
-    first = f" ({reasons[0]['id']}: {reasons[0]['reason']})" if reasons else ""
-    raise TTDError(
-        f"none of {len(reasons)} records could be used{first}; all reasons are in {paths.skipped}"
-    )
