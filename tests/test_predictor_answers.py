@@ -12,6 +12,7 @@ import torch
 from colour_backbone import ColourBackbone, planted
 from PIL import Image
 
+from core.backbones.own_settings import OwnSettings
 from core.errors import TTDError
 from core.predictor import Predictor
 
@@ -20,6 +21,7 @@ class Painter(ColourBackbone):
     """Finds its colour in any prompt, and has the names that the cache of prompts asks for."""
 
     arch, checksum, tokenizer_key = "painter", "painter", "painter"
+    own = OwnSettings()
 
     def encode_text(self, texts):
         found = [next(word for word in self.words if word in text) for text in texts]
@@ -52,7 +54,7 @@ def test_a_label_map_numbers_the_classes_from_1_and_0_is_the_background(predicto
     expected = np.zeros((24, 32), np.uint8)
     expected[:, :8], expected[:, 8:20] = 2, 1
     assert np.array_equal(labels, expected)
-    everywhere = predictor.label_map(["green", "red"], background_threshold=None)
+    everywhere = predictor.label_map(["green", "red"], background=False)
     assert set(np.unique(everywhere)) == {1, 2} and np.array_equal(
         everywhere[:, :20], labels[:, :20]
     )
@@ -302,8 +304,16 @@ def test_a_bad_image_among_many_comes_after_the_good_ones_before_it(predictor):
         next(predictor.each("one.png"))
 
 
+FLAGS = "--templates simple --scales 1.0 0.5 --hflip --pamr --image 96 --bg 0.5"
+ASKED = {"image_size": 96, "scales": (1.0, 0.5), "hflip": True, "refine": "pamr"}
+
+
 @pytest.mark.slow
-def test_a_label_map_is_the_file_that_the_script_writes(tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "asked", "how"),
+    [(FLAGS, ASKED, {"templates": "simple", "background_threshold": 0.5}), ("", {}, {})],
+)
+def test_a_label_map_is_the_file_that_the_script_writes(tmp_path, flags, asked, how):
     import produce_masks_from_tags
     from core.backbones import load_backbone
     from core.utils.shipped import demo_image
@@ -315,13 +325,11 @@ def test_a_label_map_is_the_file_that_the_script_writes(tmp_path):
     (tmp_path / "set.yaml").write_text(
         "images: photos\nclasses: [house, bird|owl, tree]\nbackground: 0\n", encoding="utf-8"
     )
-    flags = "--templates simple --scales 1.0 0.5 --hflip --pamr --device cpu --image 96"
     out = ["--out", str(tmp_path / "out"), "--data", str(tmp_path / "set.yaml")]
-    assert produce_masks_from_tags.main([*flags.split(), *out]) == 0
+    assert produce_masks_from_tags.main([*flags.split(), "--device", "cpu", *out]) == 0
     (made,) = (tmp_path / "out").glob("*/a.png")
-    model = load_backbone("tiny", device="cpu")
-    predictor = Predictor(model, 96, scales=(1.0, 0.5), hflip=True, refine="pamr")
+    predictor = Predictor(load_backbone("tiny", device="cpu"), **asked)
     predictor.set_image(image)
-    labels = predictor.label_map(["house", "bird|owl", "tree"], templates="simple")
+    labels = predictor.label_map(["house", "bird|owl", "tree"], **how)
     assert len(np.unique(labels)) > 1
     assert np.array_equal(labels, np.asarray(Image.open(made)))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backbones.own_settings import ModelDefaults
 from ..data.labels.dataset_yaml import voc_palette
 from ..data.labels.rle import compress
 from ..errors import TTDError
@@ -17,32 +18,34 @@ from ..plots.label_overlay import Entry
 from .arguments import checked_templates, is_number
 
 THRESHOLD = 0.40  # of the background, as for the sets (--bg)
+NO_BACKGROUND = object()  # in the place of a threshold
 
 Labels = npt.NDArray[np.uint8]  # [H, W]: 0 background, k the k-th class
 
 
 def settings(
-    views: Views, refine: str | None, background_threshold: Any, templates: Any
+    views: Views, refine: str | None, background_threshold: Any, templates: Any, own: ModelDefaults
 ) -> MaskProtocol:
     """A predictor's settings as the protocol of a label map.
 
-    background_threshold: None for the best class everywhere. TTDError for what is no threshold.
+    background_threshold: `NO_BACKGROUND` for the best class everywhere. None, there and for the
+    templates: `own`, the model's, where it has them. TTDError for what is no threshold.
     """
-    if background_threshold is not None and not is_number(background_threshold):
-        raise TTDError(
-            f"background_threshold: {background_threshold!r}; give a number from 0 to 1, or "
-            "None for the best class everywhere"
-        )
+    everywhere = background_threshold is NO_BACKGROUND
+    chosen = own.bg if background_threshold is None or everywhere else background_threshold
+    if chosen is not None and not is_number(chosen):
+        raise TTDError(f"background_threshold: {chosen!r}; give a number from 0 to 1, or None")
+    wanted = own.templates if templates is None else checked_templates(templates)
     return protocol(
         "ttd",
         image=views.size,
         scales=views.scales,
         hflip=views.hflip,
-        templates=checked_templates(templates),
+        templates=wanted,
         pamr=refine == "pamr",
         crf=refine == "crf",
-        rule="none" if background_threshold is None else "threshold",
-        background_threshold=background_threshold,
+        rule="none" if everywhere else "threshold",
+        background_threshold=chosen,
     )
 
 

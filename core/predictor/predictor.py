@@ -12,16 +12,17 @@ for one in predictor.each(paths):          # many images
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ..backbones.base import Backbone
+from ..backbones.own_settings import ModelDefaults
 from ..data.any_image import ImageLike, as_pixels
 from ..errors import TTDError
 from ..maps.encode import (
@@ -33,13 +34,14 @@ from ..maps.encode import (
     peak_cells,
 )
 from ..maps.grid import Grid
-from ..maps.views import Prepared, prepare
+from ..maps.views import Prepared, Views, prepare
 from ..masks.pipeline import label_image
 from ..plots.label_overlay import overlay, with_legend
 from ..refine.crf import refine_soft_masks
 from ..refine.pamr import PAMR
 from .arguments import checked_templates, classes_of, is_whole, size_of, texts_of, views_of
-from .labelled import THRESHOLD, coco_entries, entries_of, settings
+from .images import bounded, to_tensor
+from .labelled import NO_BACKGROUND, THRESHOLD, coco_entries, entries_of, settings
 
 REFINERS = ("pamr", "crf")
 # Refinement needs 48 planes of the image's size: at 20 megapixels that would be 4 GB.
@@ -83,7 +85,7 @@ class Predictor:
         if not hasattr(backbone, "encode_pixels"):
             raise TTDError(f"backbone: {backbone!r} is no model; give load_backbone('tiny')")
         size = 2 * backbone.image_size if image_size is None else image_size
-        self.views = views_of(size, scales, hflip)
+        self.views, self._own_size = views_of(size, scales, hflip), image_size is None
         if not is_whole(pictures):
             raise TTDError(f"pictures must be a whole number from 1, got {pictures!r}")
         if refine is not None and refine not in REFINERS:
@@ -217,7 +219,7 @@ class Predictor:
         size = self._size_or_own(size)
         if self.refine is None:
             return self._finest_grid().resize(masks, size)
-        image = self._bounded_image()
+        image = bounded(self._pixels(), REFINE_SIDE)
         masks = self._finest_grid().resize(masks, (image.shape[0], image.shape[1]))
         masks = self._refined(masks, image)
         return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
@@ -225,28 +227,32 @@ class Predictor:
     def label_map(
         self,
         classes: Sequence[str],
-        background_threshold: float | None = THRESHOLD,
-        templates: str = "OpenAI",
+        background_threshold: float | None = None,
+        templates: str | None = None,
+        background: bool = True,
     ) -> Pixels:
         """Label map uint8 [H, W]: 0 is the background, k the k-th class (from 1).
 
         As `produce_masks_from_tags.py` makes it: sliding windows of the short side, soft masks
         averaged over all views, then `refine`, then the best class. The image is encoded anew for
-        it; the answer for the same classes is remembered.
+        it; the answer for the same classes is remembered. Where nothing is said (`image_size` of
+        the predictor too), the model's own defaults hold, as in the script.
 
         Args:
             classes: 1 to 254 names, "person|human" for synonyms; no background among them.
-            background_threshold: below it a pixel is background; None: the best class everywhere.
-            templates: a set of `core.text.prompts`.
+            background_threshold: in [0, 1], below it a pixel is background; usually 0.40.
+            templates: a set of `core.text.prompts`, usually OpenAI.
+            background: False for the best class everywhere.
         Raises TTDError for other values, and before an image is set.
         """
         pixels = self._pixels()
         names = classes_of(classes)
-        asked = settings(self.views, self.refine, background_threshold, templates)
-        key = (tuple(names), background_threshold, templates)
+        threshold = background_threshold if background else NO_BACKGROUND
+        own = self.backbone.own.defaults
+        used = settings(self._asked_views(own), self.refine, threshold, templates, own)
+        key = (tuple(names), used)
         if key not in self._labelled:
-            own = self.backbone.arch, self.backbone.image_size
-            used = asked.resolve(*own, "none", THRESHOLD)
+            used = used.resolve(self.backbone.arch, self.backbone.image_size, "none", THRESHOLD)
             self._labelled[key] = label_image(self.backbone, pixels, names, used, self._pamr)
         labels: Pixels = self._labelled[key].copy()
         return labels
@@ -254,8 +260,9 @@ class Predictor:
     def overlay(
         self,
         classes: Sequence[str],
-        background_threshold: float | None = THRESHOLD,
-        templates: str = "OpenAI",
+        background_threshold: float | None = None,
+        templates: str | None = None,
+        background: bool = True,
         legend: bool = False,
     ) -> Pixels:
         """The image with its `label_map` over it: uint8 [H, W, 3] RGB; arguments as there.
@@ -263,7 +270,7 @@ class Predictor:
         Classes have PASCAL VOC's colours; the background is the image as it is. legend: name the
         classes that are there, below the image (the result is then higher).
         """
-        labels = self.label_map(classes, background_threshold, templates)
+        labels = self.label_map(classes, background_threshold, templates, background)
         entries = entries_of(labels, classes_of(classes))
         drawn = overlay(self._pixels(), labels, entries)
         return with_legend(drawn, entries) if legend else drawn
@@ -271,8 +278,9 @@ class Predictor:
     def to_coco_rle(
         self,
         classes: Sequence[str],
-        background_threshold: float | None = THRESHOLD,
-        templates: str = "OpenAI",
+        background_threshold: float | None = None,
+        templates: str | None = None,
+        background: bool = True,
     ) -> list[dict[str, Any]]:
         """The `label_map` as COCO writes masks, an entry for each class that is there.
 
@@ -280,8 +288,14 @@ class Predictor:
         compressed str}, "area": pixels, "bbox": [x, y, width, height]}; JSON as it is, and
         pycocotools reads the segmentation. Arguments as of `label_map`.
         """
-        labels = self.label_map(classes, background_threshold, templates)
+        labels = self.label_map(classes, background_threshold, templates, background)
         return coco_entries(labels, classes_of(classes))
+
+    def _asked_views(self, own: ModelDefaults) -> Views:
+        """The views of a label map: of the model's own size where no other was asked for."""
+        if self._own_size and own.image is not None:
+            return replace(self.views, size=own.image)
+        return self.views
 
     def _size_or_own(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """A size (H, W) that was asked for, or the image's."""
@@ -312,18 +326,9 @@ class Predictor:
         if self.refine == "crf":
             return refine_soft_masks(image, masks)
         if self._edges is None:  # they depend on the image alone: computed once for every word
-            self._edges = self._pamr.weights(_to_tensor(image).to(masks))
+            self._edges = self._pamr.weights(to_tensor(image).to(masks))
         chunks = torch.split(masks, CHUNK)
         return torch.cat([self._pamr.refine(self._edges, chunk[None])[0] for chunk in chunks])
-
-    def _bounded_image(self) -> Pixels:
-        """The image, its long side at most `REFINE_SIDE`: uint8 [H, W, 3]."""
-        image = self._pixels()
-        if max(image.shape[:2]) <= REFINE_SIDE:
-            return image
-        factor = REFINE_SIDE / max(image.shape[:2])
-        height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
     def _pixels(self) -> Pixels:
         """The image, uint8 [H, W, 3]; TTDError when there is none yet."""
@@ -334,8 +339,3 @@ class Predictor:
     def _finest_grid(self) -> Grid:
         """The grid with the most cells."""
         return finest_grid(self._encoded)
-
-
-def _to_tensor(image: Pixels) -> Tensor:
-    """uint8 [H, W, 3] -> float32 [1, 3, H, W] in [0, 1]."""
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
