@@ -94,7 +94,7 @@ def test_the_readmes_lines_run_on_the_installed_package_from_anywhere(tmp_path):
         "assert not [name for name in sys.modules if name.split('.')[0] == 'core']\n"
         "from ttd.data.labels.dataset_yaml import load_shipped\n"
         "from ttd.data.words import stopwords\n"
-        "from ttd.refine.pamr_native import SOURCE\n"
+        "from ttd.refine.pamr_library import SOURCE\n"
         "assert load_shipped('VOC2012')['classes'] and 'the' in stopwords() and SOURCE.is_file()\n"
         "load_backbone('tiny-cls', device='cpu')\n"
         "print('done')\n"
