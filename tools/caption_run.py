@@ -159,7 +159,7 @@ def finished_before(
     files. {} with --overwrite.
     """
     from core.tags.results import ResultPaths, is_complete
-    from core.utils.files import read_json
+    from core.utils.files import read_json, section
     from core.utils.provenance import weight_stamps
 
     stamps = weight_stamps(args.arch, args.weights, args.lora)
@@ -169,9 +169,9 @@ def finished_before(
         paths = ResultPaths.of(args.out, path.name.removesuffix(".meta.json"))
         if meta.get("weight_files") != stamps or not is_complete(paths, meta):
             continue
-        identity = meta["identity"]
-        if _agrees(args, known, identity, meta["arguments"]):
-            found[meta["scorer"]] = (paths.lines, identity)
+        identity, arguments = section(meta, "identity"), section(meta, "arguments")
+        if _agrees(args, known, identity, arguments):
+            found[str(meta.get("scorer"))] = (paths.lines, identity)
     return found
 
 
@@ -182,9 +182,9 @@ def _agrees(
     arguments: Mapping[str, Any],
 ) -> bool:
     """Whether nothing that is known of this command differs from a stored result's identity."""
-    if args.device is not None and args.device.split(":")[0] != identity["device"]:
+    if args.device is not None and args.device.split(":")[0] != identity.get("device"):
         return False
-    if args.image not in (arguments["image"], identity["image"]):
+    if args.image not in (arguments.get("image"), identity.get("image")):
         return False
     return all(identity.get(key) == value for key, value in known.items())
 

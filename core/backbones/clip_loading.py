@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
+from ..utils.files import expanded
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
@@ -78,7 +79,7 @@ def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip
     """
     arch = SHORT_NAMES.get(arch, arch)
     if arch.startswith("local-dir:"):
-        return _from_folder(Path(arch.removeprefix("local-dir:")).expanduser(), weights)
+        return _from_folder(expanded(arch.removeprefix("local-dir:")), weights)
     if arch.startswith("hf-hub:"):
         return _from_hub(arch, weights), arch
     return _builtin(arch, weights)
@@ -179,7 +180,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
     tag: dict[str, Any] = {}
     if source in tags and weights is None:
         tag = open_clip.get_pretrained_cfg(name, source)
-    if not (tag or weights or "/" in source or Path(source or "/").expanduser().is_file()):
+    if not (tag or weights or "/" in source or expanded(source or "/").is_file()):
         known = ", ".join(tags) or "(none known)"
         raise TTDError(
             f"{arch}: say which weights, as {name}:TAG with TAG one of {known}, or "

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.config import read_yaml
+from ..utils.files import expanded
 from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
 from .tag_words import truth_of
@@ -75,7 +76,7 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     memory: 500 images of 500 x 375 take about 0.5 GB. Raises TTDError where there is none, for an
     unreadable image and for a missing mask.
     """
-    captions = _open(Path(root).expanduser())
+    captions = _open(expanded(root))
     records = (record for record in captions.records.iterate() if isinstance(record, Record))
     items = [_load(captions, record) for record in islice(records, limit)]
     if not items:
@@ -91,7 +92,7 @@ def unseen_items(root: str | Path, items: Sequence[Item]) -> list[Item]:
 
     [] for other sets. TTDError when ROOT/world.yaml is damaged.
     """
-    path = Path(root).expanduser() / "world.yaml"
+    path = expanded(root) / "world.yaml"
     if not path.is_file():
         return []
     unseen = read_yaml(path).get("unseen_ids") or {}

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.cache import cache_folder
-from ..utils.files import atomic
+from ..utils.files import atomic, expanded
 from ..utils.prefetch import prefetch
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .words import split_words
@@ -91,7 +91,7 @@ def open_index(
     if refresh or not all(stem.with_suffix(ending).is_file() for ending in ENDINGS):
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            _store(_walk(records, Path(place).expanduser()), records.description, stem, progress)
+            _store(_walk(records, expanded(place)), records.description, stem, progress)
         except OSError as error:
             raise TTDError(
                 f"{stem.parent}: the index of the pairs cannot be written ({error.strerror}); "
@@ -108,7 +108,7 @@ def hash_id(name: str) -> int:
 
 def _stamps(place: str) -> list[list[Any]]:
     """Path, size and time of everything that tells whether an input has changed."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     found = [path]
     if not path.exists():
         found = match_patterns(str(path))

@@ -9,6 +9,7 @@ batches are whole.
 from __future__ import annotations
 
 import json
+import operator
 import os
 from array import array
 from collections import Counter
@@ -21,7 +22,16 @@ from typing import IO, Any
 from ..data.records import Record, Skipped
 from ..data.words import Word
 from ..errors import TTDError
-from ..utils.files import differences, read_json, safe_name, try_lock, write_errors, write_json
+from ..utils.files import (
+    differences,
+    read_json,
+    safe_name,
+    section,
+    try_lock,
+    write_errors,
+    write_json,
+)
+from ..utils.json_lines import json_rows
 
 
 @dataclass(frozen=True)
@@ -88,30 +98,26 @@ def _json(value: object) -> str:
 
 def read_results(path: Path) -> list[dict[str, Any]]:
     """All lines of a result. TTDError: missing, damaged, or not of this form."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise TTDError(
-            f"{path}: cannot be read ({error.strerror}); make it with produce_tags_from_text.py"
-        ) from None
-    except UnicodeDecodeError:
-        raise TTDError(
-            f"{path}: not UTF-8 text; make it again with produce_tags_from_text.py"
-        ) from None
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            row["id"], row["text"], [(w["word"], w["norm"], w["selected"]) for w in row["words"]]
-        except (ValueError, KeyError, TypeError):
+    for number, row in json_rows(path, "make it with produce_tags_from_text.py"):
+        words = row.get("words")
+        whole = isinstance(row.get("id"), str) and isinstance(row.get("text"), str)
+        if not whole or not isinstance(words, list) or not all(map(_is_word, words)):
             raise TTDError(
                 f"{path}:{number}: not a line of a tag result; was the run interrupted? The same "
                 "command resumes where it stopped"
-            ) from None
+            )
         rows.append(row)
     return rows
+
+
+def _is_word(entry: object) -> bool:
+    """Whether an entry of a line has a word, its normalized score and whether it was selected."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("word"), str):
+        return False
+    norm = entry.get("norm")
+    number = isinstance(norm, float | int) and abs(norm) < 1e300  # False for NaN
+    return number and isinstance(entry.get("selected"), bool)
 
 
 def is_finished(
@@ -131,7 +137,7 @@ def is_finished(
             f"{paths.lines} is there without its {paths.meta.name}: what made it is not known; "
             "move it away, choose another --out or add --overwrite"
         )
-    if differing := differences(meta.get("identity", {}), identity):
+    if differing := differences(section(meta, "identity"), identity):
         raise TTDError(
             f"{paths.lines} was made with other settings ({'; '.join(differing)}): "
             "choose another --out or add --overwrite"
@@ -258,7 +264,13 @@ def _skipped_indices(path: Path) -> list[int]:
     if not ends:
         return []
     with path.open("rb") as file:
-        return [json.loads(line)["index"] for line in file.read(ends[-1]).splitlines()]
+        lines = file.read(ends[-1]).split(b"\n")[:-1]
+    try:
+        return [operator.index(json.loads(line)["index"]) for line in lines]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise TTDError(
+            f"{path}: damaged, so what has been done is not known; --overwrite makes it again"
+        ) from None
 
 
 def _whole_batches(paths: ResultPaths, batch: int) -> int:
@@ -280,7 +292,7 @@ def _cut(paths: ResultPaths, file: IO[bytes], done: int) -> Counter[str]:
     kept = done - len(skipped)
     ends = _line_ends(paths.lines)
     file.truncate(ends[kept - 1] if kept else 0)
-    with paths.lines.open(encoding="utf-8") as lines:
+    with paths.lines.open(encoding="utf-8", errors="replace", newline="\n") as lines:
         counts = Counter(captions=0, words=0, selected=0, skipped=len(skipped))
         for line in lines:
             counts.update(_count([line]))

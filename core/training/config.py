@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from ..errors import TTDError
 from ..utils.config import plain
-from ..utils.files import safe_name
+from ..utils.files import expanded, safe_name
 
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "step", "constant")
@@ -141,7 +141,7 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run's folder: `out`, else runs/NAME."""
-        return Path(self.out).expanduser() if self.out else Path("runs") / self.name
+        return expanded(self.out) if self.out else Path("runs") / self.name
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

@@ -188,10 +188,16 @@ def visible_names(folder: Path) -> list[str]:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none or the file is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(regular_bytes(path))
+    except (TTDError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def section(content: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """The mapping under `key`, {} where there is none or something else stands there."""
+    value = (content or {}).get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .files import expanded
+
 if TYPE_CHECKING:
     import torch
 
@@ -43,7 +45,7 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     kind, _, place = arch.partition(":")
     roots = [
         WEIGHTS,
-        *(Path(name).expanduser() for name in names + [place] * (place != "" and kind != "hf-hub")),
+        *(expanded(name) for name in names + [place] * (place != "" and kind != "hf-hub")),
     ]
     files = {
         file

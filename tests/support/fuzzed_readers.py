@@ -214,9 +214,7 @@ def captions_folder(folder):
     return stored("json/a.json", json.dumps(CAPTION).encode())(folder)
 
 
-READERS["caption json"] = Reader(
-    captions_folder, lambda path: read_pairs(path.parents[1]), CAPTION
-)
+READERS["caption json"] = Reader(captions_folder, lambda path: read_pairs(path.parents[1]), CAPTION)
 
 
 def shard(folder):
@@ -326,7 +324,15 @@ def read_rle(path):
 
 READERS["rle"] = Reader(stored("rle.json", json.dumps(RLE).encode()), read_rle, RLE)
 
-WORD = {"word": "cat", "start": 2, "end": 5, "score": 0.5, "norm": 1.0, "selected": True, "xy": [1, 2]}
+WORD = {
+    "word": "cat",
+    "start": 2,
+    "end": 5,
+    "score": 0.5,
+    "norm": 1.0,
+    "selected": True,
+    "xy": [1, 2],
+}
 RESULT = [
     {"id": "a", "image": "image/a.png", "text": "a cat", "words": [WORD]},
     {"id": "b", "image": "image/b.png", "text": "a dog", "words": []},
@@ -411,7 +417,12 @@ def read_pair_meta(path):
     return prune(path.with_name("s.jsonl"), path.parent / "list.txt", 0.2)
 
 
-PAIR_META = {"finished": True, "bytes": len(jsonl(SCORES)), "counts": {"skipped": 0}, "identity": {}}
+PAIR_META = {
+    "finished": True,
+    "bytes": len(jsonl(SCORES)),
+    "counts": {"skipped": 0},
+    "identity": {},
+}
 
 
 def pair_meta_file(folder):
@@ -437,7 +448,11 @@ def read_maps(path):
 
 
 READERS["saved maps"] = Reader(saved_maps, read_maps)
-PROTOCOL = {"identity": {"arch": "tiny", "classes": "x"}, "run": "token", "arguments": {"data": "s"}}
+PROTOCOL = {
+    "identity": {"arch": "tiny", "classes": "x"},
+    "run": "token",
+    "arguments": {"data": "s"},
+}
 
 
 def protocol_file(folder):
@@ -504,7 +519,9 @@ READERS["run overwritten"] = Reader(
 
 def run_log(folder):
     run_settings(folder)
-    return stored("train_log.jsonl", b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')(folder)
+    return stored("train_log.jsonl", b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')(
+        folder
+    )
 
 
 LOG = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
@@ -593,7 +610,9 @@ def adapter_file(folder):
     from safetensors.torch import save_file
 
     named = {f"base_model.model.{name}": value for name, value in tensors().items()}
-    save_file(named, folder / "adapter_model.safetensors", {"ttd": json.dumps({"alpha": 6.0, "rank": 3})})
+    save_file(
+        named, folder / "adapter_model.safetensors", {"ttd": json.dumps({"alpha": 6.0, "rank": 3})}
+    )
     return folder / "adapter_model.safetensors"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import TTDError
 from ...utils.file_kinds import file_kind
-from ...utils.files import write_bytes, write_errors
+from ...utils.files import expanded, write_bytes, write_errors
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 from .peft_config import CONFIG, read_peft_config
@@ -135,7 +135,7 @@ def _locate(source: str | Path) -> Path:
     """The file or folder that `source` names, fetched from the hub where it says so."""
     if str(source).startswith("hf-hub:"):
         return _fetch(str(source))
-    path = Path(source).expanduser()
+    path = expanded(source)
     twin = path.with_suffix(".safetensors")
     if path.exists():
         return path

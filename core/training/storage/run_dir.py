@@ -22,7 +22,7 @@ import torch
 from ...backbones.weights import read_checkpoint
 from ...data.records import Skipped
 from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, try_lock, write_json
+from ...utils.files import atomic, differences, read_json, safe_name, section, try_lock, write_json
 from ...utils.provenance import now, versions
 
 SETTINGS = "settings.json"
@@ -98,7 +98,7 @@ class RunFolder:
     def skip(self, items: Iterable[Skipped]) -> int:
         """Add to the list of samples that could not be used, each once; its length then."""
         path = self.path / SKIPPED
-        lines = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        lines = set(_lines_of(path))
         new = {json.dumps(asdict(item)) for item in items} - lines
         if new:
             self._write_lines(path, sorted(lines | new))
@@ -107,7 +107,7 @@ class RunFolder:
     def open_log(self, step: int) -> IO[str]:
         """The log, cut back to what was logged up to `step`, for appending."""
         path = self.path / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = _lines_of(path)
         self._write_lines(path, [line for line in lines if _step_of(line) <= step])
         return path.open("a", encoding="utf-8", buffering=1)
 
@@ -122,8 +122,8 @@ class RunFolder:
     def _clear(self, stored: Mapping[str, Any]) -> None:
         """Remove what the stored run made, and nothing else that may lie in the folder."""
         exports = [LAST, BEST, PREVIOUS]
-        if stored.get("name"):
-            exports.append(stored["name"])
+        if isinstance(stored.get("name"), str):
+            exports.append(safe_name(stored["name"]))
         names = [CHECKPOINT, SETTINGS, LOG, SKIPPED, *(f"{name}{self.suffix}" for name in exports)]
         for name in names:
             (self.path / name).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def check_folder(path: Path, run: RunIdentity) -> None:
         return
     if "identity" not in stored:
         raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
-    if found := differences(stored["identity"], run.fixed):
+    if found := differences(section(stored, "identity"), run.fixed):
         raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): {way_out}")
 
 
@@ -171,9 +171,15 @@ def _lock(folder: Path) -> IO[str]:
     return file
 
 
+def _lines_of(path: Path) -> list[str]:
+    """The lines of one of our files, [] where there is none; what is no UTF-8 is marked."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
+
+
 def _step_of(line: str) -> float:
     """The step a line of the log is about; infinite for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")
