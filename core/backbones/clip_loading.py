@@ -20,8 +20,7 @@ from .base import CLIP_MASK
 from .clip import CLIPBackbone
 from .openclip_config import (
     FOLDER_CONFIG,
-    check_config,
-    check_size,
+    check_folder,
     folder_config,
     hub_config,
     uses_hub_tokenizer,
@@ -295,7 +294,7 @@ def _from_folder(folder: Path, weights: str | Path | None) -> tuple[openclip.Ope
         )
     name = f"local-dir:{folder}"
     path = existing_file(weights) if weights else _weights_in(folder)
-    check_size(check_config(folder_config(folder), str(config)), path, str(config))
+    check_folder(folder, path)
     with reading(config), quiet():
         model = open_clip.create_model(name, load_weights=False)
     openclip.check_supported(model, name)

@@ -94,12 +94,13 @@ def check_config(config: Any, source: str) -> dict[str, Any]:
     return config
 
 
-def check_size(config: Mapping[str, Any], weights: Path, source: str) -> None:
-    """TTDError where a checked config describes a model that its file cannot fill.
+def check_folder(folder: Path, weights: Path) -> None:
+    """TTDError as `check_config`, and for a model that a file of its size cannot fill.
 
-    It would take memory before it is found out.
+    Memory would be taken before that is found out.
     """
-    least = _least_parameters(config)
+    source = str(folder / FOLDER_CONFIG)
+    least = _least_parameters(check_config(folder_config(folder), source))
     if least > weights.stat().st_size:
         raise TTDError(f"{source}: a model of at least {least} parameters; {weights} holds fewer")
 
