@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.utils.memory import in_smaller_batches
-from tools.cli import positive_int
+from tools.cli import positive_int, worker_count
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -52,7 +52,7 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
     )
     group.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
         help="threads that read images ahead (default: %(default)s)",

@@ -21,6 +21,8 @@ from core.errors import TTDError  # noqa: E402
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
+MOST, MOST_WORKERS = 10**9, 1024
+
 
 def _one_line(message: Warning | str, *_: object) -> str:
     """A warning as one line, without its place in the source."""
@@ -51,6 +53,12 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a name too long, a disk that is full, a permission
+        if debug:
+            raise
+        where = f"{str(error.filename)[:200]}: " if error.filename is not None else ""
+        say(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
+        sys.exit(2)
     except Exception as error:
         if debug:
             raise
@@ -190,10 +198,18 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
 
 
 def positive_int(text: str) -> int:
-    """argparse type: an integer >= 1."""
+    """argparse type: an integer from 1 to a billion."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MOST}")
+    return value
+
+
+def worker_count(text: str) -> int:
+    """argparse type: a number of threads or processes, 1 to 1024."""
+    value = positive_int(text)
+    if value > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text}: at most {MOST_WORKERS} are started")
     return value
 
 

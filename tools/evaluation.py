@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from tools.cli import positive_int, say
+from tools.cli import positive_int, say, worker_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=min(8, os.cpu_count() or 1),
         metavar="N",
         help="threads that read masks (default: %(default)s)",

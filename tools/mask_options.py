@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
-from tools.cli import model_options, positive_float, positive_int
+from tools.cli import model_options, positive_float, positive_int, worker_count
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         metavar="N",
         help="processes that share the work (default: one, or one per GPU); torchrun works too",
     )

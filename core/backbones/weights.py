@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
-from ..utils.files import expanded
+from ..utils.files import expanded, is_there
 from ..utils.pickled_values import Global, TensorRef, Unknown
 from ..utils.torch_files import TorchFile, read_torch_file
 
@@ -124,7 +124,7 @@ def _inner_state(content: dict[str, Any]) -> dict[str, Any]:
 def existing_file(path: str | Path) -> Path:
     """`path` with `~` expanded; a TTDError where there is no such file."""
     path = expanded(path)
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise TTDError(f"no weight file at {path}: check the path, {OFFLINE_HINT}")
     return path
 

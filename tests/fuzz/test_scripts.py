@@ -34,7 +34,7 @@ def cases(script, hostile):
         yield from ((name, value) for name in names for value in values)
 
 
-def attempt(script, name, value, there, out, capsys, monkeypatch):
+def attempt(script, name, value, there, out, monkeypatch):
     """A line about what went wrong with one hostile value, None where nothing did."""
     options = {**commands(there, out)[script]}
     options.pop("", None) if name == "" else None
@@ -44,18 +44,18 @@ def attempt(script, name, value, there, out, capsys, monkeypatch):
         argv = [*arguments({k: v for k, v in options.items() if k != name}), f"{name}={value}"]
     else:
         argv = arguments(options)
-    seen = call(script, argv, capsys)
+    seen = call(script, argv)
     TRIED.append((script, name))
     return f"{script} {name} {value[-60:]!r}: {seen.fault}" if seen.fault else None
 
 
-def attack(script, chosen, there, tmp_path, capsys, monkeypatch):
+def attack(script, chosen, there, tmp_path, monkeypatch):
     """The faults of a script over the chosen cases, each in a folder of its own."""
     faults = []
     for number, (name, value) in enumerate(chosen):
         out = tmp_path / str(number)
         out.mkdir()
-        faults.append(attempt(script, name, value, there, out, capsys, monkeypatch))
+        faults.append(attempt(script, name, value, there, out, monkeypatch))
         monkeypatch.chdir(tmp_path)
         shutil.rmtree(out, ignore_errors=True)
     return list(filter(None, faults))
@@ -63,20 +63,20 @@ def attack(script, chosen, there, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_valid_command_ends_well(script, there, tmp_path, capsys, monkeypatch):
+def test_the_valid_command_ends_well(script, there, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
-    seen = call(script, arguments(commands(there, tmp_path)[script]), capsys)
+    seen = call(script, arguments(commands(there, tmp_path)[script]))
     assert seen.code == 0 and not seen.fault, seen
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_hostile_values(script, there, hostile, tmp_path, capsys, monkeypatch):
+def test_hostile_values(script, there, hostile, tmp_path, monkeypatch):
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
     chosen = list(cases(script, hostile))
     random.Random(script).shuffle(chosen)
-    faults = attack(script, chosen[:120], there, tmp_path, capsys, monkeypatch)
+    faults = attack(script, chosen[:120], there, tmp_path, monkeypatch)
     assert not faults, "\n".join(faults)
     assert not executed(next(iter(hostile.values())).parents[1])
 

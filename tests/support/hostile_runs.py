@@ -1,9 +1,11 @@
 """Every script with valid arguments, of which one is made hostile; what is then seen of it."""
 
 import importlib
+import io
 import json
 import sys
 import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,14 +205,14 @@ class Seen:
         return ""
 
 
-def call(script, argv, capsys, seconds=SECONDS):
+def call(script, argv, seconds=SECONDS):
     """The script's main in this process, within `run` as from the terminal."""
     module = importlib.import_module(script)
     before = sys.argv
     sys.argv = [f"{script}.py", *argv]
-    escaped, code = "", None
+    escaped, code, out, said = "", None, io.StringIO(), io.StringIO()
     try:
-        with in_time(seconds):
+        with in_time(seconds), redirect_stdout(out), redirect_stderr(said):
             run(module.main)
     except SystemExit as end:
         code = end.code
@@ -220,7 +222,7 @@ def call(script, argv, capsys, seconds=SECONDS):
         escaped = traceback.format_exc()[-1500:]
     finally:
         sys.argv = before
-    return Seen(code, capsys.readouterr().err, escaped)
+    return Seen(code, said.getvalue(), escaped)
 
 
 def options_of(script):

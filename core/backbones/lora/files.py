@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import TTDError
 from ...utils.file_kinds import file_kind
-from ...utils.files import expanded, write_bytes, write_errors
+from ...utils.files import expanded, is_there, write_bytes, write_errors
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 from .peft_config import CONFIG, read_peft_config
@@ -136,10 +136,10 @@ def _locate(source: str | Path) -> Path:
     if str(source).startswith("hf-hub:"):
         return _fetch(str(source))
     path = expanded(source)
-    twin = path.with_suffix(".safetensors")
-    if path.exists():
+    if is_there(path):
         return path
-    if twin.is_file():
+    twin = path.parent / f"{path.stem}.safetensors"
+    if is_there(twin) and twin.is_file():
         return twin
     raise TTDError(
         f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model"
