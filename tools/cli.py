@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def run(main: Callable[[], int | None]) -> None:
         say(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
+        # A second Ctrl-C while threads come to their end: at once, and without a traceback.
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
