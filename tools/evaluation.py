@@ -106,6 +106,6 @@ def write(path: Path, text: str) -> None:
     """Write a text file, and the folders it lies in. TTDError when that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None

@@ -99,7 +99,7 @@ class MaskFolder:
             self._skip(name, reason)
 
     def _skip(self, name: str, reason: str) -> None:
-        with (self.path / SKIPPED).open("a+", encoding="utf-8", errors="replace") as file:
+        with (self.path / SKIPPED).open("a+", encoding="utf-8", errors="backslashreplace") as file:
             wait_for_lock(file)
             file.seek(0)
             entries = dict(filter(None, map(_entry, file.read().split("\n"))))

@@ -205,10 +205,11 @@ class TagWriter:
         """Write one batch to all files."""
         text = "".join(_json(asdict(item)) + "\n" for item in skipped)
         for path in self.paths.values() if skipped else ():
-            with path.skipped.open("a", encoding="utf-8") as listed:
+            with path.skipped.open("a", encoding="utf-8", errors="backslashreplace") as listed:
                 listed.write(text)
         for name, file in self._files.items():
-            file.write("".join(lines[name]).encode())
+            # Names that are no UTF-8 are written as JSON's escapes.
+            file.write("".join(lines[name]).encode("utf-8", "backslashreplace"))
             file.flush()
 
     def finish(self, **more: object) -> None:

@@ -53,8 +53,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all, line ends as they are. OSError: cannot be done."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a UTF-8 file whole or not at all, line ends as they are. OSError: cannot be done.
+
+    Names that are no UTF-8 hold lone surrogates, which are written as JSON's escapes (`\\udcff`).
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager

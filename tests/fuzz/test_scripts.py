@@ -1,16 +1,13 @@
-"""Hostile files and values in every option of every script: one line and exit code 2, or a result."""
+"""Hostile files and values in every option: one line and exit code 2, or a result."""
 
 import random
 import shutil
 
 import pytest
-from hostile_files import FRACTIONS, STRINGS, WHOLE, corpus, executed
-from hostile_runs import arguments, call, commands, options_of, place
+from hostile_files import corpus, executed
+from hostile_runs import SCRIPTS, arguments, call, commands, options_of, place
+from hostile_values import FRACTIONS, STRINGS, WHOLE
 
-SCRIPTS = tuple(commands(dict.fromkeys((
-    "model", "list", "set", "captions", "results", "scores", "adapter", "grounder", "masks", "image",
-    "release", "refer",
-), __import__("pathlib").Path()), __import__("pathlib").Path()))  # fmt: skip
 TRIED = []  # hostile inputs of this session
 
 

@@ -109,11 +109,9 @@ def _refer(folder):
     import pickle
 
     refs = [
-        {
-            "split": split, "ann_id": 5, "image_id": 7, "sentences": [{"sent_id": 0, "sent": "x"}],
-        }
+        {"split": split, "ann_id": 5, "image_id": 7, "sentences": [{"sent_id": 0, "sent": "x"}]}
         for split in ("train", "val", "testA", "testB")
-    ]  # fmt: skip
+    ]
     instances = {
         "annotations": [{"id": 5, "bbox": [0, 0, 3, 2]}],
         "images": [{"id": 7, "file_name": "7.jpg"}],
@@ -127,9 +125,15 @@ def commands(there, out):
     model = {"--arch": there["model"], "--device": "cpu"}
     views = {**model, "--out": out / "out", "--limit": 1}
     run_options = {
-        "--arch": there["model"], "--device": "cpu", "--out": out / "run", "--steps": 1, "--batch": 2,
-        "--threads": 1, "--workers": 1, "--config": None,
-    }  # fmt: skip
+        "--arch": there["model"],
+        "--device": "cpu",
+        "--out": out / "run",
+        "--steps": 1,
+        "--batch": 2,
+        "--threads": 1,
+        "--workers": 1,
+        "--config": None,
+    }
     training = {**run_options, "--dry-run": True}
     evaluation = {"--json": out / "x.json", "--csv": out / "x.csv", "--workers": 1}
     captions = there["captions"] / "masks"
@@ -140,31 +144,71 @@ def commands(there, out):
         "produce_masks_from_tags": {**views, "--data": set_yaml, "--root": out},
         "produce_masks_from_text": {**views, "--data": there["list"]},
         "produce_boxes_from_text": {
-            **model, "--root": there["list"], "--grounder": there["grounder"], "--out": out / "out",
+            **model,
+            "--root": there["list"],
+            "--grounder": there["grounder"],
+            "--out": out / "out",
         },
-        "evaluate_classification": {"--root": there["captions"], "--arch": "R", "--out": there["results"]},
+        "evaluate_classification": {
+            "--root": there["captions"],
+            "--arch": "R",
+            "--out": there["results"],
+        },
         "evaluate_segmentation": {**evaluation, "--data": set_yaml, "--pred": there["masks"]},
-        "evaluate_segmentation_for_text": {**evaluation, "--root": there["captions"], "--pred": captions},
+        "evaluate_segmentation_for_text": {
+            **evaluation,
+            "--root": there["captions"],
+            "--pred": captions,
+        },
         "evaluate_grounding": {
-            "--grounder": there["grounder"], "--arch": there["model"], "--data": there["list"],
+            "--grounder": there["grounder"],
+            "--arch": there["model"],
+            "--data": there["list"],
             "--device": "cpu",
         },
         "train_ttd": {**training, "--data": there["list"], "--image": 32},
         "train_tcl": {**training, "--data": there["list"], "--image": 32, "--set": ["stages=1"]},
-        "train_grounding": {**training, "--data": there["list"], "--set": ["hidden=32", "layers=1"]},
+        "train_grounding": {
+            **training,
+            "--data": there["list"],
+            "--set": ["hidden=32", "layers=1"],
+        },
         "tools.prepare_dataset": {"": "VOC2012", "--source": there["release"], "--root": out},
         "tools.prepare_grounding": {
-            "": "unc", "--source": there["refer"], "--out": out, "--any-count": True,
+            "": "unc",
+            "--source": there["refer"],
+            "--out": out,
+            "--any-count": True,
         },
         "tools.score_captions": {**views, "--data": there["list"]},
         "tools.prune_pairs": {"--scores": there["scores"], "--out": out / "list.txt"},
         "tools.merge_lora": {
-            "--arch": there["model"], "--lora": there["adapter"], "--out": out / "merged.safetensors",
+            "--arch": there["model"],
+            "--lora": there["adapter"],
+            "--out": out / "merged.safetensors",
         },
         "tools.sweep_bg": {"--data": set_yaml, "--pred": there["masks"], "--workers": 1},
         "tools.evaluate_ttd": {**model, "--root": there["captions"], "--limit": 1},
         "tools.make_world": {"--out": out / "w", "--train": 1, "--val": 1, "--workers": 1},
-    }  # fmt: skip
+    }
+
+
+# Names of what `place` makes, and of the scripts.
+_NAMES = [
+    "model",
+    "list",
+    "set",
+    "captions",
+    "results",
+    "scores",
+    "adapter",
+    "grounder",
+    "masks",
+    "image",
+    "release",
+    "refer",
+]
+SCRIPTS = tuple(commands(dict.fromkeys(_NAMES, Path()), Path()))
 
 
 def arguments(options):

@@ -13,12 +13,53 @@ from core.errors import TTDError
 
 SECONDS = 20  # within which a reader must come to an end, on a machine that is busy with other work
 TOKENS = (
-    *(b"", b"\0", b"\n", b'"', b"{", b"}", b"[", b"]", b",", b":", b"-", b"&a ", b"*a", b"!!python/"),
-    *(b"null", b"true", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 40, b"9" * 5000, b"0x1", b"1.5"),
+    *(
+        b"",
+        b"\0",
+        b"\n",
+        b'"',
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"-",
+        b"&a ",
+        b"*a",
+        b"!!python/",
+    ),
+    *(
+        b"null",
+        b"true",
+        b"NaN",
+        b"Infinity",
+        b"-1",
+        b"1e999",
+        b"9" * 40,
+        b"9" * 5000,
+        b"0x1",
+        b"1.5",
+    ),
     *(b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x80\x02", b"\xef\xbb\xbf"),
-    *("\u2028".encode(), "\x85".encode(), b"\\ud800", b"\xed\xa0\x80", b"\xfe", b"../../x", b"~nouser"),
-    *(b"2001-01-01", b"2001-99-99", b"[" * 2000, b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"cos\nsystem\n"),
-)  # fmt: skip
+    *(
+        "\u2028".encode(),
+        "\x85".encode(),
+        b"\\ud800",
+        b"\xed\xa0\x80",
+        b"\xfe",
+        b"../../x",
+        b"~nouser",
+    ),
+    *(
+        b"2001-01-01",
+        b"2001-99-99",
+        b"[" * 2000,
+        b"PK\x03\x04",
+        b"\x89PNG\r\n\x1a\n",
+        b"cos\nsystem\n",
+    ),
+)
 
 place = st.floats(0, 1, exclude_max=True)
 CHANGES = st.one_of(
@@ -53,10 +94,24 @@ def changed(data, changes):
 
 
 NAMES = (
-    *("", " ", ".", "..", "../../x", "/etc/x", "a/b", "~nouser", "-", "\0", "a\0b", "a\nb", "\u2028"),
+    *(
+        "",
+        " ",
+        ".",
+        "..",
+        "../../x",
+        "/etc/x",
+        "a/b",
+        "~nouser",
+        "-",
+        "\0",
+        "a\0b",
+        "a\nb",
+        "\u2028",
+    ),
     *("a\u2028b", "\x85", "\ud800", "\udcff", "\x1b[2J", "x" * 300, "y/" * 2500, "é", "e\u0301"),
     *("con", "%s", "{0..99}", "*", "[", "1", "on", "null", "\u202e", "\ufeff", "🐕", "a#1"),
-)  # fmt: skip
+)
 NUMBERS = (0, 1, -1, 255, 256, 2**31, 2**63, 2**64, -(2**63), 10**400, 0.5, -0.0, 1e308, 1e-320)
 ODD = (math.nan, math.inf, -math.inf, None, True, False, [], {}, [[]], [None], {"": 0})
 leaves = st.one_of(
