@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.cache import cache_folder
-from ..utils.files import atomic, expanded
+from ..utils.files import atomic, expanded, resolved
 from ..utils.prefetch import prefetch
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .words import split_words
@@ -114,7 +114,7 @@ def _stamps(place: str) -> list[list[Any]]:
         found = match_patterns(str(path))
     elif path.is_dir():
         found += [entry for entry in path.iterdir() if entry.is_dir() or _is_tar(entry)]
-    stats = [(str(one.resolve()), one.stat()) for one in sorted(found)]
+    stats = [(str(resolved(one)), one.stat()) for one in sorted(found)]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 

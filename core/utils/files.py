@@ -141,6 +141,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def resolved(path: str | Path) -> Path:
+    """The path without links and `..`; of links that lead round in a circle, what they are."""
+    return Path(os.path.realpath(path))
+
+
 def is_there(path: Path) -> bool:
     """Whether a path exists; False too for names that no file can have."""
     try:

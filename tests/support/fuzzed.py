@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from small_records import picture, write
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     config = file.with_name(CONFIG)
     if path.is_dir() or ("alpha" not in said and config.is_file()):
         said |= read_peft_config(config)
-    state = {name.removeprefix(PREFIX): value for name, value in read_checkpoint(file).items()}
+    content = read_checkpoint(file)
+    state = {str(name).removeprefix(PREFIX): value for name, value in content.items()}
     _check_names(state, file)
     check_tensors(state, file)
     info = _info(said, path)
