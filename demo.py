@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
-from core.utils.files import resolved, write_errors
+from core.utils.files import resolved, write_errors, write_out
 from core.utils.memory import memory_errors
 from tools.cli import ROOT, load_model, model_options, run, say, view_options
 
@@ -333,10 +333,14 @@ def _clip(text: str, columns: int) -> str:
 
 def _save(panel: npt.NDArray[np.uint8], path: Path) -> None:
     """Write uint8 [H, W, 3] as PNG."""
+    import io
+
     from PIL import Image
 
+    buffer = io.BytesIO()
+    Image.fromarray(panel).save(buffer, "PNG")
     with write_errors(path, "name another --out"):
-        Image.fromarray(panel).save(path)
+        write_out(path, buffer.getvalue())
 
 
 def _print(text: str) -> None:

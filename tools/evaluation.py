@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.files import write_out
 from tools.cli import positive_int, say, worker_count
 
 if TYPE_CHECKING:
@@ -86,11 +88,23 @@ def report_left_out(line: str) -> None:
         say(f"left out: {line}")
 
 
+def picture_format(path: Path) -> str:
+    """Pillow's name for what a file's ending says. ValueError: no image's."""
+    from PIL import Image
+
+    known = Image.registered_extensions().get(path.suffix.lower())
+    if known is None or known not in Image.SAVE:
+        raise ValueError(f"unknown file extension: {path.suffix}")
+    return known
+
+
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Store a drawing. TTDError when that fails, also for an ending that is no image's."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        buffer = io.BytesIO()
+        picture.save(buffer, picture_format(path))
+        write_out(path, buffer.getvalue())
     except (OSError, ValueError) as error:
         raise TTDError(
             f"{path}: cannot be written ({error}); name a file that ends in .png"
@@ -106,6 +120,6 @@ def write(path: Path, text: str) -> None:
     """Write a text file, and the folders it lies in. TTDError when that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_out(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None

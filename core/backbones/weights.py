@@ -266,6 +266,8 @@ def _problem(name: str, value: Tensor) -> str:
     """Why a tensor cannot be a weight, "" where it can."""
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         return "is sparse, quantized or without data"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "is larger than the numbers that the file holds of it"
     if not value.is_floating_point():
         return "" if name.endswith(INDICES) else f"holds {str(value.dtype).removeprefix('torch.')}"
     if not bool(torch.isfinite(value).all()):

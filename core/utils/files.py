@@ -157,22 +157,59 @@ def is_there(path: Path) -> bool:
 def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
     """The bytes of a regular file. TTDError in one line for anything else.
 
-    Refused are pipes, devices and sockets (reading them may wait for ever), files of more than
-    `most` bytes, and names that no file can have.
+    Refused are those of `check_regular`, and files of more than `most` bytes.
     """
-    try:
-        kind = path.stat()
-        if not stat.S_ISREG(kind.st_mode):
-            what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
-            raise TTDError(f"{path}: {what}; name a file")
-        if kind.st_size > most:
-            raise TTDError(f"{path}: {kind.st_size} bytes; at most {most} are read")
+    with _reading(path):
+        size = _regular_size(path)
+        if size > most:
+            raise TTDError(f"{path}: {size} bytes; at most {most} are read")
         return path.read_bytes()
+
+
+def check_regular(path: Path) -> None:
+    """TTDError unless `path` is a regular file.
+
+    Refused are pipes, devices and sockets (reading them may wait for ever), folders, and names that
+    no file can have.
+    """
+    with _reading(path):
+        _regular_size(path)
+
+
+def _regular_size(path: Path) -> int:
+    """The bytes of a regular file. TTDError, OSError, ValueError."""
+    kind = path.stat()
+    if not stat.S_ISREG(kind.st_mode):
+        what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
+        raise TTDError(f"{path}: {what}; name a file")
+    return kind.st_size
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be read, as one line."""
+    try:
+        yield
     except FileNotFoundError:
         raise TTDError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # no permission, a NUL byte, a name too long
         reason = getattr(error, "strerror", None) or error
         raise TTDError(f"{str(path)[:200]!r}: cannot be read ({reason})") from None
+
+
+def write_out(path: Path, data: bytes) -> None:
+    """Write a report to a file, a device or a pipe that somebody reads. OSError: cannot be done.
+
+    A pipe that nobody reads is an error at once, not a wait for ever.
+    """
+
+    def opened(name: str, flags: int) -> int:
+        number = os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+        os.set_blocking(number, True)
+        return number
+
+    with open(path, "wb", opener=opened) as file:
+        file.write(data)
 
 
 def regular_text(path: Path, most: int = MOST_READ) -> str:

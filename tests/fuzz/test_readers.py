@@ -3,6 +3,7 @@
 import json
 from functools import cache
 
+import open_clip  # noqa: F401  # here: its import takes longer than a reader may
 import pytest
 from fuzzed_readers import READERS
 from hypothesis import given

@@ -3,6 +3,7 @@
 import random
 import shutil
 
+import open_clip  # noqa: F401  # here: its import takes longer than a reader may
 import pytest
 from hostile_files import corpus, executed
 from hostile_runs import SCRIPTS, arguments, call, commands, options_of, place

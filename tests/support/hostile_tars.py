@@ -52,7 +52,7 @@ def tars(folder):
         "absolute": good + pair("/etc/x") + pair("../../x") + pair("a/../../b"),
         "device": good + member("d.png", type=tarfile.CHRTYPE) + member("d.txt", b"x"),
         "names": good + pair("a\u2028b") + pair("\udcff") + pair("n" * 90) + pair("e\x1b[2J"),
-        "twice": good + good + pair("."),
+        "twice": good + pair("x") + pair("x") + pair("."),
         "notext": good + member("a.png", png) + member("a.txt", b"\xff\xfe\0"),
         "bomb": good + member("a.png", png_bomb()) + member("a.txt", b"a bomb"),
         "empty": b"",
