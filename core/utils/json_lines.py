@@ -14,10 +14,20 @@ from .files import regular_text
 def parse_json(text: str, where: object, form: str) -> Any:
     """The value in JSON text. TTDError naming `where` and the `form` that is wanted."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise TTDError(f"{where}: not JSON ({reason}); {form}") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. ValueError for a key that occurs twice, of which JSON would keep the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
+    return content
 
 
 def load_json(path: Path, form: str) -> Any:
