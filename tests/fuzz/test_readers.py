@@ -9,7 +9,7 @@ from fuzzed_readers import READERS
 from hypothesis import given
 from mutations import altered, byte_changes, changed, examples, field_changes, json_bytes, outcome
 
-FAST, MANY = 3, 150
+FAST, MANY = 2, 150
 WITH_CONTENT = [name for name, reader in READERS.items() if reader.content is not None]
 
 
