@@ -32,7 +32,14 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def load_json(path: Path, form: str) -> Any:
     """The value in a regular file of JSON. TTDError in one line for anything else."""
-    return parse_json(regular_text(path), path, form)
+    return parse_json(_text(path, form), path, form)
+
+
+def _text(path: Path, form: str) -> str:
+    try:
+        return regular_text(path)
+    except TTDError as error:
+        raise TTDError(f"{error}; {form}") from None
 
 
 def json_rows(path: Path, form: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -41,7 +48,7 @@ def json_rows(path: Path, form: str) -> Iterator[tuple[int, dict[str, Any]]]:
     Lines end at line feeds alone: U+2028 may stand in a caption. TTDError with file and line.
     """
     # splitlines() would also cut at U+2028, NEL and others
-    for number, line in enumerate(regular_text(path).split("\n"), start=1):
+    for number, line in enumerate(_text(path, form).split("\n"), start=1):
         if not line.strip():
             continue
         row = parse_json(line, f"{path}:{number}", form)
