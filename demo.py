@@ -28,7 +28,16 @@ from typing import TYPE_CHECKING
 from core.errors import TTDError
 from core.utils.files import resolved, write_errors, write_out
 from core.utils.memory import memory_errors
-from tools.cli import ROOT, load_model, model_options, run, say, view_options
+from tools.cli import (
+    ROOT,
+    load_model,
+    min_score,
+    min_score_option,
+    model_options,
+    run,
+    say,
+    view_options,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,6 +108,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)"
     )
+    min_score_option(parser)
     parser.add_argument("--overlay", action="store_true", help="draw the heat maps over the image")
     return parser
 
@@ -108,14 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     if args.ground:
         return _ground(args, argv)
-    jobs = plan_jobs(args)
+    jobs, least = plan_jobs(args), min_score(args)
     _make_folder(args.out)
     predictor = make_predictor(args, len(jobs))
     print(_headline(predictor))
     failed = 0
     for job in _progress(jobs):
         try:
-            show(predictor, job, args.overlay)
+            show(predictor, job, args.overlay, least)
         except TTDError as error:
             if len(jobs) == 1:
                 raise
@@ -247,8 +257,11 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
     return tqdm(jobs, unit="image", file=sys.stderr, disable=hidden)
 
 
-def show(predictor: Predictor, job: Job, overlay: bool) -> None:
-    """One image: encode, score, draw the panel, print the table. TTDError naming the image."""
+def show(predictor: Predictor, job: Job, overlay: bool, least: float | None) -> None:
+    """One image: encode, score, draw the panel, print the table. TTDError naming the image.
+
+    least: see `score`.
+    """
     from core.data.images import read_image
     from core.plots.panel import draw_panel, plan
 
@@ -257,7 +270,7 @@ def show(predictor: Predictor, job: Job, overlay: bool) -> None:
     image = read_image(job.path)
     with memory_errors(f"{job.path}: not enough memory; use a smaller --image or fewer --scales"):
         predictor.set_image(image)
-        rows = score(predictor, job)
+        rows = score(predictor, job, least)
         texts = [row.text for row in rows]
         size = plan(*image.shape[:2], len(texts)).picture
         masks = predictor.soft_masks(texts, size=size).cpu().numpy()
@@ -267,20 +280,21 @@ def show(predictor: Predictor, job: Job, overlay: bool) -> None:
         texts,
         [row.score for row in rows],
         overlay=overlay,
-        selected=[row.selected for row in rows] if job.caption else None,
+        selected=[row.selected for row in rows] if job.caption or least is not None else None,
     )
     _save(panel, job.panel)
     _print(f"\n{job.path}  {image.shape[1]} x {image.shape[0]}  ->  {job.panel}\n{table(rows)}")
 
 
-def score(predictor: Predictor, job: Job) -> list[Row]:
+def score(predictor: Predictor, job: Job, least: float | None = None) -> list[Row]:
     """Rows of the table: the caption first, then each distinct word once, in the order they stand.
 
-    Normalization and the cut (Otsu) look at every word of the caption, repeated ones too.
+    Normalization and the cut (Otsu) look at every word of the caption, repeated ones too; words
+    below the cosine `least` are rejected whatever that says.
     """
     from core.tags.selection import select
 
-    selected, norms = select(predictor.scores(job.words).cpu())
+    selected, norms = select(predictor.scores(job.words).cpu(), min_score=least)
     distinct: dict[str, int] = {}  # first occurrence of each
     for i, word in enumerate(job.words):
         distinct.setdefault(word.casefold(), i)

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def setup(args: argparse.Namespace) -> Task:
     """The set and its images."""
     import os
+    from functools import partial
 
+    from core.data.input_sources import inputs_of_images
     from core.data.labels.datasets import open_dataset
     from core.masks.pipeline import MasksFromTags, jobs_of_dataset
 
@@ -62,6 +64,7 @@ def setup(args: argparse.Namespace) -> Task:
         jobs=jobs_of_dataset(dataset, args.limit),
         make=lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
         categories={label: label for label in range(dataset.first_label, 255)},
+        inputs=partial(inputs_of_images, dataset, args.limit, args.trust_inputs),
         palette=dataset.palette,
         identity={"classes": dataset.digest, "pictures": os.path.abspath(dataset.images)},
     )

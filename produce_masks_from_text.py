@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def setup(args: argparse.Namespace) -> Task:
     """The images and their captions."""
+    from core.data.input_sources import inputs_of
     from core.masks.pipeline import FOREGROUND, jobs_of_records
 
     name, place, records = find_records(args.data, args.root)
@@ -87,9 +88,11 @@ def setup(args: argparse.Namespace) -> Task:
         jobs=jobs,
         make=partial(make_masks, args.tags),
         categories={FOREGROUND: 1},
+        inputs=partial(inputs_of, records, args.limit, args.trust_inputs),
         skipped=skipped,
         identity={"tags": args.tags, "pictures": place},
         extras={"tags": args.tags if args.tags != "caption" else None},
+        model_defaults=("image",),  # no templates; the model's threshold is for many classes
     )
 
 

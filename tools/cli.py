@@ -18,16 +18,19 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from core.errors import TTDError  # noqa: E402
+from core.utils.shown import visible  # noqa: E402
+from tools.terminal import guard_terminal  # noqa: E402
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
 MOST, MOST_WORKERS = 10**9, 1024
+MODELS_OWN = "model"
 
 
 def _one_line(message: Warning | str, *_: object) -> str:
     """A warning as one line, without its place in the source."""
-    return f"{Path(sys.argv[0]).name}: {message}\n"
+    return f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}\n"
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -37,10 +40,7 @@ def run(main: Callable[[], int | None]) -> None:
     """
     debug = wants_debug()
     warnings.formatwarning = _one_line
-    for stream in (sys.stdout, sys.stderr):
-        # A tag in letters that the terminal lacks must not end the run.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    guard_terminal()
     try:
         code = main() or 0
         sys.stdout.flush()  # here, where a reader that went away is still handled below
@@ -80,7 +80,7 @@ def wants_debug() -> bool:
 
 def say(message: str) -> None:
     """One line on stderr, with the script's name in front and no character that moves a cursor."""
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+    line = visible(" ".join(message.split()))
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
@@ -134,6 +134,48 @@ def _device_options(group: argparse._ArgumentGroup, many_gpus: bool) -> None:
     )
 
 
+def min_score_option(group: argparse._ActionsContainer) -> None:
+    """--min-score [S], None where it is not given; `min_score` turns it into a number."""
+    group.add_argument(
+        "--min-score",
+        nargs="?",
+        const=MODELS_OWN,
+        type=_cosine,
+        metavar="S",
+        help="reject every word whose cosine with its nearest pixel is below S, all of them if "
+        "need be; without S the value in the model's config (default: no such cut)",
+    )
+
+
+def min_score(args: argparse.Namespace) -> float | None:
+    """The cosine that --min-score stands for; reads the model's config, not the model.
+
+    Raises TTDError where the model's config has none.
+    """
+    if args.min_score != MODELS_OWN:
+        return args.min_score
+    from core.backbones.clip_loading import SHORT_NAMES
+    from core.backbones.own_settings import own_settings
+
+    own = own_settings(SHORT_NAMES.get(args.arch, args.arch)).min_score
+    if own is None:
+        raise TTDError(
+            f"--min-score: {args.arch} has no value of its own; find one with "
+            "tools/calibrate_min_score.py and give it, as --min-score 0.2"
+        )
+    return own
+
+
+def _cosine(text: str) -> float | str:
+    """argparse type: a cosine, or the model's own."""
+    if text == MODELS_OWN:
+        return text
+    value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no cosine, which lies in [-1, 1]")
+    return value
+
+
 def view_options(
     size: str = "twice the model's own size", pamr: bool = True
 ) -> argparse.ArgumentParser:
@@ -163,6 +205,15 @@ def view_options(
             "--pamr", action="store_true", help="refine the maps along the image's edges (PAMR)"
         )
     return parser
+
+
+def trust_option(group: argparse._ActionsContainer) -> None:
+    """--trust-inputs."""
+    group.add_argument(
+        "--trust-inputs",
+        action="store_true",
+        help="take the image files of a result that is there for unchanged, without a look",
+    )
 
 
 def load_model(args: argparse.Namespace) -> Backbone:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from core.utils.files import write_out
+from core.utils.finite import without_nan
 from tools.cli import positive_int, say, worker_count
 
 if TYPE_CHECKING:
@@ -112,8 +113,10 @@ def save_picture(path: Path, picture: Image.Image) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, indented. TTDError when that fails."""
-    write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write a JSON object, indented; NaN becomes null. TTDError when that fails."""
+    write(
+        path, json.dumps(without_nan(content), allow_nan=False, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def write(path: Path, text: str) -> None:

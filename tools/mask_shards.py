@@ -15,6 +15,7 @@ from typing import Any
 
 from core.errors import TTDError
 from tools.cli import say
+from tools.terminal import guard_terminal
 
 Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what goes with it
 
@@ -152,6 +153,7 @@ def _next_event(events: Any, workers: Sequence[Any]) -> tuple[str, Any]:
 def _child(work: Callable[[Shard, Report], None], shard: Shard, events: Any) -> None:
     """A shard in a process of its own, which ends with its parent and so gives up the lock."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    guard_terminal()
     try:
         work(shard, lambda event, value: events.put((event, value)))
     except TTDError as error:

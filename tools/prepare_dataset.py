@@ -107,8 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(reason)
     if len(report.failed) > SHOWN:
         say(f"and {len(report.failed) - SHOWN} more left out")
+    if report.unreadable:
+        say(
+            f"{report.unreadable} of them could not be read; mend that and run the same command "
+            "again, it makes what is missing"
+        )
     if captions:
-        return 0 if report.made + report.kept else 2
+        return 0 if report.made + report.kept and not report.unreadable else 2
     problems = checked(args.name, args.root) if plan.out.name == "validation" else []
     return 2 if problems or report.failed else 0
 

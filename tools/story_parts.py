@@ -54,15 +54,11 @@ def make_story_world(
     workers: int = 2,
     progress: Callable[[int], object] = lambda done: None,
 ) -> None:
-    """Make the story's world under `folder`, unless it is there. TTDError: not writable."""
-    import yaml
+    """Make the story's world under `folder`, unless it is there, whole. TTDError: not writable."""
+    from core.world.writer import WorldConfig, made_with, make_world
 
-    from core.world.writer import WorldConfig, make_world
-
-    config, mark = WorldConfig(train=train, val=held_out, seed=seed), folder / "world.yaml"
-    made = {}
-    if mark.is_file():
-        made = yaml.safe_load(mark.read_text(encoding="utf-8")).get("made_with", {})
+    config = WorldConfig(train=train, val=held_out, seed=seed)
+    made = made_with(folder / "world.yaml") or {}
     if (made.get("train"), made.get("val"), made.get("seed")) != (train, held_out, seed):
         make_world(folder, config, workers=workers, overwrite=True, progress=progress)
 

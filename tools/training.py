@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from core.errors import TTDError
+from core.utils.shown import first_few
 from tools.cli import choose_device, run, say
 
 if TYPE_CHECKING:
@@ -246,8 +247,17 @@ def stop_requests() -> Iterator[list[int]]:
 def end(outcome: Outcome, config: RunConfig) -> None:
     """What every run says when it ends."""
     if outcome.skipped:
+        from core.training.storage.run_dir import unreadable
+
         listed = config.folder / "skipped.jsonl"
-        say(f"{outcome.skipped} samples could not be used: see {listed}")
+        lost = unreadable(config.folder)
+        if outcome.skipped > len(lost):
+            say(f"{outcome.skipped - len(lost)} samples could not be used: see {listed}")
+        if lost:
+            say(
+                f"{len(lost)} samples could not be read ({first_few(lost)}), others stood in for "
+                f"them: see {listed}"
+            )
     if outcome.stopped:
         say(
             f"stopped after step {outcome.step} of {config.steps}; the same command resumes, the "

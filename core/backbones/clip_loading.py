@@ -25,6 +25,7 @@ from .openclip_config import (
     hub_config,
     uses_hub_tokenizer,
 )
+from .own_settings import own_settings
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
@@ -59,17 +60,19 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     config names one (key "ttd", `head`).
     """
     model, name = load_openclip_model(arch, weights)
-    own = _own_settings(name)
-    mask = float(own.get("mask_scale", CLIP_MASK[0])), float(own.get("mask_bias", CLIP_MASK[1]))
+    own = own_settings(name)
+    scale = CLIP_MASK[0] if own.mask_scale is None else own.mask_scale
+    bias = CLIP_MASK[1] if own.mask_bias is None else own.mask_bias
     backbone = CLIPBackbone(
         openclip.vision_tower(model, arch),
         openclip.text_tower(model, arch),
         Tokenizer(name),
         openclip.preprocess(model),
         logit_scale=float(model.logit_scale.detach().exp()),
-        mask=mask,
+        mask=(scale, bias),
     )
-    return backbone, own.get("head") or backbone.visual.readout.default_head
+    backbone.own = own
+    return backbone, own.head or backbone.visual.readout.default_head
 
 
 def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, str]:
@@ -332,14 +335,6 @@ def _from_hub(arch: str, weights: str | Path | None) -> openclip.OpenCLIP:
     if weights is None:
         return model
     return _fill(model, existing_file(weights))
-
-
-def _own_settings(name: str) -> dict[str, Any]:
-    """What a local folder's config says under "ttd": `mask_scale` a, `mask_bias` b, `head`."""
-    if not name.startswith("local-dir:"):
-        return {}
-    own: dict[str, Any] = folder_config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
-    return own
 
 
 def state_dict_of_openai_clip() -> dict[str, Tensor]:

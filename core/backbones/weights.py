@@ -17,8 +17,10 @@ from torch import Tensor
 from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
 from ..utils.files import expanded, is_there
+from ..utils.finite import is_finite
 from ..utils.pickled_values import Global, TensorRef, Unknown
 from ..utils.torch_files import TorchFile, read_torch_file
+from ..utils.torchscript import script_state
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "weights"
@@ -90,7 +92,7 @@ def _as_tensors(value: Any, stored: TorchFile) -> Any:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a model's file by name, float or checked to be harmless, on the CPU.
 
-    OpenAI's TorchScript archives are read by torch's own loader. A training checkpoint's tensors
+    OpenAI's TorchScript archives are read as data, too. A training checkpoint's tensors
     are found under `state_dict`, `model_state_dict` or `model`; the prefixes that DistributedData-
     Parallel and torch.compile put before every name are taken off. Tensors keep the file's types
     and shapes [...].
@@ -99,9 +101,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = existing_file(path)
     if is_torchscript(path):
-        with reading(path):
-            archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-            state = dict(archive.state_dict())
+        state = script_state(path)
         state = {name: value for name, value in state.items() if name not in OPENAI_NUMBERS}
     else:
         state = _inner_state(read_checkpoint(path))
@@ -270,6 +270,6 @@ def _problem(name: str, value: Tensor) -> str:
         return "is larger than the numbers that the file holds of it"
     if not value.is_floating_point():
         return "" if name.endswith(INDICES) else f"holds {str(value.dtype).removeprefix('torch.')}"
-    if not bool(torch.isfinite(value).all()):
+    if not is_finite(value):
         return "is not finite (NaN or infinity)"
     return ""

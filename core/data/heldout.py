@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from ..errors import TTDError
 from ..utils.config import read_yaml
 from ..utils.files import expanded
+from .input_sources import record_source
+from .inputs import Source
 from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
 from .tag_words import truth_of
@@ -77,14 +79,23 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     unreadable image and for a missing mask.
     """
     captions = _open(expanded(root))
-    records = (record for record in captions.records.iterate() if isinstance(record, Record))
-    items = [_load(captions, record) for record in islice(records, limit)]
+    items = [_load(captions, record) for record in islice(captions.records.usable(), limit)]
     if not items:
         raise TTDError(
             f"{captions.root}: no captions to score a model on; "
             "tools/make_world.py --out FOLDER makes some"
         )
     return items
+
+
+def heldout_sources(root: str | Path, limit: int | None = None) -> Iterator[Source]:
+    """The records and true masks of `load_heldout`, to be found changed later."""
+    captions = _open(expanded(root))
+    for record in islice(captions.records.usable(), limit):
+        yield record_source(record)
+        for tag in record.tags or ():
+            place = captions.mask_file(record, tag)
+            yield f"{record.id}: {tag}", "", str(place), place
 
 
 def unseen_items(root: str | Path, items: Sequence[Item]) -> list[Item]:

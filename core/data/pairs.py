@@ -22,7 +22,7 @@ LIST_HEADER = "# ttd pruned list"
 class Pairs:
     """The pairs of several inputs as one sequence: `len(pairs)`, `pairs[i] -> Record`.
 
-    What is pruned is left out. digest: changes with ids and captions.
+    What is pruned is left out. digest: changes with ids and captions; parts: the inputs.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Pairs:
                 f"{len(pruned)} pruned lists for {len(parts)} sets: give one for all, "
                 "or one for each"
             )
-        self._parts = list(parts)
+        self.parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
         if len(pruned) == 1 and pruned[0]:
-            _check_apart(self._parts)
+            _check_apart(self.parts)
         lists = list(pruned) * (len(parts) if len(pruned) == 1 else 1)
-        self._kept = _keep(self._parts, self._starts, lists) if lists else None
+        self._kept = _keep(self.parts, self._starts, lists) if lists else None
         count = int(self._starts[-1]) if self._kept is None else len(self._kept)
         self._count = min(count, limit or count)
         if not self._count:
@@ -63,20 +63,20 @@ class Pairs:
         """Pair `number` in [0, len). Any thread may ask."""
         whole = number if self._kept is None else int(self._kept[number])
         part = int(np.searchsorted(self._starts, whole, side="right")) - 1
-        return self._parts[part][whole - int(self._starts[part])]
+        return self.parts[part][whole - int(self._starts[part])]
 
     @property
     def descriptions(self) -> list[str]:
         """A line about each input."""
-        return [part.description for part in self._parts]
+        return [part.description for part in self.parts]
 
     @property
     def skipped(self) -> list[Skipped]:
         """What the inputs hold that cannot be used, as far as their index knows."""
-        return [item for part in self._parts for item in part.skipped]
+        return [item for part in self.parts for item in part.skipped]
 
     def _digest(self) -> str:
-        own = json.dumps([[part.digest for part in self._parts], self._count]).encode()
+        own = json.dumps([[part.digest for part in self.parts], self._count]).encode()
         if self._kept is not None:
             own += np.ascontiguousarray(self._kept[: self._count]).tobytes()
         return hashlib.sha256(own).hexdigest()[:32]
@@ -89,14 +89,15 @@ def open_pairs(
     limit: int | None = None,
     refresh: bool = False,
     progress: Callable[[int], None] = lambda done: None,
+    trust: bool = False,
 ) -> Pairs:
     """The pairs of `data` = "NAME+NAME".
 
     Each is ROOT/NAME/train, or a folder, JSONL, tar or pattern of tars. pruned ("none" for all of
-    an input), limit: see `Pairs`; refresh, progress: see `open_index`. TTDError for what is not
-    there or holds no pair.
+    an input), limit: see `Pairs`; refresh, progress, trust: see `open_index`. TTDError for what is
+    not there or holds no pair.
     """
-    parts = [open_index(place, refresh, progress) for place in find_pairs(data, root)]
+    parts = [open_index(place, refresh, progress, trust) for place in find_pairs(data, root)]
     return Pairs(parts, [None if name == "none" else name for name in pruned], limit)
 
 

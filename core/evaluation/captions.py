@@ -148,7 +148,7 @@ def best_elsewhere(
 
 def _records(captions: CaptionSet) -> tuple[dict[str, Record], list[str]]:
     """Captions with true tags by id, and the ids of those without. TTDError when none has any."""
-    records = [record for record in captions.records.iterate() if isinstance(record, Record)]
+    records = list(captions.records.usable())
     tagged = {record.id: record for record in records if record.tags}
     if not tagged:
         raise TTDError(f"{captions.root}: no captions with true tags, so there is no truth")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 from ..utils.files import read_json, visible_names
 from ..utils.prefetch import prefetch
 from ..utils.shown import beginning, first_few
@@ -187,9 +187,12 @@ def read_prediction(
 
     read: opens the file, TTDError when it cannot; wrong: what is wrong with the values, "" for
     nothing. None where the prediction cannot be scored: the reason is then added to `problems`.
+    UnreadableError where the system cannot read it now.
     """
     try:
         values = read(path)
+    except UnreadableError:
+        raise  # what it holds is not known: without it, the score would be of another set
     except TTDError as error:
         problems.add("unreadable", f"{name}: {str(error).removeprefix(f'{path}: ')}")
         return None

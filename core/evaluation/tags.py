@@ -62,8 +62,7 @@ def load_truth(root: str | Path, allow_missing: bool = False) -> tuple[str, dict
     with one, and for two of the same id.
     """
     records = open_records(root)
-    usable = (item for item in records.iterate() if isinstance(item, Record))
-    found = [record for record in usable if split_words(record.text)]
+    found = [record for record in records.usable() if split_words(record.text)]
     untagged = [record.id for record in found if record.tags is None]
     if len(untagged) == len(found) or (untagged and not allow_missing):
         missing = f"{len(untagged)} of {len(found)} captions without true tags"

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..backbones.base import Backbone
 from ..data.grounding import PhraseList
 from ..data.grounding_view import training_view
+from ..data.input_sources import phrase_sources
+from ..data.inputs import Inputs
 from ..training.config import identity
 from ..training.distributed import Ranks
 from ..training.task import Group, Step, Task
@@ -81,7 +83,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         images = distinct_images(self._source.phrases)
         folder = expanded(self.config.cache)
         path = cache_file(folder, self.model, self._checksum, self._source.digest)
-        prepare(path, self.model, images)
+        prepare(path, self.model, images, trust=self.config.trust_inputs)
         return FeatureCache(path, images)
 
     @property
@@ -154,6 +156,11 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         """Our .safetensors: what was trained, the settings, the backbone's checksum."""
         info = {"step": step, "prompt": self.config.prompt, "settings": identity(self.config)}
         save_model(self.model, path, self._checksum, info)
+
+    def inputs(self) -> Inputs:
+        """Training and validation phrases."""
+        sources = phrase_sources([*self._source.phrases, *self._val])
+        return Inputs(sources, trust=self.config.trust_inputs)
 
     def identity(self) -> dict[str, Any]:
         """Settings, phrases and backbone."""

@@ -45,6 +45,8 @@ def encode_views(
     to 1: each of unit length, then averaged over the image and the mirrored image, so that their
     product with a unit word is the average cosine.
     """
+    for image in prepared:
+        backbone.notice(*image.size)
     encoded: list[EncodedView] = []
     whole = None
     for i in range(len(views.scales)):

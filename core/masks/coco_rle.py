@@ -25,7 +25,7 @@ def write_rle(folder: MaskFolder, names: Sequence[str], categories: Mapping[int,
     separator = "[\n"
     with (
         write_errors(path, "make room and run the same command again"),
-        atomic(path) as part,
+        atomic(path, durable=True) as part,
         part.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
         for entry in _entries(folder, names, categories):

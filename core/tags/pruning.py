@@ -146,7 +146,7 @@ def _write_list(out: Path, header: str, names: Iterator[str]) -> None:
     with write_errors(out, "make room, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
-            atomic(out) as part,
+            atomic(out, durable=True) as part,
             part.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as file,
         ):
             file.write(header)

@@ -36,7 +36,9 @@ class RunConfig:
     `schedule` (core/training/schedules.py). grad_clip: largest L2 norm of the gradient over all
     parameters, None for no limit. dtype: of the towers' matrix products, by autocast; parameters
     are float32 always. stall_percent: share of the steps after which a loss that has not moved
-    ends the run, 0 for never.
+    ends the run, 0 for never. unreadable_percent: share of the last 1000 samples above which the
+    run ends because they cannot be read, 100 for never. trust_inputs: take the image files of a
+    resumed run for unchanged without a look.
 
     Errors: TTDError for a value that cannot be.
     """
@@ -51,6 +53,8 @@ class RunConfig:
         "log_every",
         "checkpoint_every",
         "stall_percent",
+        "unreadable_percent",
+        "trust_inputs",
     )
     # Learning rates: in proportion to the batch where it is not the recipe's.
     RATES: ClassVar[tuple[str, ...]] = ("lr",)
@@ -84,6 +88,8 @@ class RunConfig:
     dtype: str = "float32"
     compile: bool = False
     stall_percent: float = 10.0
+    unreadable_percent: float = 10.0
+    trust_inputs: bool = False
     eval_every: int = 50
     keep: str = "best"
     checkpoint_every: int = 50
@@ -125,8 +131,9 @@ class RunConfig:
         for name in ("lr_floor", "lr_drop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TTDError(f"{name} {getattr(self, name):g}: must be a share in [0, 1]")
-        if not 0 <= self.stall_percent <= 100:
-            raise TTDError(f"stall_percent {self.stall_percent:g}: must be in [0, 100]")
+        for name in ("stall_percent", "unreadable_percent"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise TTDError(f"{name} {getattr(self, name):g}: must be in [0, 100]")
 
     def _check_choice(self, name: str, known: tuple[str, ...]) -> None:
         if getattr(self, name) not in known:

@@ -56,8 +56,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.inputs import Inputs
 from ..data.records import Skipped
 from ..utils.config import plain
+from ..utils.tensor_files import save_safetensors
 from .config import RunConfig, identity
 from .distributed import Ranks
 from .schedules import learning_rate
@@ -243,10 +245,8 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
 
     def export(self, path: Path, step: int) -> None:
         """Write what users need of the model after `step` updates, one file. First process only."""
-        from safetensors.torch import save_file
-
         tensors = {name: p.detach().contiguous() for name, p in self.parameters().items()}
-        save_file(tensors, path, metadata={"step": str(step)})
+        save_safetensors(tensors, path, {"step": str(step)})
 
     def finish(self, finished: Path) -> None:
         """Called at the end with the finished file, a copy of an export. First process only.
@@ -257,6 +257,13 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed: settings, data, weights."""
         return {**identity(self.config), "data": self.source.digest}
+
+    def inputs(self) -> Inputs | None:
+        """The files that the run is made from and scored on; None where there are none.
+
+        Called in the first process only.
+        """
+        return None
 
     def settings(self) -> dict[str, Any]:
         """What is written beside it, for people."""

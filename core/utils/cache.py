@@ -14,3 +14,10 @@ def cache_folder() -> Path | None:
         return Path.home() / ".cache" / "ttd"
     except RuntimeError:
         return None
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder of the cache where it is missing, for this user alone. OSError: cannot be."""
+    for missing in [*reversed(folder.parents), folder]:
+        if not missing.exists():
+            missing.mkdir(mode=0o700, exist_ok=True)

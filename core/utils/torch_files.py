@@ -131,7 +131,9 @@ def _read_zip(path: Path) -> TorchFile:
         entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if "data.pkl" not in entries:
             raise TTDError(f"{path}: a zip, but none that torch.save wrote")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+        # TorchScript's code is compressed, and not read
+        used = [info for name, info in entries.items() if name.startswith("data")]
+        if any(info.compress_type != zipfile.ZIP_STORED for info in used):
             raise TTDError(f"{path}: compressed, which torch.save never does; make it again")
         order = entries.get("byteorder")
         if order is not None and archive.read(order).strip() == b"big":

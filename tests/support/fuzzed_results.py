@@ -76,7 +76,7 @@ def skipped_file(folder):
 
 
 def resume_tags(path):
-    from core.tags.results import TagWriter
+    from core.tags.writer import TagWriter
 
     paths = {"pixel": ResultPaths.of(path.parent, "r")}
     writer = TagWriter(paths, {"identity": {}}, 2)

@@ -9,14 +9,8 @@ import pytest
 from core.data.records import Record, Skipped
 from core.data.words import split_words
 from core.errors import TTDError
-from core.tags.results import (
-    ResultPaths,
-    TagWriter,
-    format_line,
-    is_finished,
-    read_results,
-    result_name,
-)
+from core.tags.results import ResultPaths, format_line, is_finished, read_results, result_name
+from core.tags.writer import TagWriter
 from core.utils.files import read_json, write_json
 
 IDENTITY = {"root": "set", "batch": 4, "checksum": "abc"}

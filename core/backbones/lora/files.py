@@ -18,6 +18,7 @@ from torch import Tensor
 from ...errors import TTDError
 from ...utils.file_kinds import file_kind
 from ...utils.files import expanded, is_there, write_bytes, write_errors
+from ...utils.finite import check_weights
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 from .peft_config import CONFIG, read_peft_config
@@ -91,6 +92,7 @@ def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterIn
     """
     from safetensors.torch import save
 
+    check_weights(state, path)
     content = {PREFIX + name: value.detach().cpu().contiguous() for name, value in state.items()}
     store(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
 
@@ -129,7 +131,7 @@ def store(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, its folder made where missing. TTDError: it cannot be."""
     with write_errors(path, "check folder, permissions and disk"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+        write_bytes(path, data, durable=True)
 
 
 def _locate(source: str | Path) -> Path:

@@ -203,7 +203,11 @@ class CaptionSet:
 
     def tag_mask(self, record: Record, tag: str) -> npt.NDArray[np.bool_]:
         """The mask of one true tag, bool [H, W]. TTDError when it is missing."""
-        return read_foreground(self.root / MASKS_OF_TAGS / record.id / f"{tag}.png")
+        return read_foreground(self.mask_file(record, tag))
+
+    def mask_file(self, record: Record, tag: str) -> Path:
+        """Where that mask is or would be."""
+        return self.root / MASKS_OF_TAGS / record.id / f"{tag}.png"
 
     def truth_mask(self, record: Record) -> npt.NDArray[np.bool_]:
         """The foreground of a caption, bool [H, W]: union of its true tags' masks.

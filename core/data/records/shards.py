@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import TTDError
+from ...errors import TTDError, UnreadableError
+from ...utils.files import is_away
 from ...utils.shown import beginning
 from .record import (
     SUFFIXES,
@@ -86,7 +87,7 @@ def open_shards(tars: list[Path], root: Path) -> RecordSet:
 
     about = f"{count} pairs" if exact else f"about {count} pairs ({first} in the first)"
     shards = f"{len(tars)} webdataset shard{'s' * (len(tars) > 1)}"
-    return RecordSet(f"{root}: {shards}, {about}", count, exact, walk)
+    return RecordSet(f"{root}: {shards}, {about}", count, exact, walk, files=tuple(tars))
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,10 @@ class _Shard:
 
 
 def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]:
-    """All groups of files of one tar; a damaged tar ends with a `Skipped` that says so."""
+    """All groups of files of one tar; a damaged tar ends with a `Skipped` that says so.
+
+    UnreadableError where the system cannot read it now.
+    """
     name = path.relative_to(root).as_posix()
     problems: list[Exception] = []
     try:
@@ -111,6 +115,12 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
                 yield _group(shard, next(number), key, parts)
     except DAMAGE as error:
         problems.append(error)
+    if problems and is_away(problems[0]):
+        # How many records are lost is not known, so the numbers of those behind them are not.
+        raise UnreadableError(
+            f"{path}: cannot be read ({reason_of(problems[0])}); the same command resumes where "
+            "it stopped"
+        )
     if problems:
         reason = f"damaged or compressed tar: {reason_of(problems[0])}"
         yield Skipped(next(number), name, reason)
