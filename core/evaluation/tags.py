@@ -142,8 +142,8 @@ def load_method(paths: ResultPaths, truth: dict[str, Record]) -> Method:
     rejected = [listed is not None and is_stopword(word["word"], listed) for word in words]
     return Method(
         name=paths.lines.name.removesuffix(".jsonl"),
-        norms=np.array([word["norm"] for word in words]),
-        selected=np.array([word["selected"] for word in words]),
+        norms=np.array([word["norm"] for word in words], dtype=np.float64),
+        selected=np.array([word["selected"] for word in words], dtype=bool),
         truth=np.concatenate(true),
         allowed=~np.array(rejected, dtype=bool),
         problems=tuple(problems),
