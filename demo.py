@@ -10,8 +10,9 @@
 
 For each image: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word
 with its nearest pixel; norm = the scores of one image's words from 0 to 1; kept words are marked
-`*` and have a dark label in the panel. The colours are the soft mask of the word: blue 0, white
-0.5, red 1.
+`*`. In the panel of a caption they are large, the rejected ones small and grey; --tags are all
+large. The colours are the soft mask of the word: blue 0, white 0.5, red 1. --format svg or pdf:
+texts stay texts, for a paper (pdf needs `pip install -r requirements-pdf.txt`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
-from core.utils.files import resolved, write_errors, write_out
+from core.utils.files import resolved
 from core.utils.memory import memory_errors
 from tools.cli import (
     ROOT,
@@ -38,11 +38,9 @@ from tools.cli import (
     say,
     view_options,
 )
+from tools.demo_panel import Row, draw, save, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from core.data.image_lists import Listed
     from core.predictor import Predictor
 
@@ -57,21 +55,6 @@ class Job:
     words: tuple[str, ...]
     caption: str | None
     panel: Path
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    norm: None for the caption, which does not compete with its words. x, y: nearest pixel.
-    """
-
-    text: str
-    score: float
-    norm: float | None
-    selected: bool
-    x: int
-    y: int
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -109,7 +92,17 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)"
     )
     min_score_option(parser)
-    parser.add_argument("--overlay", action="store_true", help="draw the heat maps over the image")
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="draw the maps over the image, as opaque as they are high",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("png", "svg", "pdf"),
+        default="png",
+        help="of the panels; svg and pdf keep texts as texts (default: %(default)s)",
+    )
     return parser
 
 
@@ -119,6 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.ground:
         return _ground(args, argv)
     jobs, least = plan_jobs(args), min_score(args)
+    if args.format == "pdf":
+        from core.plots.vector import require_pdf
+
+        require_pdf()  # now, not after the first image
     _make_folder(args.out)
     predictor = make_predictor(args, len(jobs))
     print(_headline(predictor))
@@ -142,6 +139,8 @@ def _ground(args: argparse.Namespace, argv: Sequence[str] | None) -> int:
     from tools.cli import choose_device
     from tools.ground_demo import ground
 
+    if args.format != "png":
+        raise TTDError(f"--format {args.format}: --ground draws PNG only; leave --format out")
     paths = [item.path for item in list_images(args.input)] if args.input else [SHIPPED]
     _make_folder(args.out)
     given = sys.argv[1:] if argv is None else argv
@@ -155,13 +154,15 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """Every image with its words and its panel's name. TTDError when no image has any words."""
     from core.data.image_lists import list_images
 
+    if args.text is not None and not args.text.strip():
+        raise TTDError('--text is empty: write a caption, such as --text "a dog with a ball"')
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
     if not any(words for words, _ in queries):
         raise TTDError('no words to look for: add --tags dog ball, or --text "a dog with a ball"')
     if not (args.tags or args.text) and any(len(item.texts) > 1 for item in listed):
         say("several captions per image: the first one is used")
-    panels = panel_names([item.path for item in listed], args.out)
+    panels = panel_names([item.path for item in listed], args.out, args.format)
     return [
         Job(item.path, words, caption, panel)
         for item, (words, caption), panel in zip(listed, queries, panels, strict=True)
@@ -192,18 +193,18 @@ def _query(
     return tuple(words), caption if caption and caption.strip() else None
 
 
-def panel_names(images: Sequence[Path], out: Path) -> list[Path]:
-    """`OUT/STEM.png` for every image; `STEM-2.png`, ... where that is taken.
+def panel_names(images: Sequence[Path], out: Path, kind: str = "png") -> list[Path]:
+    """`OUT/STEM.png` (or another `kind`) for every image; `STEM-2.png`, ... where that is taken.
 
     By another panel of the run, or because it is itself one of the images.
     """
     taken = {_same_file(path) for path in images}
     names = []
     for path in images:
-        number, name = 1, out / f"{path.stem}.png"
+        number, name = 1, out / f"{path.stem}.{kind}"
         while _same_file(name) in taken:
             number += 1
-            name = out / f"{path.stem}-{number}.png"
+            name = out / f"{path.stem}-{number}.{kind}"
         taken.add(_same_file(name))
         names.append(name)
     return names
@@ -234,7 +235,9 @@ def make_predictor(args: argparse.Namespace, images: int) -> Predictor:
     from core.predictor import Predictor
 
     refine = next((name for name in ("pamr", "crf") if getattr(args, name)), None)
-    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
+    predictor = Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
+    predictor.views.check(predictor.backbone.patch)
+    return predictor
 
 
 def _headline(predictor: Predictor) -> str:
@@ -263,7 +266,7 @@ def show(predictor: Predictor, job: Job, overlay: bool, least: float | None) -> 
     least: see `score`.
     """
     from core.data.images import read_image
-    from core.plots.panel import draw_panel, plan
+    from core.plots.panel import Look
 
     if not job.words:
         raise TTDError(f"{job.path}: no caption, so no words to look for; add --tags or --text")
@@ -271,18 +274,9 @@ def show(predictor: Predictor, job: Job, overlay: bool, least: float | None) -> 
     with memory_errors(f"{job.path}: not enough memory; use a smaller --image or fewer --scales"):
         predictor.set_image(image)
         rows = score(predictor, job, least)
-        texts = [row.text for row in rows]
-        size = plan(*image.shape[:2], len(texts)).picture
-        masks = predictor.soft_masks(texts, size=size).cpu().numpy()
-    panel = draw_panel(
-        image,
-        masks,
-        texts,
-        [row.score for row in rows],
-        overlay=overlay,
-        selected=[row.selected for row in rows] if job.caption or least is not None else None,
-    )
-    _save(panel, job.panel)
+        look = Look(overlay, note=_headline(predictor))
+        sheet = draw(predictor, image, rows, look, least)
+    save(sheet, job.panel)
     _print(f"\n{job.path}  {image.shape[1]} x {image.shape[0]}  ->  {job.panel}\n{table(rows)}")
 
 
@@ -308,53 +302,6 @@ def score(predictor: Predictor, job: Job, least: float | None = None) -> list[Ro
         Row(text, value, *mark, *peak)
         for text, value, mark, peak in zip(texts, scores, marks, peaks, strict=True)
     ]
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text.
-
-    Number (as in the panel), word, score, normalized score, `*` = kept, nearest pixel.
-    """
-    texts = [_clip(" ".join(row.text.split()), 48) for row in rows]
-    width = max(4, *(_columns(text) for text in texts))
-    lines = [f"  #  {'word'.ljust(width)}   score   norm  kept  nearest pixel (x, y)"]
-    for number, (row, text) in enumerate(zip(rows, texts, strict=True), start=1):
-        norm = mark = ""
-        if row.norm is not None:
-            norm, mark = f"{row.norm:.2f}", "*" * row.selected
-        pad = " " * (width - _columns(text))
-        lines.append(
-            f"{number:>3}  {text}{pad}  {row.score:6.3f}  {norm:>5}  {mark:^4}  ({row.x}, {row.y})"
-        )
-    return "\n".join(lines)
-
-
-def _columns(text: str) -> int:
-    """Terminal columns of a text: two for wide characters, none for combining ones."""
-    seen = [character for character in text if not unicodedata.combining(character)]
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in seen)
-    return len(seen) + wide
-
-
-def _clip(text: str, columns: int) -> str:
-    """The text, cut to at most `columns` terminal columns."""
-    if _columns(text) <= columns:
-        return text
-    while _columns(text) > columns - 3:
-        text = text[:-1]
-    return text + "..."
-
-
-def _save(panel: npt.NDArray[np.uint8], path: Path) -> None:
-    """Write uint8 [H, W, 3] as PNG."""
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(panel).save(buffer, "PNG")
-    with write_errors(path, "name another --out"):
-        write_out(path, buffer.getvalue())
 
 
 def _print(text: str) -> None:

@@ -169,6 +169,7 @@ def produce(
         """Only of the scorers whose results are missing."""
         return tag_batch(backbone, batch, replace(protocol, scorers=tuple(scorers)), at_once)
 
+    protocol.views.check(backbone.patch)
     identity = settings(args, records) | {
         "image": protocol.image_size,
         "device": backbone.device.type,

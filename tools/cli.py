@@ -253,9 +253,13 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
 
 def positive_int(text: str) -> int:
     """argparse type: an integer from 1 to a billion."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if not 1 <= value <= MOST:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MOST}")
+        what = "too large a number" if value > MOST else "not a positive whole number"
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is {what}")
     return value
 
 
@@ -269,7 +273,21 @@ def worker_count(text: str) -> int:
 
 def positive_float(text: str) -> float:
     """argparse type: a finite number > 0."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def seed_number(text: str) -> int:
+    """argparse type: a whole number >= 0, as numpy's generators take it."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return value

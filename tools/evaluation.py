@@ -32,9 +32,18 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME"
+        "--pred",
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help=f"the predictions, {pred}/NAME; of several folders, one table",
     )
-    parser.add_argument("--tag", metavar="NAME", help="name to print (default: the folder's)")
+    parser.add_argument(
+        "--tag", nargs="+", metavar="NAME", help="a name to print for each (default: the folder's)"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print every setting that the masks were made with"
+    )
     parser.add_argument(
         "--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)"
     )
@@ -61,6 +70,42 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
     return parser
 
 
+def named_folders(args: argparse.Namespace, usual: str) -> dict[str, Path]:
+    """The folders of --pred by the name to print: --tag, else the folder's own.
+
+    Folders of one name are numbered in their order. TTDError: a folder
+    that does not exist, another number of names than of folders, two equal names.
+    """
+    from core.evaluation.predictions import find_folder
+
+    folders = [find_folder(path, usual) for path in args.pred]
+    places = [folder.resolve() for folder in folders]
+    tags = args.tag or [place.name for place in places]
+    if len(tags) != len(folders):
+        raise TTDError(f"--tag: {len(tags)} names for {len(folders)} folders; give one of each")
+    if not args.tag:
+        before = (tags[:place].count(tag) for place, tag in enumerate(tags))
+        tags = [f"{tag} ({k + 1})" if k else tag for tag, k in zip(tags, before, strict=True)]
+    if len(set(places)) < len(places):
+        raise TTDError("--pred: a folder is named twice")
+    if len(set(tags)) < len(tags):
+        raise TTDError(f"--tag: two results of one name ({', '.join(tags)}); give each its own")
+    return dict(zip(tags, folders, strict=True))
+
+
+def common_limit(folders: Sequence[Path]) -> int | None:
+    """The smallest --limit that results were made with: all are scored on what each of them has."""
+    from core.evaluation.predictions import limit_of
+
+    limits = [limit for limit in map(limit_of, folders) if limit is not None]
+    return min(limits, default=None)
+
+
+def limit_words(limit: int | None) -> str:
+    """What is said of a set that is scored in part."""
+    return "" if limit is None else f"; only the first {limit} of the set (made with --limit)"
+
+
 def save_gallery(
     folder: Path, rows: Sequence[Row], names: Mapping[int, str], palette: np.ndarray
 ) -> None:
@@ -83,10 +128,10 @@ def progress_bar(total: int) -> tqdm:
     return tqdm(total=total, unit="image", disable=None, leave=False)
 
 
-def report_left_out(line: str) -> None:
-    """Say on stderr what --allow-missing left out."""
+def report_left_out(line: str, tag: str = "") -> None:
+    """Say on stderr what --allow-missing left out, of which of several results."""
     if line:
-        say(f"left out: {line}")
+        say(f"{tag}: left out: {line}" if tag else f"left out: {line}")
 
 
 def picture_format(path: Path) -> str:

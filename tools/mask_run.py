@@ -95,6 +95,7 @@ def run_shard(
     usual = model_defaults(args, backbone.own.defaults, task.model_defaults, rule)
     chosen = make_protocol(args, usual)
     used = chosen.resolve(backbone.arch, backbone.image_size, rule, cut)
+    used.views.check(backbone.patch)
     folder = open_folder(args, task, backbone, used, shard.token, usual)
     try:
         mine = task.jobs[shard.rank :: shard.world]

@@ -80,6 +80,7 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
     from core.tags.pipeline import Batch
 
     views = Views(args.image or backbone.image_size, tuple(args.scales), args.hflip)
+    views.check(backbone.patch)
 
     def lines_of(batch: Batch, _: Sequence[str], at_once: int) -> dict[str, list[str]]:
         """Of the one result."""

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import ROOT, positive_int, run
+from cli import ROOT, positive_int, run, seed_number
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -67,7 +67,9 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps", type=positive_int, metavar="N", help="of training (default: the recipe's)"
     )
-    parser.add_argument("--seed", type=int, default=11, help="of the world (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=11, help="of the world (default: %(default)s)"
+    )
     return parser
 
 

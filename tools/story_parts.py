@@ -26,8 +26,8 @@ RULE = (
 LEGEND = (
     "Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, "
     "with the truth.",
-    "kept / rejected: whether the model takes the word to be in the image. It was trained on "
-    "captions alone: no truth, no masks.",
+    "kept / rejected (grey): whether the model takes the word to be in the image. It was trained "
+    "on captions alone: no truth, no masks.",
 )
 
 
@@ -133,4 +133,5 @@ def _cell(soft: np.ndarray, truth: np.ndarray | None, bg: float, kept: bool | No
     if truth is not None:
         over = soft > bg
         parts.append(f"IoU {100 * (over & truth).sum() / (over | truth).sum():.0f} %")
-    return Cell(soft, ", ".join(parts), None if kept is None else kept == (truth is not None))
+    good = None if kept is None else kept == (truth is not None)
+    return Cell(soft, ", ".join(parts), good, quiet=kept is False)

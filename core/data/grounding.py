@@ -109,6 +109,11 @@ def read_phrases(
     Errors: TTDError with file and line: not readable, a bad line, no lines, none of the images.
     """
     path = expanded(path)
+    if is_there(path) and path.is_dir():
+        raise TTDError(
+            f"{path}: is a folder; name a list in it: .jsonl with a line {FORM} each, .csv with "
+            "columns image, left, top, right, bottom, text, or a .pth label list"
+        )
     rows = list(read_rows(path, known))
     if not rows:
         raise TTDError(f"{path}: no phrases; a line is {FORM}")

@@ -102,6 +102,13 @@ def data_of(folder: Path) -> str | None:
     return parts[1] if len(parts) > 2 else None
 
 
+def limit_of(folder: Path) -> int | None:
+    """The --limit that predictions were made with: they are of the first so many of the set."""
+    arguments = read_protocol(folder).get("arguments")
+    limit = arguments.get("limit") if isinstance(arguments, dict) else None
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
 def check_kind(folder: Path, captions: bool) -> None:
     """TTDError when protocol.json says that the masks are of the other kind.
 

@@ -97,7 +97,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
 
     def groups(self, step: int) -> list[Group]:
         """One group: weight decay on everything, as published."""
-        rate = learning_rate(step, self.config)
+        rate = learning_rate(step, self.config, self.schedule_start)
         return [Group("all", tuple(self._parameters), rate, self.config.weight_decay)]
 
     def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:

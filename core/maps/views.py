@@ -73,6 +73,14 @@ class Views:
         """Index of the scale nearest to 1 (the first of equals): that of pooled embeddings."""
         return min(range(len(self.scales)), key=lambda i: abs(self.scales[i] - 1))
 
+    def check(self, patch: int) -> None:
+        """TTDError where a scale is smaller than one patch of the model, of `patch` pixels."""
+        if (smallest := min(self.sides)) < patch:
+            raise TTDError(
+                f"--image {self.size} at scales {list(self.scales)}: {smallest} pixels are less "
+                f"than one patch of the model, {patch}; use a larger --image or larger --scales"
+            )
+
     def shapes(self, height: int, width: int) -> Shapes:
         """(h, w) at every scale of an image of height x width pixels."""
         return tuple(target_size(height, width, side, self.resize) for side in self.sides)

@@ -147,6 +147,8 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
         parts; why_inexact says why not. Where it is not, gradient accumulation is refused, and
         `loss` may talk to the other processes.
         evaluates: whether `evaluate` measures anything.
+        schedule_start: the step that the schedule of the rates begins at; the trainer sets it
+        where a finished run is extended.
     """
 
     unit: ClassVar[str] = "samples"
@@ -159,6 +161,7 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
     exact_micro_batches: bool = True
     why_inexact: str = ""
     evaluates: bool = False
+    schedule_start: int = 0
 
     def __init__(self, config: RunConfig, device: torch.device):
         """device: where the batches and the parameters are."""
@@ -197,7 +200,7 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
 
         Here one, by the settings. Phases: return another `frozen` from some step on.
         """
-        rate = learning_rate(step, self.config)
+        rate = learning_rate(step, self.config, self.schedule_start)
         return [Group("all", tuple(self.parameters()), rate, self.config.weight_decay)]
 
     def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:

@@ -104,6 +104,8 @@ class Trainer:
         state = self.keeper.resume()
         if state:
             self._take_over(state)
+            self.task.schedule_start = state["start"]
+            self._stall.on = self._stall.on and not state["start"]  # it has moved before
         self.ranks.broadcast([parameter.data for parameter in self.update.named.values()])
         self.keeper.mend(self.step)
         self.keeper.open_log(self.step if state else None)

@@ -12,6 +12,8 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,20 @@ from .files import expanded, is_there
 
 Config = TypeVar("Config")
 MOST = 1e18  # of any number among settings
+
+
+class UnknownSetting(TTDError):
+    """Settings that there are not. names: theirs; advice: those there are, and those meant."""
+
+    def __init__(self, source: str, names: list[str], known: list[str]):
+        """source: where they were read; known: the settings there are."""
+        self.names = names
+        near = [get_close_matches(name, known, 1) for name in names]
+        meant = list(chain.from_iterable(near))
+        self.advice = f"there are {', '.join(known)}"
+        if meant:
+            self.advice += f"; did you mean {', '.join(meant)}?"
+        super().__init__(f"{source}: unknown setting {', '.join(names)}; {self.advice}")
 
 
 def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -> dict[str, Any]:
@@ -76,9 +92,7 @@ def build(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
     hints = typing.get_type_hints(kind)
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(map(str, values)) - set(known)):
-        raise TTDError(
-            f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}"
-        )
+        raise UnknownSetting(source, unknown, list(known))
     required = [
         name
         for name, item in known.items()
@@ -119,8 +133,9 @@ def _checked(kind: Any, value: Any, what: str) -> Any:
 
 
 def _checked_optional(choices: tuple[Any, ...], value: Any, what: str) -> Any:
-    """`value` as the one type of `choices` that is not None."""
-    if value is None and type(None) in choices:
+    """`value` as the one type of `choices` that is not None; the word none is None there."""
+    written = str(value).casefold() if isinstance(value, str) else None
+    if (value is None or written == "none") and type(None) in choices:
         return None
     kind = next(choice for choice in choices if choice is not type(None))
     return _checked(kind, value, what)

@@ -34,3 +34,14 @@ def beginning(values: Iterable[object], limit: int = 3) -> str:
     texts = [str(value) for value in values]
     dots = ["..."] if len(texts) > limit else []
     return ", ".join(texts[:limit] + dots)
+
+
+def decimals(values: Iterable[float], usual: int = 1) -> int:
+    """Decimals of a column of numbers: `usual`, one more where that shows a difference.
+
+    That is where two of the values look alike with `usual` decimals, but not with one more.
+    """
+    few: dict[str, set[str]] = {}
+    for value in values:
+        few.setdefault(f"{value:.{usual}f}", set()).add(f"{value:.{usual + 1}f}")
+    return usual + any(len(alike) > 1 for alike in few.values())

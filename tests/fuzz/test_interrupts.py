@@ -88,6 +88,6 @@ def test_two_interrupts_lose_nothing(script, there, tmp_path):
         interrupt(process, tmp_path / "cut", pause)
         code, said = finish(process)
         # The second signal may come when Python itself is ending, without its handlers.
-    assert code in (0, 130, -signal.SIGINT), said
+        assert code in (0, 130, -signal.SIGINT), said
     assert finish(start(script, there, tmp_path / "cut"))[0] == 0
     assert results(tmp_path / "cut") == results(tmp_path / "whole")

@@ -102,12 +102,12 @@ class RecordSet:
         count = None if stop is None else max(0, stop - start)
         return itertools.islice(self.walk(start), count)
 
-    def usable(self) -> Iterator[Record]:
-        """All records that can be used, for what counts them.
+    def usable(self, stop: int | None = None) -> Iterator[Record]:
+        """All records that can be used, of the first `stop`, for what counts them.
 
         UnreadableError for a caption that cannot be read now: a smaller set has other scores.
         """
-        for item in self.iterate():
+        for item in self.iterate(0, stop):
             if isinstance(item, Record):
                 yield item
             elif item.retry:

@@ -59,13 +59,18 @@ class Keeper:
         self._log: TrainLog | None = None
 
     def resume(self) -> dict[str, Any] | None:
-        """The checkpoint, in every process, or None for a fresh run. TTDError: damaged."""
+        """The checkpoint, in every process, or None for a fresh run. TTDError: damaged.
+
+        Its "start" is the step that the schedule begins at.
+        """
         state = None
         with self.ranks.together():
             if self.folder:
                 state = self.folder.checkpoint()
                 if state is not None and not _is_state(state):
                     raise self.folder.damaged("not a checkpoint of a training run")
+                if state is not None:
+                    state["start"] = self.folder.start
         state = self.ranks.broadcast_object(state)
         if state:
             self.saved, self.earlier = state["step"], state["earlier"]

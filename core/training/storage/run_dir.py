@@ -68,21 +68,28 @@ class RunFolder:
     def __init__(self, path: Path, run: RunIdentity, overwrite: bool = False):
         """Make it or take it over.
 
-        TTDError: another process works there; a run of another identity is there (the differences
-        are named), unless `overwrite`, which removes it; not writable.
+        A finished run is extended by more steps: `start` is the step at which its last schedule
+        begins, 0 where it never was. TTDError: another process works there; a run of another
+        identity is there (the differences are named), unless `overwrite`, which removes it; not
+        writable.
         """
         self.path, self.suffix = path, run.suffix
         self.finished = path / f"{run.name}{run.suffix}"
         self._lock = _lock(path)
         try:
             stored = read_json(path / SETTINGS)
+            extended = None
             if overwrite:
                 self._clear(stored or {})
             else:
-                check_folder(path, run)
+                extended = check_folder(path, run)
             if run.inputs is not None:
                 run.inputs.save(path / INPUTS)
-            if stored is None or overwrite:
+            begun = (stored or {}).get("schedule_start", 0)
+            self.start = 0 if overwrite else extended or begun
+            if extended:
+                write_json(path / SETTINGS, {**_content(run), "schedule_start": extended})
+            elif stored is None or overwrite:
                 write_json(path / SETTINGS, _content(run))
         except BaseException:
             self._lock.close()
@@ -199,8 +206,11 @@ def digest(path: Path) -> str:
         return ""
 
 
-def check_folder(path: Path, run: RunIdentity) -> None:
-    """TTDError when the folder holds something else than this run, or a part of one."""
+def check_folder(path: Path, run: RunIdentity) -> int | None:
+    """The steps of the finished run there that this one extends, None where it does not.
+
+    TTDError when the folder holds something else than this run, or a part of one.
+    """
     stored = read_json(path / SETTINGS)
     way_out = "choose another --out, or add --overwrite to remove it"
     if stored is None and (path / SETTINGS).exists():
@@ -208,14 +218,27 @@ def check_folder(path: Path, run: RunIdentity) -> None:
     if stored is None:
         if (path / CHECKPOINT).exists():
             raise TTDError(f"{path} holds a checkpoint without its {SETTINGS}: {way_out}")
-        return
+        return None
     if "identity" not in stored:
         raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
     found = differences(section(stored, "identity"), run.fixed)
     if run.inputs is not None:
         found += run.inputs.differences(path / INPUTS)
+    if len(found) == 1 and (steps := _extended(path, stored, run)):
+        return steps
     if found:
         raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): {way_out}")
+    return None
+
+
+def _extended(path: Path, stored: Mapping[str, Any], run: RunIdentity) -> int | None:
+    """The steps of the stored run where it is finished and this one only has more; else None."""
+    before, now_wanted = stored["identity"].get("steps"), run.fixed.get("steps")
+    same = not differences(stored["identity"], {**run.fixed, "steps": before})
+    finished = (path / f"{stored.get('name')}{run.suffix}").exists()
+    if not (same and finished and isinstance(before, int) and isinstance(now_wanted, int)):
+        return None
+    return before if before < now_wanted else None
 
 
 def _content(run: RunIdentity) -> dict[str, Any]:
