@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
+from core.utils.files import resolved
 from core.utils.memory import memory_errors
 from tools.cli import (
     ROOT,
@@ -212,7 +213,7 @@ def panel_names(images: Sequence[Path], out: Path, kind: str = "png") -> list[Pa
 
 def _same_file(path: Path) -> str:
     """Equal for paths that may be one file: some file systems ignore case."""
-    return str(path.resolve()).casefold()
+    return str(resolved(path)).casefold()
 
 
 def _make_folder(out: Path) -> None:

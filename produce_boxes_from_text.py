@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.caption_run import Done
-from tools.cli import choose_device, positive_int, run, trust_option
+from tools.cli import choose_device, positive_int, run, trust_option, worker_count
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("results_boxes"), metavar="FOLDER", help="(%(default)s)")
     add("--tag", metavar="NAME", help="name of the result (default: GROUNDER@ROOT)")
     add("--batch", type=positive_int, default=64, metavar="N", help="phrases at a time")
-    add("--workers", type=positive_int, default=2, metavar="N", help="threads that read images")
+    add("--workers", type=worker_count, default=2, metavar="N", help="threads that read images")
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:N (default: CUDA where there is one)")
     add("--gpus", metavar="N", help="the same as --device cuda:N")
     add("--overwrite", action="store_true", help="replace a result of other settings")

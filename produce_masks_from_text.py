@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
+from core.utils.files import expanded
 from tools.cli import run
 from tools.mask_options import mask_options
 from tools.mask_run import Task, produce
@@ -109,7 +110,7 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
     if data in CAPTION_NAMES:
         captions = open_caption_set(data, root)
         return data, os.path.abspath(captions.root), captions.records
-    if not Path(data).expanduser().exists() and not set(data) & set("*?[{"):
+    if not expanded(data).exists() and not set(data) & set("*?[{"):
         raise TTDError(
             f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of "
             "images with captions; check the path"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.utils.memory import in_smaller_batches
 from core.utils.shown import first_few
-from tools.cli import positive_int, say, trust_option
+from tools.cli import positive_int, say, trust_option, worker_count
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -58,7 +58,7 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
     )
     group.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
         help="threads that read images ahead (default: %(default)s)",
@@ -216,7 +216,7 @@ def finished_before(
     """
     from core.data.inputs import check_inputs
     from core.tags.results import ResultPaths, is_complete
-    from core.utils.files import read_json
+    from core.utils.files import read_json, section
     from core.utils.provenance import weight_stamps
 
     stamps = weight_stamps(args.arch, args.weights, args.lora)
@@ -226,10 +226,10 @@ def finished_before(
         paths = ResultPaths.of(args.out, path.name.removesuffix(".meta.json"))
         if meta.get("weight_files") != stamps or not is_complete(paths, meta):
             continue
-        identity = meta["identity"]
-        if _agrees(args, known, identity, meta["arguments"]):
+        identity, arguments = section(meta, "identity"), section(meta, "arguments")
+        if _agrees(args, known, identity, arguments):
             check_inputs(paths.inputs, inputs, paths.lines)
-            found[meta["scorer"]] = (paths.lines, identity)
+            found[str(meta.get("scorer"))] = (paths.lines, identity)
     return found
 
 
@@ -240,9 +240,9 @@ def _agrees(
     arguments: Mapping[str, Any],
 ) -> bool:
     """Whether nothing that is known of this command differs from a stored result's identity."""
-    if args.device is not None and args.device.split(":")[0] != identity["device"]:
+    if args.device is not None and args.device.split(":")[0] != identity.get("device"):
         return False
-    if args.image not in (arguments["image"], identity["image"]):
+    if args.image not in (arguments.get("image"), identity.get("image")):
         return False
     return all(identity.get(key) == value for key, value in known.items())
 

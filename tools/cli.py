@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from tools.terminal import guard_terminal  # noqa: E402
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
+MOST, MOST_WORKERS = 10**9, 1024
 MODELS_OWN = "model"
 
 
@@ -47,11 +49,19 @@ def run(main: Callable[[], int | None]) -> None:
         say(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
+        # A second Ctrl-C while threads come to their end: at once, and without a traceback.
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a name too long, a disk that is full, a permission
+        if debug:
+            raise
+        where = f"{str(error.filename)[:200]}: " if error.filename is not None else ""
+        say(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
+        sys.exit(2)
     except Exception as error:
         if debug:
             raise
@@ -242,13 +252,22 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
 
 
 def positive_int(text: str) -> int:
-    """argparse type: an integer >= 1."""
+    """argparse type: an integer from 1 to a billion."""
     try:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    if not 1 <= value <= MOST:
+        what = "too large a number" if value > MOST else "not a positive whole number"
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is {what}")
+    return value
+
+
+def worker_count(text: str) -> int:
+    """argparse type: a number of threads or processes, 1 to 1024."""
+    value = positive_int(text)
+    if value > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text}: at most {MOST_WORKERS} are started")
     return value
 
 

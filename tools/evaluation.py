@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.files import write_out
 from core.utils.finite import without_nan
-from tools.cli import positive_int, say
+from tools.cli import positive_int, say, worker_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +62,7 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=min(8, os.cpu_count() or 1),
         metavar="N",
         help="threads that read masks (default: %(default)s)",
@@ -132,11 +134,23 @@ def report_left_out(line: str, tag: str = "") -> None:
         say(f"{tag}: left out: {line}" if tag else f"left out: {line}")
 
 
+def picture_format(path: Path) -> str:
+    """Pillow's name for what a file's ending says. ValueError: no image's."""
+    from PIL import Image
+
+    known = Image.registered_extensions().get(path.suffix.lower())
+    if known is None or known not in Image.SAVE:
+        raise ValueError(f"unknown file extension: {path.suffix}")
+    return known
+
+
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Store a drawing. TTDError when that fails, also for an ending that is no image's."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        buffer = io.BytesIO()
+        picture.save(buffer, picture_format(path))
+        write_out(path, buffer.getvalue())
     except (OSError, ValueError) as error:
         raise TTDError(
             f"{path}: cannot be written ({error}); name a file that ends in .png"
@@ -154,6 +168,6 @@ def write(path: Path, text: str) -> None:
     """Write a text file, and the folders it lies in. TTDError when that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_out(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None

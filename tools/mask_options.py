@@ -9,7 +9,7 @@ from typing import Any
 
 from core.backbones.own_settings import ModelDefaults
 from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
-from tools.cli import model_options, positive_float, positive_int, trust_option
+from tools.cli import model_options, positive_float, positive_int, trust_option, worker_count
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         metavar="N",
         help="processes that share the work (default: one, or one per GPU); torchrun works too",
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 
-from cli import ROOT, positive_int, run
+from cli import ROOT, positive_int, run, worker_count
 
 from core.errors import TTDError
 from tools.doc_table import update
@@ -73,7 +73,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N images")
     parser.add_argument(
-        "--workers", type=positive_int, default=1, metavar="N", help="processes (default: 1)"
+        "--workers", type=worker_count, default=1, metavar="N", help="processes (default: 1)"
     )
     parser.add_argument(
         "--out",

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import positive_int, run, say
+from cli import run, say, worker_count
 
 from core.errors import TTDError
 
@@ -72,7 +72,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="make everything again")
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=os.cpu_count() or 1,
         metavar="N",
         help="threads (default: the machine's cores)",

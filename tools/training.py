@@ -130,15 +130,12 @@ def scaled(config: C, recipe: C, path: str, given: set[str], keep: bool) -> Chos
 
 def setting(text: str) -> tuple[str, Any]:
     """`KEY=VALUE` of --set, the value as YAML reads it."""
-    import yaml
+    from core.utils.yaml_files import parse_yaml
 
     key, equals, value = text.partition("=")
     if not equals:
         raise TTDError(f"--set {text}: write KEY=VALUE")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise TTDError(f"--set {text}: {value} is no value that YAML can read") from None
+    return key, parse_yaml(value, f"--set {text:.80}")
 
 
 def place(device: str | None, gpus: list[str] | None) -> str:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
+from ..utils.files import expanded
 from ..utils.shipped import shipped
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
 from .openclip_config import (
     FOLDER_CONFIG,
-    check_config,
+    check_folder,
     folder_config,
     hub_config,
     uses_hub_tokenizer,
@@ -82,7 +83,7 @@ def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip
     """
     arch = SHORT_NAMES.get(arch, arch)
     if arch.startswith("local-dir:"):
-        return _from_folder(Path(arch.removeprefix("local-dir:")).expanduser(), weights)
+        return _from_folder(expanded(arch.removeprefix("local-dir:")), weights)
     if arch.startswith("hf-hub:"):
         return _from_hub(arch, weights), arch
     return _builtin(arch, weights)
@@ -182,7 +183,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
     tag: dict[str, Any] = {}
     if source in tags and weights is None:
         tag = open_clip.get_pretrained_cfg(name, source)
-    if not (tag or weights or "/" in source or Path(source or "/").expanduser().is_file()):
+    if not (tag or weights or "/" in source or expanded(source or "/").is_file()):
         known = ", ".join(tags) or "(none known)"
         raise TTDError(
             f"{arch}: say which weights, as {name}:TAG with TAG one of {known}, or "
@@ -296,7 +297,7 @@ def _from_folder(folder: Path, weights: str | Path | None) -> tuple[openclip.Ope
         )
     name = f"local-dir:{folder}"
     path = existing_file(weights) if weights else _weights_in(folder)
-    check_config(folder_config(folder), str(config))
+    check_folder(folder, path)
     with reading(config), quiet():
         model = open_clip.create_model(name, load_weights=False)
     openclip.check_supported(model, name)

@@ -23,6 +23,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
         raise TTDError(f"unknown device {device!r}: use cpu, cuda, cuda:N or mps") from None
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise TTDError(f"device {device} is not supported: use cpu, cuda, cuda:N or mps")
     if chosen.type == "cuda" and (
         not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()
     ):

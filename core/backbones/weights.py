@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
+from ..utils.files import expanded, is_there
 from ..utils.finite import is_finite
 from ..utils.pickled_values import Global, TensorRef, Unknown
 from ..utils.shipped import own_weights
@@ -118,8 +119,8 @@ def _inner_state(content: dict[str, Any]) -> dict[str, Any]:
 
 def existing_file(path: str | Path) -> Path:
     """`path` with `~` expanded; a TTDError where there is no such file."""
-    path = Path(path).expanduser()
-    if not path.is_file():
+    path = expanded(path)
+    if not is_there(path) or not path.is_file():
         raise TTDError(f"no weight file at {path}: check the path, {OFFLINE_HINT}")
     return path
 
@@ -275,6 +276,8 @@ def _problem(name: str, value: Tensor) -> str:
     """Why a tensor cannot be a weight, "" where it can."""
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         return "is sparse, quantized or without data"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "is larger than the numbers that the file holds of it"
     if not value.is_floating_point():
         return "" if name.endswith(INDICES) else f"holds {str(value.dtype).removeprefix('torch.')}"
     if not is_finite(value):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.config import read_yaml
+from ..utils.files import expanded
 from .input_sources import record_source
 from .inputs import Source
 from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
@@ -77,7 +78,7 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     memory: 500 images of 500 x 375 take about 0.5 GB. Raises TTDError where there is none, for an
     unreadable image and for a missing mask.
     """
-    captions = _open(Path(root).expanduser())
+    captions = _open(expanded(root))
     items = [_load(captions, record) for record in islice(captions.records.usable(), limit)]
     if not items:
         raise TTDError(
@@ -89,7 +90,7 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
 
 def heldout_sources(root: str | Path, limit: int | None = None) -> Iterator[Source]:
     """The records and true masks of `load_heldout`, to be found changed later."""
-    captions = _open(Path(root).expanduser())
+    captions = _open(expanded(root))
     for record in islice(captions.records.usable(), limit):
         yield record_source(record)
         for tag in record.tags or ():
@@ -102,7 +103,7 @@ def unseen_items(root: str | Path, items: Sequence[Item]) -> list[Item]:
 
     [] for other sets. TTDError when ROOT/world.yaml is damaged.
     """
-    path = Path(root).expanduser() / "world.yaml"
+    path = expanded(root) / "world.yaml"
     if not path.is_file():
         return []
     unseen = read_yaml(path).get("unseen_ids") or {}

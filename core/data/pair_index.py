@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import TTDError, UnreadableError
 from ..utils.cache import cache_folder, make_private
-from ..utils.files import atomic
+from ..utils.files import atomic, expanded, resolved
 from .records import Item, Packed, Record, RecordSet, Skipped, match_patterns, open_records
 from .records.record import TEXTS
 from .words import split_words
@@ -130,7 +130,7 @@ def hash_id(name: str) -> int:
 
 def caption_stamps(place: str) -> str:
     """Changes with names, sizes and times of a folder's caption files; "-" for other inputs."""
-    root = Path(place).expanduser()
+    root = expanded(place)
     if not root.is_dir():
         return "-"
     digest = hashlib.blake2b(digest_size=16)
@@ -148,13 +148,13 @@ def caption_stamps(place: str) -> str:
 
 def _stamps(place: str) -> list[list[Any]]:
     """Path, size and time of everything that tells whether an input has changed."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     found = [path]
     if not path.exists():
         found = match_patterns(str(path))
     elif path.is_dir():
         found += [entry for entry in path.iterdir() if entry.is_dir() or _is_tar(entry)]
-    stats = [(str(one.resolve()), one.stat()) for one in sorted(found)]
+    stats = [(str(resolved(one)), one.stat()) for one in sorted(found)]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError
+from ..utils.files import expanded
 from .pair_index import PairIndex, hash_id, open_index
 from .records import Record, Skipped
 
@@ -107,11 +108,11 @@ def find_pairs(data: str, root: str | Path, domain: str = "train") -> list[str]:
     is named, and for one that is not there.
     """
     parts = [part for part in data.split("+") if part]
-    if data and Path(data).expanduser().exists():  # its name may have a +
+    if data and expanded(data).exists():  # its name may have a +
         parts = [data]
     if not parts:
         raise TTDError("no data named: --data cc3m+cc12m, a folder, a JSONL or shards")
-    return [_find_part(part, Path(root).expanduser(), domain) for part in parts]
+    return [_find_part(part, expanded(root), domain) for part in parts]
 
 
 def _find_part(name: str, root: Path, domain: str) -> str:
@@ -119,7 +120,7 @@ def _find_part(name: str, root: Path, domain: str) -> str:
         for place in (root / name / domain, root / name):
             if place.is_dir():
                 return str(place)
-    if Path(name).expanduser().exists() or any(char in name for char in "*?{["):
+    if expanded(name).exists() or any(char in name for char in "*?{["):
         return name
     raise TTDError(
         f"no pairs called {name}: neither {root / name / domain} nor {name} is there; "
@@ -134,7 +135,7 @@ def read_pruned(path: str | Path) -> npt.NDArray[np.uint64]:
     """
     hashes = array("Q")
     try:
-        with Path(path).expanduser().open(encoding="utf-8-sig", newline="\n") as lines:
+        with expanded(path).open(encoding="utf-8-sig", newline="\n") as lines:
             for line in lines:
                 name = line.rstrip("\r\n")
                 if name and not name.startswith(LIST_HEADER):

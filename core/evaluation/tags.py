@@ -17,7 +17,7 @@ from ..data.words import is_stopword, split_words
 from ..errors import TTDError
 from ..metrics.tags import TagScores, average_precision, best_threshold, tag_scores
 from ..tags.results import ResultPaths, read_results
-from ..utils.files import read_json
+from ..utils.files import read_json, section
 from ..utils.shown import beginning, first_few
 
 RESULTS = 12  # names of results in one line
@@ -135,18 +135,19 @@ def load_method(paths: ResultPaths, truth: dict[str, Record], part: bool = False
             f"{paths.lines}: none of its captions is in this set ({'; '.join(problems)}); "
             "check --root"
         )
-    stopwords = meta.get("protocol", {}).get("stopwords")
+    stopwords = section(meta, "protocol").get("stopwords")
     words: list[dict[str, Any]] = []
     true: list[Flags] = []
     for key in common:
         own = rows[key]["words"]
         words += own
         true.append(truth_of([word["word"] for word in own], truth[key].tags or ()))
-    rejected = [bool(stopwords) and is_stopword(word["word"], stopwords) for word in words]
+    listed = stopwords if isinstance(stopwords, str) else None
+    rejected = [listed is not None and is_stopword(word["word"], listed) for word in words]
     return Method(
         name=paths.lines.name.removesuffix(".jsonl"),
-        norms=np.array([word["norm"] for word in words]),
-        selected=np.array([word["selected"] for word in words]),
+        norms=np.array([word["norm"] for word in words], dtype=np.float64),
+        selected=np.array([word["selected"] for word in words], dtype=bool),
         truth=np.concatenate(true),
         allowed=~np.array(rejected, dtype=bool),
         problems=tuple(problems),

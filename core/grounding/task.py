@@ -18,6 +18,7 @@ from ..data.inputs import Inputs
 from ..training.config import identity
 from ..training.distributed import Ranks
 from ..training.task import Group, Step, Task
+from ..utils.files import expanded
 from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
 from .config import ModelConfig
@@ -80,7 +81,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         if self.config.cache is None:
             return None
         images = distinct_images(self._source.phrases)
-        folder = Path(self.config.cache).expanduser()
+        folder = expanded(self.config.cache)
         path = cache_file(folder, self.model, self._checksum, self._source.digest)
         prepare(path, self.model, images, trust=self.config.trust_inputs)
         return FeatureCache(path, images)

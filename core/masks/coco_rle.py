@@ -26,7 +26,7 @@ def write_rle(folder: MaskFolder, names: Sequence[str], categories: Mapping[int,
     with (
         write_errors(path, "make room and run the same command again"),
         atomic(path, durable=True) as part,
-        part.open("w", encoding="utf-8") as file,
+        part.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
         for entry in _entries(folder, names, categories):
             file.write(separator + json.dumps(entry, ensure_ascii=False))

@@ -31,6 +31,7 @@ from ..utils.files import (
     differences,
     is_away,
     read_json,
+    section,
     try_lock,
     wait_for_lock,
     without,
@@ -84,7 +85,7 @@ class MaskFolder:
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
         (self.path / META).stat()  # or the folder is gone
-        stored = (read_json(self.path / META) or {}).get("identity", {})
+        stored = section(read_json(self.path / META), "identity")
         if differing := differences(stored, _plain(meta["identity"])):
             raise TTDError(
                 f"{self.path}: a shard of this run has other settings ({'; '.join(differing)})"
@@ -112,10 +113,10 @@ class MaskFolder:
             self._skip(name, {"id": name, "reason": reason} | ({"retry": True} if retry else {}))
 
     def _skip(self, name: str, entry: Mapping[str, object]) -> None:
-        with (self.path / SKIPPED).open("a+", encoding="utf-8") as file:
+        with (self.path / SKIPPED).open("a+", encoding="utf-8", errors="backslashreplace") as file:
             wait_for_lock(file)
             file.seek(0)
-            entries = {json.loads(line)["id"]: line for line in file.read().splitlines()}
+            entries = dict(filter(None, map(_entry, file.read().split("\n"))))
             entries[name] = json.dumps(entry, ensure_ascii=False)
             file.truncate(0)
             file.write("".join(f"{entries[key]}\n" for key in sorted(entries)))
@@ -124,6 +125,15 @@ class MaskFolder:
         """Give up the lock."""
         with suppress(OSError):  # of a token that a full disk did not take, which was said
             self._lock.close()
+
+
+def _entry(line: str) -> tuple[str, str] | None:
+    """A line of skipped.jsonl by its id; None for one that a kill or a disk has cut."""
+    try:
+        name = json.loads(line)["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (name, line) if isinstance(name, str) else None
 
 
 def is_whole(path: Path) -> bool:
@@ -176,7 +186,7 @@ def _prepare(
 ) -> None:
     """Check what is there against `meta`, or empty the folder; then write protocol.json."""
     stored = read_json(path / META)
-    differing = differences((stored or {}).get("identity", {}), _plain(meta["identity"]))
+    differing = differences(section(stored, "identity"), _plain(meta["identity"]))
     same = stored is not None and not differing
     # Another shard of this run may have come and gone before us.
     ours = same and stored is not None and stored.get("run") == token
@@ -205,7 +215,7 @@ def _refuse(path: Path, stored: dict[str, Any] | None, meta: Mapping[str, Any]) 
             f"{path}: masks are there {without(path / META)}, so what made them is not known; "
             "move them away, choose another --out or add --overwrite"
         )
-    differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))
+    differing = "; ".join(differences(section(stored, "identity"), _plain(meta["identity"])))
     raise TTDError(
         f"{path} was made with other settings ({differing}): choose another --out or add "
         "--overwrite"

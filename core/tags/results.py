@@ -17,7 +17,8 @@ from ..data.inputs import SUFFIX, Inputs, check_inputs
 from ..data.records import Record
 from ..data.words import Word
 from ..errors import TTDError
-from ..utils.files import differences, read_json, safe_name, without
+from ..utils.files import differences, read_json, safe_name, section, without
+from ..utils.json_lines import json_rows
 
 
 @dataclass(frozen=True)
@@ -85,30 +86,26 @@ def _json(value: object) -> str:
 
 def read_results(path: Path) -> list[dict[str, Any]]:
     """All lines of a result. TTDError: missing, damaged, or not of this form."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise TTDError(
-            f"{path}: cannot be read ({error.strerror}); make it with produce_tags_from_text.py"
-        ) from None
-    except UnicodeDecodeError:
-        raise TTDError(
-            f"{path}: not UTF-8 text; make it again with produce_tags_from_text.py"
-        ) from None
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            row["id"], row["text"], [(w["word"], w["norm"], w["selected"]) for w in row["words"]]
-        except (ValueError, KeyError, TypeError):
+    for number, row in json_rows(path, "make it with produce_tags_from_text.py"):
+        words = row.get("words")
+        whole = isinstance(row.get("id"), str) and isinstance(row.get("text"), str)
+        if not whole or not isinstance(words, list) or not all(map(_is_word, words)):
             raise TTDError(
                 f"{path}:{number}: not a line of a tag result; was the run interrupted? The same "
                 "command resumes where it stopped"
-            ) from None
+            )
         rows.append(row)
     return rows
+
+
+def _is_word(entry: object) -> bool:
+    """Whether an entry of a line has a word, its normalized score and whether it was selected."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("word"), str):
+        return False
+    norm = entry.get("norm")
+    number = isinstance(norm, float | int) and abs(norm) < 1e300  # False for NaN
+    return number and isinstance(entry.get("selected"), bool)
 
 
 def is_finished(
@@ -131,7 +128,7 @@ def is_finished(
             f"{paths.lines} is there {without(paths.meta)}: what made it is not known; "
             "move it away, choose another --out or add --overwrite"
         )
-    if differing := differences(meta.get("identity", {}), identity):
+    if differing := differences(section(meta, "identity"), identity):
         raise TTDError(
             f"{paths.lines} was made with other settings ({'; '.join(differing)}): "
             "choose another --out or add --overwrite"

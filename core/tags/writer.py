@@ -156,10 +156,10 @@ class TagWriter:
         """Write one batch to all files."""
         text = "".join(item.line() for item in skipped)
         for path in self.paths.values() if skipped else ():
-            with path.skipped.open("a", encoding="utf-8") as listed:
+            with path.skipped.open("a", encoding="utf-8", errors="backslashreplace") as listed:
                 listed.write(text)
         for name, file in self._files.items():
-            file.write("".join(lines[name]).encode())
+            file.write("".join(lines[name]).encode("utf-8", "backslashreplace"))
             file.flush()
 
     def finish(self, **more: object) -> None:
@@ -238,8 +238,16 @@ def _skipped(path: Path) -> list[Skipped]:
     if not ends:
         return []
     with path.open("rb") as file:
-        lines = file.read(ends[-1]).splitlines()
-    return [Skipped(**json.loads(line)) for line in lines]
+        lines = file.read(ends[-1]).split(b"\n")[:-1]
+    try:
+        items = [Skipped(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError, RecursionError):
+        items = []
+    if len(items) < len(lines) or not all(type(item.index) is int for item in items):
+        raise TTDError(
+            f"{path}: damaged, so what has been done is not known; --overwrite makes it again"
+        )
+    return items
 
 
 def _skipped_per_batch(path: Path, batch: int) -> Counter[int]:
@@ -262,7 +270,7 @@ def _splice(
             while left or number <= max(lines):
                 kept = list(islice(old, batch - skipped[number]))
                 left -= len(kept)
-                own = [line.encode() for line in lines.get(number, ())]
+                own = [line.encode("utf-8", "backslashreplace") for line in lines.get(number, ())]
                 new.writelines(own if number in lines else kept)
                 number += 1
         # In place, because the lock is on this file.
@@ -308,7 +316,7 @@ def _cut(paths: ResultPaths, file: IO[bytes], done: int) -> Counter[str]:
     kept = done - len(skipped)
     ends = _line_ends(paths.lines)
     file.truncate(ends[kept - 1] if kept else 0)
-    with paths.lines.open(encoding="utf-8") as lines:
+    with paths.lines.open(encoding="utf-8", errors="replace", newline="\n") as lines:
         counts = Counter(captions=0, words=0, selected=0, skipped=len(skipped))
         for line in lines:
             counts.update(_count([line]))

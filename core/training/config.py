@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 
 from ..errors import TTDError
 from ..utils.config import plain
-from ..utils.files import safe_name
+from ..utils.files import expanded, safe_name
 
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "step", "constant")
 KEPT = ("best", "last")
+MOST_THREADS = 1024
 # Old names of settings, accepted for one release.
 RENAMED = {"clip": "grad_clip", "accumulate": "grad_accum_steps", "mirror": "hflip"}
 
@@ -115,6 +116,9 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise TTDError(f"{name} {value}: must be a whole number of at least 1")
+        for name in ("threads", "workers"):
+            if (getattr(self, name) or 1) > MOST_THREADS:
+                raise TTDError(f"{name} {getattr(self, name)}: at most {MOST_THREADS} are started")
 
     def _check_rates(self) -> None:
         clip = 1.0 if self.grad_clip is None else self.grad_clip
@@ -148,7 +152,7 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run's folder: `out`, else runs/NAME."""
-        return Path(self.out).expanduser() if self.out else Path("runs") / self.name
+        return expanded(self.out) if self.out else Path("runs") / self.name
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

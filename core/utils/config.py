@@ -21,6 +21,7 @@ from ..errors import TTDError
 from .files import expanded, is_there
 
 Config = TypeVar("Config")
+MOST = 1e18  # of any number among settings
 
 
 class UnknownSetting(TTDError):
@@ -114,7 +115,7 @@ def _checked(kind: Any, value: Any, what: str) -> Any:
     """`value` as the annotated type; TTDError saying `what` must be of which type."""
     if is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise TTDError(f"{what} must be settings of its own, not {value!r}")
+            raise TTDError(f"{what} must be settings of its own, not {value!r:.80}")
         return build(kind, value, what)  # type: ignore[arg-type]
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return _checked_optional(typing.get_args(kind), value, what)
@@ -122,10 +123,12 @@ def _checked(kind: Any, value: Any, what: str) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_checked(typing.get_args(kind)[0], item, what) for item in items)
     if kind is float and type(value) in (int, str):  # YAML 1.1 reads 1e-4 as a string
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if type(value) is not kind:
-        raise TTDError(f"{what} must be {kind.__name__}, not {value!r}")
+        raise TTDError(f"{what} must be {kind.__name__}, not {value!r:.80}")
+    if kind in (int, float) and not abs(value) <= MOST:  # NaN is not either
+        raise TTDError(f"{what} is {value!r:.40}, which is no number that a setting can have")
     return value
 
 

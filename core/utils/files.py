@@ -89,8 +89,11 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Write a UTF-8 file as `write_bytes`, line ends as they are. OSError: cannot be done."""
-    write_bytes(path, text.encode("utf-8"), durable=durable)
+    """Write a UTF-8 file as `write_bytes`, line ends as they are. OSError: cannot be done.
+
+    Names that are no UTF-8 hold lone surrogates, which are written as JSON's escapes (`\\udcff`).
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
 @contextmanager
@@ -180,6 +183,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def resolved(path: str | Path) -> Path:
+    """The path without links and `..`; of links that lead round in a circle, what they are."""
+    return Path(os.path.realpath(path))
+
+
 def is_there(path: Path) -> bool:
     """Whether a path exists; False too for names that no file can have."""
     try:
@@ -210,17 +218,39 @@ def reading_error(error: OSError, message: str) -> TTDError:
 def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
     """The bytes of a regular file. TTDError in one line for anything else.
 
-    Refused are pipes, devices and sockets (reading them may wait for ever), files of more than
-    `most` bytes, and names that no file can have.
+    Refused are those of `check_regular`, and files of more than `most` bytes.
     """
-    try:
-        kind = path.stat()
-        if not stat.S_ISREG(kind.st_mode):
-            what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
-            raise TTDError(f"{path}: {what}; name a file")
-        if kind.st_size > most:
-            raise TTDError(f"{path}: {kind.st_size} bytes; at most {most} are read")
+    with _reading(path):
+        size = _regular_size(path)
+        if size > most:
+            raise TTDError(f"{path}: {size} bytes; at most {most} are read")
         return path.read_bytes()
+
+
+def check_regular(path: Path) -> None:
+    """TTDError unless `path` is a regular file.
+
+    Refused are pipes, devices and sockets (reading them may wait for ever), folders, and names that
+    no file can have.
+    """
+    with _reading(path):
+        _regular_size(path)
+
+
+def _regular_size(path: Path) -> int:
+    """The bytes of a regular file. TTDError, OSError, ValueError."""
+    kind = path.stat()
+    if not stat.S_ISREG(kind.st_mode):
+        what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
+        raise TTDError(f"{path}: {what}; name a file")
+    return kind.st_size
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be read, as one line."""
+    try:
+        yield
     except FileNotFoundError:
         raise UnreadableError(f"{path}: no such file") from None
     except OSError as error:  # no permission, a name too long, a disk that is away
@@ -229,6 +259,21 @@ def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
         raise reading_error(error, message) from None
     except ValueError as error:  # a NUL byte
         raise TTDError(f"{str(path)[:200]!r}: cannot be read ({error})") from None
+
+
+def write_out(path: Path, data: bytes) -> None:
+    """Write a report to a file, a device or a pipe that somebody reads. OSError: cannot be done.
+
+    A pipe that nobody reads is an error at once, not a wait for ever.
+    """
+
+    def opened(name: str, flags: int) -> int:
+        number = os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+        os.set_blocking(number, True)
+        return number
+
+    with open(path, "wb", opener=opened) as file:
+        file.write(data)
 
 
 def regular_text(path: Path, most: int = MOST_READ) -> str:
@@ -252,10 +297,16 @@ def visible_names(folder: Path) -> list[str]:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none or the file is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(regular_bytes(path))
+    except (TTDError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def section(content: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """The mapping under `key`, {} where there is none or something else stands there."""
+    value = (content or {}).get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def without(path: Path) -> str:

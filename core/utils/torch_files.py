@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TTDError
+from .files import check_regular, expanded
 from .pickled_values import Storage, TensorRef
 from .tensor_pickle import load_data
 
@@ -103,7 +104,8 @@ def read_torch_file(path: str | Path) -> TorchFile:
 
     Errors: TTDError naming the file: missing, cut short, compressed, big-endian, or no such file.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
+    check_regular(path)
     with _damage(path):
         if zipfile.is_zipfile(path):
             return _read_zip(path)

@@ -150,7 +150,7 @@ def test_every_process_says_no_when_there_are_too_few_gpus(monkeypatch):
     "options, said",
     [
         (["--set", "lr"], "write KEY=VALUE"),
-        (["--set", "distill.anchor=[x"], "no value that YAML can read"),
+        (["--set", "distill.anchor=[x"], "not YAML"),
         (["--set", "lora=3", "lora.rank=4", "steps=0"], "steps 0"),
         (["--scales", "nan"], "must be positive numbers"),
         (["--scales", "1.0", "inf"], "must be positive numbers"),

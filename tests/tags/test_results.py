@@ -204,7 +204,7 @@ def test_a_damaged_line_is_named(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(line(0, "pixel") + text)
     with pytest.raises(TTDError, match="x.jsonl:2"):
         read_results(tmp_path / "x.jsonl")
-    with pytest.raises(TTDError, match="cannot be read"):
+    with pytest.raises(TTDError, match="no such file; make it with produce_tags"):
         read_results(tmp_path / "gone.jsonl")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import TTDError
 from ...utils.file_kinds import file_kind
-from ...utils.files import write_bytes, write_errors
+from ...utils.files import expanded, is_there, write_bytes, write_errors
 from ...utils.finite import check_weights
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
@@ -71,7 +71,8 @@ def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     config = file.with_name(CONFIG)
     if path.is_dir() or ("alpha" not in said and config.is_file()):
         said |= read_peft_config(config)
-    state = {name.removeprefix(PREFIX): value for name, value in read_checkpoint(file).items()}
+    content = read_checkpoint(file)
+    state = {str(name).removeprefix(PREFIX): value for name, value in content.items()}
     _check_names(state, file)
     check_tensors(state, file)
     info = _info(said, path)
@@ -137,11 +138,11 @@ def _locate(source: str | Path) -> Path:
     """The file or folder that `source` names, fetched from the hub where it says so."""
     if str(source).startswith("hf-hub:"):
         return _fetch(str(source))
-    path = Path(source).expanduser()
-    twin = path.with_suffix(".safetensors")
-    if path.exists():
+    path = expanded(source)
+    if is_there(path):
         return path
-    if twin.is_file():
+    twin = path.parent / f"{path.stem}.safetensors"
+    if is_there(twin) and twin.is_file():
         return twin
     raise TTDError(
         f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model"

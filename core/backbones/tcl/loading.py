@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import TTDError
+from ...utils.files import expanded
 from ...utils.shipped import own_weights
 from .. import openclip
 from ..clip_loading import Tokenizer, state_dict_of_openai_clip
@@ -39,7 +40,7 @@ def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
 
 def tcl_file(weights: str | Path | None) -> Path:
     """The file of TCL's weights, by default weights/tcl.pth. TTDError where there is none."""
-    path = Path(weights).expanduser() if weights else own_weights() / "tcl.pth"
+    path = expanded(weights) if weights else own_weights() / "tcl.pth"
     if not weights and not path.is_file():
         raise TTDError(
             f"TCL's weights tcl.pth are missing: looked for {path}. Get tcl.pth from the v1.0.0 "

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TTDError
-from ...utils.files import visible_names
+from ...utils.files import expanded, visible_names
 from ...utils.shown import beginning
 from ..records import Record, RecordSet, open_records
 from .dataset_yaml import (
@@ -135,10 +135,10 @@ def open_dataset(name: str, root: str | Path = "..") -> Dataset:
     ROOT/World/validation. Raises TTDError for an unknown name (all are listed), a folder that is
     missing or without images, and YAML files with something wrong.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix.lower() in (".yaml", ".yml"):
         return _from_yaml(path)
-    root = Path(root).expanduser()
+    root = expanded(root)
     content = load_shipped(name)
     if name == "World":
         for place in (root / "world" / "world.yaml", root / "world.yaml"):
@@ -245,7 +245,7 @@ def open_caption_set(name: str = "CC3M", root: str | Path = "..") -> CaptionSet:
 
     Raises TTDError for other names and when the folder or its masks are missing.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if name not in CAPTION_NAMES:
         raise TTDError(f"{name}: no caption set of this name; there are {', '.join(CAPTION_NAMES)}")
     place = root / CAPTION_FOLDER

@@ -32,7 +32,11 @@ from .record import (
 ADJACENT = "the files of a record must be adjacent and alike up to the first dot"
 MOST_TEXT = 1 << 24  # bytes of a caption
 MOST_SHARDS = 1_000_000  # that a pattern may name
-DAMAGE = (tarfile.TarError, OSError, EOFError)
+# tarfile passes on what numbers and texts of headers raise, and walks nested ones by recursion.
+DAMAGE = (
+    *(tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError),
+    RecursionError,
+)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -158,8 +162,12 @@ def _names(files: Sequence[tuple[str, tarfile.TarInfo]]) -> str:
 
 def _files(tar: tarfile.TarFile, problems: list[Exception]) -> Iterator[tarfile.TarInfo]:
     """The files of a tar up to its first damage, which goes into `problems`."""
+    last = -1
     try:
         for member in tar:
+            if member.size < 0 or member.offset <= last:  # it would be walked for ever
+                raise tarfile.ReadError("a header with a size below 0")
+            last = member.offset
             if member.isfile() and not os.path.basename(member.name).startswith("."):
                 yield member
     except DAMAGE as error:

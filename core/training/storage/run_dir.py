@@ -24,7 +24,16 @@ from ...backbones.weights import read_checkpoint
 from ...data.inputs import SUFFIX, Inputs
 from ...data.records import Skipped
 from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, try_lock, write_errors, write_json
+from ...utils.files import (
+    atomic,
+    differences,
+    read_json,
+    safe_name,
+    section,
+    try_lock,
+    write_errors,
+    write_json,
+)
 from ...utils.provenance import now, versions
 from ...utils.tensor_files import save_torch
 
@@ -161,8 +170,8 @@ class RunFolder:
     def _clear(self, stored: Mapping[str, Any]) -> None:
         """Remove what the stored run made, and nothing else that may lie in the folder."""
         exports = [LAST, BEST, PREVIOUS]
-        if stored.get("name"):
-            exports.append(stored["name"])
+        if isinstance(stored.get("name"), str):
+            exports.append(safe_name(stored["name"]))
         names = [
             CHECKPOINT,
             SETTINGS,
@@ -212,7 +221,7 @@ def check_folder(path: Path, run: RunIdentity) -> int | None:
         return None
     if "identity" not in stored:
         raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
-    found = differences(stored["identity"], run.fixed)
+    found = differences(section(stored, "identity"), run.fixed)
     if run.inputs is not None:
         found += run.inputs.differences(path / INPUTS)
     if len(found) == 1 and (steps := _extended(path, stored, run)):
