@@ -35,11 +35,11 @@ bench: install  ## every benchmark against its literal reference, on the CPU
 gpu: install  ## everything that only a GPU can show, in nine minutes: does it work, how fast, is it true
 	@$(PY) benchmarks/gpu.py
 
-test: install  ## the fast tests
-	@$(PY) -m pytest
+test: install  ## the fast tests, on all cores
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 test-all: install  ## all tests, the slow ones too
-	@$(PY) -m pytest -m ""
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "" -n auto --dist loadfile
 
 lint: install  ## ruff, its formatter, mypy (strict in core/), the order of the rooms
 	@$(PY) -m ruff check .

@@ -151,7 +151,7 @@ def save_scores(path: Path, maps: Maps, classes: Classes, size: tuple[int, int])
 
     Written whole or not at all. OSError when they cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not its parents: a folder that is gone stays an error
     with atomic(path) as part, part.open("wb") as file:
         np.savez_compressed(file, maps=maps, classes=classes, size=np.asarray(size))
 

@@ -78,7 +78,7 @@ def test_kept_features_train_the_same(arch, phrases, tmp_path):
     for content in (whole[:-10], whole[:40], b"", b"\x93NUMPY\x01\x00\xff\xff{" + bytes(99)):
         damaged.write_bytes(content)
         GroundingTask(cached, load_backbone(arch, device="cpu"), [phrases])
-        assert damaged.read_bytes() == whole and len(list(tmp_path.glob("features_*"))) == 1
+        assert damaged.read_bytes() == whole and len(list(tmp_path.glob("features_*.npy"))) == 1
 
 
 def _with(task, model):
