@@ -10,8 +10,9 @@
 
 For each image: a panel `OUT/NAME.png` and a table on the terminal. Score = the cosine of the word
 with its nearest pixel; norm = the scores of one image's words from 0 to 1; kept words are marked
-`*` and have a dark label in the panel. The colours are the soft mask of the word: blue 0, white
-0.5, red 1.
+`*`. In the panel of a caption they are large, the rejected ones small and grey; --tags are all
+large. The colours are the soft mask of the word: blue 0, white 0.5, red 1. --format svg or pdf:
+texts stay texts, for a paper (pdf needs `pip install -r requirements-pdf.txt`).
 """
 
 from __future__ import annotations
@@ -19,21 +20,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
-from core.utils.files import write_errors
+from core.utils.files import resolved
 from core.utils.memory import memory_errors
-from tools.cli import ROOT, load_model, model_options, run, say, view_options
+from tools.cli import (
+    ROOT,
+    load_model,
+    min_score,
+    min_score_option,
+    model_options,
+    run,
+    say,
+    view_options,
+)
+from tools.demo_panel import Row, draw, save, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from core.data.image_lists import Listed
     from core.predictor import Predictor
 
@@ -48,21 +55,6 @@ class Job:
     words: tuple[str, ...]
     caption: str | None
     panel: Path
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    norm: None for the caption, which does not compete with its words. x, y: nearest pixel.
-    """
-
-    text: str
-    score: float
-    norm: float | None
-    selected: bool
-    x: int
-    y: int
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -99,7 +91,18 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--crf", action="store_true", help="refine the maps with DenseCRF (needs pydensecrf2)"
     )
-    parser.add_argument("--overlay", action="store_true", help="draw the heat maps over the image")
+    min_score_option(parser)
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="draw the maps over the image, as opaque as they are high",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("png", "svg", "pdf"),
+        default="png",
+        help="of the panels; svg and pdf keep texts as texts (default: %(default)s)",
+    )
     return parser
 
 
@@ -108,14 +111,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     if args.ground:
         return _ground(args, argv)
-    jobs = plan_jobs(args)
+    jobs, least = plan_jobs(args), min_score(args)
+    if args.format == "pdf":
+        from core.plots.vector import require_pdf
+
+        require_pdf()  # now, not after the first image
     _make_folder(args.out)
     predictor = make_predictor(args, len(jobs))
     print(_headline(predictor))
     failed = 0
     for job in _progress(jobs):
         try:
-            show(predictor, job, args.overlay)
+            show(predictor, job, args.overlay, least)
         except TTDError as error:
             if len(jobs) == 1:
                 raise
@@ -132,6 +139,8 @@ def _ground(args: argparse.Namespace, argv: Sequence[str] | None) -> int:
     from tools.cli import choose_device
     from tools.ground_demo import ground
 
+    if args.format != "png":
+        raise TTDError(f"--format {args.format}: --ground draws PNG only; leave --format out")
     paths = [item.path for item in list_images(args.input)] if args.input else [SHIPPED]
     _make_folder(args.out)
     given = sys.argv[1:] if argv is None else argv
@@ -145,13 +154,15 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """Every image with its words and its panel's name. TTDError when no image has any words."""
     from core.data.image_lists import list_images
 
+    if args.text is not None and not args.text.strip():
+        raise TTDError('--text is empty: write a caption, such as --text "a dog with a ball"')
     listed = list_images(args.input) if args.input else [_shipped()]
     queries = [_query(item, args.tags, args.text) for item in listed]
     if not any(words for words, _ in queries):
         raise TTDError('no words to look for: add --tags dog ball, or --text "a dog with a ball"')
     if not (args.tags or args.text) and any(len(item.texts) > 1 for item in listed):
         say("several captions per image: the first one is used")
-    panels = panel_names([item.path for item in listed], args.out)
+    panels = panel_names([item.path for item in listed], args.out, args.format)
     return [
         Job(item.path, words, caption, panel)
         for item, (words, caption), panel in zip(listed, queries, panels, strict=True)
@@ -172,28 +183,29 @@ def _query(
     item: Listed, tags: Sequence[str] | None, text: str | None
 ) -> tuple[tuple[str, ...], str | None]:
     """Words and caption of an image: --tags and --text where given, else its own first caption."""
-    from core.data.words import split_words
+    from core.data.words import split_words, unescaped
 
     caption = text
     if not tags and not text:
         caption = next(iter(item.texts), None)
+    caption = unescaped(caption or "")  # entities, as the tokenizer reads them
     words = [tag.strip() for tag in tags or [] if tag.strip()]
-    words += [word.text for word in split_words(caption or "")]
-    return tuple(words), caption if caption and caption.strip() else None
+    words += [word.text for word in split_words(caption)]
+    return tuple(words), caption if caption.strip() else None
 
 
-def panel_names(images: Sequence[Path], out: Path) -> list[Path]:
-    """`OUT/STEM.png` for every image; `STEM-2.png`, ... where that is taken.
+def panel_names(images: Sequence[Path], out: Path, kind: str = "png") -> list[Path]:
+    """`OUT/STEM.png` (or another `kind`) for every image; `STEM-2.png`, ... where that is taken.
 
     By another panel of the run, or because it is itself one of the images.
     """
     taken = {_same_file(path) for path in images}
     names = []
     for path in images:
-        number, name = 1, out / f"{path.stem}.png"
+        number, name = 1, out / f"{path.stem}.{kind}"
         while _same_file(name) in taken:
             number += 1
-            name = out / f"{path.stem}-{number}.png"
+            name = out / f"{path.stem}-{number}.{kind}"
         taken.add(_same_file(name))
         names.append(name)
     return names
@@ -201,7 +213,7 @@ def panel_names(images: Sequence[Path], out: Path) -> list[Path]:
 
 def _same_file(path: Path) -> str:
     """Equal for paths that may be one file: some file systems ignore case."""
-    return str(path.resolve()).casefold()
+    return str(resolved(path)).casefold()
 
 
 def _make_folder(out: Path) -> None:
@@ -224,7 +236,9 @@ def make_predictor(args: argparse.Namespace, images: int) -> Predictor:
     from core.predictor import Predictor
 
     refine = next((name for name in ("pamr", "crf") if getattr(args, name)), None)
-    return Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
+    predictor = Predictor(load_model(args), args.image, args.scales, args.hflip, refine, images)
+    predictor.views.check(predictor.backbone.patch)
+    return predictor
 
 
 def _headline(predictor: Predictor) -> str:
@@ -247,40 +261,35 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
     return tqdm(jobs, unit="image", file=sys.stderr, disable=hidden)
 
 
-def show(predictor: Predictor, job: Job, overlay: bool) -> None:
-    """One image: encode, score, draw the panel, print the table. TTDError naming the image."""
+def show(predictor: Predictor, job: Job, overlay: bool, least: float | None) -> None:
+    """One image: encode, score, draw the panel, print the table. TTDError naming the image.
+
+    least: see `score`.
+    """
     from core.data.images import read_image
-    from core.plots.panel import draw_panel, plan
+    from core.plots.panel import Look
 
     if not job.words:
         raise TTDError(f"{job.path}: no caption, so no words to look for; add --tags or --text")
     image = read_image(job.path)
     with memory_errors(f"{job.path}: not enough memory; use a smaller --image or fewer --scales"):
         predictor.set_image(image)
-        rows = score(predictor, job)
-        texts = [row.text for row in rows]
-        size = plan(*image.shape[:2], len(texts)).picture
-        masks = predictor.soft_masks(texts, size=size).cpu().numpy()
-    panel = draw_panel(
-        image,
-        masks,
-        texts,
-        [row.score for row in rows],
-        overlay=overlay,
-        selected=[row.selected for row in rows] if job.caption else None,
-    )
-    _save(panel, job.panel)
+        rows = score(predictor, job, least)
+        look = Look(overlay, note=_headline(predictor))
+        sheet = draw(predictor, image, rows, look, least)
+    save(sheet, job.panel)
     _print(f"\n{job.path}  {image.shape[1]} x {image.shape[0]}  ->  {job.panel}\n{table(rows)}")
 
 
-def score(predictor: Predictor, job: Job) -> list[Row]:
+def score(predictor: Predictor, job: Job, least: float | None = None) -> list[Row]:
     """Rows of the table: the caption first, then each distinct word once, in the order they stand.
 
-    Normalization and the cut (Otsu) look at every word of the caption, repeated ones too.
+    Normalization and the cut (Otsu) look at every word of the caption, repeated ones too; words
+    below the cosine `least` are rejected whatever that says.
     """
     from core.tags.selection import select
 
-    selected, norms = select(predictor.scores(job.words).cpu())
+    selected, norms = select(predictor.scores(job.words).cpu(), min_score=least)
     distinct: dict[str, int] = {}  # first occurrence of each
     for i, word in enumerate(job.words):
         distinct.setdefault(word.casefold(), i)
@@ -294,49 +303,6 @@ def score(predictor: Predictor, job: Job) -> list[Row]:
         Row(text, value, *mark, *peak)
         for text, value, mark, peak in zip(texts, scores, marks, peaks, strict=True)
     ]
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text.
-
-    Number (as in the panel), word, score, normalized score, `*` = kept, nearest pixel.
-    """
-    texts = [_clip(" ".join(row.text.split()), 48) for row in rows]
-    width = max(4, *(_columns(text) for text in texts))
-    lines = [f"  #  {'word'.ljust(width)}   score   norm  kept  nearest pixel (x, y)"]
-    for number, (row, text) in enumerate(zip(rows, texts, strict=True), start=1):
-        norm = mark = ""
-        if row.norm is not None:
-            norm, mark = f"{row.norm:.2f}", "*" * row.selected
-        pad = " " * (width - _columns(text))
-        lines.append(
-            f"{number:>3}  {text}{pad}  {row.score:6.3f}  {norm:>5}  {mark:^4}  ({row.x}, {row.y})"
-        )
-    return "\n".join(lines)
-
-
-def _columns(text: str) -> int:
-    """Terminal columns of a text: two for wide characters, none for combining ones."""
-    seen = [character for character in text if not unicodedata.combining(character)]
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in seen)
-    return len(seen) + wide
-
-
-def _clip(text: str, columns: int) -> str:
-    """The text, cut to at most `columns` terminal columns."""
-    if _columns(text) <= columns:
-        return text
-    while _columns(text) > columns - 3:
-        text = text[:-1]
-    return text + "..."
-
-
-def _save(panel: npt.NDArray[np.uint8], path: Path) -> None:
-    """Write uint8 [H, W, 3] as PNG."""
-    from PIL import Image
-
-    with write_errors(path, "name another --out"):
-        Image.fromarray(panel).save(path)
 
 
 def _print(text: str) -> None:

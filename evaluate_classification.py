@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run, say
-from tools.evaluation import save_picture, write_json
+from tools.evaluation import limit_words, save_picture, write_json
 
 if TYPE_CHECKING:
     from core.evaluation.tags import Method, Row
@@ -39,6 +39,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--arch",
+        "--pred",
+        dest="arch",
         nargs="+",
         required=True,
         metavar="NAME",
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.evaluation.tags import (
         baseline_rows,
         find_result,
+        limit_of,
         load_method,
         load_truth,
         method_rows,
@@ -77,16 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     paths = [find_result(name, args.out) for name in args.arch]
-    description, truth = load_truth(args.root, args.allow_missing)
+    limits = [limit for limit in map(limit_of, paths) if limit is not None]
+    limit = min(limits, default=None)
+    description, truth = load_truth(args.root, args.allow_missing, limit)
     if line := unmatched_line(truth):
         say(line)
-    methods = [load_method(path, truth) for path in paths]
+    methods = [load_method(path, truth, part=limit is not None) for path in paths]
     report_problems(methods, args.allow_missing)
     baselines, notes = baseline_rows(truth)
     rows = list(chain.from_iterable(map(method_rows, methods))) + baselines
     for row in rows[: 2 * len(methods) : 2]:
         print(published_line(row))
-    print(f"\n{description}\n{table(rows)}")
+    print(f"\n{description}{limit_words(limit)}\n{table(rows)}")
     for note in notes:
         say(note)
     if args.json:
@@ -114,15 +119,21 @@ def report_problems(methods: Sequence[Method], allowed: bool) -> None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text, in percent."""
+    """The rows as text, in percent; with two decimals where one would hide a difference."""
+    from core.utils.shown import decimals
+
     width = max(len(row.name) for row in rows)
+    columns = zip(*(row.scores for row in rows), strict=True)
+    digits = max(decimals(100 * value for value in column) for column in columns)
     lines = [f"{'':{width}}      P      R     F1    Acc    mAP  threshold"]
     for row in rows:
-        area = "" if row.average_precision is None else f"{100 * row.average_precision:.1f}"
+        area = ""
+        if row.average_precision is not None:
+            area = f"{100 * row.average_precision:.{digits}f}"
         cut = "" if row.threshold is None else f"{row.threshold:.3f}"
         lines.append(
             f"{row.name:{width}}"
-            + "".join(f"{100 * value:7.1f}" for value in row.scores)
+            + "".join(f"{100 * value:7.{digits}f}" for value in row.scores)
             + f"{area:>7}{cut:>11}"
         )
     return "\n".join(line.rstrip() for line in lines)

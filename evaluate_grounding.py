@@ -13,7 +13,7 @@ phrase and size of the box. --pred FOLDER writes every box as JSONL and as COCO 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,8 @@ def get_args_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--grounder", "--eval_model", dest="grounder", metavar="FILE", help="ours, or CLIP-VG's")
+    add("--grounder", "--eval_model", dest="grounder", nargs="+", metavar="FILE",
+        help="ours, or CLIP-VG's; of several files, one table")  # fmt: skip
     add("--arch", metavar="NAME", help="its backbone, where that has another name than in training")
     add("--dataset", nargs="+", default=[], metavar="SET", help="unc, unc+, gref, gref_umd, ...")
     add("--eval_set", nargs="+", metavar="SPLIT", help="only these splits (default: all reported)")
@@ -74,11 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if not args.grounder and args.baselines is None:
         raise TTDError("--grounder is missing: a trained model, ours or CLIP-VG's checkpoint")
+    if args.gallery and len(args.grounder or []) > 1:
+        raise TTDError("--gallery draws the boxes of one model: name one --grounder")
     device = place(choose_device(args.device, None), None)
     with joined(device) as ranks:
         with ranks.together():
             lists = open_lists(args)
-        found = locate(args, lists, device, ranks) if args.grounder else {}
+        models = names_of(args.grounder or [])
+        found = {name: locate(args, path, lists, device, ranks) for name, path in models.items()}
         if ranks.first:
             report(args, found, baselines(args))
     return 0
@@ -102,15 +106,25 @@ def open_lists(args: argparse.Namespace) -> dict[Key, PhraseList]:
     return {key: replace(part, phrases=part.phrases[: args.limit]) for key, part in lists.items()}
 
 
+def names_of(paths: Sequence[str]) -> dict[str, str]:
+    """The files by a short name: their own; the folder's and theirs where those are equal."""
+    stems = [Path(path).stem for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [f"{Path(path).parent.name}/{Path(path).stem}" for path in paths]
+    if len(set(stems)) < len(stems):
+        raise TTDError("--grounder: two files of one name in folders of one name; rename one")
+    return dict(zip(stems, paths, strict=True))
+
+
 def locate(
-    args: argparse.Namespace, lists: dict[Key, PhraseList], device: str, ranks: Ranks
+    args: argparse.Namespace, path: str, lists: dict[Key, PhraseList], device: str, ranks: Ranks
 ) -> Found:
-    """The boxes of all lists, each found by one process."""
+    """The boxes of all lists from the model in a file, each found by one process."""
     from core.grounding.locate import locate_sharded
     from core.grounding.predict import load_grounder
 
     with ranks.together():
-        grounder = load_grounder(args.grounder, arch=args.arch, device=device)
+        grounder = load_grounder(path, arch=args.arch, device=device)
         grounder.prompt = args.prompt or grounder.prompt
     return {
         key: locate_sharded(grounder, part.phrases, ranks, args.batch)
@@ -138,32 +152,50 @@ def baselines(args: argparse.Namespace) -> Rows:
     return rows
 
 
-def report(args: argparse.Namespace, found: Found, others: Rows) -> None:
+def report(args: argparse.Namespace, models: Mapping[str, Found], others: Rows) -> None:
     """Print the tables, and write the files that were asked for."""
     from core.evaluation.grounding import PUBLISHED
     from core.grounding.locate import groups_of, scores_of
     from tools.evaluation import write
 
+    found = next(iter(models.values()), {})
     keys = list(found) or list(dict.fromkeys(chain.from_iterable(others.values())))
-    scores = {key: scores_of(items) for key, items in found.items()}
+    scores = {
+        name: {key: scores_of(items) for key, items in own.items()} for name, own in models.items()
+    }
     table = table_of(keys, scores, {**others, **PUBLISHED})
     print(text_of(table))
-    for key, items in found.items():
-        print(f"\n{title(key)}: {len(items)} phrases, Acc@0.5 by words and by size of the box")
-        for kind, groups in groups_of(items).items():
-            parts = [f"{n} {100 * share:.1f} ({c})" for n, (c, share) in groups.items() if c]
-            print(f"  {kind}: {', '.join(parts)}")
+    for name, own in models.items():
+        print_groups(own, name * (len(models) > 1))
     if args.json:
         import json
 
-        content = {title(k): {**v, "groups": groups_of(found[k])} for k, v in scores.items()}
+        content = {}
+        for name, own in models.items():
+            values = scores[name].items()
+            content[name] = {title(k): {**v, "groups": groups_of(own[k])} for k, v in values}
+        if len(content) <= 1:
+            content = next(iter(content.values()), {})
         write(args.json, json.dumps({"scores": content, "others": named(others)}, indent=1) + "\n")
     if args.csv:
         write(args.csv, "\n".join(",".join(row) for row in table) + "\n")
     if args.pred:
-        write_predictions(args.pred, found)
+        for name, own in models.items():
+            write_predictions(args.pred / name if len(models) > 1 else args.pred, own)
     if args.gallery:
         draw(args.gallery, list(chain.from_iterable(found.values())))
+
+
+def print_groups(found: Found, name: str) -> None:
+    """Acc@0.5 by length of the phrase and size of the box, of every list."""
+    from core.grounding.locate import groups_of
+
+    for key, items in found.items():
+        whose = f"{name}, {title(key)}" if name else title(key)
+        print(f"\n{whose}: {len(items)} phrases, Acc@0.5 by words and by size of the box")
+        for kind, groups in groups_of(items).items():
+            parts = [f"{n} {100 * share:.1f} ({c})" for n, (c, share) in groups.items() if c]
+            print(f"  {kind}: {', '.join(parts)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
         --pred "./results/TCL@VOC2012@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
     python evaluate_segmentation.py --data my_set.yaml --pred results/NAME --per-class \\
         --gallery 4 --json scores.json
+    python evaluate_segmentation.py --pred results/A results/B results/C      # in one table
 
 Per class over the whole set, IoU = TP/(TP+FP+FN), FPR = FP/(TP+FP+FN), FNR = FN/(TP+FP+FN); classes
 that occur neither in truth nor in prediction are left out; the three means sum to 1. Below it:
@@ -13,14 +14,17 @@ trivial baselines.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run, say
 from tools.evaluation import (
+    common_limit,
     evaluator_parser,
+    limit_words,
+    named_folders,
     progress_bar,
     report_left_out,
     save_gallery,
@@ -46,11 +50,10 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the published line, the protocol and the baselines; write what was asked for."""
+    """Print the published lines, the protocols and one table; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.evaluation.predictions import classes_of, find_folder, read_protocol
+    from core.evaluation.predictions import read_protocol
     from core.evaluation.report import (
-        class_rows,
         class_table,
         means_table,
         protocol_line,
@@ -58,44 +61,88 @@ def main(argv: Sequence[str] | None = None) -> int:
         to_csv,
     )
 
-    folder = find_folder(args.pred, "results")
-    found = score(folder, args)
-    dataset = found.dataset
-    tag = args.tag or folder.resolve().name
-    print(published_line(tag, "mIoU", found.scores.means))
-    print(protocol_line(read_protocol(folder)))
-    print(f"{dataset.describe()}; {len(found.pictures)} scored\n")
-    if classes_of(folder) is None:
-        say(f"{folder}: no record of the classes they were made with; taken for {dataset.name}'s")
-    means = {tag: found.scores.means}
-    means |= {name: scores.means for name, scores in found.baselines.items()}
-    print(means_table(means, "mIoU"))
-    rows = class_rows(found.scores, dataset.label_names, dataset.label_values, found.confusion)
+    folders = named_folders(args, "results")
+    found = score(folders, args)
+    first = next(iter(found.values()))
+    for tag, one in found.items():
+        print(published_line(tag, "mIoU", one.scores.means))
+        print(protocol_line(read_protocol(folders[tag]), args.verbose))
+    part = limit_words(common_limit(list(folders.values())))
+    print(f"{first.dataset.describe()}; {len(first.pictures)} scored{part}\n")
+    print(means_table(means_of(found), "mIoU"))
+    rows = {tag: rows_of(one) for tag, one in found.items()}
     if args.per_class:
-        print(f"\n{class_table(rows)}")
+        for tag, own in rows.items():
+            print(f"\n{tag}" * (len(rows) > 1) + f"\n{class_table(own)}")
     if args.csv:
-        write(args.csv, to_csv(rows))
+        write(args.csv, to_csv(csv_rows(rows)))
     if args.json:
-        write_json(args.json, as_dict(found, tag, folder, rows))
+        every = [as_dict(one, tag, folders[tag], rows[tag]) for tag, one in found.items()]
+        write_json(args.json, every[0] if len(every) == 1 else {"results": every})
     if args.gallery:
-        gallery(found, folder, args.gallery)
+        for tag, one in found.items():
+            gallery(one, folders[tag], args.gallery)
     return 0
 
 
-def score(folder: Path, args: argparse.Namespace) -> Evaluation:
-    """Compare the folder with its set. TTDError: no set is known, predictions that do not fit."""
+def score(folders: Mapping[str, Path], args: argparse.Namespace) -> dict[str, Evaluation]:
+    """Compare every folder with the set, by name.
+
+    TTDError: no set is known, or not one for all; predictions that do not fit.
+    """
     from core.data.labels.datasets import open_dataset
     from core.evaluation.label_maps import evaluate
-    from core.evaluation.predictions import data_of
+    from core.evaluation.predictions import classes_of, data_of
 
-    if (data := args.data or data_of(folder)) is None:
+    sets = {args.data or data_of(folder) for folder in folders.values()}
+    if None in sets:
+        folder = next(folder for folder in folders.values() if data_of(folder) is None)
         raise TTDError(f"{folder}: neither its name nor protocol.json tells the set; add --data")
-    dataset = open_dataset(data, args.root)
-    options = {"allow_missing": args.allow_missing, "workers": args.workers}
-    with progress_bar(len(dataset.items())) as bar:
-        found = evaluate(dataset, folder, progress=bar.update, **options)
-    report_left_out(found.problems.line())
+    if len(sets) > 1:
+        raise TTDError(f"--pred: of different sets ({', '.join(sorted(sets))}); score them apart")
+    dataset = open_dataset(sets.pop(), args.root)
+    limit, found = common_limit(list(folders.values())), {}
+    for tag, folder in folders.items():
+        options = {"allow_missing": args.allow_missing, "workers": args.workers, "limit": limit}
+        with progress_bar(len(dataset.items()[:limit])) as bar:
+            found[tag] = evaluate(dataset, folder, progress=bar.update, **options)
+        report_left_out(found[tag].problems.line(), tag * (len(folders) > 1))
+        if classes_of(folder) is None:
+            unknown = "no record of the classes they were made with"
+            say(f"{folder}: {unknown}; taken for {dataset.name}'s")
+    check_same(found)
     return found
+
+
+def check_same(found: Mapping[str, Evaluation]) -> None:
+    """TTDError where --allow-missing left different images: a table would compare unlike things."""
+    scored = {tag: set(one.pictures) for tag, one in found.items()}
+    if len({frozenset(names) for names in scored.values()}) > 1:
+        counts = ", ".join(f"{tag}: {len(names)}" for tag, names in scored.items())
+        raise TTDError(f"--pred: not of the same images ({counts} scored); score them apart")
+
+
+def means_of(found: Mapping[str, Evaluation]) -> dict[str, tuple[float, float, float]]:
+    """The rows of the table: every result, then the trivial baselines on the same pixels."""
+    first = next(iter(found.values()))
+    means = {tag: one.scores.means for tag, one in found.items()}
+    return means | {name: scores.means for name, scores in first.baselines.items()}
+
+
+def rows_of(found: Evaluation) -> list[dict[str, Any]]:
+    """A row per class."""
+    from core.evaluation.report import class_rows
+
+    data = found.dataset
+    return class_rows(found.scores, data.label_names, data.label_values, found.confusion)
+
+
+def csv_rows(rows: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of all results; of several, with the result's name."""
+    if len(rows) == 1:
+        return next(iter(rows.values()))
+    named = ({"result": tag, **row} for tag, own in rows.items() for row in own)
+    return list(named)
 
 
 def as_dict(

@@ -2,6 +2,7 @@
 
     python3 evaluate_segmentation_for_text.py --tag TCL+TTD \\
     --pred "./results_caption/TCL@CC3M@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg=0.40/"
+    python evaluate_segmentation_for_text.py --pred results_caption/A results_caption/B
     python evaluate_segmentation_for_text.py --data World --pred results_caption/NAME \\
         --tune results_caption/OTHER --tune-root ../world_dev
 
@@ -14,14 +15,17 @@ these) and applies it here.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run
 from tools.evaluation import (
+    common_limit,
     evaluator_parser,
+    limit_words,
+    named_folders,
     progress_bar,
     report_left_out,
     save_gallery,
@@ -53,50 +57,94 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the published line, the protocol and the baselines; write what was asked for."""
+    """Print the published lines, the protocols and one table; write what was asked for."""
     args = get_args_parser().parse_args(argv)
-    from core.data.labels.datasets import CAPTION_NAMES, open_caption_set
-    from core.evaluation.predictions import data_of, find_folder, read_protocol
+    from core.data.labels.datasets import open_caption_set
+    from core.evaluation.predictions import read_protocol
     from core.evaluation.report import means_table, protocol_line, published_line, to_csv
-    from core.metrics.segmentation import scores_from_counts
 
-    folder = find_folder(args.pred, "results_caption")
-    named = data_of(folder)
-    usual = named if named in CAPTION_NAMES else "CC3M"
-    data = args.data or usual
+    folders = named_folders(args, "results_caption")
+    if args.tune and len(folders) > 1:
+        raise TTDError("--tune goes with one --pred: its threshold is that of one model")
+    data = data_name(folders, args)
     captions = open_caption_set(data, args.root)
-    found = score(captions, folder, args)
-    tag = args.tag or folder.resolve().name
-    rows = {tag: found.scores.means, "  pooled over pixels": found.pooled.means}
-    rows |= {name: scores_from_counts(counts).means for name, counts in found.baselines.items()}
+    found = score(captions, folders, args)
+    first = next(iter(found.values()))
+    rows = rows_of(found)
     if args.tune:
-        best, scores = tuned(captions, folder, data, args)
-        rows[f"{tag} at bg {best:.2f}, best in {args.tune}"] = scores.means
-    print(published_line(tag, "Caption IoU", found.scores.means))
-    print(protocol_line(read_protocol(folder)))
+        best, scores = tuned(captions, next(iter(folders.values())), data, args)
+        rows[f"  at bg {best:.2f}, the best of --tune"] = scores.means
+    for tag, one in found.items():
+        print(published_line(tag, "Caption IoU", one.scores.means))
+        print(protocol_line(read_protocol(folders[tag]), args.verbose))
     print(
-        f"{captions.describe()}; {len(found.ids)} scored, "
-        f"{found.whole} of them with a truth that is the whole image\n"
+        f"{captions.describe()}; {len(first.ids)} scored, "
+        f"{first.whole} of them with a truth that is the whole image"
+        f"{limit_words(common_limit(list(folders.values())))}\n"
     )
     print(means_table(rows, "IoU"))
     if args.csv:
-        write(args.csv, to_csv(caption_rows(found)))
+        write(args.csv, to_csv(csv_rows(found)))
     if args.json:
-        write_json(args.json, as_dict(found, tag, folder, data, rows))
+        every = [as_dict(one, tag, folders[tag], data, rows) for tag, one in found.items()]
+        write_json(args.json, every[0] if len(every) == 1 else {"results": every})
     if args.gallery:
-        gallery(captions, found, folder, args.gallery)
+        for tag, one in found.items():
+            gallery(captions, one, folders[tag], args.gallery)
     return 0
 
 
-def score(captions: CaptionSet, folder: Path, args: argparse.Namespace) -> CaptionEvaluation:
-    """Compare the folder with the captions. TTDError for predictions that do not fit."""
+def data_name(folders: Mapping[str, Path], args: argparse.Namespace) -> str:
+    """The set: --data, else the one that all results were made of, else CC3M."""
+    from core.data.labels.datasets import CAPTION_NAMES
+    from core.evaluation.predictions import data_of
+
+    if args.data:
+        return args.data
+    sets = {str(data_of(folder)) for folder in folders.values()} & set(CAPTION_NAMES)
+    if len(sets) > 1:
+        raise TTDError(f"--pred: of different sets ({', '.join(sorted(sets))}); score them apart")
+    return next(iter(sets), "CC3M")
+
+
+def score(
+    captions: CaptionSet, folders: Mapping[str, Path], args: argparse.Namespace
+) -> dict[str, CaptionEvaluation]:
+    """Compare every folder with the captions, by name. TTDError for predictions that do not fit."""
     from core.evaluation.captions import evaluate_captions
 
-    options = {"allow_missing": args.allow_missing, "workers": args.workers}
-    with progress_bar(captions.records.count) as bar:
-        found = evaluate_captions(captions, folder, progress=bar.update, **options)
-    report_left_out(found.problems.line())
+    limit, found = common_limit(list(folders.values())), {}
+    options = {"allow_missing": args.allow_missing, "workers": args.workers, "limit": limit}
+    for tag, folder in folders.items():
+        with progress_bar(limit or captions.records.count) as bar:
+            found[tag] = evaluate_captions(captions, folder, progress=bar.update, **options)
+        report_left_out(found[tag].problems.line(), tag * (len(folders) > 1))
+    if len({frozenset(one.ids) for one in found.values()}) > 1:
+        counts = ", ".join(f"{tag}: {len(one.ids)}" for tag, one in found.items())
+        raise TTDError(f"--pred: not of the same captions ({counts} scored); score them apart")
     return found
+
+
+def rows_of(found: Mapping[str, CaptionEvaluation]) -> dict[str, tuple[float, float, float]]:
+    """The rows of the table: every result, each pooled too, then the trivial baselines."""
+    from core.metrics.segmentation import scores_from_counts
+
+    first = next(iter(found.values()))
+    rows = {}
+    for tag, one in found.items():
+        rows[tag] = one.scores.means
+        pooled = "  pooled over pixels" + f" ({tag})" * (len(found) > 1)
+        rows[pooled] = one.pooled.means
+    baselines = first.baselines.items()
+    return rows | {name: scores_from_counts(counts).means for name, counts in baselines}
+
+
+def csv_rows(found: Mapping[str, CaptionEvaluation]) -> list[dict[str, Any]]:
+    """The rows of all results; of several, with the result's name."""
+    if len(found) == 1:
+        return caption_rows(next(iter(found.values())))
+    named = ({"result": tag, **row} for tag, one in found.items() for row in caption_rows(one))
+    return list(named)
 
 
 def tuned(

@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tools.cli import choose_device, positive_int, run, say
+from tools.caption_run import Done
+from tools.cli import choose_device, positive_int, run, trust_option, worker_count
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -34,10 +35,11 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("results_boxes"), metavar="FOLDER", help="(%(default)s)")
     add("--tag", metavar="NAME", help="name of the result (default: GROUNDER@ROOT)")
     add("--batch", type=positive_int, default=64, metavar="N", help="phrases at a time")
-    add("--workers", type=positive_int, default=2, metavar="N", help="threads that read images")
+    add("--workers", type=worker_count, default=2, metavar="N", help="threads that read images")
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:N (default: CUDA where there is one)")
     add("--gpus", metavar="N", help="the same as --device cuda:N")
     add("--overwrite", action="store_true", help="replace a result of other settings")
+    trust_option(parser)
     return parser
 
 
@@ -46,17 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 
+    from core.data.input_sources import inputs_of
     from core.data.records import open_records
     from core.grounding.predict import load_grounder
     from core.grounding.produce import NAME, asked, produce
-    from core.tags.results import ResultPaths, TagWriter, is_finished
+    from core.tags.results import ResultPaths, is_finished
+    from core.tags.writer import TagWriter
     from core.utils.files import safe_name
 
     name = safe_name(args.tag or f"{Path(args.grounder).stem}@{Path(args.root).name}")
     paths = ResultPaths.of(args.out, name)
     records = open_records(args.root)
     identity = identity_of(args)
-    if is_finished(paths, identity, args.overwrite):
+    inputs = inputs_of(records, trust=args.trust_inputs)
+    if is_finished(paths, identity, args.overwrite, inputs):
         print(f"{paths.lines}: complete")
         return 0
     grounder = load_grounder(
@@ -65,15 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     meta = {"identity": identity, "input": records.description}
     total = None if args.phrases else records.count
     with (
-        closing(TagWriter({NAME: paths}, meta, args.batch, args.overwrite)) as writer,
+        closing(TagWriter({NAME: paths}, meta, args.batch, args.overwrite, inputs)) as writer,
         tqdm(total=total, initial=writer.done, unit="phrase", file=sys.stderr, disable=None) as bar,
     ):
-        produce(grounder, asked(records.iterate(), args.phrases), writer, args.workers, bar.update)
+        produce(
+            grounder,
+            lambda: asked(records.iterate(), args.phrases),
+            writer,
+            args.workers,
+            bar.update,
+        )
         counts = writer.counts[NAME]
     print(f"{paths.lines}: {counts['captions']} boxes, {counts['skipped']} phrases skipped")
-    if counts["skipped"]:
-        say(f"{counts['skipped']} phrases could not be used: see {paths.skipped}")
-    return 0
+    lost = tuple(writer.unreadable.values())
+    return Done({NAME: paths}, {NAME: counts}, 0.0, 0, 0, lost).end("phrases")
 
 
 def identity_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,9 +9,10 @@
         --scales 1.0 0.5 1.5 2.0 --hflip --pamr --lora ./weights/TCL+TTD.pt         # as published
 
 Output: `OUT/ARCH@DATA@TEMPLATES@[scales]@SIZE@s=2[@hflip][@pamr][@TTD]@bg=B/ID.png` with the set's
-label values and colours, and protocol.json beside them with everything that made them. Interrupted,
-the same command resumes where it stopped. `evaluate_segmentation.py` scores the folder;
-docs/masks.md explains protocols and files.
+label values and colours, and beside them classes.json (what the values mean) and protocol.json
+(everything that made them). Interrupted, the same command resumes where it stopped.
+`evaluate_segmentation.py` scores the folder, `tools/preview.py` draws it; docs/masks.md explains
+protocols and files.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def setup(args: argparse.Namespace) -> Task:
     """The set and its images."""
     import os
+    from functools import partial
 
+    from core.data.input_sources import inputs_of_images
     from core.data.labels.datasets import open_dataset
+    from core.masks.class_list import classes_of
     from core.masks.pipeline import MasksFromTags, jobs_of_dataset
 
     dataset = open_dataset(args.data, args.root)
@@ -62,7 +66,9 @@ def setup(args: argparse.Namespace) -> Task:
         jobs=jobs_of_dataset(dataset, args.limit),
         make=lambda backbone, used, batch: MasksFromTags(backbone, dataset, used, batch),
         categories={label: label for label in range(dataset.first_label, 255)},
+        inputs=partial(inputs_of_images, dataset, args.limit, args.trust_inputs),
         palette=dataset.palette,
+        classes=classes_of(dataset),
         identity={"classes": dataset.digest, "pictures": os.path.abspath(dataset.images)},
     )
 

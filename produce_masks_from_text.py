@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
+from core.utils.files import expanded
 from tools.cli import run
 from tools.mask_options import mask_options
 from tools.mask_run import Task, produce
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def setup(args: argparse.Namespace) -> Task:
     """The images and their captions."""
+    from core.data.input_sources import inputs_of
     from core.masks.pipeline import FOREGROUND, jobs_of_records
 
     name, place, records = find_records(args.data, args.root)
@@ -86,9 +88,11 @@ def setup(args: argparse.Namespace) -> Task:
         jobs=jobs,
         make=partial(make_masks, args.tags),
         categories={FOREGROUND: 1},
+        inputs=partial(inputs_of, records, args.limit, args.trust_inputs),
         skipped=skipped,
         identity={"tags": args.tags, "pictures": place},
         extras={"tags": args.tags if args.tags != "caption" else None},
+        model_defaults=("image",),  # no templates; the model's threshold is for many classes
     )
 
 
@@ -106,7 +110,7 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
     if data in CAPTION_NAMES:
         captions = open_caption_set(data, root)
         return data, os.path.abspath(captions.root), captions.records
-    if not Path(data).expanduser().exists() and not set(data) & set("*?[{"):
+    if not expanded(data).exists() and not set(data) & set("*?[{"):
         raise TTDError(
             f"{data}: neither {' nor '.join(CAPTION_NAMES)}, nor a folder, list or shards of "
             "images with captions; check the path"

@@ -32,10 +32,11 @@ from tools.caption_run import (
     run_captions,
     unusual,
 )
-from tools.cli import load_model, model_options, run, say, view_options
+from tools.cli import load_model, min_score, min_score_option, model_options, run, view_options
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
+    from core.data.inputs import Inputs
     from core.data.records import RecordSet
     from core.tags.results import ResultPaths
 
@@ -91,6 +92,7 @@ def _tag_options(tags: argparse._ArgumentGroup) -> None:
         choices=("shipped", "nltk"),
         help="never select function words: the list that ships, or NLTK's where it is installed",
     )
+    min_score_option(tags)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,13 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError(
             f"--threshold {args.threshold:g} acts only with --fixed; without it the cut is adaptive"
         )
+    from core.data.input_sources import inputs_of
     from core.data.records import open_records
     from core.data.words import stopwords
 
+    args.min_score = min_score(args)
     stopwords(args.stopwords or "shipped")  # find out now whether NLTK's list is there
     records = open_records(args.root)
     print(records.description)
-    found = finished_before(args, settings(args, records))
+    inputs = inputs_of(records, args.limit, args.trust_inputs)
+    found = finished_before(args, settings(args, records), inputs)
     if set(args.scorer) <= found.keys():
         _say_complete([found[scorer][0].name for scorer in args.scorer])
         return 0
@@ -117,8 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"scales {list(protocol.scales)}{', flip' * protocol.hflip}, {backbone.device}, "
         f"{args.dtype}"
     )
-    produce(args, backbone, protocol, records)
-    return 0
+    return produce(args, backbone, protocol, records, inputs)
 
 
 def _say_complete(names: Sequence[str]) -> None:
@@ -135,6 +139,7 @@ def make_protocol(args: argparse.Namespace, backbone: Backbone) -> TagProtocol:
         normalize=args.normalize,
         threshold=threshold(args),
         stopwords=args.stopwords,
+        min_score=args.min_score,
     )
 
 
@@ -146,9 +151,16 @@ def threshold(args: argparse.Namespace) -> float | None:
 
 
 def produce(
-    args: argparse.Namespace, backbone: Backbone, protocol: TagProtocol, records: RecordSet
-) -> None:
-    """Write the results that are missing and report. Raises TTDError, also when memory is short."""
+    args: argparse.Namespace,
+    backbone: Backbone,
+    protocol: TagProtocol,
+    records: RecordSet,
+    inputs: Inputs,
+) -> int:
+    """Write the results that are missing and report; the exit code.
+
+    Raises TTDError, also when memory is short.
+    """
     from dataclasses import asdict, replace
 
     from core.tags.pipeline import Batch, tag_batch
@@ -157,6 +169,7 @@ def produce(
         """Only of the scorers whose results are missing."""
         return tag_batch(backbone, batch, replace(protocol, scorers=tuple(scorers)), at_once)
 
+    protocol.views.check(backbone.patch)
     identity = settings(args, records) | {
         "image": protocol.image_size,
         "device": backbone.device.type,
@@ -172,12 +185,14 @@ def produce(
         views=protocol.views,
         unit="caption",
         lines_of=lines_of,
+        inputs=inputs,
     )
     done = run_captions(args, run)
     if done is None:
         _say_complete([paths.lines.name for paths in results.values()])
-    else:
-        report(done)
+        return 0
+    report(done)
+    return done.end("records")
 
 
 def report(done: Done) -> None:
@@ -193,9 +208,6 @@ def report(done: Done) -> None:
     )
     for scorer, path in done.paths.items():
         print(f"{path.lines}: {done.counts[scorer]['selected']} words selected")
-    if counts["skipped"]:
-        listed = next(iter(done.paths.values())).skipped
-        say(f"{counts['skipped']} records could not be used: see {listed}")
 
 
 def result_paths(args: argparse.Namespace, protocol: TagProtocol) -> dict[str, ResultPaths]:
@@ -210,6 +222,7 @@ def result_paths(args: argparse.Namespace, protocol: TagProtocol) -> dict[str, R
         normalize=None if args.normalize == "minmax" else args.normalize,
         threshold=None if cut in (None, THRESHOLD) else cut,
         stopwords="nltk" if args.stopwords == "nltk" else None,
+        min_score=args.min_score,
         limit=args.limit,
     )
     results = {}
@@ -227,6 +240,7 @@ def settings(args: argparse.Namespace, records: RecordSet) -> dict[str, Any]:
     values = {name: getattr(args, name) for name in names}
     for name in ("root", "weights", "lora"):
         values[name] = located(getattr(args, name))
+    values["min_score"] = args.min_score
     return values | {"threshold": threshold(args), "records": records.count}
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.files import expanded
 from tools.cli import say
 from tools.training import Chosen, launch, run_script, setting, settings
 from tools.training_options import common_options, run_options
@@ -173,7 +174,7 @@ def training_lists(config: GroundingConfig) -> list[PhraseList]:
     if config.data is not None:
         return [read_phrases(config.data)]
     if config.sup == "full":
-        check_leaks(Path(config.split_root).expanduser(), config.dataset)
+        check_leaks(expanded(config.split_root), config.dataset)
     split = SUPERVISION[config.sup]
     places = config.data_root, config.split_root
     return [open_split(*places, name, split) for name in config.dataset]

@@ -2,18 +2,20 @@
 
     from core import Predictor, TTDError, load_backbone
 
-The names are loaded when they are first used, so `import core` costs nothing.
+Installed (`pip install .`) it is called `ttd`. The names are loaded when they are first used, so
+importing it costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from .errors import TTDError
+from .utils.shipped import demo_image
 
 if TYPE_CHECKING:
     from .backbones import load_backbone
     from .predictor import Predictor
 
-__all__ = ["Predictor", "TTDError", "load_backbone"]
+__all__ = ["Predictor", "TTDError", "demo_image", "load_backbone"]
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ def test_importing_core_loads_nothing_heavy():
     assert "core.errors" in done.stdout.split() and not heavy & set(done.stdout.split())
 
 
-def test_core_exports_its_three_names():
+def test_core_exports_its_few_names():
     import core
     from core.backbones import load_backbone
     from core.errors import TTDError
@@ -57,8 +57,10 @@ def test_core_exports_its_three_names():
     assert core.TTDError is TTDError and sorted(core.__all__) == [
         "Predictor",
         "TTDError",
+        "demo_image",
         "load_backbone",
     ]
+    assert core.demo_image().is_file()
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = core.nothing
 

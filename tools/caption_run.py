@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.utils.memory import in_smaller_batches
-from tools.cli import positive_int
+from core.utils.shown import first_few
+from tools.cli import positive_int, say, trust_option, worker_count
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.data.records import RecordSet
+    from core.data.inputs import Inputs
+    from core.data.records import RecordSet, Skipped
     from core.maps.views import Views
     from core.tags.pipeline import Batch
-    from core.tags.results import ResultPaths, TagWriter
+    from core.tags.results import ResultPaths
+    from core.tags.writer import Lines, Remade, TagWriter
+
+SMALLER = "use a smaller --image or fewer --scales"
 
 # The lines of a batch for the results of these names, by name; so many records go through the
 # model together.
@@ -43,6 +48,7 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
     group.add_argument(
         "--overwrite", action="store_true", help="replace results made with other settings"
     )
+    trust_option(group)
     group.add_argument(
         "--batch",
         type=positive_int,
@@ -52,7 +58,7 @@ def caption_options(group: argparse._ArgumentGroup, out: str, batch: int, part: 
     )
     group.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
         help="threads that read images ahead (default: %(default)s)",
@@ -74,17 +80,43 @@ class CaptionRun:
     views: Views
     unit: str
     lines_of: LinesOf
+    inputs: Inputs
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was written: counts of every result, in how many seconds, and from which record on."""
+    """What was written: counts of every result, in how many seconds, and from which record on.
+
+    unreadable: what the next run will try again.
+    """
 
     paths: Mapping[str, ResultPaths]
     counts: Mapping[str, Mapping[str, int]]
     seconds: float
     resumed_at: int
     images: int
+    unreadable: tuple[Skipped, ...] = ()
+
+    def end(self, unit: str) -> int:
+        """Say what is not there; the exit code: 2 when anything is to be read again, or nothing
+        could be used."""
+        listed = next(iter(self.paths.values())).skipped
+        counts = next(iter(self.counts.values()))
+        if counts["skipped"] > len(self.unreadable):
+            count = counts["skipped"] - len(self.unreadable)
+            say(f"{count} {unit} could not be used: see {listed}")
+        if self.unreadable:
+            say(unreadable_line(self.unreadable, unit, listed))
+        return 2 if self.unreadable or not counts["captions"] else 0
+
+
+def unreadable_line(items: Sequence[Skipped], unit: str, listed: Path) -> str:
+    """One line about what could not be read: how many, which, and what to do."""
+    return (
+        f"{len(items)} {unit} could not be read ({first_few([item.id for item in items])}: "
+        f"{items[0].reason}); mend that and run the same command again, it makes what is missing; "
+        f"see {listed}"
+    )
 
 
 def run_captions(args: argparse.Namespace, run: CaptionRun) -> Done | None:
@@ -92,26 +124,29 @@ def run_captions(args: argparse.Namespace, run: CaptionRun) -> Done | None:
 
     Raises TTDError: results made with other settings, disk full, memory short.
     """
-    from core.tags.results import TagWriter, is_finished
+    from core.tags.results import is_finished
+    from core.tags.writer import TagWriter
     from core.utils.provenance import now
 
     todo = {
         name: paths
         for name, paths in run.results.items()
-        if not is_finished(paths, run.identity, args.overwrite)
+        if not is_finished(paths, run.identity, args.overwrite, run.inputs)
     }
     if not todo:
         return None
     meta = {**run.meta, "identity": run.identity}
-    with closing(TagWriter(todo, meta, args.batch, args.overwrite)) as writer:
+    with closing(TagWriter(todo, meta, args.batch, args.overwrite, run.inputs)) as writer:
         start, first, images = time.perf_counter(), writer.done, 0
+        writer.mend(_remade(args, run, writer))
         for batch, lines in _batches(args, run, writer):
             writer.write(lines, batch.skipped)
             images += len({id(image) for image in batch.prepared})
         seconds = time.perf_counter() - start
         resumed = {"resumed_at": first} if first else {}
         writer.finish(finished_at=now(), seconds=round(seconds, 2), **resumed)
-        return Done(todo, writer.counts, seconds, first, images)
+        lost = tuple(writer.unreadable.values())
+        return Done(todo, writer.counts, seconds, first, images, lost)
 
 
 def _batches(
@@ -127,7 +162,7 @@ def _batches(
         about = "" if run.records.exact else "about "
         print(f"resuming after {writer.done} of {about}{count} records")
     items = run.records.iterate(writer.done, args.limit)
-    advice, size = "use a smaller --image or fewer --scales", args.batch
+    size = args.batch
     bar = tqdm(
         total=count,
         initial=writer.done,
@@ -141,7 +176,7 @@ def _batches(
     with bar:
         for batch in load_batches(items, run.views, args.batch, args.workers):
             work = partial(run.lines_of, batch, tuple(writer.paths))
-            lines, size = in_smaller_batches(work, size, advice)
+            lines, size = in_smaller_batches(work, size, SMALLER)
             yield batch, lines
             if first["words"] > words:  # pairs count none
                 rate = (first["words"] - words) / (time.perf_counter() - start)
@@ -149,17 +184,39 @@ def _batches(
             bar.update(len(batch.records) + len(batch.skipped))
 
 
+def _remade(args: argparse.Namespace, run: CaptionRun, writer: TagWriter) -> Iterator[Remade]:
+    """The batches of an earlier run in which something could not be read, read again."""
+    from core.tags.pipeline import load_batches
+    from core.tags.writer import of_batches
+
+    numbers = writer.to_mend
+    if not numbers:
+        return
+    print(f"trying {len(writer.unreadable)} records again that could not be read")
+    items = of_batches(run.records.iterate(0, args.limit), numbers, args.batch)
+    names = tuple(writer.paths)
+    batches = load_batches(items, run.views, args.batch, args.workers)
+    for number, batch in zip(numbers, batches, strict=False):
+        work = partial(run.lines_of, batch, names)
+        yield number, partial(_lines, work, args.batch), batch.skipped
+
+
+def _lines(work: Callable[[int], Lines], size: int) -> Lines:
+    return in_smaller_batches(work, size, SMALLER)[0]
+
+
 def finished_before(
-    args: argparse.Namespace, known: Mapping[str, Any]
+    args: argparse.Namespace, known: Mapping[str, Any], inputs: Inputs
 ) -> dict[str, tuple[Path, Mapping[str, Any]]]:
     """The complete results in --out that this command would make again: (lines, identity) by name.
 
     Found without loading a model. known: the part of the identity that the arguments alone decide;
     the size of the image and the device count where they were given, and the weights by their
-    files. {} with --overwrite.
+    files. {} with --overwrite. TTDError: made from other inputs.
     """
+    from core.data.inputs import check_inputs
     from core.tags.results import ResultPaths, is_complete
-    from core.utils.files import read_json
+    from core.utils.files import read_json, section
     from core.utils.provenance import weight_stamps
 
     stamps = weight_stamps(args.arch, args.weights, args.lora)
@@ -169,9 +226,10 @@ def finished_before(
         paths = ResultPaths.of(args.out, path.name.removesuffix(".meta.json"))
         if meta.get("weight_files") != stamps or not is_complete(paths, meta):
             continue
-        identity = meta["identity"]
-        if _agrees(args, known, identity, meta["arguments"]):
-            found[meta["scorer"]] = (paths.lines, identity)
+        identity, arguments = section(meta, "identity"), section(meta, "arguments")
+        if _agrees(args, known, identity, arguments):
+            check_inputs(paths.inputs, inputs, paths.lines)
+            found[str(meta.get("scorer"))] = (paths.lines, identity)
     return found
 
 
@@ -182,9 +240,9 @@ def _agrees(
     arguments: Mapping[str, Any],
 ) -> bool:
     """Whether nothing that is known of this command differs from a stored result's identity."""
-    if args.device is not None and args.device.split(":")[0] != identity["device"]:
+    if args.device is not None and args.device.split(":")[0] != identity.get("device"):
         return False
-    if args.image not in (arguments["image"], identity["image"]):
+    if args.image not in (arguments.get("image"), identity.get("image")):
         return False
     return all(identity.get(key) == value for key, value in known.items())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,14 +18,19 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from core.errors import TTDError  # noqa: E402
+from core.utils.shown import visible  # noqa: E402
+from tools.terminal import guard_terminal  # noqa: E402
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
+MOST, MOST_WORKERS = 10**9, 1024
+MODELS_OWN = "model"
+
 
 def _one_line(message: Warning | str, *_: object) -> str:
     """A warning as one line, without its place in the source."""
-    return f"{Path(sys.argv[0]).name}: {message}\n"
+    return f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}\n"
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -34,10 +40,7 @@ def run(main: Callable[[], int | None]) -> None:
     """
     debug = wants_debug()
     warnings.formatwarning = _one_line
-    for stream in (sys.stdout, sys.stderr):
-        # A tag in letters that the terminal lacks must not end the run.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    guard_terminal()
     try:
         code = main() or 0
         sys.stdout.flush()  # here, where a reader that went away is still handled below
@@ -46,11 +49,19 @@ def run(main: Callable[[], int | None]) -> None:
         say(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
+        # A second Ctrl-C while threads come to their end: at once, and without a traceback.
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a name too long, a disk that is full, a permission
+        if debug:
+            raise
+        where = f"{str(error.filename)[:200]}: " if error.filename is not None else ""
+        say(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
+        sys.exit(2)
     except Exception as error:
         if debug:
             raise
@@ -69,7 +80,7 @@ def wants_debug() -> bool:
 
 def say(message: str) -> None:
     """One line on stderr, with the script's name in front and no character that moves a cursor."""
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+    line = visible(" ".join(message.split()))
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
@@ -123,6 +134,48 @@ def _device_options(group: argparse._ArgumentGroup, many_gpus: bool) -> None:
     )
 
 
+def min_score_option(group: argparse._ActionsContainer) -> None:
+    """--min-score [S], None where it is not given; `min_score` turns it into a number."""
+    group.add_argument(
+        "--min-score",
+        nargs="?",
+        const=MODELS_OWN,
+        type=_cosine,
+        metavar="S",
+        help="reject every word whose cosine with its nearest pixel is below S, all of them if "
+        "need be; without S the value in the model's config (default: no such cut)",
+    )
+
+
+def min_score(args: argparse.Namespace) -> float | None:
+    """The cosine that --min-score stands for; reads the model's config, not the model.
+
+    Raises TTDError where the model's config has none.
+    """
+    if args.min_score != MODELS_OWN:
+        return args.min_score
+    from core.backbones.clip_loading import SHORT_NAMES
+    from core.backbones.own_settings import own_settings
+
+    own = own_settings(SHORT_NAMES.get(args.arch, args.arch)).min_score
+    if own is None:
+        raise TTDError(
+            f"--min-score: {args.arch} has no value of its own; find one with "
+            "tools/calibrate_min_score.py and give it, as --min-score 0.2"
+        )
+    return own
+
+
+def _cosine(text: str) -> float | str:
+    """argparse type: a cosine, or the model's own."""
+    if text == MODELS_OWN:
+        return text
+    value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no cosine, which lies in [-1, 1]")
+    return value
+
+
 def view_options(
     size: str = "twice the model's own size", pamr: bool = True
 ) -> argparse.ArgumentParser:
@@ -152,6 +205,15 @@ def view_options(
             "--pamr", action="store_true", help="refine the maps along the image's edges (PAMR)"
         )
     return parser
+
+
+def trust_option(group: argparse._ActionsContainer) -> None:
+    """--trust-inputs."""
+    group.add_argument(
+        "--trust-inputs",
+        action="store_true",
+        help="take the image files of a result that is there for unchanged, without a look",
+    )
 
 
 def load_model(args: argparse.Namespace) -> Backbone:
@@ -190,16 +252,42 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
 
 
 def positive_int(text: str) -> int:
-    """argparse type: an integer >= 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    """argparse type: an integer from 1 to a billion."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= MOST:
+        what = "too large a number" if value > MOST else "not a positive whole number"
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is {what}")
+    return value
+
+
+def worker_count(text: str) -> int:
+    """argparse type: a number of threads or processes, 1 to 1024."""
+    value = positive_int(text)
+    if value > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text}: at most {MOST_WORKERS} are started")
     return value
 
 
 def positive_float(text: str) -> float:
     """argparse type: a finite number > 0."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def seed_number(text: str) -> int:
+    """argparse type: a whole number >= 0, as numpy's generators take it."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return value

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import ROOT, positive_int, run, say
+from cli import ROOT, positive_int, run, say, worker_count
 
 from core.errors import TTDError
 from tools.doc_table import update
@@ -63,7 +63,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--limit", type=positive_int, metavar="N", help="only the first N images of each set")
     add("--device", metavar="DEVICE", help="cpu, cuda or cuda:N")
     add("--gpus", nargs="+", metavar="N", help="a process on each of these GPUs")
-    add("--workers", type=positive_int, metavar="N", help="processes that share the work")
+    add("--workers", type=worker_count, metavar="N", help="processes that share the work")
     out = ROOT / "out" / "tcl"
     add("--out", type=Path, default=out, metavar="FOLDER", help="for the masks")
     add("--json", type=Path, metavar="FILE", help="also write the scores as JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from tools.cli import positive_int, say
+from core.utils.files import write_out
+from core.utils.finite import without_nan
+from tools.cli import positive_int, say, worker_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +32,18 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--pred", required=True, metavar="FOLDER", help=f"the predictions, {pred}/NAME"
+        "--pred",
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help=f"the predictions, {pred}/NAME; of several folders, one table",
     )
-    parser.add_argument("--tag", metavar="NAME", help="name to print (default: the folder's)")
+    parser.add_argument(
+        "--tag", nargs="+", metavar="NAME", help="a name to print for each (default: the folder's)"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print every setting that the masks were made with"
+    )
     parser.add_argument(
         "--root", default="../", metavar="FOLDER", help="where the sets are (default: %(default)s)"
     )
@@ -50,12 +62,48 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=min(8, os.cpu_count() or 1),
         metavar="N",
         help="threads that read masks (default: %(default)s)",
     )
     return parser
+
+
+def named_folders(args: argparse.Namespace, usual: str) -> dict[str, Path]:
+    """The folders of --pred by the name to print: --tag, else the folder's own.
+
+    Folders of one name are numbered in their order. TTDError: a folder
+    that does not exist, another number of names than of folders, two equal names.
+    """
+    from core.evaluation.predictions import find_folder
+
+    folders = [find_folder(path, usual) for path in args.pred]
+    places = [folder.resolve() for folder in folders]
+    tags = args.tag or [place.name for place in places]
+    if len(tags) != len(folders):
+        raise TTDError(f"--tag: {len(tags)} names for {len(folders)} folders; give one of each")
+    if not args.tag:
+        before = (tags[:place].count(tag) for place, tag in enumerate(tags))
+        tags = [f"{tag} ({k + 1})" if k else tag for tag, k in zip(tags, before, strict=True)]
+    if len(set(places)) < len(places):
+        raise TTDError("--pred: a folder is named twice")
+    if len(set(tags)) < len(tags):
+        raise TTDError(f"--tag: two results of one name ({', '.join(tags)}); give each its own")
+    return dict(zip(tags, folders, strict=True))
+
+
+def common_limit(folders: Sequence[Path]) -> int | None:
+    """The smallest --limit that results were made with: all are scored on what each of them has."""
+    from core.evaluation.predictions import limit_of
+
+    limits = [limit for limit in map(limit_of, folders) if limit is not None]
+    return min(limits, default=None)
+
+
+def limit_words(limit: int | None) -> str:
+    """What is said of a set that is scored in part."""
+    return "" if limit is None else f"; only the first {limit} of the set (made with --limit)"
 
 
 def save_gallery(
@@ -80,17 +128,29 @@ def progress_bar(total: int) -> tqdm:
     return tqdm(total=total, unit="image", disable=None, leave=False)
 
 
-def report_left_out(line: str) -> None:
-    """Say on stderr what --allow-missing left out."""
+def report_left_out(line: str, tag: str = "") -> None:
+    """Say on stderr what --allow-missing left out, of which of several results."""
     if line:
-        say(f"left out: {line}")
+        say(f"{tag}: left out: {line}" if tag else f"left out: {line}")
+
+
+def picture_format(path: Path) -> str:
+    """Pillow's name for what a file's ending says. ValueError: no image's."""
+    from PIL import Image
+
+    known = Image.registered_extensions().get(path.suffix.lower())
+    if known is None or known not in Image.SAVE:
+        raise ValueError(f"unknown file extension: {path.suffix}")
+    return known
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Store a drawing. TTDError when that fails, also for an ending that is no image's."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        buffer = io.BytesIO()
+        picture.save(buffer, picture_format(path))
+        write_out(path, buffer.getvalue())
     except (OSError, ValueError) as error:
         raise TTDError(
             f"{path}: cannot be written ({error}); name a file that ends in .png"
@@ -98,14 +158,16 @@ def save_picture(path: Path, picture: Image.Image) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, indented. TTDError when that fails."""
-    write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write a JSON object, indented; NaN becomes null. TTDError when that fails."""
+    write(
+        path, json.dumps(without_nan(content), allow_nan=False, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def write(path: Path, text: str) -> None:
     """Write a text file, and the folders it lies in. TTDError when that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_out(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise TTDError(f"{path}: cannot be written ({error.strerror}); name another file") from None

@@ -19,16 +19,22 @@ SHOWN = ("acc@0.5", "acc@0.25", "acc@0.75", "acc@0.9", "mean_acc", "miou")
 
 
 def table_of(
-    keys: Sequence[Key], scores: dict[Key, dict[str, float]], others: Rows
+    keys: Sequence[Key], models: Mapping[str, Mapping[Key, Mapping[str, float]]], others: Rows
 ) -> list[list[str]]:
-    """Rows of text: measures of this model, then Acc@0.5 of others, a column per list."""
+    """Rows of text: measures of every model, then Acc@0.5 of others, a column per list.
+
+    models: measures by name and list; one model's rows do not name it.
+    """
     table = [["percent", *(title(key) for key in keys)]]
-    names = list(SHOWN) if scores else []
-    if any("clean_acc@0.5" in values for values in scores.values()):
+    names = list(SHOWN)
+    every = [values for scores in models.values() for values in scores.values()]
+    if any("clean_acc@0.5" in values for values in every):
         names.append("clean_acc@0.5")
     for name in names:
-        values = [scores[key].get(name) for key in keys]
-        table.append([name, *("" if v is None else f"{100 * v:.2f}" for v in values)])
+        for model, scores in models.items():
+            values = [scores[key].get(name) for key in keys]
+            label = f"{name}, {model}" if len(models) > 1 else name
+            table.append([label, *("" if v is None else f"{100 * v:.2f}" for v in values)])
     for name, row in others.items():
         if any(key in row for key in keys):
             table.append([name, *(f"{row[key]:.2f}" if key in row else "" for key in keys)])

@@ -21,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cli import run
+from cli import positive_int, run
+
+from core.errors import TTDError
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -83,7 +85,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive_int,
         default=os.cpu_count() or 1,
         help="processes (default: the machine's cores)",
     )
@@ -118,6 +120,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.refer is not None:
         return _refer(args)
+    if args.train == args.val == 0:
+        raise TTDError("--train 0 --val 0: nothing to make; give one of them a number of images")
     config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards, args.noise)
     start = time.perf_counter()
     with tqdm(total=args.train + args.val, unit="image", disable=None, file=sys.stderr) as bar:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from core.backbones.own_settings import ModelDefaults
 from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
-from tools.cli import model_options, positive_float, positive_int
+from tools.cli import model_options, positive_float, positive_int, trust_option, worker_count
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -23,6 +26,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     data.add_argument(
         "--overwrite", action="store_true", help="replace masks made with other settings"
     )
+    trust_option(data)
     data.add_argument(
         "--save-scores", action="store_true", help="also keep soft maps, for tools/sweep_bg.py"
     )
@@ -40,12 +44,14 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         metavar="N",
         help="processes that share the work (default: one, or one per GPU); torchrun works too",
     )
     _protocol_options(
-        parser.add_argument_group("protocol (what is left out is the protocol's own)")
+        parser.add_argument_group(
+            "protocol (what is left out is the model's default, else the protocol's own)"
+        )
     )
     return parser
 
@@ -62,7 +68,8 @@ def _protocol_options(group: argparse._ArgumentGroup) -> None:
         "--image",
         type=positive_int,
         metavar="PIXELS",
-        help="short side at scale 1, and the windows' side (ttd: twice the model's own size)",
+        help="short side at scale 1, and the windows' side (ttd: the model's default, "
+        "else twice its own size)",
     )
     group.add_argument(
         "--scales", type=positive_float, nargs="+", metavar="S", help="scales that are averaged"
@@ -87,7 +94,7 @@ def _mask_rules(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="T",
         dest="background_threshold",
-        help="background threshold (default: the set's own)",
+        help="background threshold (default: the model's, else the set's own)",
     )
     group.add_argument(
         "--bg-rule",
@@ -110,8 +117,31 @@ def _mask_rules(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def make_protocol(args: argparse.Namespace) -> MaskProtocol:
-    """The named protocol with the flags that were given. TTDError for values that cannot be."""
+def model_defaults(
+    args: argparse.Namespace, own: ModelDefaults, acting: Sequence[str], rule: str
+) -> dict[str, Any]:
+    """The model's own defaults that act on this run, by the protocol's names.
+
+    None beside a protocol that sets every constant itself, nor where a flag was given. acting: the
+    names that the task uses; rule: the set's, without `threshold` there is no threshold.
+    """
+    if args.protocol != "ttd":
+        return {}
+    values = {"image": own.image, "templates": own.templates}
+    if (args.rule or rule) == "threshold":
+        values["background_threshold"] = own.bg
+    return {
+        name: value
+        for name, value in values.items()
+        if name in acting and value is not None and getattr(args, name) is None
+    }
+
+
+def make_protocol(args: argparse.Namespace, usual: Mapping[str, Any] | None = None) -> MaskProtocol:
+    """The named protocol with the flags that were given. TTDError for values that cannot be.
+
+    usual: what stands where a flag was not given, before the protocol's own value.
+    """
     from core.text.prompts import resolve_templates
 
     names = (
@@ -128,7 +158,9 @@ def make_protocol(args: argparse.Namespace) -> MaskProtocol:
         "kp_weight",
         "head",
     )
-    given = {name: getattr(args, name) for name in names}
-    chosen = protocol(args.protocol, scales=tuple(args.scales) if args.scales else None, **given)
+    values = {name: getattr(args, name) for name in names}
+    values["scales"] = tuple(args.scales) if args.scales else None
+    given = {name: value for name, value in values.items() if value is not None}
+    chosen = protocol(args.protocol, **{**(usual or {}), **given})
     resolve_templates(chosen.templates)
     return chosen

@@ -19,7 +19,7 @@ class Progress:
         self._of = ""
         if shards[0].world > len(shards):
             self._of = f" by the first of {shards[0].world} processes"
-        self._counts = {"made": 0, "kept": 0, "skipped": 0}
+        self._counts = {"made": 0, "kept": 0, "skipped": 0, "unreadable": 0}
         self._start = time.perf_counter()
 
     def __call__(self, event: str, value: Any) -> None:
@@ -29,7 +29,7 @@ class Progress:
         elif event == "step":
             for key, count in value.items():
                 self._counts[key] += count
-            self._bar.set_postfix(skipped=self._counts["skipped"], refresh=False)
+            self._bar.set_postfix(skipped=self._left_out, refresh=False)
             self._bar.update(1)
 
     def _begin(self, value: Mapping[str, Any]) -> None:
@@ -52,6 +52,9 @@ class Progress:
             settings = ", ".join(given).removeprefix("name ")
             print(value["description"])
             print(f"protocol {settings}, {value['device']}", flush=True)
+            if value.get("defaults"):
+                own = [f"{key} {item}" for key, item in value["defaults"].items()]
+                print(f"of these the model's own defaults: {', '.join(own)}", flush=True)
         hidden = True if self._quiet else None  # None: shown on a terminal
         self._bar = tqdm(total=0, unit="image", disable=hidden, smoothing=0.1)
 
@@ -64,7 +67,16 @@ class Progress:
             rate = f"{counts['made'] / seconds:.2f} images/s"
             print(f"{counts['made']} masks{self._of} in {seconds:.1f} s ({rate}){kept}")
             print(self._path)
-        if not counts["skipped"]:
-            return 0
-        say(f"{counts['skipped']} images could not be used: see {self._path}/skipped.jsonl")
-        return 2
+        listed = f"see {self._path}/skipped.jsonl"
+        if counts["skipped"]:
+            say(f"{counts['skipped']} images could not be used: {listed}")
+        if counts["unreadable"]:
+            say(
+                f"{counts['unreadable']} images could not be read; mend that and run the same "
+                f"command again, it makes what is missing; {listed}"
+            )
+        return 2 if self._left_out else 0
+
+    @property
+    def _left_out(self) -> int:
+        return self._counts["skipped"] + self._counts["unreadable"]

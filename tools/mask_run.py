@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.files import is_away
 from core.utils.memory import memory_errors
 from tools.cli import load_model
-from tools.mask_options import make_protocol
+from tools.mask_options import make_protocol, model_defaults
 from tools.mask_progress import Progress
 from tools.mask_shards import Report, Shard, cpus, plan, run_processes
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from core.backbones.base import Backbone
+    from core.data.inputs import Inputs
     from core.data.records import Skipped
+    from core.masks.class_list import LabelClass
     from core.masks.pipeline import Job, Loaded
     from core.masks.protocol import MaskProtocol
     from core.masks.results import MaskFolder
@@ -36,9 +39,11 @@ READERS = 8  # threads that read and resize images for a GPU, where there are so
 class Task:
     """What a script hands over: the images, the set's own rule, and how an image becomes a mask.
 
+    inputs: makes what the masks are made from, to be found changed by a later run.
     make(backbone, protocol, batch) gives an object with `make(job, image, scores)`; identity:
     what else decides the masks, where the images are among it; extras: settings for the folder's
-    name; categories: COCO's category id by pixel value, for rle.json.
+    name; categories: COCO's category id by pixel value, for rle.json; classes: for classes.json;
+    model_defaults: names of the protocol's fields for which the model's own default is asked.
     """
 
     name: str
@@ -48,10 +53,13 @@ class Task:
     jobs: list[Job]
     make: Callable[[Backbone, MaskProtocol, int], Any]
     categories: dict[int, int]
+    inputs: Callable[[], Inputs]
     palette: npt.NDArray[np.uint8] | None = None
     skipped: list[Skipped] = field(default_factory=list)
     identity: dict[str, object] = field(default_factory=dict)
     extras: dict[str, object] = field(default_factory=dict)
+    model_defaults: tuple[str, ...] = ("image", "templates", "background_threshold")
+    classes: list[LabelClass] = field(default_factory=list)
 
 
 def produce(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task]) -> int:
@@ -59,8 +67,7 @@ def produce(args: argparse.Namespace, setup: Callable[[argparse.Namespace], Task
 
     Returns the exit code: 0, or 2 when images had to be left out.
     """
-    args.protocol = make_protocol(args)
-    args.head = args.protocol.head
+    args.head = make_protocol(args).head  # and every check that needs no model
     shards = plan(args)
     progress = Progress(shards)
     work = partial(run_shard, args, setup)
@@ -81,15 +88,21 @@ def run_shard(
 
     Raises TTDError, also when memory or disk is full.
     """
+    from core.masks.class_list import write_classes
     from core.masks.pipeline import read_ahead
     from core.masks.writer import MaskWriter
 
     task = setup(args)
     backbone = _load(args, shard, len(task.jobs))
     rule, cut = task.rule, task.background_threshold
-    used = args.protocol.resolve(backbone.arch, backbone.image_size, rule, cut)
-    folder = open_folder(args, task, backbone, used, shard.token)
+    usual = model_defaults(args, backbone.own.defaults, task.model_defaults, rule)
+    chosen = make_protocol(args, usual)
+    used = chosen.resolve(backbone.arch, backbone.image_size, rule, cut)
+    used.views.check(backbone.patch)
+    folder = open_folder(args, task, backbone, used, shard.token, usual)
     try:
+        if task.classes:
+            write_classes(folder.path, task.classes)
         mine = task.jobs[shard.rank :: shard.world]
         todo = [job for job in mine if not folder.has(job.id, args.save_scores)]
         report(
@@ -100,6 +113,7 @@ def run_shard(
                 "all": len(mine),
                 "kept": len(mine) - len(todo),
                 "settings": used.as_dict(),
+                "defaults": usual,
                 "device": str(backbone.device),
             },
         )
@@ -124,8 +138,8 @@ def _readers(device: str, processes: int) -> int:
 def _skip(items: Sequence[Skipped], folder: MaskFolder, report: Report) -> None:
     """List what cannot be used."""
     for item in items:
-        folder.skip(item.id, item.reason)
-        report("step", {"skipped": 1})
+        folder.skip(item.id, item.reason, item.retry)
+        report("step", {"unreadable" if item.retry else "skipped": 1})
 
 
 def _load(args: argparse.Namespace, shard: Shard, images: int) -> Backbone:
@@ -152,8 +166,9 @@ def _make_masks(
     """Segment and store every image; those that cannot be read are listed."""
     for job, image in loaded:
         if isinstance(image, TTDError):
-            folder.skip(job.id, str(image))
-            report("step", {"skipped": 1})
+            lost = is_away(image)
+            folder.skip(job.id, str(image), lost)
+            report("step", {"unreadable" if lost else "skipped": 1})
             continue
         with memory_errors(f"not enough memory for {job.id}; use a smaller --batch or --image"):
             mask, scores = make(job, image)
@@ -162,9 +177,17 @@ def _make_masks(
 
 
 def open_folder(
-    args: argparse.Namespace, task: Task, backbone: Backbone, used: MaskProtocol, token: str
+    args: argparse.Namespace,
+    task: Task,
+    backbone: Backbone,
+    used: MaskProtocol,
+    token: str,
+    usual: Mapping[str, Any],
 ) -> MaskFolder:
-    """The result's folder, ours and locked, with its protocol.json. TTDError: see `MaskFolder`."""
+    """The result's folder, ours and locked, with its protocol.json. TTDError: see `MaskFolder`.
+
+    usual: what of `used` was the model's own default.
+    """
     from core.masks.protocol import folder_name
     from core.masks.results import MaskFolder
     from core.utils.provenance import now, versions, weight_stamps
@@ -181,6 +204,7 @@ def open_folder(
         "identity": _identity(args, task, backbone, used),
         "protocol": used.as_dict(),
         "model": _model(backbone),
+        "model_defaults": dict(usual),
         "arguments": _arguments(args),
         "input": task.description,
         "pictures": len(task.jobs),
@@ -189,7 +213,7 @@ def open_folder(
         "command": shlex.join(sys.argv),
         "started_at": now(),
     }
-    return MaskFolder(args.out / name, meta, token, args.overwrite)
+    return MaskFolder(args.out / name, meta, token, args.overwrite, task.inputs)
 
 
 def _identity(

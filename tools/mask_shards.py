@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import TTDError
 from tools.cli import say
+from tools.terminal import guard_terminal
 
 Report = Callable[[str, Any], None]  # event ("begin", "step", "end") and what goes with it
 
@@ -97,8 +100,9 @@ def run_processes(
     workers = [
         context.Process(target=_child, args=(work, shard, events), daemon=True) for shard in shards
     ]
-    for worker in workers:
-        worker.start()
+    with _ignoring_interrupts():
+        for worker in workers:
+            worker.start()
     running = len(workers)
     try:
         while running:
@@ -111,6 +115,22 @@ def run_processes(
         for worker in workers:
             worker.join(5 if running == 0 else 0)
             worker.terminate()
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C: the one that started them ends them.
+
+    The terminal sends it to all, and those that still import would print a traceback each.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _next_event(events: Any, workers: Sequence[Any]) -> tuple[str, Any]:
@@ -133,12 +153,11 @@ def _next_event(events: Any, workers: Sequence[Any]) -> tuple[str, Any]:
 def _child(work: Callable[[Shard, Report], None], shard: Shard, events: Any) -> None:
     """A shard in a process of its own, which ends with its parent and so gives up the lock."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    guard_terminal()
     try:
         work(shard, lambda event, value: events.put((event, value)))
     except TTDError as error:
         events.put(("error", str(error)))
-    except KeyboardInterrupt:
-        return
 
 
 def _end_with_parent() -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from cli import ROOT, run
 
 from core.errors import TTDError
+from core.utils.files import expanded, resolved
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -112,8 +113,8 @@ def check_out(args: argparse.Namespace, one_file: bool) -> None:
     read = [args.weights, args.lora, args.arch.removeprefix("local-dir:")]
     if args.arch == "tiny":
         read.append(ROOT / "weights" / "tiny")
-    target = args.out.expanduser().resolve()
-    if any(path and Path(path).expanduser().resolve() == target for path in read):
+    target = resolved(expanded(args.out))
+    if any(path and resolved(expanded(path)) == target for path in read):
         raise TTDError(f"--out {args.out} is what is merged: name another place")
     if args.out.exists() and args.out.is_dir() == one_file:
         kind = "folder" if one_file else "file"

@@ -16,7 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import positive_int, run, say
+from cli import run, say, worker_count
+
+from core.errors import TTDError
 
 SHOWN = 3
 CAPTION_SETS = ("CC3M", "CC12M")
@@ -70,7 +72,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="make everything again")
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=os.cpu_count() or 1,
         metavar="N",
         help="threads (default: the machine's cores)",
@@ -107,8 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(reason)
     if len(report.failed) > SHOWN:
         say(f"and {len(report.failed) - SHOWN} more left out")
+    if report.unreadable:
+        say(
+            f"{report.unreadable} of them could not be read; mend that and run the same command "
+            "again, it makes what is missing"
+        )
+    if not report.made + report.kept:
+        raise TTDError(f"{plan.out}: nothing could be made of {args.source}")
     if captions:
-        return 0 if report.made + report.kept else 2
+        return 2 if report.unreadable else 0
     problems = checked(args.name, args.root) if plan.out.name == "validation" else []
     return 2 if problems or report.failed else 0
 

@@ -20,7 +20,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli import load_model, model_options, run, say, view_options
+from cli import load_model, model_options, run, view_options
 
 from tools.caption_run import CaptionRun, Done, caption_options, describe, run_captions, unusual
 
@@ -69,18 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for records in sets.values():
         print(records.description)
     backbone = load_model(args)
-    for place, records in sets.items():
-        produce(args, backbone, place, records)
-    return 0
+    return max([produce(args, backbone, place, records) for place, records in sets.items()])
 
 
-def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet) -> None:
-    """Write the scores of one set, from where they stop on."""
+def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet) -> int:
+    """Write the scores of one set, from where they stop on; the exit code."""
+    from core.data.input_sources import inputs_of
     from core.maps.views import Views
     from core.tags.pair_scores import pair_batch
     from core.tags.pipeline import Batch
 
     views = Views(args.image or backbone.image_size, tuple(args.scales), args.hflip)
+    views.check(backbone.patch)
 
     def lines_of(batch: Batch, _: Sequence[str], at_once: int) -> dict[str, list[str]]:
         """Of the one result."""
@@ -95,12 +95,14 @@ def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: R
         views=views,
         unit="pair",
         lines_of=lines_of,
+        inputs=inputs_of(records, args.limit, args.trust_inputs),
     )
     done = run_captions(args, run)
     if done is None:
         print(f"nothing to do, complete already: {paths.lines}")
-    else:
-        report(done)
+        return 0
+    report(done)
+    return done.end("pairs")
 
 
 def report(done: Done) -> None:
@@ -111,8 +113,6 @@ def report(done: Done) -> None:
         f"{paths.lines}: {counts['captions']} pairs scored in {done.seconds:.1f} s "
         f"({new / done.seconds:.1f} pairs/s), {counts['skipped']} skipped"
     )
-    if counts["skipped"]:
-        say(f"{counts['skipped']} records could not be used: see {paths.skipped}")
 
 
 def result_paths(args: argparse.Namespace, size: int, place: str) -> ResultPaths:

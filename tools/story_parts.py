@@ -26,8 +26,8 @@ RULE = (
 LEGEND = (
     "Red: the model sees the word here; blue: it does not. IoU: overlap of the map, cut at 0.40, "
     "with the truth.",
-    "kept / rejected: whether the model takes the word to be in the image. It was trained on "
-    "captions alone: no truth, no masks.",
+    "kept / rejected (grey): whether the model takes the word to be in the image. It was trained "
+    "on captions alone: no truth, no masks.",
 )
 
 
@@ -54,15 +54,11 @@ def make_story_world(
     workers: int = 2,
     progress: Callable[[int], object] = lambda done: None,
 ) -> None:
-    """Make the story's world under `folder`, unless it is there. TTDError: not writable."""
-    import yaml
+    """Make the story's world under `folder`, unless it is there, whole. TTDError: not writable."""
+    from core.world.writer import WorldConfig, made_with, make_world
 
-    from core.world.writer import WorldConfig, make_world
-
-    config, mark = WorldConfig(train=train, val=held_out, seed=seed), folder / "world.yaml"
-    made = {}
-    if mark.is_file():
-        made = yaml.safe_load(mark.read_text(encoding="utf-8")).get("made_with", {})
+    config = WorldConfig(train=train, val=held_out, seed=seed)
+    made = made_with(folder / "world.yaml") or {}
     if (made.get("train"), made.get("val"), made.get("seed")) != (train, held_out, seed):
         make_world(folder, config, workers=workers, overwrite=True, progress=progress)
 
@@ -137,4 +133,5 @@ def _cell(soft: np.ndarray, truth: np.ndarray | None, bg: float, kept: bool | No
     if truth is not None:
         over = soft > bg
         parts.append(f"IoU {100 * (over & truth).sum() / (over | truth).sum():.0f} %")
-    return Cell(soft, ", ".join(parts), None if kept is None else kept == (truth is not None))
+    good = None if kept is None else kept == (truth is not None)
+    return Cell(soft, ", ".join(parts), good, quiet=kept is False)

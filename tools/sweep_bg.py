@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before `core` and `tools`: it puts the repository on the path.
-from cli import positive_int, run
+from cli import run, worker_count
 
 from core.errors import TTDError
 from tools.evaluation import progress_bar, report_left_out, save_picture, write_json
@@ -71,7 +71,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=worker_count,
         default=2,
         metavar="N",
         help="threads (default: %(default)s)",

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from core.errors import TTDError
+from core.utils.shown import first_few
 from tools.cli import choose_device, run, say
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def settings(
     """
     from core.utils.config import merge, read_yaml
 
+    load = partial(_blaming, load, args.get("set", ()))
     flags = {key: value for key, value in args.items() if key not in CONTROLS}
     given = merge(dict(setting(item) for item in args.get("set", ())), flags)
     if path is None:
@@ -61,6 +64,42 @@ def settings(
     config = load(values, str(path), say)
     recipe = _recipe(load, values, read_yaml(path), str(path))
     return scaled(config, recipe, str(path), set(given), bool(args.get("no_scale_lr")))
+
+
+def _blaming(
+    load: Callable[[Mapping[str, Any], str, Callable[[str], None]], C],
+    given: Sequence[str],
+    values: Mapping[str, Any],
+    source: str,
+    warn: Callable[[str], None],
+) -> C:
+    """`load`, whose errors name the --set that they are about, and not the file.
+
+    given: the KEY=VALUE of --set.
+    """
+    from core.utils.config import UnknownSetting
+
+    keys = {text.partition("=")[0]: text for text in given}
+    try:
+        return load(values, source, warn)
+    except UnknownSetting as error:
+        for key, text in keys.items():
+            if wrong := set(key.split(".")).intersection(error.names):
+                name = ", ".join(wrong)
+                raise TTDError(f"--set {text}: unknown setting {name}; {error.advice}") from None
+        raise
+    except TTDError as error:
+        for key, text in keys.items():
+            section, _, name = key.rpartition(".")
+            if str(error).startswith(f"{_place(source, section)}{name} "):
+                reason = str(error).removeprefix(_place(source, section))
+                raise TTDError(f"--set {text}: {reason}") from None
+        raise
+
+
+def _place(source: str, section: str) -> str:
+    """How an error about a setting of a section begins, none: of the file itself."""
+    return f"{source}: {section}: " if section else f"{source}: "
 
 
 def _recipe(
@@ -91,15 +130,12 @@ def scaled(config: C, recipe: C, path: str, given: set[str], keep: bool) -> Chos
 
 def setting(text: str) -> tuple[str, Any]:
     """`KEY=VALUE` of --set, the value as YAML reads it."""
-    import yaml
+    from core.utils.yaml_files import parse_yaml
 
     key, equals, value = text.partition("=")
     if not equals:
         raise TTDError(f"--set {text}: write KEY=VALUE")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise TTDError(f"--set {text}: {value} is no value that YAML can read") from None
+    return key, parse_yaml(value, f"--set {text:.80}")
 
 
 def place(device: str | None, gpus: list[str] | None) -> str:
@@ -197,7 +233,11 @@ def describe(trainer: Trainer, recipe: Recipe | None) -> None:
             print(line, flush=True)
     if not trainer.ranks.first:
         return
-    if trainer.step:
+    start = trainer.task.schedule_start
+    if start:
+        more = trainer.config.steps - start
+        print(f"extending the finished run of {start} steps: a new schedule over {more} more")
+    if trainer.step > start:
         print(f"resuming after step {trainer.step}")
     if not trainer.dry_run and not trainer.logs_to_board:
         say("TensorBoard is not installed: the log is train_log.jsonl alone")
@@ -249,8 +289,17 @@ def stop_requests() -> Iterator[list[int]]:
 def end(outcome: Outcome, config: RunConfig) -> None:
     """What every run says when it ends."""
     if outcome.skipped:
+        from core.training.storage.run_dir import unreadable
+
         listed = config.folder / "skipped.jsonl"
-        say(f"{outcome.skipped} samples could not be used: see {listed}")
+        lost = unreadable(config.folder)
+        if outcome.skipped > len(lost):
+            say(f"{outcome.skipped - len(lost)} samples could not be used: see {listed}")
+        if lost:
+            say(
+                f"{len(lost)} samples could not be read ({first_few(lost)}), others stood in for "
+                f"them: see {listed}"
+            )
     if outcome.stopped:
         say(
             f"stopped after step {outcome.step} of {config.steps}; the same command resumes, the "

@@ -59,6 +59,10 @@ class PairConfig(Protocol):
         """Only so many pairs from the first; None: all."""
 
     @property
+    def trust_inputs(self) -> bool:
+        """Whether files are taken for unchanged without a look."""
+
+    @property
     def allow_missing(self) -> bool:
         """Whether missing shards are left out instead of being an error."""
 
@@ -73,6 +77,7 @@ class DataChoice:
     limit: int | None = None
     allow_missing: bool = False
     reindex: bool = False
+    trust: bool = False
 
     @classmethod
     def of(cls, config: PairConfig, reindex: bool) -> DataChoice:
@@ -84,6 +89,7 @@ class DataChoice:
             limit=config.limit,
             allow_missing=config.allow_missing,
             reindex=reindex,
+            trust=config.trust_inputs,
         )
 
 
@@ -123,7 +129,13 @@ def _opened(choice: DataChoice, ranks: Ranks, refresh: bool) -> Pairs:
 
     bar = reading_bar() if ranks.first else (lambda done: None)
     return open_pairs(
-        choice.data, choice.root, choice.pruned, limit=choice.limit, refresh=refresh, progress=bar
+        choice.data,
+        choice.root,
+        choice.pruned,
+        limit=choice.limit,
+        refresh=refresh,
+        progress=bar,
+        trust=choice.trust,
     )
 
 

@@ -24,6 +24,11 @@ def common_options() -> argparse.ArgumentParser:
         help="say what the run would do, time three steps, write nothing",
     )
     parser.add_argument(
+        "--trust-inputs",
+        action="store_true",
+        help="take captions and images for unchanged since the run began, without a look",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="remove the run of other settings that is in --out"
     )
     return parser

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import TTDError
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,6 +46,11 @@ def load_backbone(
     from .device import resolve_device, resolve_dtype, use_full_float32
     from .heads import check_head
 
+    if not isinstance(arch, str):
+        raise TTDError(f"arch: {arch!r} is no name of a model; try 'tiny'")
+    for what, file in (("weights", weights), ("lora", lora)):
+        if file is not None and not isinstance(file, str | Path):
+            raise TTDError(f"{what}: {file!r} is no path of a file")
     target, kind = resolve_device(device), resolve_dtype(dtype)
     if target.type == "cuda":
         use_full_float32()

@@ -1,6 +1,7 @@
 """What every backbone offers: text and pixels in one space, similarity maps, soft masks."""
 
 import hashlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from .layers import at_least_float32
+from .own_settings import OwnSettings
 from .similarity import cosine_maps
 from .towers import TextTower, VisionTower, pad_to_multiple
 
@@ -42,6 +44,7 @@ class Backbone(nn.Module):
         image_size: the model's own input side in pixels.
         logit_scale: CLIP's temperature, logits = logit_scale * cosine.
         mask_scale, mask_bias: a, b of the soft mask `sigmoid(a (S - b))`.
+        own: what its folder's config says about it, the defaults that suit it among that.
     """
 
     arch: str
@@ -77,6 +80,8 @@ class Backbone(nn.Module):
         # Plain numbers, not tensors of the module: a cast to bfloat16 must not round what decides
         # thresholds.
         self._mask, self._preprocess = mask, preprocess
+        self.own = OwnSettings()
+        self._noticed = False
         self._checksum: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     @property
@@ -98,6 +103,22 @@ class Backbone(nn.Module):
     def mask_bias(self) -> float:
         """b of `sigmoid(a (S - b))`: the cosine at which a pixel is half foreground."""
         return self._mask[1]
+
+    def notice(self, height: int, width: int) -> None:
+        """Warn, once, for an image of [height, width] pixels of a kind that the model never saw.
+
+        Only shapes are looked at: the world's drawings are square, most photographs are not.
+        """
+        own = self.own
+        if self._noticed or not own.trained_on or not own.square or height == width:
+            return
+        self._noticed = True
+        warnings.warn(
+            f"{self.arch} knows {own.trained_on} and nothing else; an image of {width} x {height} "
+            "pixels is none of them, so what it finds there means nothing: for photographs use "
+            "--arch CLIP or TCL",
+            stacklevel=2,
+        )
 
     @property
     def checksum(self) -> str:

@@ -14,20 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TTDError
+from ..utils.files import expanded
+from ..utils.shipped import shipped
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
 from .openclip_config import (
     FOLDER_CONFIG,
-    check_config,
+    check_folder,
     folder_config,
     hub_config,
     uses_hub_tokenizer,
 )
+from .own_settings import own_settings
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
-    WEIGHTS,
     existing_file,
     hub,
     is_torchscript,
@@ -36,6 +38,7 @@ from .weights import (
     read_weights,
     reading,
     shorten,
+    weight_file,
 )
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -44,8 +47,8 @@ Tokenize = Callable[[list[str]], Tensor]
 SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
     "MaskCLIP": f"{OPENAI_MODEL}:openai",
-    "tiny": f"local-dir:{WEIGHTS / 'tiny'}",
-    "tiny-cls": f"local-dir:{WEIGHTS / 'tiny-cls'}",
+    "tiny": f"local-dir:{shipped('weights/tiny')}",
+    "tiny-cls": f"local-dir:{shipped('weights/tiny-cls')}",
 }
 # Files of a model's folder that its tokenizer may be made of
 VOCABULARIES = (".json", ".txt", ".gz", ".model")
@@ -58,17 +61,19 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     config names one (key "ttd", `head`).
     """
     model, name = load_openclip_model(arch, weights)
-    own = _own_settings(name)
-    mask = float(own.get("mask_scale", CLIP_MASK[0])), float(own.get("mask_bias", CLIP_MASK[1]))
+    own = own_settings(name)
+    scale = CLIP_MASK[0] if own.mask_scale is None else own.mask_scale
+    bias = CLIP_MASK[1] if own.mask_bias is None else own.mask_bias
     backbone = CLIPBackbone(
         openclip.vision_tower(model, arch),
         openclip.text_tower(model, arch),
         Tokenizer(name),
         openclip.preprocess(model),
         logit_scale=float(model.logit_scale.detach().exp()),
-        mask=mask,
+        mask=(scale, bias),
     )
-    return backbone, own.get("head") or backbone.visual.readout.default_head
+    backbone.own = own
+    return backbone, own.head or backbone.visual.readout.default_head
 
 
 def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, str]:
@@ -78,7 +83,7 @@ def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip
     """
     arch = SHORT_NAMES.get(arch, arch)
     if arch.startswith("local-dir:"):
-        return _from_folder(Path(arch.removeprefix("local-dir:")).expanduser(), weights)
+        return _from_folder(expanded(arch.removeprefix("local-dir:")), weights)
     if arch.startswith("hf-hub:"):
         return _from_hub(arch, weights), arch
     return _builtin(arch, weights)
@@ -123,8 +128,7 @@ class Tokenizer:
         installed = version("open_clip_torch")
         if not self._name.startswith("local-dir:"):
             return f"{self._name}; {installed}"
-        # The same files elsewhere are the same tokenizer: no path.
-        folder = Path(self._name.removeprefix("local-dir:"))
+        folder = Path(self._name.removeprefix("local-dir:"))  # the files count, not their place
         files = [
             f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
             for path in sorted(folder.iterdir())
@@ -179,7 +183,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
     tag: dict[str, Any] = {}
     if source in tags and weights is None:
         tag = open_clip.get_pretrained_cfg(name, source)
-    if not (tag or weights or "/" in source or Path(source or "/").expanduser().is_file()):
+    if not (tag or weights or "/" in source or expanded(source or "/").is_file()):
         known = ", ".join(tags) or "(none known)"
         raise TTDError(
             f"{arch}: say which weights, as {name}:TAG with TAG one of {known}, or "
@@ -189,7 +193,7 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
         model = _skeleton(name, tag.get("quick_gelu", False))
         openclip.check_supported(model, arch)
         return _fill(model, _download(name, source, tag)), name
-    path = existing_file(weights or source)
+    path = weight_file(weights or source)
     # OpenAI's archives were trained with QuickGELU, whatever name they are loaded by.
     model = _skeleton(name, is_torchscript(path))
     openclip.check_supported(model, arch)
@@ -293,7 +297,7 @@ def _from_folder(folder: Path, weights: str | Path | None) -> tuple[openclip.Ope
         )
     name = f"local-dir:{folder}"
     path = existing_file(weights) if weights else _weights_in(folder)
-    check_config(folder_config(folder), str(config))
+    check_folder(folder, path)
     with reading(config), quiet():
         model = open_clip.create_model(name, load_weights=False)
     openclip.check_supported(model, name)
@@ -331,14 +335,6 @@ def _from_hub(arch: str, weights: str | Path | None) -> openclip.OpenCLIP:
     if weights is None:
         return model
     return _fill(model, existing_file(weights))
-
-
-def _own_settings(name: str) -> dict[str, Any]:
-    """What a local folder's config says under "ttd": `mask_scale` a, `mask_bias` b, `head`."""
-    if not name.startswith("local-dir:"):
-        return {}
-    own: dict[str, Any] = folder_config(Path(name.removeprefix("local-dir:"))).get("ttd", {})
-    return own
 
 
 def state_dict_of_openai_clip() -> dict[str, Tensor]:

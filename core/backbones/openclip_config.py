@@ -7,19 +7,28 @@ are known to be harmless pass, and sizes stay within what a model can have.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import TTDError
-from .weights import hub, shorten
+from ..utils.files import section as mapping
+from ..utils.json_lines import load_json
+from .weights import hub
 
 FOLDER_CONFIG = "open_clip_config.json"
 MOST = 10_000_000  # the largest number in any config: a vocabulary has up to 256,000 words
 MOST_LAYERS = 200
+LARGEST_SIDE = 10_000
 SMALL = ("layers", "heads", "patch_size")  # at most `MOST_LAYERS`
+MIDDLE = ("image_size", "context_length")  # at most `LARGEST_SIDE`
+# What decides how many parameters there are.
+SIZES = (
+    *("width", "layers", "mlp_ratio", "patch_size", "image_size"),
+    *("vocab_size", "context_length"),
+)
 # Of model_cfg: arguments of open_clip's models.
 TOP_KEYS = frozenset(
     {
@@ -41,10 +50,7 @@ NEVER = frozenset({"hf_model_name", "hf_model_pretrained", "timm_model_pretraine
 def folder_config(folder: Path) -> dict[str, Any]:
     """The config in a model's folder, not checked. TTDError when it is no JSON object."""
     path = folder / FOLDER_CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TTDError(f"{path} is not a readable config ({shorten(error)})") from None
+    config = load_json(path, "it is not a config of open_clip")
     if not isinstance(config, dict):
         raise TTDError(f"{path}: a config is a JSON object, with `model_cfg` in it")
     return config
@@ -83,7 +89,75 @@ def check_config(config: Any, source: str) -> dict[str, Any]:
             _check_tokenizer(values, source)
         _check_values(values, source, section)
     _check_values({"embed_dim": model.get("embed_dim")}, source, "model_cfg")
+    _check_preprocess(config.get("preprocess_cfg"), source)
+    _check_own(config.get("ttd"), source)
     return config
+
+
+def check_folder(folder: Path, weights: Path) -> None:
+    """TTDError as `check_config`, and for a model that a file of its size cannot fill.
+
+    Memory would be taken before that is found out.
+    """
+    source = str(folder / FOLDER_CONFIG)
+    least = _least_parameters(check_config(folder_config(folder), source))
+    if least > weights.stat().st_size:
+        raise TTDError(f"{source}: a model of at least {least} parameters; {weights} holds fewer")
+
+
+def _least_parameters(config: Mapping[str, Any]) -> int:
+    """Parameters of attention, hidden layers and tables of both towers, where sizes are numbers.
+
+    A file of weights has at least so many bytes.
+    """
+    model, count = config["model_cfg"], 0.0
+    for section in ("vision_cfg", "text_cfg"):
+        values = mapping(model, section)
+        size = {key: _number(values.get(key)) for key in SIZES}
+        width, patch = size["width"], max(1.0, size["patch_size"])
+        count += size["layers"] * width**2 * (4 + 2 * size["mlp_ratio"])
+        rows = size["vocab_size"] + size["context_length"] + (size["image_size"] / patch) ** 2
+        count += rows * width
+    return int(count)
+
+
+def _number(value: Any) -> float:
+    """`value` where it is a positive number, 0 otherwise."""
+    return max(0.0, float(value)) if isinstance(value, int | float) else 0.0
+
+
+def _check_preprocess(values: Any, source: str) -> None:
+    """TTDError for a mean, std or size that no image can have."""
+    if values is None:
+        return
+    if not isinstance(values, dict):
+        raise TTDError(f"{source}: preprocess_cfg is no mapping")
+    for key, least in (("mean", -math.inf), ("std", 0.0)):
+        numbers = values.get(key, [1, 1, 1])
+        fine = isinstance(numbers, list) and len(numbers) == 3
+        if not fine or not all(_is_number(value) and value > least for value in numbers):
+            raise TTDError(f"{source}: {key} in preprocess_cfg must be three numbers, std above 0")
+    size = values.get("size", 1)
+    sides = size if isinstance(size, list) else [size]
+    if not sides or not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in sides):
+        raise TTDError(f"{source}: size in preprocess_cfg is no size of an image")
+
+
+def _check_own(values: Any, source: str) -> None:
+    """TTDError for what `ttd` says of the masks and the head that cannot be."""
+    if values is None:
+        return
+    if not isinstance(values, dict):
+        raise TTDError(f"{source}: ttd is no mapping")
+    for key in ("mask_scale", "mask_bias"):
+        if key in values and not _is_number(values[key]):
+            raise TTDError(f"{source}: {key} in ttd is no number")
+    if not isinstance(values.get("head"), str | None):
+        raise TTDError(f"{source}: head in ttd is no name")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < MOST  # False for NaN
 
 
 def uses_hub_tokenizer(config: Mapping[str, Any]) -> bool:
@@ -112,7 +186,7 @@ def _check_values(values: Mapping[str, Any], source: str, section: str) -> None:
     """Numbers within bounds; no mapping but a tokenizer's options and layers' neutral ones."""
     for key, value in values.items():
         for number in value if isinstance(value, list) else [value]:
-            most = MOST_LAYERS if key in SMALL else MOST
+            most = MOST_LAYERS if key in SMALL else LARGEST_SIDE if key in MIDDLE else MOST
             if isinstance(number, int | float) and not abs(number) <= most:
                 raise TTDError(f"{source}: {key} {number} in {section} is beyond any model's")
         if isinstance(value, dict) and not set(value) <= OPTIONS.get(key, frozenset()):

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from ..errors import TTDError
 from ..utils.file_kinds import NOT_WEIGHTS, file_kind
+from ..utils.files import expanded, is_there
+from ..utils.finite import is_finite
 from ..utils.pickled_values import Global, TensorRef, Unknown
+from ..utils.shipped import own_weights
 from ..utils.torch_files import TorchFile, read_torch_file
+from ..utils.torchscript import script_state
 
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "weights"
 OPENAI_MODEL = "ViT-B-16-quickgelu"
-OPENAI_FILE = WEIGHTS / "ViT-B-16.pt"
 OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # in its archives
 STATE_NAMES = ("state_dict", "model_state_dict", "model")  # of weights inside checkpoints
 WRAPPERS = ("module.", "_orig_mod.")
@@ -40,11 +41,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Errors: TTDError for files that are missing, damaged, or something else.
     """
-    path = existing_file(path)
+    path = weight_file(path)
     with reading(path):
         kind = file_kind(path)
-        if kind in NOT_WEIGHTS:
-            raise TTDError(f"{path} {NOT_WEIGHTS[kind]}")
         if kind == "torchscript":
             raise TTDError(
                 f"{path} is a TorchScript archive, a compiled model: only OpenAI's CLIP files of "
@@ -89,7 +88,7 @@ def _as_tensors(value: Any, stored: TorchFile) -> Any:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a model's file by name, float or checked to be harmless, on the CPU.
 
-    OpenAI's TorchScript archives are read by torch's own loader. A training checkpoint's tensors
+    OpenAI's TorchScript archives are read as data, too. A training checkpoint's tensors
     are found under `state_dict`, `model_state_dict` or `model`; the prefixes that DistributedData-
     Parallel and torch.compile put before every name are taken off. Tensors keep the file's types
     and shapes [...].
@@ -98,9 +97,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = existing_file(path)
     if is_torchscript(path):
-        with reading(path):
-            archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-            state = dict(archive.state_dict())
+        state = script_state(path)
         state = {name: value for name, value in state.items() if name not in OPENAI_NUMBERS}
     else:
         state = _inner_state(read_checkpoint(path))
@@ -122,9 +119,22 @@ def _inner_state(content: dict[str, Any]) -> dict[str, Any]:
 
 def existing_file(path: str | Path) -> Path:
     """`path` with `~` expanded; a TTDError where there is no such file."""
-    path = Path(path).expanduser()
-    if not path.is_file():
+    path = expanded(path)
+    if not is_there(path) or not path.is_file():
         raise TTDError(f"no weight file at {path}: check the path, {OFFLINE_HINT}")
+    return path
+
+
+def weight_file(path: str | Path) -> Path:
+    """`existing_file` that may hold weights: nothing that is plainly something else.
+
+    Told before a model is built for it, which takes long. TTDError saying what it is.
+    """
+    path = existing_file(path)
+    with reading(path):
+        kind = file_kind(path)
+        if kind in NOT_WEIGHTS:
+            raise TTDError(f"{path} {NOT_WEIGHTS[kind]}")
     return path
 
 
@@ -166,7 +176,8 @@ def openai_clip_file() -> Path:
     from open_clip.pretrained import download_pretrained, download_pretrained_from_url
 
     config = open_clip.get_pretrained_cfg(OPENAI_MODEL, "openai")
-    for path in (OPENAI_FILE, Path("~/.cache/clip/ViT-B-16.pt").expanduser()):
+    ours = own_weights() / "ViT-B-16.pt"
+    for path in (ours, Path("~/.cache/clip/ViT-B-16.pt").expanduser()):
         if path.is_file():
             return path
     sources = ((download_pretrained, config), (download_pretrained_from_url, config["url"]))
@@ -177,9 +188,9 @@ def openai_clip_file() -> Path:
         except Exception as error:
             reason = shorten(error)
     raise TTDError(
-        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {OPENAI_FILE}, then in "
+        f"OpenAI's CLIP weights ViT-B-16.pt are missing: looked for {ours}, then in "
         "open_clip's cache (~/.cache/clip and Hugging Face's), then tried to download them "
-        f"({reason}). Get {config['url']} and put it into {WEIGHTS}, {OFFLINE_HINT}"
+        f"({reason}). Get {config['url']} and put it into {ours.parent}, {OFFLINE_HINT}"
     )
 
 
@@ -265,8 +276,10 @@ def _problem(name: str, value: Tensor) -> str:
     """Why a tensor cannot be a weight, "" where it can."""
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         return "is sparse, quantized or without data"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "is larger than the numbers that the file holds of it"
     if not value.is_floating_point():
         return "" if name.endswith(INDICES) else f"holds {str(value.dtype).removeprefix('torch.')}"
-    if not bool(torch.isfinite(value).all()):
+    if not is_finite(value):
         return "is not finite (NaN or infinity)"
     return ""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import TTDError
+from ..utils.files import expanded, is_there, regular_text
+from ..utils.json_lines import json_rows
 from ..utils.pickled_arrays import array_of
 from ..utils.pickled_values import TensorRef
 from ..utils.torch_files import TorchFile, read_torch_file
@@ -74,7 +76,7 @@ def split_file(split_root: str | Path, dataset: str, split: str) -> Path:
 
     TTDError when neither is.
     """
-    base = Path(split_root).expanduser() / dataset / f"{dataset}_{split}"
+    base = expanded(split_root) / dataset / f"{dataset}_{split}"
     files = [base.with_name(base.name + ending) for ending in ENDINGS]
     for file in files:
         if file.is_file():
@@ -92,7 +94,7 @@ def open_split(
     if split not in known.splits:
         raise TTDError(f"{dataset} has no split {split!r}: choose {', '.join(known.splits)}")
     file = split_file(split_root, dataset, split)
-    images = Path(data_root).expanduser() / known.images
+    images = expanded(data_root) / known.images
     return read_phrases(file, images, known)
 
 
@@ -106,13 +108,18 @@ def read_phrases(
         known: the benchmark, which says what the boxes of a .pth list are.
     Errors: TTDError with file and line: not readable, a bad line, no lines, none of the images.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
+    if is_there(path) and path.is_dir():
+        raise TTDError(
+            f"{path}: is a folder; name a list in it: .jsonl with a line {FORM} each, .csv with "
+            "columns image, left, top, right, bottom, text, or a .pth label list"
+        )
     rows = list(read_rows(path, known))
     if not rows:
         raise TTDError(f"{path}: no phrases; a line is {FORM}")
-    folders = [Path(images).expanduser()] if images else [path.parent, path.parent / "images"]
+    folders = [expanded(images)] if images else [path.parent, path.parent / "images"]
     phrases = [_phrase(n, row, folders, f"{path}:{n + 1}") for n, row in enumerate(rows)]
-    if not any(phrase.image.exists() for phrase in phrases[:200]):
+    if not any(is_there(phrase.image) for phrase in phrases[:200]):
         raise TTDError(
             f"{path}: none of its images is in {folders[-1]}, such as {rows[0]['image']}"
         )
@@ -127,33 +134,24 @@ def read_rows(path: Path, known: GroundingSet | None) -> Iterator[dict[str, Any]
     if path.suffix == ".pth":
         yield from label_rows(path, known.xywh if known else False)
         return
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise TTDError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     if path.suffix == ".csv":
-        yield from _csv_rows(path, text)
+        yield from _csv_rows(path, regular_text(path))
         return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _json_row(line, f"{path}:{number}")
-
-
-def _json_row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise TTDError(f"{where}: not JSON ({error}); a line is {FORM}") from None
-    if not isinstance(row, dict):
-        raise TTDError(f"{where}: a line is {FORM}")
-    return row
+    for _, row in json_rows(path, f"a line is {FORM}"):
+        yield row
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
     """Columns image, text, and left, top, right, bottom (or x, y, w, h)."""
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        yield from _checked_csv(path, reader)
+    except csv.Error as error:
+        raise TTDError(f"{path}:{reader.line_num}: not a line of CSV ({error})") from None
+
+
+def _checked_csv(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    """The rows with their boxes as numbers. TTDError, csv.Error."""
     corners, sizes = ("left", "top", "right", "bottom"), ("x", "y", "w", "h")
     names = set(reader.fieldnames or ())
     columns = corners if names.issuperset(corners) else sizes
@@ -161,14 +159,14 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
         raise TTDError(
             f"{path}: needs the columns image, text and {', '.join(corners)} (or x,y,w,h)"
         )
-    try:
-        for row in reader:
+    for row in reader:
+        try:
             box = [float(row[name]) for name in columns]
-            if columns is sizes:
-                box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
-            yield {**row, "box": box}
-    except (ValueError, TypeError, csv.Error) as error:
-        raise TTDError(f"{path}:{reader.line_num}: no box of numbers ({error})") from None
+        except (ValueError, TypeError) as error:
+            raise TTDError(f"{path}:{reader.line_num}: no box of numbers ({error})") from None
+        if columns is sizes:
+            box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+        yield {**row, "box": box}
 
 
 def label_rows(path: Path, xywh: bool) -> Iterator[dict[str, Any]]:
@@ -227,6 +225,11 @@ def check_box(box: Any, where: str) -> Box:
     return left, top, right, bottom
 
 
+def _not_text(*texts: str) -> bool:
+    """Whether any holds half a surrogate pair, which JSON can and UTF-8 cannot."""
+    return any("\ud800" <= char <= "\udfff" for text in texts for char in text)
+
+
 def _phrase(index: int, row: dict[str, Any], folders: Sequence[Path], where: str) -> Phrase:
     name, text = row.get("image"), row.get("text")
     if not isinstance(name, str) or not name or not isinstance(text, str) or not text.strip():
@@ -234,7 +237,10 @@ def _phrase(index: int, row: dict[str, Any], folders: Sequence[Path], where: str
     clean = row.get("clean")
     if clean is not None and not isinstance(clean, bool):
         raise TTDError(f'{where}: "clean" must be true or false')
-    image = next((path for path in (f / name for f in folders) if path.exists()), folders[0] / name)
+    places = [folder / name for folder in folders]
+    image = next((path for path in places if is_there(path)), places[0])
     label = str(row.get("id", index))
+    if _not_text(text, name, label):
+        raise TTDError(f"{where}: half a surrogate pair, which is no text; write it again")
     box = check_box(row.get("box"), where)
     return Phrase(index, label, image, name, text, box, clean=clean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from ..errors import TTDError
 from ..utils.config import read_yaml
+from ..utils.files import expanded
+from .input_sources import record_source
+from .inputs import Source
 from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
 from .tag_words import truth_of
@@ -75,9 +78,8 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     memory: 500 images of 500 x 375 take about 0.5 GB. Raises TTDError where there is none, for an
     unreadable image and for a missing mask.
     """
-    captions = _open(Path(root).expanduser())
-    records = (record for record in captions.records.iterate() if isinstance(record, Record))
-    items = [_load(captions, record) for record in islice(records, limit)]
+    captions = _open(expanded(root))
+    items = [_load(captions, record) for record in islice(captions.records.usable(), limit)]
     if not items:
         raise TTDError(
             f"{captions.root}: no captions to score a model on; "
@@ -86,12 +88,22 @@ def load_heldout(root: str | Path, limit: int | None = None) -> list[Item]:
     return items
 
 
+def heldout_sources(root: str | Path, limit: int | None = None) -> Iterator[Source]:
+    """The records and true masks of `load_heldout`, to be found changed later."""
+    captions = _open(expanded(root))
+    for record in islice(captions.records.usable(), limit):
+        yield record_source(record)
+        for tag in record.tags or ():
+            place = captions.mask_file(record, tag)
+            yield f"{record.id}: {tag}", "", str(place), place
+
+
 def unseen_items(root: str | Path, items: Sequence[Item]) -> list[Item]:
     """Those of a world's items that show a noun-colour pair which no training image has.
 
     [] for other sets. TTDError when ROOT/world.yaml is damaged.
     """
-    path = Path(root).expanduser() / "world.yaml"
+    path = expanded(root) / "world.yaml"
     if not path.is_file():
         return []
     unseen = read_yaml(path).get("unseen_ids") or {}

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
+from ..utils.files import is_away, reading_error
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]  # [H, W, 3] RGB
+Size: TypeAlias = tuple[int, int]  # (H, W) in pixels
+Target: TypeAlias = Callable[[int, int], Size]
 
 CONVERT_HINT = "open it in an image editor and save it as PNG or JPEG"
 # What is opened; Pillow knows more, some of which start programs (EPS starts Ghostscript).
@@ -25,7 +31,12 @@ FORMATS = (
 )  # fmt: skip
 MEGAPIXELS = 100.0  # a larger image is refused, unless TTD_MAX_MEGAPIXELS says otherwise
 TWELVE_BITS = 4095
+ONE_GIANT = threading.Lock()
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")  # Pillow's modes with an alpha channel
+
+
+GIANT = 64.0  # megapixels above which memory matters more than the last bit; photographs are below
+BAND = 1 << 22  # pixels that are converted at a time
 
 
 def read_image(path: str | Path) -> Pixels:
@@ -33,28 +44,108 @@ def read_image(path: str | Path) -> Pixels:
 
     Handles what Pillow can open: JPEG (CMYK too), PNG, WebP, GIF, TIFF, AVIF, ...; EXIF orientation
     is applied, transparency is put on white, deeper samples are scaled to 8 bits (see `_to_rgb`).
-    Raises TTDError naming the file: missing, a folder, not readable, empty, not an image,
-    truncated, or of more than 100 million pixels (TTD_MAX_MEGAPIXELS=N allows more).
+    Raises TTDError naming the file: a folder, empty, not an image, truncated, or of more than 100
+    million pixels (TTD_MAX_MEGAPIXELS=N allows more); UnreadableError where it is missing or the
+    system cannot read it now.
+    """
+    return read_reduced(path)[0]
+
+
+def read_reduced(path: str | Path, target: Target | None = None) -> tuple[Pixels, Size]:
+    """`read_image` for what is looked at small -> its pixels and (H, W) of the image itself.
+
+    target: (H, W) of the image -> that of its largest copy that is wanted. Up to `GIANT` megapixels
+    the pixels are all of the image's; of more, they are averaged to about twice the target, and
+    JPEG is decoded at a smaller scale. One such image is in work at a time.
     """
     path = Path(path)
     _check_file(path)
-    return _to_pixels(open_image(path, path), path)
+    return _reduced(path, path, target)
 
 
 def decode_image(data: bytes, name: str | Path) -> Pixels:
     """`read_image` for an image that is already in memory; `name` is what errors call it."""
+    return decode_reduced(data, name)[0]
+
+
+def decode_reduced(
+    data: bytes, name: str | Path, target: Target | None = None
+) -> tuple[Pixels, Size]:
+    """`read_reduced` for an image that is already in memory."""
     if not data:
         raise TTDError(f"{name}: the file is empty; download or copy it again")
-    return _to_pixels(open_image(data, name), name)
+    return _reduced(data, name, target)
+
+
+def _reduced(source: Path | bytes, name: str | Path, target: Target | None) -> tuple[Pixels, Size]:
+    """Open, convert and, where it is a giant, reduce: pixels [h, w, 3] and the image's (H, W)."""
+    stored: list[Size] = []  # (H, W) before JPEG's own reduction
+
+    with contextlib.ExitStack() as held:
+
+        def begin(image: Image.Image) -> None:
+            stored.append((image.height, image.width))
+            if is_giant(image.size):
+                held.enter_context(ONE_GIANT)
+                if target is not None and image.format in ("JPEG", "MPO"):
+                    image.draft(None, _wanted(image, target))
+
+        image = open_image(source, name, begin=begin)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            height, width = stored[0]
+            if _turned(image):
+                height, width = width, height
+            if target is None or not is_giant((width, height)):
+                return _to_pixels(image, name), (height, width)
+            small = partial(_smaller, size=stored[0], wanted=_wanted(image, target, stored[0]))
+            return _to_pixels(image, name, small), (height, width)
+
+
+def is_giant(size: tuple[int, int]) -> bool:
+    """Whether an image of these sides has more than `GIANT` megapixels."""
+    return size[0] * size[1] > GIANT * 10**6
+
+
+def _turned(image: Image.Image) -> bool:
+    """Whether EXIF swaps the sides; with a damaged block it does not."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1)) in range(5, 9)
+    except Exception:  # third-party bytes
+        return False
+
+
+def _wanted(image: Image.Image, target: Target, size: Size | None = None) -> tuple[int, int]:
+    """Twice the target as (width, height) of the stored image, at most its own size (H, W)."""
+    height, width = size or (image.height, image.width)
+    turned = _turned(image)
+    high, wide = target(width, height) if turned else target(height, width)
+    if turned:
+        high, wide = wide, high
+    return min(width, 2 * wide), min(height, 2 * high)
+
+
+def _smaller(image: Image.Image, size: Size, wanted: tuple[int, int]) -> Image.Image:
+    """An RGB image averaged to `wanted` (width, height). size: (H, W) of the image in the file.
+
+    JPEG rounds the sides of its own reduction up: what lies beyond the true sides is left out.
+    """
+    factor = max(1, round(size[1] / image.width))
+    box = (0.0, 0.0, min(image.width, size[1] / factor), min(image.height, size[0] / factor))
+    return image.resize(wanted, Image.Resampling.BOX, box=box)
 
 
 def open_image(
-    source: Path | bytes, name: str | Path, formats: Sequence[str] = FORMATS, problem: str = ""
+    source: Path | bytes,
+    name: str | Path,
+    formats: Sequence[str] = FORMATS,
+    problem: str = "",
+    begin: Callable[[Image.Image], None] = lambda image: None,
 ) -> Image.Image:
     """The decoded image of a file or of its bytes, as it is stored, in one of the `formats`.
 
     TTDError naming it `name`, then `problem`, then the reason; what it declares is checked before
-    anything is decoded.
+    anything is decoded, and `begin` is called then.
     """
     Image.init()
     known = [one for one in formats if one in Image.OPEN]  # AVIF and HEIF are not everywhere
@@ -65,6 +156,7 @@ def open_image(
             file = io.BytesIO(source) if isinstance(source, bytes) else source
             with Image.open(file, formats=known) as image:
                 _check_pixels(image.size, name)
+                begin(image)
                 image.load()
                 return image
         except TTDError:
@@ -76,6 +168,9 @@ def open_image(
         except MemoryError:
             reason = "not enough memory to decode it; make the image smaller first"
         except Exception as error:  # decoders raise nearly any type on damaged bytes
+            if is_away(error):
+                message = f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+                raise UnreadableError(message) from None
             reason = _damage(error)
     raise TTDError(f"{name}: {problem} ({reason})" if problem else f"{name}: {reason}")
 
@@ -102,12 +197,30 @@ def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
         )
 
 
-def _to_pixels(image: Image.Image, name: str | Path) -> Pixels:
-    """A decoded image as uint8 [H, W, 3] RGB; TTDError naming it."""
+def pixels_of(image: Image.Image, name: str | Path) -> Pixels:
+    """A Pillow image as `read_image` would give it: uint8 [H, W, 3] RGB, upright, on white.
+
+    Decoded here where it was only opened. Raises TTDError naming it `name`.
+    """
+    _check_pixels(image.size, name)
+    if 0 in image.size:
+        raise TTDError(f"{name}: an image of {image.size[0]}x{image.size[1]} pixels")
+    return _to_pixels(image, name)
+
+
+def _to_pixels(
+    image: Image.Image, name: str | Path, reduce: Callable[[Image.Image], Image.Image] | None = None
+) -> Pixels:
+    """A decoded image as uint8 [H, W, 3] RGB, before it is turned `reduce`d; TTDError naming it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return np.array(_to_rgb(_upright(image)))
+            if reduce is None:
+                return np.array(_to_rgb(_upright(image)))
+            exif = image.getexif()
+            small = reduce(_to_rgb(image))
+            small.info["exif"] = exif.tobytes()
+            return np.array(_to_rgb(_upright(small)))
         except MemoryError:
             reason = "not enough memory to decode it; make the image smaller first"
         except Exception as error:  # an odd palette or profile
@@ -121,19 +234,22 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise TTDError(f"{path}: a folder, not an image; name a file in it")
         if not path.exists():
-            raise TTDError(f"{path}: no such file; check the path")
+            raise UnreadableError(f"{path}: no such file; check the path")
         if not path.is_file():
             raise TTDError(f"{path}: not a regular file; name an image file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise TTDError(f"{path}: the file is empty; download or copy it again")
     except PermissionError:
-        raise TTDError(
+        raise UnreadableError(
             f"{path}: no permission to read it; change its permissions (chmod +r)"
         ) from None
-    except (OSError, ValueError) as error:  # a name too long, a NUL byte, a broken disk
-        reason = getattr(error, "strerror", None) or error
-        raise TTDError(f"{path!s:.200}: cannot be read ({reason}); check the path") from None
+    except OSError as error:  # a name too long, a broken disk
+        reason = error.strerror or error
+        message = f"{path!s:.200}: cannot be read ({reason}); check the path"
+        raise reading_error(error, message) from None
+    except ValueError as error:  # a NUL byte
+        raise TTDError(f"{path!s:.200}: cannot be read ({error}); check the path") from None
 
 
 def _damage(error: Exception) -> str:
@@ -162,17 +278,53 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     have no agreed range: see `_grey_range`.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)  # [H, W]
-        low, high = _grey_range(values, image.mode)
-        grey = np.clip((np.nan_to_num(values) - low) * (255.0 / (high - low)), 0, 255)
-        return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+        return _grey(np.asarray(image), image.mode)
     if image.mode in TRANSPARENT or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return _in_bands(image, _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey_range(values: npt.NDArray[np.float64], mode: str) -> tuple[float, float]:
+def _in_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert` an image to RGB some rows at a time, since it needs several copies of them."""
+    rows = max(1, BAND // image.width)
+    if rows >= image.height:
+        return convert(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        whole.paste(convert(image.crop(box)), (0, top))
+    return whole
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _grey(values: npt.NDArray[Any], mode: str) -> Image.Image:
+    """Deep samples [H, W] as RGB, some rows at a time; the range becomes black to white."""
+    low, high = _grey_range(values, mode)
+    grey, rows = np.empty(values.shape, np.uint8), max(1, BAND // values.shape[1])
+    for top in range(0, len(values), rows):
+        band = np.nan_to_num(values[top : top + rows].astype(np.float64))
+        scaled = np.clip((band - low) * (255.0 / (high - low)), 0, 255)
+        grey[top : top + rows] = np.round(scaled).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _finite_extent(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest finite value [H, W], some rows at a time; 0 where there is none."""
+    rows, lows, highs = max(1, BAND // values.shape[1]), [], []
+    for top in range(0, len(values), rows):
+        band = values[top : top + rows]
+        finite = band[np.isfinite(band)]
+        if finite.size:
+            lows.append(float(finite.min()))
+            highs.append(float(finite.max()))
+    return (min(lows), max(highs)) if lows else (0.0, 0.0)
+
+
+def _grey_range(values: npt.NDArray[Any], mode: str) -> tuple[float, float]:
     """The values of an image [H, W] that become black and white.
 
     [0, 65535] for 16 bits; [0, 4095] where nothing is above 4095 and something above 255 (cameras
@@ -180,8 +332,7 @@ def _grey_range(values: npt.NDArray[np.float64], mode: str) -> tuple[float, floa
     for floats that fit; else the finite minimum and maximum, as scientific images (depth, counts)
     need it.
     """
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    low, high = _finite_extent(values)
     if mode.startswith("I;16") and 255 < high <= TWELVE_BITS:
         return 0.0, float(TWELVE_BITS)
     for top in (1.0, 255.0) if mode == "F" else (65535.0,):

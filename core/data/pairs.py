@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError
+from ..utils.files import expanded
 from .pair_index import PairIndex, hash_id, open_index
 from .records import Record, Skipped
 
@@ -21,7 +22,7 @@ LIST_HEADER = "# ttd pruned list"
 class Pairs:
     """The pairs of several inputs as one sequence: `len(pairs)`, `pairs[i] -> Record`.
 
-    What is pruned is left out. digest: changes with ids and captions.
+    What is pruned is left out. digest: changes with ids and captions; parts: the inputs.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class Pairs:
                 f"{len(pruned)} pruned lists for {len(parts)} sets: give one for all, "
                 "or one for each"
             )
-        self._parts = list(parts)
+        self.parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
         if len(pruned) == 1 and pruned[0]:
-            _check_apart(self._parts)
+            _check_apart(self.parts)
         lists = list(pruned) * (len(parts) if len(pruned) == 1 else 1)
-        self._kept = _keep(self._parts, self._starts, lists) if lists else None
+        self._kept = _keep(self.parts, self._starts, lists) if lists else None
         count = int(self._starts[-1]) if self._kept is None else len(self._kept)
         self._count = min(count, limit or count)
         if not self._count:
@@ -62,20 +63,20 @@ class Pairs:
         """Pair `number` in [0, len). Any thread may ask."""
         whole = number if self._kept is None else int(self._kept[number])
         part = int(np.searchsorted(self._starts, whole, side="right")) - 1
-        return self._parts[part][whole - int(self._starts[part])]
+        return self.parts[part][whole - int(self._starts[part])]
 
     @property
     def descriptions(self) -> list[str]:
         """A line about each input."""
-        return [part.description for part in self._parts]
+        return [part.description for part in self.parts]
 
     @property
     def skipped(self) -> list[Skipped]:
         """What the inputs hold that cannot be used, as far as their index knows."""
-        return [item for part in self._parts for item in part.skipped]
+        return [item for part in self.parts for item in part.skipped]
 
     def _digest(self) -> str:
-        own = json.dumps([[part.digest for part in self._parts], self._count]).encode()
+        own = json.dumps([[part.digest for part in self.parts], self._count]).encode()
         if self._kept is not None:
             own += np.ascontiguousarray(self._kept[: self._count]).tobytes()
         return hashlib.sha256(own).hexdigest()[:32]
@@ -88,14 +89,15 @@ def open_pairs(
     limit: int | None = None,
     refresh: bool = False,
     progress: Callable[[int], None] = lambda done: None,
+    trust: bool = False,
 ) -> Pairs:
     """The pairs of `data` = "NAME+NAME".
 
     Each is ROOT/NAME/train, or a folder, JSONL, tar or pattern of tars. pruned ("none" for all of
-    an input), limit: see `Pairs`; refresh, progress: see `open_index`. TTDError for what is not
-    there or holds no pair.
+    an input), limit: see `Pairs`; refresh, progress, trust: see `open_index`. TTDError for what is
+    not there or holds no pair.
     """
-    parts = [open_index(place, refresh, progress) for place in find_pairs(data, root)]
+    parts = [open_index(place, refresh, progress, trust) for place in find_pairs(data, root)]
     return Pairs(parts, [None if name == "none" else name for name in pruned], limit)
 
 
@@ -106,11 +108,11 @@ def find_pairs(data: str, root: str | Path, domain: str = "train") -> list[str]:
     is named, and for one that is not there.
     """
     parts = [part for part in data.split("+") if part]
-    if data and Path(data).expanduser().exists():  # its name may have a +
+    if data and expanded(data).exists():  # its name may have a +
         parts = [data]
     if not parts:
         raise TTDError("no data named: --data cc3m+cc12m, a folder, a JSONL or shards")
-    return [_find_part(part, Path(root).expanduser(), domain) for part in parts]
+    return [_find_part(part, expanded(root), domain) for part in parts]
 
 
 def _find_part(name: str, root: Path, domain: str) -> str:
@@ -118,7 +120,7 @@ def _find_part(name: str, root: Path, domain: str) -> str:
         for place in (root / name / domain, root / name):
             if place.is_dir():
                 return str(place)
-    if Path(name).expanduser().exists() or any(char in name for char in "*?{["):
+    if expanded(name).exists() or any(char in name for char in "*?{["):
         return name
     raise TTDError(
         f"no pairs called {name}: neither {root / name / domain} nor {name} is there; "
@@ -133,7 +135,7 @@ def read_pruned(path: str | Path) -> npt.NDArray[np.uint64]:
     """
     hashes = array("Q")
     try:
-        with Path(path).expanduser().open(encoding="utf-8-sig", newline="\n") as lines:
+        with expanded(path).open(encoding="utf-8-sig", newline="\n") as lines:
             for line in lines:
                 name = line.rstrip("\r\n")
                 if name and not name.startswith(LIST_HEADER):

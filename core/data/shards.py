@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..utils.files import expanded
 from .pairs import find_pairs
 from .records import expand_braces
 
@@ -25,7 +26,7 @@ def named_shards(data: str, root: str | Path) -> Shards:
     """
     names: list[str] = []
     for place in find_pairs(data, root):
-        if "{" in place and not Path(place).expanduser().exists():
+        if "{" in place and not expanded(place).exists():
             names += [name for name in expand_braces(place) if not set(name) & set("*?[")]
-    missing = tuple(name for name in names if not Path(name).expanduser().exists())
+    missing = tuple(name for name in names if not expanded(name).exists())
     return Shards(len(names), missing)

@@ -28,6 +28,7 @@ from .predictions import (
     check_kind,
     find_predictions,
     in_threads,
+    limit_of,
     match,
     read_prediction,
     refuse,
@@ -90,15 +91,16 @@ def evaluate_captions(
     allow_missing: bool = False,
     workers: int = 4,
     progress: Callable[[int], None] = lambda done: None,
+    limit: int | None = None,
 ) -> CaptionEvaluation:
     """Score FOLDER/ID.png (0, and 1 or 255 = foreground) for every caption with true tags.
 
     Errors and options as in `label_maps.evaluate`.
     """
     check_kind(folder, captions=True)
-    records, untagged = _records(captions)
+    records, unscored = _records(captions, limit)
     found = find_predictions(folder)
-    common, problems = match(list(records), found, untagged)
+    common, problems = match(list(records), found, unscored)
 
     def work(names: list[str]) -> tuple[Scored, Problems]:
         return _score(captions, [(records[name], found[name]) for name in names])
@@ -123,8 +125,8 @@ def sweep(
     A caption's map is the maximum of its saved ones. Also returns what was left out. Raises
     TTDError when maps are missing (unless `allow_missing`) or of another size.
     """
-    records, untagged = _records(captions)
-    found, problems = saved_scores(folder, list(records), allow_missing, untagged)
+    records, unscored = _records(captions, limit_of(folder))
+    found, problems = saved_scores(folder, list(records), allow_missing, unscored)
 
     def work(names: list[str]) -> list[Counts]:
         return [_cut(captions, records[name], found[name], thresholds) for name in names]
@@ -146,13 +148,16 @@ def best_elsewhere(
     return best, scores_from_counts(counts[:, list(thresholds).index(best)])
 
 
-def _records(captions: CaptionSet) -> tuple[dict[str, Record], list[str]]:
-    """Captions with true tags by id, and the ids of those without. TTDError when none has any."""
-    records = [record for record in captions.records.iterate() if isinstance(record, Record)]
-    tagged = {record.id: record for record in records if record.tags}
+def _records(captions: CaptionSet, limit: int | None = None) -> tuple[dict[str, Record], list[str]]:
+    """Captions with true tags by id, and the ids of the others: without tags, or after `limit`.
+
+    TTDError when none has any tags.
+    """
+    tagged = {record.id: record for record in captions.records.usable(limit) if record.tags}
+    others = [record.id for record in captions.records.usable() if record.id not in tagged]
     if not tagged:
         raise TTDError(f"{captions.root}: no captions with true tags, so there is no truth")
-    return tagged, [record.id for record in records if not record.tags]
+    return tagged, others
 
 
 def _score(captions: CaptionSet, pairs: list[tuple[Record, Path]]) -> tuple[Scored, Problems]:

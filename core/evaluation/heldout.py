@@ -22,6 +22,7 @@ from ..data.heldout import Item, load_heldout
 from ..metrics.segmentation import Counts, caption_baselines, threshold_counts
 from ..metrics.tags import tag_scores
 from ..tags.selection import minmax
+from ..utils.finite import check_finite
 from .captions import THRESHOLDS
 from .heldout_maps import ItemMaps, heldout_maps
 from .heldout_scores import (
@@ -147,6 +148,8 @@ def _joined(parts: Sequence[dict[str, Counts]]) -> MapCounts:
 @torch.no_grad()
 def _count(backbone: Backbone, seen: ItemMaps, item: Item) -> _Counted:
     """Compare the maps of one item with the truth at every threshold."""
+    for found in (seen.caption, seen.tags, *seen.scores.values()):
+        check_finite(found, item.id)
     size, truth = item.image.shape[:2], [*item.masks, np.any(item.masks, axis=0)]
     maps = torch.cat([seen.tags, seen.caption[None]])  # [T + 1, h, w]
     # As in core.maps.sliding, the soft mask is resized, not the cosine.

@@ -64,8 +64,11 @@ def evaluate(
     allow_missing: bool = False,
     workers: int = 4,
     progress: Callable[[int], None] = lambda done: None,
+    limit: int | None = None,
 ) -> Evaluation:
     """Score FOLDER/ID.png against the masks of the set, read by `workers` threads.
+
+    limit: score the first so many images of the set (see `predictions.limit_of`); None: all.
 
     Predictions that are missing, extra, unreadable, of another size or with unknown labels are left
     out and listed in `problems`. Raises TTDError for them unless `allow_missing`, for masks of the
@@ -74,7 +77,8 @@ def evaluate(
     scored since the last call.
     """
     items = {item.id: item for item in dataset.items()}
-    with_mask = [name for name, item in items.items() if item.mask is not None]
+    first = list(items.values())[:limit]
+    with_mask = [item.id for item in first if item.mask is not None]
     if not with_mask:
         raise TTDError(f"{dataset.describe()}: without masks nothing can be scored")
     check_kind(folder, captions=False)

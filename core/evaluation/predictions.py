@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 from ..utils.files import read_json, visible_names
 from ..utils.prefetch import prefetch
 from ..utils.shown import beginning, first_few
@@ -102,6 +102,13 @@ def data_of(folder: Path) -> str | None:
     return parts[1] if len(parts) > 2 else None
 
 
+def limit_of(folder: Path) -> int | None:
+    """The --limit that predictions were made with: they are of the first so many of the set."""
+    arguments = read_protocol(folder).get("arguments")
+    limit = arguments.get("limit") if isinstance(arguments, dict) else None
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
 def check_kind(folder: Path, captions: bool) -> None:
     """TTDError when protocol.json says that the masks are of the other kind.
 
@@ -187,9 +194,12 @@ def read_prediction(
 
     read: opens the file, TTDError when it cannot; wrong: what is wrong with the values, "" for
     nothing. None where the prediction cannot be scored: the reason is then added to `problems`.
+    UnreadableError where the system cannot read it now.
     """
     try:
         values = read(path)
+    except UnreadableError:
+        raise  # what it holds is not known: without it, the score would be of another set
     except TTDError as error:
         problems.add("unreadable", f"{name}: {str(error).removeprefix(f'{path}: ')}")
         return None

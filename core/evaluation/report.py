@@ -7,17 +7,21 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..masks.protocol import PROTOCOLS
 from ..metrics.segmentation import Counts, SegScores
 from ..metrics.tags import TagScores
+from ..utils.shown import decimals
 
 if TYPE_CHECKING:  # they import torch, which the evaluators of masks do without
     from .heldout_scores import Baselines, HeldOut, Measured
 
 COLUMNS = ("iou", "fpr", "fnr")
+OPEN = ("head", "rule", "scale", "kp_weight")  # of a protocol: what the model or the set decides
 COUNTS = ("pictures", "words", "captions", "pairs")  # of held-out items
 
 
@@ -27,22 +31,56 @@ def published_line(tag: str, name: str, means: Sequence[float]) -> str:
     return f"{tag} | {name}: {100 * iou:.1f}%, mFPR: {fpr:.3f}, mFNR: {fnr:.3f}"
 
 
-def protocol_line(stored: Mapping[str, Any]) -> str:
-    """What made the masks, from protocol.json: settings and the model's constants in one line."""
+def protocol_line(stored: Mapping[str, Any], verbose: bool = False) -> str:
+    """What made the masks, from protocol.json, in one line.
+
+    The named protocol and what differs from it; with `verbose`, or where no protocol of ours is
+    named, every setting and the model's constants.
+    """
     if not stored:
         return "protocol: not known, the folder has no protocol.json"
     settings = dict(stored)
     if "identity" in stored:
         settings = {**stored.get("model", {}), **stored["identity"]}
-    return f"protocol: {json.dumps(settings, ensure_ascii=False)}"
+    if verbose or settings.get("name") not in PROTOCOLS:
+        return f"protocol: {json.dumps(settings, ensure_ascii=False)}"
+    given = stored.get("arguments") or {}
+    parts = [str(settings[key]) for key in ("arch",) if key in settings]
+    files = {key: Path(str(given.get(key) or "")).name for key in ("weights", "lora")}
+    parts += [f"{key} {name}" for key, name in files.items() if name]
+    if settings.get("dtype", "float32") != "float32":
+        parts.append(str(settings["dtype"]))
+    words = [*parts, *_differing(settings, given)]
+    return f"protocol: {settings['name']}; {', '.join(words)}"
+
+
+def _differing(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The settings that are not those of the protocol they name, as words; bg always.
+
+    given: the arguments of the command. What the protocol leaves to the model or the set is no
+    difference where the command left it, too.
+    """
+    usual = PROTOCOLS[settings["name"]].as_dict()
+    words = []
+    for key, own in usual.items():
+        value = settings.get(key, own)
+        left = key in OPEN and own is None and key in given and given[key] is None
+        if left or (value == own and key != "bg"):
+            continue
+        words.append(key if value is True else f"{key} {json.dumps(value)}")
+    return words
 
 
 def means_table(rows: Mapping[str, Sequence[float]], name: str) -> str:
-    """A line per row: IoU in percent, FPR and FNR as fractions."""
+    """A line per row: IoU in percent, FPR and FNR as fractions.
+
+    IoU with two decimals where one would hide a difference.
+    """
     width = max(map(len, rows))
+    digits = decimals(100 * means[0] for means in rows.values())
     lines = [f"{'':{width}} {name:>7}    mFPR    mFNR"]
     for row, (iou, fpr, fnr) in rows.items():
-        lines.append(f"{row:{width}} {100 * iou:6.1f}%   {fpr:.3f}   {fnr:.3f}")
+        lines.append(f"{row:{width}} {100 * iou:6.{digits}f}%   {fpr:.3f}   {fnr:.3f}")
     return "\n".join(lines)
 
 
@@ -131,10 +169,11 @@ def heldout_table(lines: Sequence[Line], names: Sequence[str] = ("score",)) -> s
     head = [f"{name:>8}" for name in names] + ["    gain"] * gain
     width = max(len(line.name) for line in lines)
     rows = [f"{'':{width}}{''.join(head)}   without a model"]
+    digits = max(decimals(100 * value for value in line.values) for line in lines)
     for line in lines:
-        cells = [_percent(value) for value in line.values]
+        cells = [_percent(value, digits) for value in line.values]
         if gain:
-            cells.append(f"{100 * (line.values[-1] - line.values[0]):+8.1f}")
+            cells.append(f"{100 * (line.values[-1] - line.values[0]):+8.{digits}f}")
         beside = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.trivial.items())
         rows.append(f"{line.name:{width}}{''.join(cells)}   {beside}")
     return "\n".join(rows)
@@ -184,6 +223,6 @@ def baselines_json(trivial: Baselines) -> dict[str, Any]:
     }
 
 
-def _percent(value: float) -> str:
+def _percent(value: float, digits: int = 1) -> str:
     """A fraction as percent in 8 columns; `-` for NaN."""
-    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:8.1f}"
+    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:8.{digits}f}"

@@ -17,7 +17,7 @@ from ..data.words import is_stopword, split_words
 from ..errors import TTDError
 from ..metrics.tags import TagScores, average_precision, best_threshold, tag_scores
 from ..tags.results import ResultPaths, read_results
-from ..utils.files import read_json
+from ..utils.files import read_json, section
 from ..utils.shown import beginning, first_few
 
 RESULTS = 12  # names of results in one line
@@ -54,16 +54,18 @@ class Method:
     problems: tuple[str, ...] = ()
 
 
-def load_truth(root: str | Path, allow_missing: bool = False) -> tuple[str, dict[str, Record]]:
+def load_truth(
+    root: str | Path, allow_missing: bool = False, limit: int | None = None
+) -> tuple[str, dict[str, Record]]:
     """What the set holds in one line, and its captions with words and true tags by id.
 
+    limit: of the first so many records only (see `limit_of`).
     An empty list of tags is a truth: none of the words is in the image. Raises TTDError for
     captions without a list, unless they are to be left out (`allow_missing`), when there are none
     with one, and for two of the same id.
     """
     records = open_records(root)
-    usable = (item for item in records.iterate() if isinstance(item, Record))
-    found = [record for record in usable if split_words(record.text)]
+    found = [record for record in records.usable(limit) if split_words(record.text)]
     untagged = [record.id for record in found if record.tags is None]
     if len(untagged) == len(found) or (untagged and not allow_missing):
         missing = f"{len(untagged)} of {len(found)} captions without true tags"
@@ -118,32 +120,34 @@ def find_result(name: str, folder: Path) -> ResultPaths:
     raise TTDError(f"no result {stem}.jsonl in {folder}; {advice}")
 
 
-def load_method(paths: ResultPaths, truth: dict[str, Record]) -> Method:
+def load_method(paths: ResultPaths, truth: dict[str, Record], part: bool = False) -> Method:
     """Match a result with the truth; what does not match is left out and listed in `problems`.
 
+    part: the truth is that of the first captions of the set only, so the result may have more.
     TTDError when nothing matches, and for two captions of one id.
     """
     meta = read_json(paths.meta) or {}
     rows = _by_id(paths.lines, [(row["id"], row) for row in read_results(paths.lines)])
     common = [key for key in truth if key in rows and rows[key]["text"] == truth[key].text]
-    problems = _problems(rows, truth)
+    problems = _problems(rows, truth, part)
     if not common:
         raise TTDError(
             f"{paths.lines}: none of its captions is in this set ({'; '.join(problems)}); "
             "check --root"
         )
-    stopwords = meta.get("protocol", {}).get("stopwords")
+    stopwords = section(meta, "protocol").get("stopwords")
     words: list[dict[str, Any]] = []
     true: list[Flags] = []
     for key in common:
         own = rows[key]["words"]
         words += own
         true.append(truth_of([word["word"] for word in own], truth[key].tags or ()))
-    rejected = [bool(stopwords) and is_stopword(word["word"], stopwords) for word in words]
+    listed = stopwords if isinstance(stopwords, str) else None
+    rejected = [listed is not None and is_stopword(word["word"], listed) for word in words]
     return Method(
         name=paths.lines.name.removesuffix(".jsonl"),
-        norms=np.array([word["norm"] for word in words]),
-        selected=np.array([word["selected"] for word in words]),
+        norms=np.array([word["norm"] for word in words], dtype=np.float64),
+        selected=np.array([word["selected"] for word in words], dtype=bool),
         truth=np.concatenate(true),
         allowed=~np.array(rejected, dtype=bool),
         problems=tuple(problems),
@@ -200,11 +204,18 @@ def nltk_nouns(words: list[str]) -> list[bool]:
         ) from None
 
 
-def _problems(rows: dict[str, dict[str, Any]], truth: dict[str, Record]) -> list[str]:
+def limit_of(paths: ResultPaths) -> int | None:
+    """The --limit that a result was made with: it is of the first so many records."""
+    identity = (read_json(paths.meta) or {}).get("identity")
+    limit = identity.get("limit") if isinstance(identity, dict) else None
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _problems(rows: dict[str, dict[str, Any]], truth: dict[str, Record], part: bool) -> list[str]:
     common = [key for key in truth if key in rows]
     groups = {
         "missing": [key for key in truth if key not in rows],
-        "not in the set": [key for key in rows if key not in truth],
+        "not in the set": [key for key in rows if key not in truth and not part],
         "with another caption": [key for key in common if rows[key]["text"] != truth[key].text],
     }
     return [f"{len(keys)} {what}: {first_few(keys)}" for what, keys in groups.items() if keys]

@@ -25,7 +25,7 @@ from ..metrics.segmentation import (
     scores_from_counts,
     thresholds_below,
 )
-from .predictions import Problems, check_classes, in_threads, saved_scores
+from .predictions import Problems, check_classes, in_threads, limit_of, saved_scores
 
 
 def sweep_labels(
@@ -46,7 +46,8 @@ def sweep_labels(
     """
     check_classes(folder, dataset.digest, dataset.name)
     items = {item.id: item for item in dataset.items()}
-    with_mask = [name for name, item in items.items() if item.mask is not None]
+    first = list(items.values())[: limit_of(folder)]
+    with_mask = [item.id for item in first if item.mask is not None]
     found, problems = saved_scores(folder, with_mask, allow_missing, items)
     labels = len(dataset.label_values)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..data.grounding import Phrase
 from ..data.grounding_view import Seen, view
 from ..data.images import read_image
+from ..data.inputs import SUFFIX, Inputs
 from ..errors import TTDError
 from ..utils.files import atomic, write_errors
 from ..utils.prefetch import prefetch
@@ -35,16 +36,27 @@ class FeatureCache:
     def __init__(self, path: Path, images: Sequence[Path]):
         """path: a file that `prepare` wrote for these images. TTDError: damaged."""
         self._rows = {image: row for row, image in enumerate(images)}
-        try:
-            self._values: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise TTDError(f"{path}: damaged ({error}); delete it, it is made again") from None
-        if len(self._values) != len(images) or self._values.dtype != np.float16:
-            raise TTDError(f"{path}: holds other features; delete it, it is made again")
+        values = stored(path, len(images))
+        if values is None:
+            raise TTDError(f"{path}: damaged; delete it, it is made again")
+        self._values = values
 
     def __getitem__(self, image: Path) -> Tensor:
         """An image's features, float16 [1 + P, blocks * width]."""
         return torch.from_numpy(np.array(self._values[self._rows[image]]))
+
+
+def stored(path: Path, count: int) -> npt.NDArray[np.float16] | None:
+    """The features of `count` images, float16 [count, 1 + P, blocks * width]; None: none, damaged.
+
+    The file is mapped, not read.
+    """
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:  # a damaged header raises a dozen kinds of error
+        return None
+    shaped = isinstance(values, np.ndarray) and values.ndim == 3 and len(values) == count
+    return values if shaped and values.dtype == np.float16 else None
 
 
 def distinct_images(phrases: Sequence[Phrase]) -> list[Path]:
@@ -63,12 +75,16 @@ def prepare(
     model: GroundingModel,
     images: Sequence[Path],
     progress: Progress = lambda done: None,
+    trust: bool = False,
 ) -> None:
-    """Compute the features of all images, if `path` is not there yet; whole or not at all.
+    """Compute the features of all images, if `path` is not there, or damaged; whole or not at all.
 
-    TTDError naming an image that cannot be read, or the file that cannot be written.
+    They are computed again where images have changed since; with `trust`, nobody looks. TTDError
+    naming an image that cannot be read, or the file that cannot be written.
     """
-    if path.is_file():
+    table = path.with_suffix(SUFFIX)
+    inputs = Inputs((("", "", str(image), image) for image in images), trust=trust)
+    if stored(path, len(images)) is not None and not inputs.differences(table):
         return
     parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     size = model.config.image_size
@@ -78,8 +94,10 @@ def prepare(
 
     with write_errors(path, "make room, or leave --cache out"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path, shared=True) as unfinished:
+        with atomic(path, shared=True, durable=True) as unfinished:
             _write(unfinished, model, len(images), prefetch(read, parts, 2, 2), progress)
+        table.unlink(missing_ok=True)
+    inputs.save(table)
 
 
 def _write(

@@ -14,6 +14,7 @@ from ..data.grounding_view import Seen, view
 from ..data.images import read_image
 from ..evaluation.grounding import breakdown
 from ..metrics.boxes import Values, box_scores
+from ..utils.finite import check_finite
 from ..utils.prefetch import prefetch
 from .losses import box_iou
 from .predict import Grounder
@@ -69,6 +70,8 @@ def _locate(
     owners = [owner for owner, group in enumerate(part) for _ in group]
     asked = [item for group in part for item in group]
     canvas = grounder.locate_on_canvas(images, [phrase.text for _, phrase in asked], owners).cpu()
+    for (_, phrase), box in zip(asked, canvas, strict=True):
+        check_finite(box, phrase.name, "the grounder's weights do not fit its configuration")
     targets = [_target(views[owner], item[1]) for owner, item in zip(owners, asked, strict=True)]
     ious = box_iou(canvas, torch.stack(targets)).tolist()
     for owner, (number, phrase), box, iou in zip(owners, asked, canvas, ious, strict=True):

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..data.grounding_view import Pixels, Placement, Seen, view
 from ..data.images import read_image
 from ..errors import TTDError
+from ..utils.files import expanded
 from .batches import asked_text
 from .model import GroundingModel, patch_mask
 from .run_config import QUERY
@@ -153,7 +154,7 @@ def load_grounder(
     """A trained model ready to be asked: CLIP-VG's .pth or our .safetensors (see `load_model`)."""
     from .weights.checkpoint import read_info
 
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     model = load_model(path, arch, device, sizes)
     prompt = QUERY
     if path.suffix == ".safetensors":

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from ..data.grounding_view import Seen, view
-from ..data.records import Item, Record, Skipped, read_record
-from ..errors import TTDError
-from ..tags.results import TagWriter
+from ..data.records import Item, Record, Skipped, read_record, skipped
+from ..errors import TTDError, UnreadableError
+from ..tags.writer import Remade, TagWriter, of_batches
+from ..utils.finite import check_finite
 from ..utils.prefetch import prefetch
 from .predict import Grounder
 
@@ -32,8 +34,11 @@ def asked(items: Iterable[Item], phrases: Sequence[str] | None) -> Iterator[Item
     if phrases is None:
         yield from items
         return
+    # An unreadable caption may hide an image, and with it the numbers of all phrases behind it.
     number, last = 0, None
     for item in items:
+        if isinstance(item, Skipped) and item.retry:
+            raise UnreadableError(f"{item.id}: {item.reason}")
         if isinstance(item, Skipped):
             yield replace(item, index=number)
             number += 1
@@ -55,27 +60,46 @@ def batches_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def produce(
     grounder: Grounder,
-    items: Iterable[Item],
+    items: Callable[[], Iterable[Item]],
     writer: TagWriter,
     workers: int = 2,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Find the boxes of everything that `writer` does not hold yet, and append them.
 
-    Images that cannot be read are listed as skipped. TTDError: the disk is full.
+    items: walks all records. Images that cannot be used are listed as skipped; what an earlier
+    run could not read is read again first. TTDError: the disk is full.
     """
     size = grounder.model.config.image_size
-    todo = batches_of(islice(iter(items), writer.done, None), writer.batch)
+    writer.mend(_remade(grounder, items, writer, workers))
+    todo = batches_of(islice(iter(items()), writer.done, None), writer.batch)
     for loaded in prefetch(lambda batch: load(batch, size), todo, 2, workers):
-        writer.write({NAME: lines_of(grounder, loaded)}, loaded.skipped)
+        writer.write(_named(grounder, loaded), loaded.skipped)
         progress(len(loaded.records) + len(loaded.skipped))
     writer.finish()
+
+
+def _remade(
+    grounder: Grounder, items: Callable[[], Iterable[Item]], writer: TagWriter, workers: int
+) -> Iterator[Remade]:
+    """The batches in which something could not be read, read again."""
+    numbers, size = writer.to_mend, grounder.model.config.image_size
+    if not numbers:
+        return
+    todo = batches_of(of_batches(items(), numbers, writer.batch), writer.batch)
+    again = prefetch(lambda batch: load(batch, size), todo, 2, workers)
+    for number, loaded in zip(numbers, again, strict=False):
+        yield number, partial(_named, grounder, loaded), loaded.skipped
+
+
+def _named(grounder: Grounder, loaded: Loaded) -> dict[str, list[str]]:
+    return {NAME: lines_of(grounder, loaded)}
 
 
 def load(batch: Sequence[Item], size: int) -> Loaded:
     """Read each image of a batch once."""
     loaded = Loaded([], [], [], [])
-    known: dict[str, int | str] = {}
+    known: dict[str, int | Exception] = {}
     for item in batch:
         if isinstance(item, Skipped):
             loaded.skipped.append(item)
@@ -83,21 +107,23 @@ def load(batch: Sequence[Item], size: int) -> Loaded:
         if item.name not in known:
             known[item.name] = _read(item, size, loaded.views)
         place = known[item.name]
-        if isinstance(place, str) or not item.text.strip():
-            reason = place if isinstance(place, str) else "an empty phrase"
-            loaded.skipped.append(Skipped(item.index, item.id, reason))
+        if isinstance(place, Exception):
+            loaded.skipped.append(skipped(item, place))
+            continue
+        if not item.text.strip():
+            loaded.skipped.append(Skipped(item.index, item.id, "an empty phrase"))
             continue
         loaded.records.append(item)
         loaded.places.append(place)
     return loaded
 
 
-def _read(record: Record, size: int, views: list[Seen]) -> int | str:
+def _read(record: Record, size: int, views: list[Seen]) -> int | Exception:
     """The place of the image's view, which is added, or why it cannot be read."""
     try:
         views.append(view(read_record(record), size))
     except (TTDError, OSError) as error:
-        return " ".join(str(error).split())
+        return error
     return len(views) - 1
 
 
@@ -110,6 +136,7 @@ def lines_of(grounder: Grounder, loaded: Loaded) -> list[str]:
     boxes = grounder.locate(images, texts, loaded.places).tolist()
     lines = []
     for record, box in zip(loaded.records, boxes, strict=True):
+        check_finite(box, record.name, "the grounder's weights do not fit its configuration")
         rounded = [round(value, 2) for value in box]
         row = {"id": record.id, "image": record.name, "text": record.text, "box": rounded}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")

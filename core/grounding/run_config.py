@@ -41,6 +41,18 @@ class GroundingConfig(RunConfig):
         "constant",
     )
     FREE: ClassVar[tuple[str, ...]] = (*RunConfig.FREE, "data_root", "split_root", "cache")
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        *RunConfig.COUNTS,
+        "epoch_steps",
+        "image",
+        "context",
+        "hidden",
+        "heads",
+        "layers",
+        "feedforward",
+        "eval_limit",
+        "eval_batch",
+    )
 
     arch: str = "CLIP"
     weights: str | None = None
@@ -93,8 +105,11 @@ class GroundingConfig(RunConfig):
                 "cache: features can only be kept without augmentation (jitter false too) and with "
                 "train_visual_pos false"
             )
-        if self.epoch_steps < 1:
-            raise TTDError(f"epoch_steps {self.epoch_steps}: must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise TTDError(f"dropout {self.dropout:g}: must be a share in [0, 1)")
+        for name in ("lr_power", "lr_exponential"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TTDError(f"{name} {getattr(self, name):g}: must be at least 0")
 
     @property
     def default_name(self) -> str:
@@ -139,17 +154,18 @@ def in_steps(config: GroundingConfig, count: int, given: Collection[str] = ()) -
     return replace(config, **changes)
 
 
-def learning_rate(step: int, config: GroundingConfig) -> float:
-    """The rate of a step: linear warm-up, then CLIP-VG's schedules.
+def learning_rate(step: int, config: GroundingConfig, start: int = 0) -> float:
+    """The rate of a step: linear warm-up, then CLIP-VG's schedules, which begin at step `start`.
 
     With e epochs of E done (counted in whole `epoch_steps`), the share of the peak is
     cosine (1 + cos(pi e/E)) / 2, poly (1 - e/E)^lr_power, halfdecay 0.5^floor(10 e/E),
     step lr_drop^floor(steps / lr_drop_every), exponential lr_exponential^e.
     """
+    step, steps = step - start, config.steps - start
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     epoch = step // config.epoch_steps
-    share = epoch * config.epoch_steps / config.steps
+    share = epoch * config.epoch_steps / steps
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * share))
     if config.schedule == "poly":
@@ -159,5 +175,5 @@ def learning_rate(step: int, config: GroundingConfig) -> float:
     if config.schedule == "exponential":
         return config.lr * math.pow(config.lr_exponential, epoch)
     if config.schedule == "step":
-        return config.lr * config.lr_drop ** (step // (config.lr_drop_every or config.steps))
+        return config.lr * config.lr_drop ** (step // (config.lr_drop_every or steps))
     return config.lr

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from ..backbones.base import Backbone
 from ..data.grounding import PhraseList
 from ..data.grounding_view import training_view
+from ..data.input_sources import phrase_sources
+from ..data.inputs import Inputs
 from ..training.config import identity
 from ..training.distributed import Ranks
 from ..training.task import Group, Step, Task
+from ..utils.files import expanded
 from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
 from .config import ModelConfig
@@ -82,9 +85,9 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
             return None
         source = PhraseSource(lists)
         images = distinct_images(source.phrases)
-        folder = Path(self.config.cache).expanduser()
+        folder = expanded(self.config.cache)
         path = cache_file(folder, self.model, self._checksum, source.digest)
-        prepare(path, self.model, images)
+        prepare(path, self.model, images, trust=self.config.trust_inputs)
         return FeatureCache(path, images)
 
     @property
@@ -98,7 +101,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
 
     def groups(self, step: int) -> list[Group]:
         """One group: weight decay on everything, as published."""
-        rate = learning_rate(step, self.config)
+        rate = learning_rate(step, self.config, self.schedule_start)
         return [Group("all", tuple(self._parameters), rate, self.config.weight_decay)]
 
     def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
@@ -157,6 +160,11 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         """Our .safetensors: what was trained, the settings, the backbone's checksum."""
         info = {"step": step, "prompt": self.config.prompt, "settings": identity(self.config)}
         save_model(self.model, path, self._checksum, info)
+
+    def inputs(self) -> Inputs:
+        """Training and validation phrases."""
+        sources = phrase_sources([*self._source.phrases, *self._val])
+        return Inputs(sources, trust=self.config.trust_inputs)
 
     def identity(self) -> dict[str, Any]:
         """Settings, phrases and backbone."""

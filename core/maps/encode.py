@@ -33,6 +33,10 @@ class EncodedView:
         """The same view of the first `count` images."""
         return EncodedView(self.pixels[:count], self.grid, self.mirrored)
 
+    def only(self, row: int) -> EncodedView:
+        """The same view of one of the images alone."""
+        return EncodedView(self.pixels[row : row + 1], self.grid, self.mirrored)
+
 
 @torch.no_grad()
 def encode_views(
@@ -45,6 +49,8 @@ def encode_views(
     to 1: each of unit length, then averaged over the image and the mirrored image, so that their
     product with a unit word is the average cosine.
     """
+    for image in prepared:
+        backbone.notice(*image.size)
     encoded: list[EncodedView] = []
     whole = None
     for i in range(len(views.scales)):

@@ -34,14 +34,21 @@ def target_size(height: int, width: int, short: int, mode: str = "antialias") ->
     return (short, long) if height <= width else (long, short)
 
 
-def resized_tensor(pixels: npt.NDArray[np.uint8], short: int, mode: str = "antialias") -> Tensor:
+def resized_tensor(
+    pixels: npt.NDArray[np.uint8],
+    short: int,
+    mode: str = "antialias",
+    size: tuple[int, int] | None = None,
+) -> Tensor:
     """uint8 [H, W, 3] -> float32 [3, h, w] in [0, 1], (h, w) = `target_size`, bilinear.
 
-    `opencv` rounds to 8 bits, as OpenCV does on bytes.
+    `opencv` rounds to 8 bits, as OpenCV does on bytes. size: (H, W) of the image itself, where
+    `pixels` are a reduced copy of it.
     """
     import torch  # late: settings are read without it
 
-    height, width = target_size(pixels.shape[0], pixels.shape[1], short, mode)
+    whole = size or (pixels.shape[0], pixels.shape[1])
+    height, width = target_size(whole[0], whole[1], short, mode)
     if mode == "opencv":
         import cv2
 

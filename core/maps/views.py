@@ -73,9 +73,21 @@ class Views:
         """Index of the scale nearest to 1 (the first of equals): that of pooled embeddings."""
         return min(range(len(self.scales)), key=lambda i: abs(self.scales[i] - 1))
 
+    def check(self, patch: int) -> None:
+        """TTDError where a scale is smaller than one patch of the model, of `patch` pixels."""
+        if (smallest := min(self.sides)) < patch:
+            raise TTDError(
+                f"--image {self.size} at scales {list(self.scales)}: {smallest} pixels are less "
+                f"than one patch of the model, {patch}; use a larger --image or larger --scales"
+            )
+
     def shapes(self, height: int, width: int) -> Shapes:
         """(h, w) at every scale of an image of height x width pixels."""
         return tuple(target_size(height, width, side, self.resize) for side in self.sides)
+
+    def largest(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) at the largest scale of an image of height x width pixels."""
+        return max(self.shapes(height, width))
 
     def spans(self, length: int) -> list[Span]:
         """The windows along one side of `length` pixels of a scaled image."""
@@ -100,10 +112,15 @@ class Prepared:
         return tuple((image.shape[-2], image.shape[-1]) for image in self.scaled)
 
 
-def prepare(pixels: npt.NDArray[np.uint8], views: Views) -> Prepared:
-    """Resize an image uint8 [H, W, 3] to every scale of `views`. Safe to call in threads."""
-    scaled = tuple(resized_tensor(pixels, side, views.resize) for side in views.sides)
-    return Prepared((pixels.shape[0], pixels.shape[1]), scaled)
+def prepare(
+    pixels: npt.NDArray[np.uint8], views: Views, size: tuple[int, int] | None = None
+) -> Prepared:
+    """Resize an image uint8 [H, W, 3] to every scale of `views`. Safe to call in threads.
+
+    size: (H, W) of the image itself, where `pixels` are a reduced copy of it.
+    """
+    scaled = tuple(resized_tensor(pixels, side, views.resize, size) for side in views.sides)
+    return Prepared(size or (pixels.shape[0], pixels.shape[1]), scaled)
 
 
 def same_shapes(shapes: Sequence[Shapes], copies: int = 1) -> Iterator[list[int]]:

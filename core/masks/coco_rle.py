@@ -25,8 +25,8 @@ def write_rle(folder: MaskFolder, names: Sequence[str], categories: Mapping[int,
     separator = "[\n"
     with (
         write_errors(path, "make room and run the same command again"),
-        atomic(path) as part,
-        part.open("w", encoding="utf-8") as file,
+        atomic(path, durable=True) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
         for entry in _entries(folder, names, categories):
             file.write(separator + json.dumps(entry, ensure_ascii=False))

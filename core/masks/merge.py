@@ -19,6 +19,7 @@ def merge(
     used: resolved protocol; prepared: `prepare(pixels, used.views)`. batch: windows per forward
     pass, which changes results by rounding only.
     """
+    backbone.notice(*prepared.size)
     if not used.by_window:
         soft = used.mapping == "sigmoid"
         return merge_views(backbone, prepared, text, used.views, soft=soft, batch=batch)

@@ -22,11 +22,14 @@ from ..data.records import Record, Skipped, read_record
 from ..errors import TTDError
 from ..maps.sliding import WINDOWS, Merged
 from ..maps.views import Prepared, Views, prepare
+from ..refine.pamr import PAMR
 from ..tags.pipeline import cut
 from ..tags.protocol import TagProtocol
 from ..tags.scoring import score_batch
 from ..text.encode import encode_texts
 from ..text.prompts import embed_classes
+from ..utils.files import reading_error
+from ..utils.finite import check_finite
 from ..utils.memory import in_smaller_batches
 from ..utils.prefetch import prefetch
 from .labels import Labels, Scores, decide
@@ -64,6 +67,11 @@ def _merged(
     return in_smaller_batches(work, batch, "use a smaller --image")
 
 
+def check_maps(merged: Merged, name: str) -> None:
+    """TTDError naming the image whose averaged maps are not finite: their bounds tell."""
+    check_finite(torch.stack([merged.highest, merged.lowest]), name)
+
+
 class MasksFromTags:
     """Label maps over the classes of a set: `Dataset.classes`, prompted once."""
 
@@ -82,9 +90,28 @@ class MasksFromTags:
     def make(self, job: Job, image: Loaded, scores: bool = False) -> tuple[Mask, Scores | None]:
         """Label map uint8 [H, W] of an image, and its soft maps with `scores`."""
         merged, self._batch = _merged(self._backbone, image, self._text, self._used, self._batch)
+        check_maps(merged, job.id)
         pamr = self._backbone.pamr
         index, kept = decide(merged, image.pixels, self._used, scores=scores, pamr=pamr)
         return self._labels.of(index), kept
+
+
+def label_image(
+    backbone: Backbone,
+    pixels: npt.NDArray[np.uint8],
+    classes: Sequence[str],
+    used: MaskProtocol,
+    pamr: PAMR | None = None,
+) -> Mask:
+    """Label map uint8 [H, W] of one image uint8 [H, W, 3]: 0 for none, k for the k-th class.
+
+    As `MasksFromTags` makes them. used: resolved protocol; pamr: see `decide`.
+    """
+    image = Loaded(pixels, prepare(pixels, used.views))
+    text = embed_classes(backbone, classes, used.templates)
+    merged, _ = _merged(backbone, image, text, used, WINDOWS)
+    index, _ = decide(merged, pixels, used, pamr=pamr)
+    return Labels(first=1, background=0).of(index)
 
 
 class MasksFromText:
@@ -115,6 +142,7 @@ class MasksFromText:
             return _nothing(image.prepared.size, scores)
         text = encode_texts(self._backbone, texts)
         merged, self._batch = _merged(self._backbone, image, text, self._used, self._batch)
+        check_maps(merged, job.id)
         pamr = self._backbone.pamr
         index, kept = decide(merged, image.pixels, self._used, scores=scores, pamr=pamr)
         return np.where(index >= 0, FOREGROUND, 0).astype(np.uint8), kept
@@ -186,4 +214,4 @@ def _read(job: Job, views: Views) -> Loaded | TTDError:
     except TTDError as error:
         return error
     except OSError as error:
-        return TTDError(f"{job.id}: cannot be read ({error.strerror})")
+        return reading_error(error, f"{job.id}: cannot be read ({error.strerror})")

@@ -2,6 +2,7 @@
 
     RESULTS/NAME/ID.png         a mask per image, written whole or not at all
     RESULTS/NAME/protocol.json  every constant, arguments, versions, checksums
+    RESULTS/NAME/inputs.npz     whether the images or captions have changed since
     RESULTS/NAME/skipped.jsonl  images that could not be read, and why
     RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
 
@@ -15,26 +16,32 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
+from ..data.inputs import SUFFIX, Inputs, check_inputs
+from ..errors import TTDError, UnreadableError
 from ..utils.files import (
     atomic,
     differences,
+    is_away,
     read_json,
+    section,
     try_lock,
     wait_for_lock,
+    without,
     write_errors,
     write_json,
 )
 
 ADVICE = "make room or choose another --out"
 META, LOCK, SKIPPED, SCORES = "protocol.json", ".lock", "skipped.jsonl", "scores"
+INPUTS = SUFFIX.removeprefix(".")
 PNG_END = b"IEND\xaeB`\x82"  # the last 8 bytes of every complete PNG
 WAIT = 30.0  # seconds for which a shard waits until the first one has prepared the folder
 
@@ -46,32 +53,39 @@ class MaskFolder:
     """The folder of one result, locked for this run until `close`; `path` is where it is."""
 
     def __init__(
-        self, path: Path, meta: Mapping[str, Any], token: str, overwrite: bool = False
+        self,
+        path: Path,
+        meta: Mapping[str, Any],
+        token: str,
+        overwrite: bool = False,
+        inputs: Callable[[], Inputs] | None = None,
     ) -> None:
         """Lock the folder, made where missing, and make sure that it is ours to resume.
 
         meta: goes into protocol.json; meta["identity"] must equal that of what is there already.
         token: the same for all processes of this run and for no other. Raises TTDError: another run
-        is writing here; the folder was made with another identity (the differences are named),
-        unless `overwrite`, which then empties it.
+        is writing here; the folder was made with another identity or from other inputs (the
+        differences are named), unless `overwrite`, which then empties it. inputs: makes what the
+        masks are made from; asked once in a run.
         """
-        self.path = path
+        self.path, self._inputs = path, inputs
         self._lock = _open_lock(path)
         try:
             with write_errors(path, ADVICE):
                 self._enter(meta, token, overwrite)
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
     def _enter(self, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
         """Prepare the folder if nobody else is here, then share its lock."""
         if try_lock(self._lock, exclusive=True):
             _write_token(self._lock, token)
-            _prepare(self.path, meta, token, overwrite)
+            _prepare(self.path, meta, token, overwrite, self._inputs)
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
-        stored = (read_json(self.path / META) or {}).get("identity", {})
+        (self.path / META).stat()  # or the folder is gone
+        stored = section(read_json(self.path / META), "identity")
         if differing := differences(stored, _plain(meta["identity"])):
             raise TTDError(
                 f"{self.path}: a shard of this run has other settings ({'; '.join(differing)})"
@@ -89,26 +103,37 @@ class MaskFolder:
         """Whether the mask of that id is there and whole, and with `scores` its soft maps too."""
         return is_whole(self.mask(name)) and (not scores or self.scores(name).is_file())
 
-    def skip(self, name: str, reason: str) -> None:
+    def skip(self, name: str, reason: str, retry: bool = False) -> None:
         """List an image that could not be used; the list is kept sorted and without repetitions.
 
-        Raises TTDError when it cannot be written.
+        retry: it could not be read, which says nothing about what it holds. Either way the next
+        run tries it again. Raises TTDError when it cannot be written.
         """
         with write_errors(self.path, ADVICE):
-            self._skip(name, reason)
+            self._skip(name, {"id": name, "reason": reason} | ({"retry": True} if retry else {}))
 
-    def _skip(self, name: str, reason: str) -> None:
-        with (self.path / SKIPPED).open("a+", encoding="utf-8") as file:
+    def _skip(self, name: str, entry: Mapping[str, object]) -> None:
+        with (self.path / SKIPPED).open("a+", encoding="utf-8", errors="backslashreplace") as file:
             wait_for_lock(file)
             file.seek(0)
-            entries = {json.loads(line)["id"]: line for line in file.read().splitlines()}
-            entries[name] = json.dumps({"id": name, "reason": reason}, ensure_ascii=False)
+            entries = dict(filter(None, map(_entry, file.read().split("\n"))))
+            entries[name] = json.dumps(entry, ensure_ascii=False)
             file.truncate(0)
             file.write("".join(f"{entries[key]}\n" for key in sorted(entries)))
 
     def close(self) -> None:
         """Give up the lock."""
-        self._lock.close()
+        with suppress(OSError):  # of a token that a full disk did not take, which was said
+            self._lock.close()
+
+
+def _entry(line: str) -> tuple[str, str] | None:
+    """A line of skipped.jsonl by its id; None for one that a kill or a disk has cut."""
+    try:
+        name = json.loads(line)["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (name, line) if isinstance(name, str) else None
 
 
 def is_whole(path: Path) -> bool:
@@ -126,7 +151,7 @@ def save_scores(path: Path, maps: Maps, classes: Classes, size: tuple[int, int])
 
     Written whole or not at all. OSError when they cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not its parents: a folder that is gone stays an error
     with atomic(path) as part, part.open("wb") as file:
         np.savez_compressed(file, maps=maps, classes=classes, size=np.asarray(size))
 
@@ -138,7 +163,9 @@ def load_scores(path: Path) -> tuple[Maps, Classes]:
             return archive["maps"], archive["classes"]
     except FileNotFoundError:
         raise TTDError(f"{path}: no saved scores; make the masks with --save-scores") from None
-    except Exception:  # a damaged archive raises a dozen kinds of error
+    except Exception as error:  # a damaged archive raises a dozen kinds of error
+        if is_away(error):
+            raise UnreadableError(f"{path}: cannot be read ({error})") from None
         raise TTDError(
             f"{path}: damaged; delete it and make the masks again with --save-scores"
         ) from None
@@ -150,10 +177,16 @@ def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _prepare(path: Path, meta: Mapping[str, Any], token: str, overwrite: bool) -> None:
+def _prepare(
+    path: Path,
+    meta: Mapping[str, Any],
+    token: str,
+    overwrite: bool,
+    inputs: Callable[[], Inputs] | None,
+) -> None:
     """Check what is there against `meta`, or empty the folder; then write protocol.json."""
     stored = read_json(path / META)
-    differing = differences((stored or {}).get("identity", {}), _plain(meta["identity"]))
+    differing = differences(section(stored, "identity"), _plain(meta["identity"]))
     same = stored is not None and not differing
     # Another shard of this run may have come and gone before us.
     ours = same and stored is not None and stored.get("run") == token
@@ -161,6 +194,11 @@ def _prepare(path: Path, meta: Mapping[str, Any], token: str, overwrite: bool) -
         _empty(path)
     elif not same:
         _refuse(path, stored, meta)
+    if inputs is not None and not ours:
+        own = inputs()
+        if any(path.glob("*.png")):
+            check_inputs(path / INPUTS, own, path)
+        own.save(path / INPUTS)
     for part in [*path.glob(".*.part"), *path.glob(f"{SCORES}/.*.part")]:
         part.unlink()
     if not ours:
@@ -174,10 +212,10 @@ def _refuse(path: Path, stored: dict[str, Any] | None, meta: Mapping[str, Any]) 
         return
     if stored is None:
         raise TTDError(
-            f"{path}: masks are there without {META}, so what made them is not known; "
+            f"{path}: masks are there {without(path / META)}, so what made them is not known; "
             "move them away, choose another --out or add --overwrite"
         )
-    differing = "; ".join(differences(stored.get("identity", {}), _plain(meta["identity"])))
+    differing = "; ".join(differences(section(stored, "identity"), _plain(meta["identity"])))
     raise TTDError(
         f"{path} was made with other settings ({differing}): choose another --out or add "
         "--overwrite"
@@ -211,7 +249,10 @@ def _join(lock: IO[str], token: str, path: Path) -> None:
     """Share the lock with the processes of our run. TTDError when it is another's."""
     deadline = time.monotonic() + WAIT
     while not (shared := try_lock(lock, exclusive=False)) and time.monotonic() < deadline:
-        time.sleep(0.05)  # somebody is preparing the folder, which is quick
+        time.sleep(0.05)  # somebody is preparing the folder
+        lock.seek(0)
+        if lock.read() == token:  # one of us, who may have many files to look at
+            deadline = time.monotonic() + WAIT
     lock.seek(0)
     if not shared or lock.read() != token:
         raise TTDError(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..utils.files import atomic, write_errors
+from ..utils.files import atomic, sync_all, write_errors
 from .labels import Scores
 from .results import MaskFolder, save_scores
 
@@ -72,3 +72,4 @@ class MaskWriter:
         if kind is None:
             for future in self._pending:
                 self._check(future)
+            sync_all()  # who says that masks are made says that they stay

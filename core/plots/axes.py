@@ -53,7 +53,7 @@ class Axes:
         self.layout, self.y_max = layout, y_max
         self.bottom = layout.top + layout.height
         self._font, self._small = default_font(TITLE), default_font(TICK)
-        widest = int(max(self._font.getlength(label) for label in labels))
+        widest = int(max(self._legend_font(label).getlength(label) for label in labels))
         width = max(LEFT + layout.width + RIGHT, LEFT + layout.room + widest)
         height = self.bottom + layout.below + LINE * len(labels) + layout.end
         self._sheet = Image.new("RGB", (width, height), "white")
@@ -91,7 +91,7 @@ class Axes:
     def legend(self, row: int, label: str) -> list[Point]:
         """Write a label; returns six points in a line before it, to draw a sample through."""
         y = self.bottom + self.layout.below + LINE * row
-        self._text((LEFT + INDENT, y), label, find_font(label, TITLE) or self._font)
+        self._text((LEFT + INDENT, y), label, self._legend_font(label))
         return [(LEFT + SAMPLE * k / 5, y + 20) for k in range(6)]
 
     def dot(self, centre: Point, colour: str, *, square: bool = False) -> None:
@@ -105,6 +105,14 @@ class Axes:
         """The chart, RGB, at half the size."""
         size = self._sheet.width // 2, self._sheet.height // 2
         return self._sheet.resize(size, Image.Resampling.LANCZOS)
+
+    def note(self, text: str, end: float) -> None:
+        """A small line below the legend, `end` pixels above the sheet's end."""
+        self._text((LEFT, self._sheet.height - end), text, self._small, NOTE)
+
+    def _legend_font(self, label: str) -> Font:
+        """A font that has a label's letters, where there is one."""
+        return find_font(label, TITLE) or self._font
 
     def _text(
         self, at: Point, text: str, font: Font, colour: str = "black", anchor: str = "la"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from ..errors import TTDError
 from .fonts import drawable
-from .panel import Pixels, heat_colours
+from .heat import Pixels, heat_colours, quiet_colours
+from .sheet import wrapped
 
 Colour: TypeAlias = tuple[int, int, int]
 Corner: TypeAlias = tuple[int, int]  # (x, y)
@@ -27,6 +27,7 @@ DARK, GREY, GOOD, BAD = (25, 25, 25), (110, 110, 110), (20, 110, 50), (165, 30, 
 NOTES = {None: DARK, True: GOOD, False: BAD}  # colours of a cell's note
 WHITE, ABSENT = (255, 255, 255), (235, 235, 235)
 BAR = (180, 14)  # the key of the colours, in pixels
+LEADING = 6  # pixels between lines
 SMALLEST = 9  # letters that must fit are made smaller down to this
 
 
@@ -34,12 +35,13 @@ SMALLEST = 9  # letters that must fit are made smaller down to this
 class Cell:
     """A map [H, W] in [0, 1] and what is written in its corner; `good` colours the note.
 
-    good None: a neutral note.
+    good None: a neutral note. quiet: in grey, as the map of a rejected word.
     """
 
     values: npt.NDArray[np.floating]
     note: str = ""
     good: bool | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,21 @@ def _photo(
     _write(draw, (MARGIN, top - HEAD + 34), about, SMALL)
     sheet.paste(_square(Image.fromarray(photo), PHOTO), (MARGIN, top))
     y = top + PHOTO + GAP + 4
-    for line in textwrap.wrap(f"“{caption}”", width=34)[:4]:
-        _write(draw, (MARGIN, y), line, _Style(TEXT, DARK))
-        y += TEXT + 6
-    _key(sheet, draw, top + PHOTO + GAP + TILE - BAR[1] - 22)
+    key = top + PHOTO + GAP + TILE - BAR[1] - 22
+    size, lines = _caption(f"“{caption}”", key - y)
+    for line in lines:
+        _write(draw, (MARGIN, y), line, _Style(size, DARK))
+        y += size + LEADING
+    _key(sheet, draw, key)
+
+
+def _caption(text: str, room: int) -> tuple[int, list[str]]:
+    """The whole caption in letters so large that its lines fit into `room` pixels: size, lines."""
+    for size in range(TEXT, SMALLEST, -1):
+        lines = wrapped(text, size, PHOTO)
+        if len(lines) * (size + LEADING) <= room:
+            return size, lines
+    return SMALLEST, wrapped(text, SMALLEST, PHOTO)[: room // (SMALLEST + LEADING)]
 
 
 def _key(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> None:
@@ -129,7 +142,7 @@ def _column(sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corne
     _write(draw, (x, y - HEAD + 6), column.title, TITLE, TILE)
     _write(draw, (x, y - HEAD + 34), column.about, SMALL, TILE)
     for cell in column.cells:
-        _tile(sheet, draw, (x, y), _enlarged(cell.values))
+        _tile(sheet, draw, (x, y), _enlarged(cell.values), cell.quiet)
         if cell.note:
             _note(draw, (x + 8, y + 6), cell.note, NOTES[cell.good])
         y += TILE + GAP
@@ -142,11 +155,16 @@ def _column(sheet: Image.Image, draw: ImageDraw.ImageDraw, column: Column, corne
 
 
 def _tile(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: Corner, values: npt.NDArray[np.floating]
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: Corner,
+    values: npt.NDArray[np.floating],
+    quiet: bool = False,
 ) -> None:
-    """A map [H, W] as heat colours in a framed square."""
+    """A map [H, W] as heat colours, or in grey, in a framed square."""
     x, y = corner
-    sheet.paste(_square(Image.fromarray(heat_colours(values)), TILE), corner)
+    pixels = quiet_colours(values) if quiet else heat_colours(values)
+    sheet.paste(_square(Image.fromarray(pixels), TILE), corner)
     draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=GREY)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from .fonts import drawable
-from .panel import heat_colours
+from .heat import heat_colours
 
 Pixels = npt.NDArray[np.uint8]
 COLOURS = ((220, 40, 40), (30, 110, 230), (20, 150, 60), (200, 120, 0), (150, 50, 190))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,8 +15,11 @@ from .axes import COLOURS, Axes, Layout
 from .axes import Point as Place
 
 PRECISION_RECALL = Layout(
-    width=900, height=900, top=40, below=100, end=30, room=100, x_title=44, y_title=8
+    width=900, height=900, top=40, below=100, end=76, room=100, x_title=44, y_title=8
 )
+CUTS = "dots: the words as selected; cut caption by caption, they lie beside the curve of one cut"
+NOTE_END = 46  # pixels from the note to the end of the sheet
+BESIDE = 0.005  # recall or precision by which a cut is not on its curve
 SWEEP = Layout(width=1200, height=760, top=50, below=110, end=20, room=110, x_title=50, y_title=10)
 
 Values = npt.NDArray[np.float64]
@@ -52,8 +56,9 @@ class Line:
 def draw_precision_recall(curves: Sequence[Curve], points: Sequence[Point]) -> Image.Image:
     """Recall to the right and precision upwards, both 0 to 1, RGB.
 
-    Curves are steps, as average precision sums them, with a dot where each method cut; methods
-    without scores are squares.
+    Curves are steps, as average precision sums them; methods without scores are squares. A dot is
+    where a method cut. It is joined to its curve by a thin line where it does not lie on it, as
+    when every caption has a cut of its own: no single threshold gives those words.
     """
     labels = [curve.label for curve in curves] + [point.label for point in points]
     axes = Axes(PRECISION_RECALL, labels)
@@ -64,7 +69,12 @@ def draw_precision_recall(curves: Sequence[Curve], points: Sequence[Point]) -> I
         sample = axes.legend(row, curve.label)
         axes.draw.line(_steps(axes, curve), fill=colour, width=4, joint="curve")
         axes.draw.line([sample[0], sample[-1]], fill=colour, width=6)
+        near = _nearest(curve)
+        if math.dist(near, curve.cut) > BESIDE:
+            axes.draw.line([axes.at(*near), axes.at(*curve.cut)], fill=colour, width=2)
         axes.dot(axes.at(*curve.cut), colour)
+    if any(math.dist(_nearest(curve), curve.cut) > BESIDE for curve in curves):
+        axes.note(CUTS, NOTE_END)
     for row, point in enumerate(points, start=len(curves)):
         sample = axes.legend(row, point.label)
         (x0, y), (x1, _) = sample[0], sample[-1]
@@ -101,6 +111,15 @@ def draw_sweep(
         if not line.dashed:
             axes.dot(axes.at(*max(known, key=lambda pair: pair[1])), _colour(row))
     return axes.image()
+
+
+def _nearest(curve: Curve) -> tuple[float, float]:
+    """The (recall, precision) of a curve's steps that is nearest to its cut."""
+    recall, precision = curve.cut
+    starts = np.concatenate([[0.0], curve.recall[:-1]])
+    x = np.clip(recall, starts, curve.recall)  # on each level part
+    best = int(np.hypot(x - recall, curve.precision - precision).argmin())
+    return float(x[best]), float(curve.precision[best])
 
 
 def _colour(row: int) -> str:

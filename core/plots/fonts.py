@@ -47,6 +47,7 @@ def drawable(text: str, size: int) -> tuple[str, Font] | None:
     return None
 
 
+@lru_cache(maxsize=64)
 def default_font(size: int) -> Font:
     """Pillow's own font, which covers Latin, at `size` pixels."""
     return ImageFont.load_default(size=size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,12 +11,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from .fonts import drawable
+from .sheet import wrapped
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Line: TypeAlias = tuple[int | None, str]  # of a legend: a label's colour, or None for plain text
 
 CELL = (220, 330)  # largest image in a row (H, W), in pixels
-LEGEND, LETTERS = 320, 44  # its width in pixels, and in letters of a note
+LEGEND = 320  # its width in pixels
 NARROWEST = 200  # column: room for a title
 GAP = 10
 TITLE, LINE, TEXT = 30, 20, 15  # heights of a heading and of a line, size of its letters
@@ -56,7 +56,7 @@ def draw_gallery(rows: Sequence[Row], names: Mapping[int, str], palette: Pixels)
     """The rows below each other, RGB. names: of the label values; palette: uint8 [256, 3]."""
     column = max([NARROWEST, *(_fitted_size(row.image)[0] for row in rows)]) + GAP
     texts = [_legend(row, names) for row in rows]
-    heights = [TITLE + max(CELL[0], len(lines) * LINE) + GAP for lines in texts]
+    heights = [TITLE + max(CELL[0], _lines(lines) * LINE) + GAP for lines in texts]
     sheet = Image.new("RGB", (GAP + 3 * column + LEGEND + GAP, sum(heights) + GAP), "white")
     y = GAP
     for row, lines, height in zip(rows, texts, heights, strict=True):
@@ -92,8 +92,9 @@ def _draw_legend(
         if label is not None:
             indent, colour = LINE, tuple(palette[label].tolist())
             draw.rectangle((x, y + 2, x + LINE - 6, y + LINE - 4), fill=colour, outline="grey")
-        _write(draw, (x + indent, y), text, LEGEND - indent)
-        y += LINE
+        for line in wrapped(text, TEXT, LEGEND - indent):
+            _write(draw, (x + indent, y), line, LEGEND - indent)
+            y += LINE
 
 
 def _legend(row: Row, names: Mapping[int, str]) -> list[Line]:
@@ -109,9 +110,15 @@ def _legend(row: Row, names: Mapping[int, str]) -> list[Line]:
     for label in shown[:COMMON]:
         shares = f"{_percent(true[label])} true, {_percent(predicted[label])} predicted"
         lines.append((label, f"{names.get(label, 'not scored')}: {shares}"))
-    for note in row.notes:
-        lines += [(None, line) for line in textwrap.wrap(note, LETTERS)]
-    return lines
+    return lines + [(None, note) for note in row.notes]
+
+
+def _lines(legend: Sequence[Line]) -> int:
+    """How many lines a legend is, its long ones broken."""
+    indents = [0 if label is None else LINE for label, _ in legend]
+    texts = (text for _, text in legend)
+    pairs = zip(texts, indents, strict=True)
+    return sum(len(wrapped(text, TEXT, LEGEND - indent)) for text, indent in pairs)
 
 
 def _percent(share: float) -> str:

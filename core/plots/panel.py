@@ -1,209 +1,278 @@
-"""The panel: an image, then one blue-white-red heat map per tag with `tag: score` in its corner."""
+"""The panel: an image, the map of its caption, a heat map per word, what the colours mean.
+
+Kept words are large, rejected ones small and grey below them. The caption stands above it all.
+"""
 
 from __future__ import annotations
 
-import bisect
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
 
 from ..errors import TTDError
-from .fonts import Font, default_font, drawable
+from .heat import Maps, Pixels, heat_colours, overlay, quiet_colours, resized, resized_map
+from .panel_plan import Layout, place, plan, quiet_place
+from .sheet import Box, Colour, Picture, Sheet, fitted, legible, length, wrapped
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # [H, W, 3] RGB
-Maps: TypeAlias = npt.NDArray[np.float32]
-Colour: TypeAlias = tuple[int, int, int]
-
-MIN_SIDE = 256  # smaller images are enlarged until their long side has this many pixels
-MAX_SIDE = 2000  # larger ones are reduced to this
-MIN_TILE = (96, 224)  # smallest tile (H, W): room for a label; thin images are centred in it
-MIN_THICKNESS = 24  # a 5000 x 1 image is drawn this thick, or nobody would see it
-MAX_PIXELS = 48_000_000  # of the whole panel: with many tags, tiles are reduced to stay below
-PANEL_ASPECT = 2.2  # width / height that the arrangement in rows and columns aims at
-GAP = 6  # pixels between tiles
-GAP_COLOUR = (255, 255, 255)  # between tiles
-MAT_COLOUR = (225, 225, 225)  # around a thin image in its tile
-LABEL_ON, LABEL_OFF = (20, 20, 20), (120, 120, 120)  # boxes of tags that were chosen or not
-OVERLAY = 0.6  # share of the heat colours in an overlay
-LETTERS = 500  # of a tag that are tried, at most
-ROOM_COST = 1.5  # of an empty place in the arrangement, see `_columns`
+INK, NOTE, QUIET, FRAME = (20, 20, 20), (105, 105, 105), (145, 145, 145), (205, 205, 205)
+MAT = (238, 238, 238)  # around a thin image in its place
+TITLE = 1.25  # letters of the caption, of those of a word
+TITLE_LINES = 4  # a longer caption has smaller letters
+LEADING = 1.3  # line height over letters
+BAR = (9.0, 0.9)  # the key of the colours: width and height, in letters
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Sizes in pixels: `picture` (H, W) inside a `tile` (H, W); `rows` of `columns` tiles."""
+class Word:
+    """A map [h, w] in [0, 1] of any size, its name, and the number beside it."""
 
-    picture: tuple[int, int]
-    tile: tuple[int, int]
-    columns: int
-    rows: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the whole panel."""
-        height, width = self.tile
-        return self.rows * (height + GAP) + GAP, self.columns * (width + GAP) + GAP
+    text: str
+    score: float
+    values: npt.NDArray[np.floating]
 
 
-def plan(height: int, width: int, tags: int) -> Layout:
-    """Arrange an image of `height` x `width` pixels and `tags` heat maps.
+@dataclass(frozen=True)
+class Cut:
+    """The score above which words are kept, and what cut there, in words."""
 
-    Tiles have the image's size, within the bounds at the top of this file. Maps need no more
-    pixels than `Layout.picture`, so that is the size to ask the predictor for.
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a panel is drawn.
+
+    overlay: maps over the image in grey, as opaque as they are high. cut: words that score above it
+    are kept; None where nothing was cut. note: a line about the model, for the legend.
     """
-    count, long = tags + 1, max(height, width)
-    affordable = math.sqrt(MAX_PIXELS / count * long / min(height, width))
-    factor = max(MIN_SIDE, min(long, MAX_SIDE, affordable)) / long
-    high, wide = (max(MIN_THICKNESS, round(side * factor)) for side in (height, width))
-    picture, tile = (high, wide), (max(MIN_TILE[0], high), max(MIN_TILE[1], wide))
-    columns = _columns(count, tile)
-    return Layout(picture, tile, columns, math.ceil(count / columns))
 
-
-def _columns(count: int, tile: tuple[int, int]) -> int:
-    """The number of columns whose panel comes closest to `PANEL_ASPECT` with few empty places."""
-
-    def cost(columns: int) -> float:
-        rows = math.ceil(count / columns)
-        aspect = columns * tile[1] / (rows * tile[0])
-        empty = rows * columns - count
-        return abs(math.log(aspect / PANEL_ASPECT)) + ROOM_COST * empty / count
-
-    return min(range(1, count + 1), key=cost)
-
-
-def heat_colours(values: npt.ArrayLike) -> Pixels:
-    """Values [...] in [0, 1] -> uint8 [..., 3]: 0 is blue, 0.5 white, 1 red, linear between.
-
-    Values outside are clipped; NaN is 0.
-    """
-    v = np.clip(np.nan_to_num(np.asarray(values, dtype=np.float32)), 0, 1)
-    red, blue = np.minimum(1, 2 * v), np.minimum(1, 2 - 2 * v)
-    colours = np.stack([red, np.minimum(red, blue), blue], axis=-1)
-    rounded: Pixels = np.round(255 * colours).astype(np.uint8)
-    return rounded
-
-
-def blend(image: Pixels, heat: Pixels) -> Pixels:
-    """Heat colours over the image, both uint8 [H, W, 3].
-
-    The image is made grey, or its colours would mix with the heat.
-    """
-    grey = image.mean(axis=2, keepdims=True)
-    rounded: Pixels = np.round(OVERLAY * heat + (1 - OVERLAY) * grey).astype(np.uint8)
-    return rounded
+    overlay: bool = False
+    cut: Cut | None = None
+    note: str = ""
 
 
 def draw_panel(
     image: Pixels,
-    maps: Maps,
-    tags: Sequence[str],
-    scores: Sequence[float],
+    words: Sequence[Word],
     *,
     selected: Sequence[bool] | None = None,
-    overlay: bool = False,
-) -> Pixels:
+    caption: Word | None = None,
+    look: Look | None = None,
+) -> Sheet:
     """Draw the panel.
 
     Args:
         image: uint8 [H, W, 3].
-        maps: [K, h, w] in [0, 1], of any size; that of `plan(H, W, K).picture` needs no resizing.
-        tags, scores: K names and the K numbers written beside them.
-        selected: K flags; labels of tags that were not chosen are grey. None: all are chosen.
-        overlay: blend the heat maps over the image.
-    Returns: uint8 [PH, PW, 3].
-    Raises TTDError when the lengths differ.
+        words: one per tile. Maps of `plan(...).picture` need no resizing.
+        selected: a flag per word; rejected ones are drawn small and grey. None: all are kept.
+        caption: its own map stands beside the image, its text above.
+    Returns the sheet; `.pixels()` or `vector.encoded` make an image of it.
+    Raises TTDError when there are not as many flags as words.
     """
-    selected = [True] * len(tags) if selected is None else selected
-    if not len(maps) == len(tags) == len(scores) == len(selected):
-        raise TTDError(
-            f"{len(maps)} maps, {len(tags)} tags, {len(scores)} scores: "
-            "one of each per tag is needed"
-        )
+    flags = [True] * len(words) if selected is None else list(selected)
+    if len(flags) != len(words):
+        raise TTDError(f"{len(words)} words, {len(flags)} flags: one of each per word is needed")
+    kept = [i for i, flag in enumerate(flags) if flag]
+    rejected = [i for i, flag in enumerate(flags) if not flag]
     height, width = image.shape[:2]
-    layout = plan(height, width, len(tags))
-    picture = _resized(image, layout.picture)
-    panel = Image.new("RGB", layout.size[::-1], GAP_COLOUR)
-    _place(panel, layout, 0, picture)
-    for index, (tag, score, chosen) in enumerate(zip(tags, scores, selected, strict=True), start=1):
-        heat = heat_colours(_resized_map(maps[index - 1], layout.picture))
-        corner = _place(panel, layout, index, blend(picture, heat) if overlay else heat)
-        label = _Label(tag, index, f": {score:.2f}", LABEL_ON if chosen else LABEL_OFF)
-        _draw_label(panel, corner, layout.tile, label)
-    return np.asarray(panel)
+    layout = plan(height, width, len(kept), len(rejected), caption is not None)
+    panel = _Panel(image, layout, look or Look(), [word.score for word in words])
+    if caption is not None:
+        panel.title(f"“{' '.join(caption.text.split())}”")
+    panel.given(caption)
+    panel.kept([(i + 1 + (caption is not None), words[i]) for i in kept])
+    panel.rejected([(i + 1 + (caption is not None), words[i]) for i in rejected])
+    panel.legend()
+    return panel.sheet
 
 
-def _place(panel: Image.Image, layout: Layout, index: int, content: Pixels) -> tuple[int, int]:
-    """Paste content [h, w, 3] in the middle of tile `index` (row-major).
+class _Panel:
+    """A panel that is being drawn from its top down: `y` is where the next part begins."""
 
-    Returns the tile's corner (x, y).
-    """
-    (height, width), (row, column) = layout.tile, divmod(index, layout.columns)
-    x, y = GAP + column * (width + GAP), GAP + row * (height + GAP)
-    panel.paste(MAT_COLOUR, (x, y, x + width, y + height))
-    left, top = (width - content.shape[1]) // 2, (height - content.shape[0]) // 2
-    panel.paste(Image.fromarray(content), (x + left, y + top))
-    return x, y
+    def __init__(self, image: Pixels, layout: Layout, look: Look, scores: Sequence[float]) -> None:
+        self.image, self.layout, self.look = image, layout, look
+        self.decimals = _decimals(scores, look.cut)
+        self.sheet = Sheet(layout.width, 0)
+        self.room = layout.width - 2 * layout.margin
+        self.y = self.grid_top = layout.margin
+
+    def title(self, text: str) -> None:
+        """The whole caption, in as many lines as it needs."""
+        size = round(TITLE * self.layout.text)
+        lines = wrapped(text, size, self.room)
+        if len(lines) > TITLE_LINES:
+            size = self.layout.small
+            lines = wrapped(text, size, self.room)
+        for line in lines:
+            self.y += round(LEADING * size)
+            self.sheet.write((self.layout.margin, self.y - round(0.3 * size)), line, size, INK)
+        self.y += round(0.6 * self.layout.text)
+
+    def given(self, caption: Word | None) -> None:
+        """The image, and the caption's map beside or below it, set apart by a line."""
+        self.grid_top = self.y
+        layout, corner = self.layout, (self.layout.margin, self.y)
+        high, wide = place(layout.large)
+        self._head(corner, wide, ("image", NOTE), "")
+        self._tile((corner[0], corner[1] + layout.head), layout.large, self.image)
+        if caption is not None:
+            if layout.given[0] == 2:
+                corner = (corner[0] + wide + layout.gap, corner[1])
+            else:
+                corner = (corner[0], corner[1] + layout.head + high + layout.gap)
+            self._head(corner, wide, ("whole caption", INK), self._number(caption.score))
+            pixels = self._coloured(caption.values, layout.large)
+            self._tile((corner[0], corner[1] + layout.head), layout.large, pixels)
+        if layout.columns:
+            x = self._words_left() - layout.margin
+            self.sheet.items.append(Box(x, self.y, 2, layout.grid_height, FRAME))
+
+    def kept(self, words: Sequence[tuple[int, Word]]) -> None:
+        """The kept words, each with its row in the demo's table."""
+        layout = self.layout
+        wide = place(layout.picture)[1]
+        for index, (number, word) in enumerate(words):
+            row, column = divmod(index, layout.columns)
+            x = self._words_left() + column * (wide + layout.gap)
+            y = self.y + row * (layout.picture[0] + layout.head + layout.gap)
+            name = _name(word.text, number, layout.text)
+            self._head((x, y), wide, (name, INK), self._number(word.score))
+            pixels = self._coloured(word.values, layout.picture)
+            self._tile((x, y + layout.head), layout.picture, pixels)
+        self.y += layout.grid_height + layout.margin
+
+    def rejected(self, words: Sequence[tuple[int, Word]]) -> None:
+        """The rejected words, small and grey."""
+        if not words:
+            return
+        layout, left = self.layout, self.layout.margin
+        high, wide = quiet_place(layout)
+        self.sheet.items.append(Box(left, self.y, self.room, 2, FRAME))
+        self.y += round(0.6 * layout.text)
+        heading = "rejected: not taken to be in the image"
+        self.sheet.write((left, self.y + layout.small), heading, layout.small, NOTE)
+        self.y += round(1.7 * layout.small)
+        for index, (number, word) in enumerate(words):
+            row, column = divmod(index, layout.quiet_columns)
+            x = left + column * (wide + layout.gap)
+            y = self.y + row * (high + layout.quiet_head + layout.gap)
+            name = _name(word.text, number, layout.small)
+            ending = self._number(word.score)
+            self._head((x, y), wide, (name, QUIET), ending, layout.small)
+            pixels = self._coloured(word.values, layout.quiet, quiet=True)
+            self._tile((x, y + layout.quiet_head), layout.quiet, pixels, wide)
+        self.y += layout.quiet_rows * (high + layout.quiet_head + layout.gap)
+        self.y += layout.margin - layout.gap
+
+    def legend(self) -> None:
+        """What the colours, the numbers and the sizes mean; then the sheet ends.
+
+        It stands below the image where there is room beside the words, else below everything.
+        """
+        layout, left, size = self.layout, self.layout.margin, self.layout.small
+        beside = self.grid_top + layout.given_height + layout.gap
+        wide = place(layout.large)[1]
+        lines = self._legend_lines(wide)
+        high = round(LEADING * size) * (len(lines) + 3)
+        if beside + high <= self.grid_top + layout.grid_height:
+            self._legend(left, beside, lines, below=True)
+            self.sheet.height = self.y
+            return
+        lines = self._legend_lines(self.room - round((BAR[0] + 2) * size))
+        self.sheet.height = self._legend(left, self.y, lines, below=False) + layout.margin
+
+    def _legend_lines(self, room: float) -> list[str]:
+        """The legend's texts in lines no wider than `room`."""
+        texts = ["maps: soft masks; numbers: cosine of the word with its nearest pixel"]
+        if self.look.cut is not None:
+            number = self._number(self.look.cut.score)
+            texts.append(f"kept: words above {number}, {self.look.cut.reason}")
+        texts += [self.look.note] * bool(self.look.note)
+        wrap = (wrapped(text, self.layout.small, room) for text in texts)
+        return list(chain.from_iterable(wrap))
+
+    def _legend(self, x: int, y: int, lines: Sequence[str], below: bool) -> int:
+        """The key of the colours, and lines beside or below it; returns where they end."""
+        size = self.layout.small
+        wide, high = (round(share * size) for share in BAR)
+        key = np.tile(np.linspace(0, 1, wide, dtype=np.float32), (high, 1))
+        pixels = heat_colours(key)
+        if self.look.overlay:
+            pixels = overlay(np.full((high, wide, 3), 128, np.uint8), key)
+        self.sheet.items += [Picture(x, y, pixels), Box(x, y, wide, high, FRAME, False)]
+        under, end = y + high + size, "1: here"
+        self.sheet.write((x, under), "0: not here", size, NOTE)
+        self.sheet.write((x + wide - length(end, size), under), end, size, NOTE)
+        bottom = under + round(0.4 * size)
+        left, top = x + wide + 2 * size, y
+        if below:
+            left, top = x, bottom + round(0.4 * size)
+        for line in lines:
+            self.sheet.write((left, top + size), line, size, NOTE)
+            top += round(LEADING * size)
+        return max(top, bottom)
+
+    def _number(self, score: float) -> str:
+        """A score with as many decimals as tell it from the cut; never -0.00."""
+        return f"{round(score, self.decimals) + 0.0:.{self.decimals}f}"
+
+    def _words_left(self) -> int:
+        """Where the first column of words begins."""
+        layout = self.layout
+        wide = layout.given[0] * (place(layout.large)[1] + layout.gap) - layout.gap
+        return layout.margin + wide + 2 * layout.margin
+
+    def _head(
+        self,
+        corner: tuple[int, int],
+        wide: int,
+        name: tuple[str, Colour],
+        ending: str,
+        size: int | None = None,
+    ) -> None:
+        """A word and its score above a tile `wide` pixels wide, made to fit."""
+        size = size or self.layout.text
+        x, baseline = corner[0], corner[1] + size
+        number = round(0.85 * size)
+        long = length(ending, number) if ending else 0.0
+        text, letters = fitted(name[0], size, wide - long - 0.5 * size * bool(ending))
+        self.sheet.write((x, baseline), text, letters, name[1])
+        if ending:
+            colour = QUIET if name[1] == QUIET else NOTE
+            self.sheet.write((x + wide - long, baseline), ending, number, colour)
+
+    def _coloured(
+        self, values: npt.NDArray[np.floating], size: tuple[int, int], quiet: bool = False
+    ) -> Pixels:
+        """A map [h, w] in its colours: uint8 [H, W, 3] of `size`."""
+        stretched: Maps = resized_map(np.asarray(values, np.float32), size)
+        if self.look.overlay:
+            return overlay(resized(self.image, size), stretched, quiet)
+        return quiet_colours(stretched) if quiet else heat_colours(stretched)
+
+    def _tile(
+        self, corner: tuple[int, int], size: tuple[int, int], pixels: Pixels, wide: int = 0
+    ) -> None:
+        """An image in the middle of its place, with a thin frame."""
+        x, y = corner
+        wide = wide or place(size)[1]
+        if wide > size[1]:
+            self.sheet.items.append(Box(x, y, wide, size[0], MAT))
+        x += (wide - size[1]) // 2
+        self.sheet.items.append(Picture(x, y, resized(pixels, size)))
+        self.sheet.items.append(Box(x, y, size[1], size[0], FRAME, False))
 
 
-@dataclass(frozen=True)
-class _Label:
-    """The label of a map: its tag, its row in the demo's table, an ending, and its colour."""
-
-    tag: str
-    number: int
-    ending: str
-    colour: Colour
+def _name(text: str, number: int, size: int) -> str:
+    """A word as it is written; `#number`, its row in the demo's table, where no font has it."""
+    return text if legible(text, size) else f"#{number}"
 
 
-def _draw_label(
-    panel: Image.Image, corner: tuple[int, int], tile: tuple[int, int], label: _Label
-) -> None:
-    """Write a label on a box in the tile's corner, shortened to the tile's width.
-
-    A tag that no font can draw, not even without its accents, is written as `#number`.
-    """
-    size = round(min(max(15, min(tile) / 15), 72))
-    tag, font = drawable(label.tag, size) or (f"#{label.number}", default_font(size))
-    padding = max(3, size // 4)
-    text = _shorten(tag, label.ending, font, tile[1] - 2 * padding - 4)
-    draw = ImageDraw.Draw(panel)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font, anchor="ls")
-    ascent, descent = max(-top, round(0.75 * size)), max(bottom, round(0.25 * size))
-    x, y = corner
-    width, height = right - min(left, 0) + 2 * padding, ascent + descent + 2 * padding
-    draw.rectangle((x, y, x + width, y + height), fill=label.colour)
-    baseline = (x + padding - min(left, 0), y + padding + ascent)
-    draw.text(baseline, text, font=font, fill="white", anchor="ls")
-
-
-def _shorten(tag: str, ending: str, font: Font, room: float) -> str:
-    """`tag + ending`, with the tag cut and an ellipsis put where it is wider than `room` pixels."""
-    if len(tag) < 2 or font.getlength(tag + ending) <= room:
-        return tag + ending
-    lengths = range(min(len(tag) - 1, LETTERS), 0, -1)  # ever narrower
-    shorter = [f"{tag[:keep].rstrip()}...{ending}" for keep in lengths]
-    first = bisect.bisect_left(shorter, -room, key=lambda text: -font.getlength(text))
-    return shorter[min(first, len(shorter) - 1)]
-
-
-def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """uint8 [H, W, 3] -> [h, w, 3]: bilinear when it grows, mean of the pixels when it shrinks."""
-    if image.shape[:2] == size:
-        return image
-    grows = size[0] * size[1] >= image.shape[0] * image.shape[1]
-    method = Image.Resampling.BILINEAR if grows else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(image).resize(size[::-1], method))
-
-
-def _resized_map(values: Maps, size: tuple[int, int]) -> Maps:
-    """Floats [h, w] -> [H, W], bilinear."""
-    values = np.asarray(values, dtype=np.float32)
-    if values.shape == size:
-        return values
-    return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+def _decimals(scores: Sequence[float], cut: Cut | None) -> int:
+    """Decimals of the numbers: 2, or 3 where a score and the cut would look the same."""
+    alike = cut is not None and any(f"{score:.2f}" == f"{cut.score:.2f}" for score in scores)
+    return 3 if alike else 2

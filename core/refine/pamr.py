@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import TTDError
-from . import pamr_gather, pamr_native, pamr_shifted
+from . import pamr_gather, pamr_library, pamr_native, pamr_shifted
 
 Offset = tuple[int, int]
 
@@ -177,7 +177,7 @@ def _works(way: str, device: torch.device) -> bool:
 
     Compilers and drivers fail in many ways, and a job must not: what goes wrong is a warning.
     """
-    if way == "native" and pamr_native.library() is None:
+    if way == "native" and pamr_library.library() is None:
         return False
     if way == "fused" and not find_spec("triton"):
         return False

@@ -1,4 +1,4 @@
-"""PAMR on a CPU as a C kernel (`core/refine/pamr.c`), compiled once per machine.
+"""PAMR on a CPU as a C kernel (`core/refine/pamr.c`), which `pamr_library` compiles and keeps.
 
 A sum over 48 neighbours that stays in registers is what no chain of library calls gives: several
 times the speed of the `gathered` path. Without a C compiler, or where it fails, `library()` is None
@@ -11,97 +11,24 @@ that callers see is a view of it.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-import hashlib
 import math
-import os
-import platform
-import shlex
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import TTDError
-from ..utils.cache import cache_folder
-from ..utils.files import atomic
+from .pamr_library import library
 
 Offset = tuple[int, int]
 Ints = ctypes.Array[ctypes.c_int]
 
-SOURCE = Path(__file__).with_name("pamr.c")
-FLAGS = (
-    "-O3",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-std=gnu11",
-    "-shared",
-    "-fPIC",
-)
-COMPILERS = ("cc", "gcc", "clang")
 WIDE = 32  # rows are padded to a multiple of this many values: two vectors of 512 bits
 # Refined at a time: bounds the memory, and 49 rows of them stay in a cache of 2 MB.
 BLOCK_CLASSES = 16
-COMPILE_SECONDS = 60
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernel, from the cache or made now (about a second).
-
-    None where there is no working compiler.
-    """
-    command = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, COMPILERS), "")]
-    folder, compiler = cache_folder(), shutil.which(command[0])
-    if not folder or not compiler:
-        return None
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        tuned = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-        path = folder / f"pamr-{_key(command, compiler, tuned)}.so"
-        if not path.exists():
-            _compile([*command, *FLAGS, tuned, str(SOURCE)], path)
-        return ctypes.CDLL(str(path))
-    return None
-
-
-def _key(command: list[str], compiler: str, tuned: str) -> str:
-    """What the kernel was made from and for.
-
-    Code made for one processor stops another with an illegal instruction, and homes are shared
-    between machines. OSError when the compiler cannot be looked at.
-    """
-    changed = os.stat(compiler).st_mtime
-    parts = (SOURCE.read_bytes(), command, compiler, changed, FLAGS, tuned, _processor())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _compile(command: list[str], path: Path) -> None:
-    """Make the shared library `path`, whole or not at all. OSError, SubprocessError: failed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path, shared=True) as part:
-        subprocess.run(
-            [*command, "-o", str(part), "-lm"],
-            check=True,
-            capture_output=True,
-            timeout=COMPILE_SECONDS,
-        )
-
-
-def _processor() -> str:
-    """What code for this processor may use."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()} {platform.version()}"
-    names = ("flags", "Features", "model", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(names)}))
 
 
 def _loaded() -> ctypes.CDLL:

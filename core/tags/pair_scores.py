@@ -19,13 +19,14 @@ from ..data.records import Record
 from ..maps.encode import encode_pooled
 from ..maps.views import Prepared, Views, same_shapes
 from ..text.encode import encode_texts
-from ..utils.files import safe_name
+from ..utils.files import expanded, safe_name
+from ..utils.finite import check_finite
 from .pipeline import Batch
 
 
 def pair_label(source: str) -> str:
     """The last two parts of a source's path, for a file's name: `../cc3m/train` -> `cc3m_train`."""
-    label = "_".join(Path(os.path.abspath(Path(source).expanduser())).parts[-2:])
+    label = "_".join(Path(os.path.abspath(expanded(source))).parts[-2:])
     return safe_name(label).replace("@", "_")
 
 
@@ -48,7 +49,9 @@ def score_pairs(
 
 
 def score_lines(records: Sequence[Record], scores: Tensor) -> list[str]:
-    """Lines of a score file, scores [B] with 6 decimals."""
+    """Lines of a score file, scores [B] with 6 decimals. TTDError for what is no number."""
+    for record, score in zip(records, scores, strict=True):
+        check_finite(score, record.name)
     return [
         f'{{"index": {record.index}, "id": {json.dumps(record.id)}, "score": {score:.6f}}}\n'
         for record, score in zip(records, scores.tolist(), strict=True)

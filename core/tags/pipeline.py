@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..data.records import Item, Record, Skipped, read_record
+from ..data.records import Item, Record, Skipped, read_reduced_record, skipped
 from ..data.words import split_words
 from ..errors import TTDError
 from ..maps.views import Prepared, Views, prepare
+from ..utils.finite import check_finite
 from ..utils.prefetch import prefetch_groups
 from .protocol import TagProtocol
 from .results import format_line
@@ -70,7 +71,8 @@ def _start(pool: ThreadPoolExecutor, chunk: list[Item], views: Views) -> list[Pe
 
 
 def _read(record: Record, views: Views) -> Prepared:
-    return prepare(read_record(record), views)
+    pixels, size = read_reduced_record(record, views.largest)
+    return prepare(pixels, views, size)
 
 
 def _collect(chunk: list[Pending]) -> Batch:
@@ -86,7 +88,7 @@ def _collect(chunk: list[Pending]) -> Batch:
                 batch.prepared.append(future.result())
                 batch.records.append(item)
             except (TTDError, OSError) as error:
-                batch.skipped.append(Skipped(item.index, item.id, " ".join(str(error).split())))
+                batch.skipped.append(skipped(item, error))
     return batch
 
 
@@ -119,7 +121,9 @@ def _lines(
     protocol: TagProtocol,
     logit_scale: float,
 ) -> list[str]:
-    """Result lines of one scorer."""
+    """Result lines of one scorer. TTDError for scores that are no numbers."""
+    for record, one in zip(records, scored, strict=True):
+        check_finite(one.scores[scorer], record.name)
     selected, norms = cut(scored, scorer, protocol, logit_scale)
     return [
         format_line(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())
@@ -143,6 +147,7 @@ def cut(
         norm=protocol.normalize,
         threshold=protocol.threshold,
         logit_scale=logit_scale,
+        min_score=protocol.min_score,
     )
     return _unpad(selected, mask), _unpad(norms, mask)
 

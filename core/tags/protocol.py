@@ -21,6 +21,8 @@ class TagProtocol:
     normalize: one of NORMS; threshold: a constant on that scale, or None for Otsu's of each
     caption.
     stopwords: None, "shipped" or "nltk": function words that are never selected.
+    min_score: cosine below which no word is selected, not even a caption's only one; None: no such
+    cut. It is one of the scorer `pixel`, the others have other scales.
     """
 
     image_size: int
@@ -30,10 +32,16 @@ class TagProtocol:
     normalize: str = "minmax"
     threshold: float | None = None
     stopwords: str | None = None
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         _ = self.views  # its checks
         check_scorers(self.scorers)
+        if self.min_score is not None and tuple(self.scorers) != ("pixel",):
+            raise TTDError(
+                "--min-score is a cosine with the nearest pixel, other scorers have other scales: "
+                "add --scorer pixel"
+            )
 
     @property
     def views(self) -> Views:

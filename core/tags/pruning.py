@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError
-from ..utils.files import atomic, read_json, safe_name, write_errors
+from ..utils.files import atomic, read_json, safe_name, section, write_errors
 
 HEADER = "# ttd pruned list"
 BARS = 10  # of the histogram
@@ -72,15 +72,22 @@ def read_scores(path: Path) -> Iterator[tuple[str, float]]:
             f"{path}: these scores are not complete; the same tools/score_captions.py command "
             "resumes where it stopped"
         )
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-                yield row["id"], float(row["score"])
-            except (ValueError, KeyError, TypeError):
+                yield _text(row["id"]), float(row["score"])
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 raise TTDError(
                     f"{path}:{number}: not a line of scores; make them again with --overwrite"
                 ) from None
+
+
+def _text(value: object) -> str:
+    """`value` where it is text. TypeError."""
+    if not isinstance(value, str):
+        raise TypeError("an id that is no text")
+    return value
 
 
 def _meta(scores: Path) -> dict[str, Any]:
@@ -120,9 +127,10 @@ def prune(scores: Path, out: Path, drop: float) -> tuple[Pruning, Values]:
         raise TTDError(f"{scores}: no pair was scored, so there is nothing to keep")
     flags = worst(values, drop)
     meta = _meta(scores)
-    skipped = int(meta.get("counts", {}).get("skipped", 0))
+    skipped = section(meta, "counts").get("skipped", 0)
+    skipped = skipped if isinstance(skipped, int) else 0
     done = Pruning(len(values), int(flags.sum()), skipped, float(values[~flags].min()))
-    made = meta.get("identity", {})
+    made = section(meta, "identity")
     header = (
         f"{HEADER}: data={made.get('data')} arch={made.get('arch')} drop={drop:g} "
         f"scored={done.scored} kept={done.kept} dropped={done.dropped} skipped={done.skipped} "
@@ -138,7 +146,7 @@ def _write_list(out: Path, header: str, names: Iterator[str]) -> None:
     with write_errors(out, "make room, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
-            atomic(out) as part,
+            atomic(out, durable=True) as part,
             part.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as file,
         ):
             file.write(header)

@@ -108,13 +108,15 @@ def select(
     norm: str = "minmax",
     threshold: float | None = None,
     logit_scale: float = 100.0,
+    min_score: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalize and cut the scores of each caption.
 
     scores [..., K] raw; rejected [..., K] bool, words that may not be chosen (function words); mask
     as in `minmax`. `threshold` is a constant in the normalized scale (kept when >=), or None for
     Otsu's over all the words (kept when >); both scale and cut are those of the whole caption, and
-    rejected words are then taken out. A single word is kept, unless rejected.
+    rejected words are then taken out. A single word is kept, unless rejected. Last, words whose raw
+    score lies below `min_score` are taken out, all of them if need be.
     Returns which words are selected, bool [..., K], and the normalized scores [..., K].
     """
     valid = _flags(scores, mask, True)
@@ -125,4 +127,7 @@ def select(
     else:
         kept = norms >= threshold
     single = valid.sum(-1, keepdim=True) == 1
-    return (kept | single) & allowed, norms
+    kept = (kept | single) & allowed
+    if min_score is not None:
+        kept &= scores >= min_score
+    return kept, norms

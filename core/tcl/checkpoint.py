@@ -13,6 +13,8 @@ from ..backbones.tcl import layout as names
 from ..backbones.tcl.model import TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
+from ..utils.finite import check_weights
+from ..utils.tensor_files import save_torch
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")  # packed in this order
 
@@ -27,16 +29,17 @@ def save_tcl(
             ViT-B/16, as the released tcl.pth.
         dtype: of the stored tensors, None: as they are. Single numbers stay float32.
 
-    Raises OSError or RuntimeError when the disk is full.
+    Raises OSError when it cannot be written.
     """
     state = official_state(backbone, towers=towers)
     if dtype is not None:
         state = {k: v.to(dtype) if v.ndim else v for k, v in state.items()}
+    check_weights(state, path)
     content: dict[str, Any] = {"model": state}
     if backbone.facts is not None:
         content["base"] = backbone.facts.as_dict()
     with atomic(path) as part:
-        torch.save(content, part)
+        save_torch(content, part)
 
 
 def official_state(backbone: TCLBackbone, *, towers: bool = True) -> dict[str, Tensor]:

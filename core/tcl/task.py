@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.tcl.model import TCLBackbone
+from ..data.input_sources import pair_sources, truth_sources
+from ..data.inputs import Inputs
 from ..data.pairs import Pairs
 from ..errors import TTDError
 from ..training.config import identity
@@ -222,6 +225,11 @@ class TCLTask(Task[NumberedPair, Seen, Batch]):
     def settings(self) -> dict[str, Any]:
         """Every setting."""
         return plain(self.config)
+
+    def inputs(self) -> Inputs:
+        """Pairs and the sets of the evaluation."""
+        sources = [pair_sources(self._source.pairs), *map(truth_sources, self._segmentation.sets)]
+        return Inputs(chain.from_iterable(sources), trust=self.config.trust_inputs)
 
     def agreement(self) -> Any:
         """Pairs and base weights."""

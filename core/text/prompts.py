@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import TTDError
-from ..utils.cache import cache_folder
+from ..utils.cache import cache_folder, make_private
 from ..utils.files import atomic
 from .templates import TEMPLATES
 
@@ -201,6 +201,6 @@ def _load(file: Path, classes: int) -> Embeddings | None:
 def _store(file: Path, array: Embeddings) -> None:
     """Readers and other writers see a whole file or none; failing to write is no error."""
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_private(file.parent)
         with atomic(file, shared=True) as part, part.open("wb") as stream:
             np.savez(stream, embeddings=array)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..backbones.weights import read_weights
 from ..errors import TTDError
 from ..utils.files import write_text
+from ..utils.finite import check_weights
+from ..utils.tensor_files import save_safetensors
 
 # The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is
 # special.
@@ -108,7 +109,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors [...] by name as a safetensors file in float16; shapes stay."""
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
-    save_file(half, path, metadata={"format": "pt"})
+    check_weights(half, path)
+    save_safetensors(half, path, {"format": "pt"})
 
 
 def write_config(folder: Path, config: Mapping[str, Any], ttd: Mapping[str, Any]) -> None:

@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from ..data.records import Skipped
 from ..errors import TTDError
+from ..utils.files import is_away
 from ..utils.prefetch import prefetch_groups
 from .task import ORDER, VIEW, Batch, Sample, Task
+from .watch import UnreadableWatch
 
 AHEAD = 2  # micro-batches in memory or on their way before the model asks for them
 TRIES = 100  # samples in a row that cannot be read before it is the data's fault
@@ -89,8 +91,9 @@ def batches(
     """The micro-batches of steps `start` to `stop` (exclusive), in order, read in threads.
 
     There are `sharding.grad_accum_steps` of them in a step. TTDError: `TRIES` samples in a row
-    cannot be read.
+    cannot be read, or a larger share of the last ones than `unreadable_percent`.
     """
+    watch = UnreadableWatch(task.config.unreadable_percent, task.unit)
     shuffle = EpochShuffle(len(task.source), task.config.seed)
     micros = sharding.grad_accum_steps
     parts = ((step, micro) for step in range(start, stop) for micro in range(micros))
@@ -106,6 +109,7 @@ def batches(
     for step, pending in prefetch_groups(submit, parts, AHEAD, task.config.workers):
         results = [future.result() for future in pending]
         skipped = [item for _, items in results for item in items]
+        watch.update(len(results), skipped)
         yield Loaded(task.collate([sample for sample, _ in results], step), skipped)
 
 
@@ -122,7 +126,8 @@ def read_sample(
         try:
             raw = source.read(place)
         except (TTDError, OSError) as error:
-            skipped.append(Skipped(*source.where(place), " ".join(str(error).split())))
+            reason = " ".join(str(error).split())
+            skipped.append(Skipped(*source.where(place), reason, is_away(error)))
             continue
         rng = np.random.default_rng((task.config.seed, VIEW, position))
         return task.transform(raw, step, rng), skipped

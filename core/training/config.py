@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 
 from ..errors import TTDError
 from ..utils.config import plain
-from ..utils.files import safe_name
+from ..utils.files import expanded, safe_name
 
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "step", "constant")
 KEPT = ("best", "last")
+MOST_THREADS = 1024
 # Old names of settings, accepted for one release.
 RENAMED = {"clip": "grad_clip", "accumulate": "grad_accum_steps", "mirror": "hflip"}
 
@@ -35,7 +36,9 @@ class RunConfig:
     `schedule` (core/training/schedules.py). grad_clip: largest L2 norm of the gradient over all
     parameters, None for no limit. dtype: of the towers' matrix products, by autocast; parameters
     are float32 always. stall_percent: share of the steps after which a loss that has not moved
-    ends the run, 0 for never.
+    ends the run, 0 for never. unreadable_percent: share of the last 1000 samples above which the
+    run ends because they cannot be read, 100 for never. trust_inputs: take the image files of a
+    resumed run for unchanged without a look.
 
     Errors: TTDError for a value that cannot be.
     """
@@ -50,6 +53,8 @@ class RunConfig:
         "log_every",
         "checkpoint_every",
         "stall_percent",
+        "unreadable_percent",
+        "trust_inputs",
     )
     # Learning rates: in proportion to the batch where it is not the recipe's.
     RATES: ClassVar[tuple[str, ...]] = ("lr",)
@@ -83,6 +88,8 @@ class RunConfig:
     dtype: str = "float32"
     compile: bool = False
     stall_percent: float = 10.0
+    unreadable_percent: float = 10.0
+    trust_inputs: bool = False
     eval_every: int = 50
     keep: str = "best"
     checkpoint_every: int = 50
@@ -109,6 +116,9 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise TTDError(f"{name} {value}: must be a whole number of at least 1")
+        for name in ("threads", "workers"):
+            if (getattr(self, name) or 1) > MOST_THREADS:
+                raise TTDError(f"{name} {getattr(self, name)}: at most {MOST_THREADS} are started")
 
     def _check_rates(self) -> None:
         clip = 1.0 if self.grad_clip is None else self.grad_clip
@@ -121,8 +131,9 @@ class RunConfig:
         for name in ("lr_floor", "lr_drop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TTDError(f"{name} {getattr(self, name):g}: must be a share in [0, 1]")
-        if not 0 <= self.stall_percent <= 100:
-            raise TTDError(f"stall_percent {self.stall_percent:g}: must be in [0, 100]")
+        for name in ("stall_percent", "unreadable_percent"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise TTDError(f"{name} {getattr(self, name):g}: must be in [0, 100]")
 
     def _check_choice(self, name: str, known: tuple[str, ...]) -> None:
         if getattr(self, name) not in known:
@@ -141,7 +152,7 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run's folder: `out`, else runs/NAME."""
-        return Path(self.out).expanduser() if self.out else Path("runs") / self.name
+        return expanded(self.out) if self.out else Path("runs") / self.name
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

@@ -10,15 +10,19 @@ import math
 from .config import RunConfig
 
 
-def learning_rate(step: int, config: RunConfig) -> float:
-    """The rate of step `step` by the settings: linear warm-up, then the named schedule."""
+def learning_rate(step: int, config: RunConfig, start: int = 0) -> float:
+    """The rate of step `step` by the settings: linear warm-up, then the named schedule.
+
+    start: the step that the schedule begins at, in a run that extends a finished one.
+    """
+    step, steps = step - start, config.steps - start
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
         return config.lr
     if config.schedule == "step":
-        return config.lr * step_decay(step, config.lr_drop_every or config.steps, config.lr_drop)
-    return config.lr * cosine(step - config.warmup, config.steps - config.warmup, config.lr_floor)
+        return config.lr * step_decay(step, config.lr_drop_every or steps, config.lr_drop)
+    return config.lr * cosine(step - config.warmup, steps - config.warmup, config.lr_floor)
 
 
 def cosine(step: int, steps: int, floor: float = 0.0) -> float:

@@ -56,8 +56,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.inputs import Inputs
 from ..data.records import Skipped
 from ..utils.config import plain
+from ..utils.tensor_files import save_safetensors
 from .config import RunConfig, identity
 from .distributed import Ranks
 from .schedules import learning_rate
@@ -145,6 +147,8 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
         parts; why_inexact says why not. Where it is not, gradient accumulation is refused, and
         `loss` may talk to the other processes.
         evaluates: whether `evaluate` measures anything.
+        schedule_start: the step that the schedule of the rates begins at; the trainer sets it
+        where a finished run is extended.
     """
 
     unit: ClassVar[str] = "samples"
@@ -157,6 +161,7 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
     exact_micro_batches: bool = True
     why_inexact: str = ""
     evaluates: bool = False
+    schedule_start: int = 0
 
     def __init__(self, config: RunConfig, device: torch.device):
         """device: where the batches and the parameters are."""
@@ -195,7 +200,7 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
 
         Here one, by the settings. Phases: return another `frozen` from some step on.
         """
-        rate = learning_rate(step, self.config)
+        rate = learning_rate(step, self.config, self.schedule_start)
         return [Group("all", tuple(self.parameters()), rate, self.config.weight_decay)]
 
     def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
@@ -243,10 +248,8 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
 
     def export(self, path: Path, step: int) -> None:
         """Write what users need of the model after `step` updates, one file. First process only."""
-        from safetensors.torch import save_file
-
         tensors = {name: p.detach().contiguous() for name, p in self.parameters().items()}
-        save_file(tensors, path, metadata={"step": str(step)})
+        save_safetensors(tensors, path, {"step": str(step)})
 
     def finish(self, finished: Path) -> None:
         """Called at the end with the finished file, a copy of an export. First process only.
@@ -257,6 +260,13 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed: settings, data, weights."""
         return {**identity(self.config), "data": self.source.digest}
+
+    def inputs(self) -> Inputs | None:
+        """The files that the run is made from and scored on; None where there are none.
+
+        Called in the first process only.
+        """
+        return None
 
     def settings(self) -> dict[str, Any]:
         """What is written beside it, for people."""

@@ -23,7 +23,7 @@ from ..data.records import Skipped
 from ..errors import TTDError
 from ..utils.provenance import reproducible
 from .batches import BatchSharding, Loaded, batches
-from .distributed import Ranks
+from .distributed import PeerError, Ranks
 from .optimizer import Update
 from .step import Gradients
 from .storage.keeper import Keeper, Outcome
@@ -75,7 +75,8 @@ class Trainer:
                 "micro-batches would train something else; use more processes, or a smaller "
                 "--batch"
             )
-        run = RunIdentity(config.name, task.suffix, task.identity(), task.settings())
+        inputs = task.inputs() if self.ranks.first else None
+        run = RunIdentity(config.name, task.suffix, task.identity(), task.settings(), inputs)
         if self.ranks.first and self.dry_run:
             check_folder(config.folder, run)
         elif self.ranks.first:
@@ -102,9 +103,21 @@ class Trainer:
         """Take over the checkpoint, and the first process's values everywhere."""
         state = self.keeper.resume()
         if state:
-            self._restore(state)
+            self._take_over(state)
+            self.task.schedule_start = state["start"]
+            self._stall.on = self._stall.on and not state["start"]  # it has moved before
         self.ranks.broadcast([parameter.data for parameter in self.update.named.values()])
-        self.keeper.open_log(self.step)
+        self.keeper.mend(self.step)
+        self.keeper.open_log(self.step if state else None)
+
+    def _take_over(self, state: Mapping[str, Any]) -> None:
+        """`_restore` of a file. TTDError where it does not hold a state of this run."""
+        try:
+            self._restore(state)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+            folder = self.keeper.folder
+            raise folder.damaged(reason) if folder else PeerError(reason) from None
 
     def _state(self) -> dict[str, Any]:
         """Where the run is: all that the next steps depend on."""

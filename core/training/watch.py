@@ -1,15 +1,20 @@
-"""A loss that stands still from the start: the sign of a rate, a batch or data that do not fit."""
+"""What ends a run: a loss that stands still from the start, samples that cannot be read."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..data.records import Skipped
+from ..errors import UnreadableError
 from .config import RunConfig
 
 WINDOWS = 5  # the steps until the check are cut into so many; the first and last are compared
 FEWEST = 200  # steps before which nothing can be said
+LAST, LEAST = 1000, 100  # samples that the unreadable are a share of; fewest that say anything
 MOVED = 0.01  # share of the first window's loss that counts as movement
 
 
@@ -54,3 +59,31 @@ class StallWatch:
     def load(self, state: list[list[float]]) -> None:
         """Go back to `state()`."""
         self._sums = np.array(state)
+
+
+class UnreadableWatch:
+    """Ends a run when too many of its last samples could not be read: a disk or a server is away.
+
+    What is damaged is not counted: that does not come back.
+    """
+
+    def __init__(self, percent: float, unit: str):
+        """percent: the largest share of the last `LAST` samples. unit: what they are called."""
+        self._percent, self._unit = percent, unit
+        self._read: deque[bool] = deque(maxlen=LAST)
+
+    def update(self, count: int, skipped: Sequence[Skipped]) -> None:
+        """Take in `count` samples that were read, and what was skipped before them.
+
+        UnreadableError when the share is too large.
+        """
+        lost = [item for item in skipped if item.retry]
+        self._read.extend([False] * len(lost) + [True] * count)
+        share = 100 * self._read.count(False) / max(1, len(self._read))
+        if lost and len(self._read) >= LEAST and share > self._percent:
+            raise UnreadableError(
+                f"{share:.0f} % of the last {len(self._read)} {self._unit} could not be read, the "
+                f"last {lost[-1].id} ({lost[-1].reason}); mend that and run the same command "
+                "again, it resumes from the last checkpoint, or allow more with "
+                "--set unreadable_percent=100"
+            )

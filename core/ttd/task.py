@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from ..backbones.base import Backbone
 from ..backbones.lora.adapter import add_adapter, save_adapter
 from ..backbones.lora.files import AdapterInfo, read_adapter, write_peft_folder
 from ..backbones.lora.targets import lora_targets
+from ..data.heldout import heldout_sources
+from ..data.input_sources import pair_sources
+from ..data.inputs import Inputs
 from ..data.pairs import Pairs
 from ..refine.pamr import PAMR
 from ..training.config import identity
@@ -164,6 +168,13 @@ class TTDTask(Task[Pair, Seen, Batch]):
     def identity(self) -> dict[str, Any]:
         """Settings, pairs, base weights, and the PAMR kernel: another one rounds otherwise."""
         return self._identity
+
+    def inputs(self) -> Inputs:
+        """Pairs and held-out set."""
+        sources = [pair_sources(self._source.pairs)]
+        if self.config.eval_root is not None:
+            sources.append(heldout_sources(self.config.eval_root, self.config.eval_limit))
+        return Inputs(chain.from_iterable(sources), trust=self.config.trust_inputs)
 
     def agreement(self) -> Any:
         """Pairs and base weights."""

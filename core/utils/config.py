@@ -12,6 +12,8 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +21,21 @@ from ..errors import TTDError
 from .files import expanded, is_there
 
 Config = TypeVar("Config")
+MOST = 1e18  # of any number among settings
+
+
+class UnknownSetting(TTDError):
+    """Settings that there are not. names: theirs; advice: those there are, and those meant."""
+
+    def __init__(self, source: str, names: list[str], known: list[str]):
+        """source: where they were read; known: the settings there are."""
+        self.names = names
+        near = [get_close_matches(name, known, 1) for name in names]
+        meant = list(chain.from_iterable(near))
+        self.advice = f"there are {', '.join(known)}"
+        if meant:
+            self.advice += f"; did you mean {', '.join(meant)}?"
+        super().__init__(f"{source}: unknown setting {', '.join(names)}; {self.advice}")
 
 
 def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -> dict[str, Any]:
@@ -75,9 +92,7 @@ def build(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
     hints = typing.get_type_hints(kind)
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(map(str, values)) - set(known)):
-        raise TTDError(
-            f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}"
-        )
+        raise UnknownSetting(source, unknown, list(known))
     required = [
         name
         for name, item in known.items()
@@ -100,7 +115,7 @@ def _checked(kind: Any, value: Any, what: str) -> Any:
     """`value` as the annotated type; TTDError saying `what` must be of which type."""
     if is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise TTDError(f"{what} must be settings of its own, not {value!r}")
+            raise TTDError(f"{what} must be settings of its own, not {value!r:.80}")
         return build(kind, value, what)  # type: ignore[arg-type]
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return _checked_optional(typing.get_args(kind), value, what)
@@ -108,16 +123,19 @@ def _checked(kind: Any, value: Any, what: str) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_checked(typing.get_args(kind)[0], item, what) for item in items)
     if kind is float and type(value) in (int, str):  # YAML 1.1 reads 1e-4 as a string
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if type(value) is not kind:
-        raise TTDError(f"{what} must be {kind.__name__}, not {value!r}")
+        raise TTDError(f"{what} must be {kind.__name__}, not {value!r:.80}")
+    if kind in (int, float) and not abs(value) <= MOST:  # NaN is not either
+        raise TTDError(f"{what} is {value!r:.40}, which is no number that a setting can have")
     return value
 
 
 def _checked_optional(choices: tuple[Any, ...], value: Any, what: str) -> Any:
-    """`value` as the one type of `choices` that is not None."""
-    if value is None and type(None) in choices:
+    """`value` as the one type of `choices` that is not None; the word none is None there."""
+    written = str(value).casefold() if isinstance(value, str) else None
+    if (value is None or written == "none") and type(None) in choices:
         return None
     kind = next(choice for choice in choices if choice is not type(None))
     return _checked(kind, value, what)

@@ -69,7 +69,7 @@ def _zip_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, NotImplementedError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error):
         return "torch"  # cut short: its reader says so
     if "constants.pkl" in names:
         return "torchscript"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 
 try:
     import fcntl
@@ -22,39 +23,77 @@ except ImportError:  # Windows has no such locks: one run at a time is up to the
     fcntl = None  # type: ignore[assignment]
 
 UNSAFE = {ord(character): "_" for character in '/\\:*?"<>|'}
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # from a file system that cannot wait for its disk
 MOST_BYTES = 200  # of a file's stem: with an ending and a temporary mark below the usual 255
 MOST_READ = 1 << 31  # bytes of a file that is read whole
+# What the system says of a name or a content that is wrong, and stays so; decoders of damaged files
+# seek to places that do not exist (EINVAL).
+WRONG = {errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.EFBIG}
 
 
 @contextmanager
-def atomic(path: Path, *, shared: bool = False) -> Iterator[Path]:
+def atomic(path: Path, *, shared: bool = False, durable: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it is moved to `path` when the block ends well.
 
     After an error nothing is left beside `path`, and `path` is what it was before. shared: other
-    processes may be writing the same file at the same time. Raises what the block raises, and
-    OSError when the file cannot be moved.
+    processes may be writing the same file at the same time. durable: on the disk, with its name,
+    when this returns, so that a loss of power cannot take it back: for what declares a result
+    finished. Raises what the block raises, and OSError when the file cannot be moved.
     """
     mark = f".{uuid.uuid4().hex[:8]}" if shared else ""
     part = path.with_name(f".{path.name}{mark}.part")
     try:
         yield part
+        if durable:
+            sync_file(part)
         os.replace(part, path)
         part.unlink(missing_ok=True)  # a hard link moved onto another of the same file stays
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. OSError when that cannot be done."""
-    with atomic(path) as part:
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk. OSError: it is not there, or the disk is full."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in NO_SYNC:
+                raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the platform can say so."""
+    with contextlib.suppress(OSError):  # Windows, and some file systems, cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_all() -> None:
+    """Wait until everything written so far is on the disk: before a mark for very many files."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file whole or not at all; durable: as `atomic`. OSError when it cannot be done."""
+    with atomic(path, durable=durable) as part:
         part.write_bytes(data)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all, line ends as they are. OSError: cannot be done."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a UTF-8 file as `write_bytes`, line ends as they are. OSError: cannot be done.
+
+    Names that are no UTF-8 hold lone surrogates, which are written as JSON's escapes (`\\udcff`).
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
 @contextmanager
@@ -63,8 +102,14 @@ def write_errors(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise TTDError(f"{path}: cannot be written ({reason}); {advice}") from None
+        raise TTDError(f"{path}: cannot be written ({write_reason(error)}); {advice}") from None
+
+
+def write_reason(error: OSError) -> str:
+    """Why a file cannot be written, in the system's words."""
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return "its folder is gone"
+    return error.strerror or str(error)
 
 
 def try_lock(file: IO[Any], *, exclusive: bool = True) -> bool:
@@ -138,6 +183,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def resolved(path: str | Path) -> Path:
+    """The path without links and `..`; of links that lead round in a circle, what they are."""
+    return Path(os.path.realpath(path))
+
+
 def is_there(path: Path) -> bool:
     """Whether a path exists; False too for names that no file can have."""
     try:
@@ -146,25 +196,84 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether a file could not be read for a reason that may pass: the next run tries it again.
+
+    So are a missing file, a lack of permission, a timeout, an I/O error, a stale handle of a
+    server. Errors of decoders carry no number of the system and are not.
+    """
+    if isinstance(error, UnreadableError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    number = getattr(error, "errno", None)
+    return isinstance(error, TimeoutError) or (number is not None and number not in WRONG)
+
+
+def reading_error(error: OSError, message: str) -> TTDError:
+    """The error of `message` that a reader raises for what the system said."""
+    return UnreadableError(message) if is_away(error) else TTDError(message)
+
+
 def regular_bytes(path: Path, most: int = MOST_READ) -> bytes:
     """The bytes of a regular file. TTDError in one line for anything else.
 
-    Refused are pipes, devices and sockets (reading them may wait for ever), files of more than
-    `most` bytes, and names that no file can have.
+    Refused are those of `check_regular`, and files of more than `most` bytes.
     """
-    try:
-        kind = path.stat()
-        if not stat.S_ISREG(kind.st_mode):
-            what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
-            raise TTDError(f"{path}: {what}; name a file")
-        if kind.st_size > most:
-            raise TTDError(f"{path}: {kind.st_size} bytes; at most {most} are read")
+    with _reading(path):
+        size = _regular_size(path)
+        if size > most:
+            raise TTDError(f"{path}: {size} bytes; at most {most} are read")
         return path.read_bytes()
+
+
+def check_regular(path: Path) -> None:
+    """TTDError unless `path` is a regular file.
+
+    Refused are pipes, devices and sockets (reading them may wait for ever), folders, and names that
+    no file can have.
+    """
+    with _reading(path):
+        _regular_size(path)
+
+
+def _regular_size(path: Path) -> int:
+    """The bytes of a regular file. TTDError, OSError, ValueError."""
+    kind = path.stat()
+    if not stat.S_ISREG(kind.st_mode):
+        what = "a folder" if stat.S_ISDIR(kind.st_mode) else "not a regular file"
+        raise TTDError(f"{path}: {what}; name a file")
+    return kind.st_size
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be read, as one line."""
+    try:
+        yield
     except FileNotFoundError:
-        raise TTDError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # no permission, a NUL byte, a name too long
-        reason = getattr(error, "strerror", None) or error
-        raise TTDError(f"{str(path)[:200]!r}: cannot be read ({reason})") from None
+        raise UnreadableError(f"{path}: no such file") from None
+    except OSError as error:  # no permission, a name too long, a disk that is away
+        reason = error.strerror or error
+        message = f"{str(path)[:200]!r}: cannot be read ({reason})"
+        raise reading_error(error, message) from None
+    except ValueError as error:  # a NUL byte
+        raise TTDError(f"{str(path)[:200]!r}: cannot be read ({error})") from None
+
+
+def write_out(path: Path, data: bytes) -> None:
+    """Write a report to a file, a device or a pipe that somebody reads. OSError: cannot be done.
+
+    A pipe that nobody reads is an error at once, not a wait for ever.
+    """
+
+    def opened(name: str, flags: int) -> int:
+        number = os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+        os.set_blocking(number, True)
+        return number
+
+    with open(path, "wb", opener=opened) as file:
+        file.write(data)
 
 
 def regular_text(path: Path, most: int = MOST_READ) -> str:
@@ -188,16 +297,28 @@ def visible_names(folder: Path) -> list[str]:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none or the file is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(regular_bytes(path))
+    except (TTDError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
+def section(content: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """The mapping under `key`, {} where there is none or something else stands there."""
+    value = (content or {}).get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def without(path: Path) -> str:
+    """How `read_json` found nothing, after "there is": the file is not there, or damaged."""
+    return f"with a damaged {path.name}" if is_there(path) else f"without {path.name}"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all. TTDError when it cannot be written."""
+    """Write a JSON object whole or not at all, to stay. TTDError when it cannot be written."""
     with write_errors(path, "make room, or choose another --out"):
-        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_text(path, text, durable=True)
 
 
 def differences(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -8,14 +8,15 @@ import random
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .files import expanded, is_there
+from .shipped import own_weights, shipped
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 
 
 def versions() -> dict[str, str]:
@@ -37,20 +38,14 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     compared.
     """
     names = [name for name in named if name]
-    names += [
-        str(Path(name).with_suffix(".safetensors")) for name in names
-    ]  # what X.pt falls back to
     kind, _, place = arch.partition(":")
-    roots = [
-        WEIGHTS,
-        *(Path(name).expanduser() for name in names + [place] * (place != "" and kind != "hf-hub")),
-    ]
-    files = {
-        file
-        for root in roots
-        if root.exists()
-        for file in ([root] if root.is_file() else root.rglob("*"))
-    }
+    names += [place] * (place != "" and kind != "hf-hub")
+    files = {file for root in {shipped("weights"), own_weights()} for file in root.rglob("*")}
+    for path in map(expanded, names):
+        twin = path.parent / f"{path.stem}.safetensors"  # what X.pt falls back to
+        for root in filter(is_there, (path, twin)):
+            # Not what lies deeper: a model's files are side by side, and `/` is a folder too.
+            files |= {root} if root.is_file() else set(root.glob("*"))
     return {
         str(file): [file.stat().st_size, file.stat().st_mtime_ns]
         for file in sorted(files)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TTDError
+from .files import check_regular, expanded
 from .pickled_values import Storage, TensorRef
 from .tensor_pickle import load_data
 
@@ -103,7 +104,8 @@ def read_torch_file(path: str | Path) -> TorchFile:
 
     Errors: TTDError naming the file: missing, cut short, compressed, big-endian, or no such file.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
+    check_regular(path)
     with _damage(path):
         if zipfile.is_zipfile(path):
             return _read_zip(path)
@@ -129,7 +131,9 @@ def _read_zip(path: Path) -> TorchFile:
         entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if "data.pkl" not in entries:
             raise TTDError(f"{path}: a zip, but none that torch.save wrote")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+        # TorchScript's code is compressed, and not read
+        used = [info for name, info in entries.items() if name.startswith("data")]
+        if any(info.compress_type != zipfile.ZIP_STORED for info in used):
             raise TTDError(f"{path}: compressed, which torch.save never does; make it again")
         order = entries.get("byteorder")
         if order is not None and archive.read(order).strip() == b"big":

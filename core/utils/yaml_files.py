@@ -14,6 +14,8 @@ from .files import regular_text
 MOST_BYTES = 1 << 26
 MOST_VALUES = 1_000_000  # after aliases are written out: "billion laughs" are a few hundred bytes
 DEEPEST = 50
+# Of constructors, on text that its tag does not fit: `!!timestamp x`.
+DAMAGE = (ValueError, TypeError, AttributeError, LookupError)
 
 BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it is installed
 
@@ -37,7 +39,11 @@ class _Loader(BASE):  # type: ignore[misc]  # chosen above
 
 def load_yaml(path: Path) -> Any:
     """The content of a YAML file, None for an empty one. TTDError in one line for anything else."""
-    text = regular_text(path, MOST_BYTES)
+    return parse_yaml(regular_text(path, MOST_BYTES), path)
+
+
+def parse_yaml(text: str, where: object) -> Any:
+    """The content of YAML text, None for an empty one. TTDError naming `where`."""
     try:
         _check_depth(text)
         loader = _Loader(text)
@@ -49,9 +55,9 @@ def load_yaml(path: Path) -> Any:
             return loader.construct_document(node)
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
+    except (yaml.YAMLError, ArithmeticError, RecursionError, *DAMAGE) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise TTDError(f"{path}: not YAML ({reason})") from None
+        raise TTDError(f"{where}: not YAML ({reason})") from None
 
 
 def _check_depth(text: str) -> None:

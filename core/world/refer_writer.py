@@ -54,14 +54,16 @@ def make_refer_world(
     The same config gives the same bytes, whatever `workers`. refer.yaml comes last.
     TTDError: counts, seeds or sizes that make no sense, or a folder that cannot be written.
     """
-    if min(config.train, config.val, config.seed) < 0 or not 32 <= config.size <= 2048:
-        raise TTDError(f"{config}: counts and seed must be 0 or more, the size 32 to 2048 pixels")
+    if min(config.train, config.val, config.seed) < 0:
+        raise TTDError("--refer, --refer-val and --seed must be 0 or more")
+    if not 32 <= config.size <= 2048:
+        raise TTDError(f"--size {config.size}: images have a side of 32 to 2048 pixels")
     folder = out / "refer"
     with write_errors(folder, "make room, or choose another --out"):
         (folder / "images").mkdir(parents=True, exist_ok=True)
         lines: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, *UNLABELLED)}
-        for rows, count in _made(folder, config, workers):
-            for name, more in rows.items():
+        for made, count in _made(folder, config, workers):
+            for name, more in made.items():
                 lines[name] += more
             progress(count)
         for split, rows in lines.items():

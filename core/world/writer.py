@@ -19,7 +19,7 @@ import yaml
 from ..data.labels.datasets import MASKS_OF_TAGS
 from ..errors import TTDError
 from ..utils.config import read_yaml
-from ..utils.files import write_bytes
+from ..utils.files import sync_all, write_bytes
 from .objects import NOUNS
 from .palette import COLOURS, unseen_pairs
 from .sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
@@ -170,9 +170,14 @@ def _prepare(out: Path, config: WorldConfig, overwrite: bool) -> None:
 
 def _clear(out: Path, mark: Path, config: WorldConfig, overwrite: bool) -> None:
     """Remove a world that was made with another config. TTDError unless `overwrite`."""
-    found = read_yaml(mark).get("made_with")
+    found = made_with(mark)
     if found == asdict(config):
         return
+    if found is None and not overwrite:
+        raise TTDError(
+            f"{mark}: damaged, so which world it is of is not known: choose another --out or add "
+            "--overwrite"
+        )
     if not overwrite:
         raise TTDError(
             f"{out} holds another world (made with {found}): "
@@ -181,6 +186,15 @@ def _clear(out: Path, mark: Path, config: WorldConfig, overwrite: bool) -> None:
     for folder in FOLDERS:
         shutil.rmtree(out / folder, ignore_errors=True)
     mark.unlink()
+
+
+def made_with(mark: Path) -> dict[str, Any] | None:
+    """The config that a world's `world.yaml` says it was made with; None: absent or damaged."""
+    try:
+        found = read_yaml(mark).get("made_with")
+    except TTDError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -256,7 +270,9 @@ def make_world(
         if config.shards:
             write_shards(out, config)
         world = describe(config, rows)
-        write_bytes(out / "world.yaml", yaml.safe_dump(world, sort_keys=False, width=120).encode())
+        text = yaml.safe_dump(world, sort_keys=False, width=120)
+        sync_all()  # what world.yaml stands for comes first
+        write_bytes(out / "world.yaml", text.encode(), durable=True)
         (out / ".world.part").unlink()
     except OSError as error:
         raise TTDError(f"cannot write {error.filename or out} ({error.strerror})") from error

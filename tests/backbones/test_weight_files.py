@@ -252,3 +252,13 @@ def test_every_config_that_ships_with_open_clip_and_is_a_vit_passes():
             check_config({"model_cfg": config}, name)
             passed += 1
     assert passed > 40
+
+
+def test_what_is_no_weight_file_is_told_before_a_model_is_built(tmp_path, monkeypatch):
+    from core.backbones import clip_loading
+
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"<!DOCTYPE html><html><body>Sign in</body></html>")
+    monkeypatch.setattr(clip_loading, "_skeleton", lambda *_: pytest.fail("a model was built"))
+    with pytest.raises(TTDError, match="web page"):
+        clip_loading.load_openclip_model(f"ViT-B-32:{path}", None)

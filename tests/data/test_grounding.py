@@ -28,6 +28,11 @@ def write(path, *lines):
     return path
 
 
+def test_a_folder_is_told_which_files_are_read(images):
+    with pytest.raises(TTDError, match=r"is a folder; .*\.jsonl .*\.csv .*\.pth"):
+        read_phrases(images)
+
+
 def test_jsonl(tmp_path, images):
     rows = [
         {"image": "a.jpg", "box": [1, 2.5, 30, 20], "text": "the dog 犬", "id": "x7"},

@@ -8,6 +8,7 @@ from PIL import Image
 
 from core.data.pair_index import open_index
 from core.data.records import Packed, Skipped
+from core.errors import TTDError
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +62,29 @@ def test_images_inside_tars_are_found_again(tmp_path):
     record = open_index(str(tmp_path / "s.tar"))[0]
     assert isinstance(record.image, Packed) and record.text == "grey"
     assert record.image.read() == (tmp_path / "0.png").read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".lines", ".json", ".npy"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "removed", "other"])
+def test_a_damaged_index_is_made_again(tmp_path, cache, ending, damage):
+    place = write_list(tmp_path / "l.jsonl", "a cat", "b dog")
+    open_index(place)
+    stored = {path.name: path.read_bytes() for path in cache.iterdir()}
+    (path,) = cache.glob(f"*{ending}")
+    if damage == "removed":
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        path.write_bytes({"cut": whole[:-9], "empty": b"", "other": b"[1, 2]"}[damage])
+    index = open_index(place)
+    assert [index[k].text for k in range(len(index))] == ["a cat", "b dog"]
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == stored
+
+
+def test_a_changed_line_of_the_index_is_one_line(tmp_path, cache):
+    place = write_list(tmp_path / "l.jsonl", "a cat", "b dog")
+    open_index(place)
+    (path,) = cache.glob("*.lines")
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(TTDError, match=r"lines: damaged; delete it"):
+        open_index(place)[0]

@@ -1,6 +1,8 @@
 """Training pairs: the index on disk, names, pruned lists, and shards that are missing."""
 
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from small_pairs import caption, picture, write_jsonl, write_set, write_shards
 from core.data.pairs import hash_id, open_index, open_pairs, read_pruned
 from core.data.records import read_record
 from core.data.shards import named_shards
-from core.errors import TTDError
+from core.errors import TTDError, UnreadableError
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +59,30 @@ def test_the_index_is_made_once_and_anew_when_the_input_changed(tmp_path):
     assert len(open_index(place)) == 5 and open_index(place).digest != first.digest
 
 
-def test_captions_edited_in_place_need_reindex(tmp_path):
+def test_captions_edited_in_place_are_noticed_unless_they_are_trusted(tmp_path):
     root = write_set(tmp_path, 3)
     old = open_pairs("cc3m", root).digest
     (root / "cc3m/train/json/cc3m_0001.json").write_text('{"text": "other"}')
-    assert open_pairs("cc3m", root).digest == old  # documented: only names are looked at
-    assert open_pairs("cc3m", root, refresh=True).digest != old
+    assert open_pairs("cc3m", root, trust=True).digest == old
+    assert open_pairs("cc3m", root).digest != old
+    assert open_pairs("cc3m", root)[1].text == "other"
+
+
+def test_a_caption_that_cannot_be_read_stops_the_index(tmp_path, monkeypatch):
+    root = write_set(tmp_path, 3)
+    bad = root / "cc3m/train/json/cc3m_0001.json"
+    read = Path.read_bytes
+
+    def away(path):
+        if path == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", away)
+    with pytest.raises(UnreadableError, match="1 captions could not be read.*cc3m_0001"):
+        open_pairs("cc3m", root)
+    monkeypatch.undo()
+    assert len(open_pairs("cc3m", root)) == 3  # nothing is left out for good
 
 
 def test_unusable_records_are_listed_not_numbered(tmp_path):

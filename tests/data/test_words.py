@@ -34,7 +34,7 @@ def test_pieces_without_letter_or_digit_are_no_words(text, expected):
     [
         ("Tom &amp; Jerry", "Tom & Jerry"), ("&amp;quot;cat&amp;quot;", '"cat"'),
         ("it&#39;s", "it's"), ("caf&eacute;", "caf\u00e9"), ("R&D; a & b", "R&D; a & b"),
-        ("plain", "plain"),
+        ("plain", "plain"), ("Tom &amp Jerry", "Tom & Jerry"), ("AT&T", "AT&T"),
     ],
 )  # fmt: skip
 def test_entities(text, expected):

@@ -51,6 +51,27 @@ def test_a_curve_is_steps_with_a_dot_where_it_cut():
     assert (np.abs(dot.astype(int) - (0, 114, 178)).sum(-1) < 40).any()
 
 
+def test_a_cut_beside_its_curve_is_joined_to_it():
+    """The nearest place of the curve is (0.5, 0.8), straight above the cut at (0.5, 0.6)."""
+    curve = Curve("m", np.array([0.7, 1.0]), np.array([0.8, 0.2]), cut=(0.5, 0.6))
+    image = draw_precision_recall([curve], [])
+    x, y = place(PRECISION_RECALL, 0.5, 0.7)
+    around = np.asarray(image)[int(y) // 2, int(x) // 2 - 3 : int(x) // 2 + 4].astype(int)
+    assert (np.abs(around - (0, 114, 178)).sum(-1) < 150).any()
+    curve = Curve("m", np.array([0.7, 1.0]), np.array([0.8, 0.2]), cut=(0.5, 0.8))
+    image = draw_precision_recall([curve], [])
+    around = np.asarray(image)[int(y) // 2, int(x) // 2 - 3 : int(x) // 2 + 4].astype(int)
+    assert not (np.abs(around - (0, 114, 178)).sum(-1) < 150).any()
+
+
+@pytest.mark.parametrize("name", ["дерево" * 20, "W" * 90])
+def test_no_name_is_cut_off_in_the_legend(name):
+    image = np.asarray(draw_precision_recall([], [Point(name, 0.5, 0.5)])).astype(int)
+    below = image[(PRECISION_RECALL.top + PRECISION_RECALL.height + 80) // 2 :]
+    dark = np.nonzero((below < 120).all(-1).any(0))[0]
+    assert dark.max() < image.shape[1] - 5 and dark.max() > 0.6 * image.shape[1]
+
+
 def test_the_legend_names_curves_and_points_in_their_order():
     curve = Curve("first", np.array([1.0]), np.array([0.5]), (1.0, 0.5))
     image = draw_precision_recall([curve], [Point("second", 0.1, 0.1)])

@@ -27,3 +27,15 @@ def test_gallery_shows_what_it_says():
         assert (
             abs((sheet == colour).all(-1).sum() - 220 * 220) < 60
         )  # a letter's edge may have the colour too
+
+
+def test_long_names_are_broken_and_keep_their_shares():
+    """A name of three lines makes its row no shorter than what stands in it."""
+    labels = np.arange(9, dtype=np.uint8).repeat(9).reshape(9, 9)
+    palette = np.zeros((256, 3), np.uint8)
+    image, name = np.zeros((9, 9, 3), np.uint8), "a very long name of a class " * 5
+    heights = {}
+    for kind, names in (("short", {}), ("long", dict.fromkeys(range(9), name))):
+        rows = [Row("p", image, labels, labels)]
+        heights[kind] = draw_gallery(rows, names, palette).height
+    assert heights["long"] - 40 >= 9 * 4 * 20 > heights["short"]

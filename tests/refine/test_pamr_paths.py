@@ -9,7 +9,7 @@ import pytest
 import torch
 from paths import ROOT
 
-from core.refine import pamr_gather, pamr_native
+from core.refine import pamr_gather, pamr_library, pamr_native
 from core.refine.pamr import PAMR, _works
 
 MANY = 10**6  # images of a job that is worth compiling for
@@ -81,7 +81,7 @@ def test_the_fused_path_is_for_many_pictures_on_cuda(monkeypatch):
 def compiler(monkeypatch, tmp_path):
     """A fresh cache and no kernel loaded; sets the compiler there is."""
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
-    forget = [pamr_native.library.cache_clear, _works.cache_clear]
+    forget = [pamr_library.library.cache_clear, _works.cache_clear]
     [call() for call in forget]
     yield lambda command: monkeypatch.setenv("CC", command)
     [call() for call in forget]
@@ -97,7 +97,7 @@ def test_the_native_path_is_for_many_pictures_and_compiled_once(compiler, tmp_pa
         "gathered"
     ] * 2 and not calls.exists()
     assert PAMR(pictures=32).path(cpu, 21) == PAMR(pictures=32).path(cpu, 1) == "native"
-    pamr_native.library.cache_clear(), _works.cache_clear()  # another process, later
+    pamr_library.library.cache_clear(), _works.cache_clear()  # another process, later
     assert PAMR(pictures=32).path(cpu, 21) == "native"
     assert calls.read_text() == "\n" and [
         file.suffix for file in (tmp_path / "cache").iterdir()

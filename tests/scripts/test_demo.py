@@ -13,8 +13,9 @@ from PIL import Image
 
 import demo
 from core.errors import TTDError
-from core.plots.panel import plan
+from core.plots.panel_plan import plan
 from tools.cli import choose_device
+from tools.demo_panel import Row, _columns, cut_of, table
 
 COCO = ROOT.parent / "shared" / "data" / "coco_mini"
 PUBLISHED = [
@@ -59,7 +60,7 @@ def test_a_panel_and_a_table(arguments, picture, tmp_path, capsys):
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    assert Image.open(tmp_path / "out" / "a.png").size == plan(30, 40, 2).size[::-1]
+    assert Image.open(tmp_path / "out" / "a.png").width == plan(30, 40, 2).width
     assert "scales [1.0], flip, pamr, cpu, float32" in lines[0]
     rows = [line.split() for line in lines if line.lstrip()[:1] in ("1", "2")]
     assert [row[1] for row in rows] == ["dog", "red"] and len(rows) == 2
@@ -153,6 +154,9 @@ def test_bad_options_are_one_line(arguments, picture, tmp_path):
         (["--pamr", "--crf"], "one of them"),
         (["--out", str(picture)], "folder"),
         (["--head", "magic"], "magic"),
+        (["--text", " "], "--text is empty"),
+        (["--image", "7"], "less than one patch"),
+        (["--image", "64", "--scales", "1.0", "0.01"], "1 pixels are less than one patch"),
     ]:
         with pytest.raises(TTDError, match=message):
             demo.main(["--input", str(picture), "--tags", "dog", *arguments, *options])
@@ -181,10 +185,33 @@ def test_gpus_falls_back_to_the_cpu_and_says_so_once(monkeypatch, capsys):
 @pytest.mark.parametrize("text", ["dog", "한국어", "e\u0301te\u0301"])
 def test_columns_of_the_table_line_up(text):
     def columns(line):
-        return demo._columns(line.split("  0.500")[0])
+        return _columns(line.split("  0.500")[0])
 
-    rows = [demo.Row(name, 0.5, 1.0, True, 3, 4) for name in (text, "a longer one")]
-    assert len({columns(line) for line in demo.table(rows).splitlines()[1:]}) == 1
+    rows = [Row(name, 0.5, 1.0, True, 3, 4) for name in (text, "a longer one")]
+    assert len({columns(line) for line in table(rows).splitlines()[1:]}) == 1
+
+
+def test_the_cut_lies_between_kept_and_rejected_words():
+    rows = [Row("a", score, 0.5, kept, 0, 0) for score, kept in ((0.1, False), (0.3, True))]
+    assert cut_of(rows).score == pytest.approx(0.2) and "Otsu" in cut_of(rows).reason
+    assert cut_of(rows, 0.25).score == 0.25 and cut_of(rows, 0.25).reason == "--min-score"
+    assert cut_of(rows, 0.05).score == pytest.approx(0.2)
+    assert cut_of(rows[:1], 0.2).score == 0.2  # all are rejected
+    assert cut_of(rows[:1]) is None and cut_of(rows[1:]) is None
+
+
+def test_a_panel_as_svg_has_the_caption_and_the_kept_words(arguments, picture, tmp_path):
+    command = ["--input", str(picture), "--text", "a dog on <grass>", "--format", "svg"]
+    assert demo.main([*arguments, *command]) == 0
+    assert os.listdir(tmp_path / "out") == ["a.svg"]
+    content = (tmp_path / "out" / "a.svg").read_text(encoding="utf-8")
+    assert "“a dog on &lt;grass&gt;”" in content and "whole caption" in content
+
+
+def test_grounding_draws_png_only(picture, tmp_path):
+    command = ["--input", str(picture), "--ground", "a dog", "--format", "svg"]
+    with pytest.raises(TTDError, match="PNG only"):
+        demo.main([*command, "--out", str(tmp_path / "out")])
 
 
 def script(*arguments, **options):
@@ -271,3 +298,15 @@ def test_every_photograph_goes_through(arguments, tmp_path):
     for path in (COCO / "images").iterdir():
         picture, panel = Image.open(path), Image.open(tmp_path / "out" / f"{path.stem}.png")
         assert panel.width > picture.width and panel.height > picture.height
+
+
+def test_entities_are_the_characters_that_the_tokenizer_reads(tmp_path):
+    rows = [{"image": "a.png", "text": "a &quot;red&quot; cat &amp;amp; dog"}]
+    (tmp_path / "list.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    common = ["--input", str(tmp_path / "list.jsonl"), "--out", str(tmp_path)]
+    parser = demo.get_args_parser()
+    (job,) = demo.plan_jobs(parser.parse_args(common))
+    assert job.words == ("a", "red", "cat", "dog") and job.caption == 'a "red" cat & dog'
+    (job,) = demo.plan_jobs(parser.parse_args([*common, "--text", "Tom &amp; Jerry&#39;s cat"]))
+    assert job.words == ("Tom", "Jerry's", "cat") and job.caption == "Tom & Jerry's cat"

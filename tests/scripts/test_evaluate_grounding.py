@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def weights(tmp_path_factory):
 
 def evaluate(*argv):
     return evaluate_grounding.main([*argv, "--device", "cpu"])
+
+
+def test_several_models_are_one_table(weights, phrases, tmp_path, capsys):
+    other = tmp_path / "other" / "second.safetensors"
+    other.parent.mkdir()
+    other.write_bytes(Path(weights).read_bytes())
+    files = ["--json", str(tmp_path / "x.json"), "--pred", str(tmp_path / "boxes")]
+    assert evaluate("--grounder", weights, str(other), "--data", str(phrases), *files) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split("  ")[0]: line.split()[-1] for line in lines if line.startswith("miou")}
+    assert list(rows) == ["miou, model", "miou, second"] and len(set(rows.values())) == 1
+    scores = json.loads((tmp_path / "x.json").read_text())["scores"]
+    assert scores["model"] == scores["second"] and "list" in scores["model"]
+    assert (tmp_path / "boxes" / "second" / "list.jsonl").exists()
+    with pytest.raises(TTDError, match="--gallery draws the boxes of one model"):
+        evaluate("--grounder", weights, str(other), "--gallery", "x.png")
 
 
 def test_scores_files_and_gallery(weights, phrases, tmp_path, capsys):

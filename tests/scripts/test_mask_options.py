@@ -284,3 +284,37 @@ def test_what_a_process_says_it_made(capsys, ranks, world, said):
     assert progress.finish() == 0
     printed = capsys.readouterr().out
     assert said in printed and bool(printed) == bool(said)
+
+
+def test_a_models_own_defaults_act_where_no_flag_says_otherwise(capsys, place, tmp_path):
+    """Flag before the config, the config before the set; printed and recorded; ttd alone."""
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(place / "model", model)
+    config = json.loads((model / "open_clip_config.json").read_text())
+    config["ttd"]["defaults"] = {"image": 40, "templates": "identity", "bg": 0.55}
+    (model / "open_clip_config.json").write_text(json.dumps(config))
+
+    def made(*options, script="tags"):
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        arch = ("--arch", f"local-dir:{model}", "--limit", 1)
+        code, printed, _ = run_here(capsys, place, out, *arch, *options, script=script)
+        (folder,) = out.iterdir()
+        return code, printed, folder.name, json.loads((folder / "protocol.json").read_text())
+
+    code, printed, name, stored = made()
+    assert code == 0 and "@identity@[1.0]@40@s=2@bg=0.55" in name
+    assert stored["model_defaults"] == {
+        "image": 40,
+        "templates": "identity",
+        "background_threshold": 0.55,
+    }
+    assert (stored["protocol"]["image"], stored["protocol"]["bg"]) == (40, 0.55)
+    assert "the model's own defaults: image 40, templates identity" in printed
+    _, _, name, stored = made("--bg", 0.3, "--image", 32)
+    assert "@identity@[1.0]@32@s=2@bg=0.30" in name
+    assert stored["model_defaults"] == {"templates": "identity"}
+    assert made("--bg-rule", "none")[3]["model_defaults"].keys() == {"image", "templates"}
+    assert made("--protocol", "clearclip")[3]["model_defaults"] == {}
+    assert made(script="text")[3]["model_defaults"] == {"image": 40}

@@ -332,3 +332,14 @@ def test_help_is_quick():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.rstrip().endswith("set()")
+
+
+def test_nothing_usable_is_exit_2_each_time(small_clip, tmp_path):
+    (tmp_path / "image").mkdir()
+    (tmp_path / "json").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "image" / "a.jpg")
+    (tmp_path / "json" / "a.json").write_text('{"text": "!!!"}', encoding="utf-8")
+    options = ["--arch", f"local-dir:{small_clip}", "--device", "cpu", "--scorer", "pixel"]
+    command = [*options, "--root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert script.main(command) == 2
+    assert script.main(command) == 2  # still of no use

@@ -81,6 +81,14 @@ def test_epochs_and_drops(lists):
         ("--lr_scheduler linear", "choose one of"),
         ("--set nothing=1", "unknown setting"),
         ("--prompt find", "must hold"),
+        ("--eval-limit 0", "eval_limit 0: must be a whole number"),
+        ("--imsize -1", "image -1: must be a whole number"),
+        ("--max_query_len 0", "context 0: must be a whole number"),
+        ("--vl_nheads 0", "heads 0: must be a whole number"),
+        ("--vl_enc_layers -1", "layers -1: must be a whole number"),
+        ("--vl_dropout 2", r"dropout 2: must be a share in \[0, 1\)"),
+        ("--vl_dropout nan", "dropout nan: must be a share"),
+        ("--lr_power nan", "lr_power nan: must be at least 0"),
     ],
 )
 def test_settings_that_cannot_be(lists, line, says):

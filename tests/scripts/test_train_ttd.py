@@ -113,6 +113,20 @@ def test_set_arch_takes_that_models_recipe_and_home_is_expanded(monkeypatch, tmp
     assert (config.arch, config.dtype, config.folder) == ("CLIP", "bfloat16", tmp_path / "run")
 
 
+def test_more_steps_extend_a_finished_run_and_say_so(yaml_file, tmp_path, capsys):
+    for steps in ("2", "4"):
+        assert train_ttd.main(["--config", str(yaml_file), "--steps", steps]) == 0
+    said = capsys.readouterr().out
+    assert said.count("extending the finished run of 2 steps: a new schedule over 2 more") == 1
+    log = (tmp_path / "run/train_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4]
+
+
+def test_none_on_the_command_line_is_no_held_out_set():
+    args = train_ttd.get_args_parser().parse_args(["--arch", "tiny", "--set", "eval_root=none"])
+    assert train_ttd.choose(vars(args)).config.eval_root is None
+
+
 def test_every_process_says_no_when_there_are_too_few_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -136,12 +150,17 @@ def test_every_process_says_no_when_there_are_too_few_gpus(monkeypatch):
     "options, said",
     [
         (["--set", "lr"], "write KEY=VALUE"),
-        (["--set", "distill.anchor=[x"], "no value that YAML can read"),
+        (["--set", "distill.anchor=[x"], "not YAML"),
         (["--set", "lora=3", "lora.rank=4", "steps=0"], "steps 0"),
         (["--scales", "nan"], "must be positive numbers"),
         (["--scales", "1.0", "inf"], "must be positive numbers"),
         (["--lambda", "nan"], "weights must be >= 0"),
-        (["--set", "distill.nonsense=1"], "unknown setting nonsense"),
+        (["--set", "distill.nonsense=1"], "--set distill.nonsense=1: unknown setting nonsense"),
+        (["--set", "lora.rnk=4"], "--set lora.rnk=4: unknown setting rnk; there are rank"),
+        (["--set", "lorra.rank=4"], "; did you mean lora?"),
+        (["--set", "step=4"], "; did you mean steps?"),
+        (["--set", "steps=many"], "--set steps=many: steps must be int, not 'many'"),
+        (["--set", "lora.rank=x"], "--set lora.rank=x: rank must be int, not 'x'"),
         (["--data", "nowhere"], "no pairs called nowhere"),
         (["--gpus", "0", "1"], "torchrun --nproc_per_node 2"),
         (["--eval-root", "nowhere"], "nowhere"),

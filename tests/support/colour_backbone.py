@@ -28,6 +28,9 @@ class ColourBackbone:
     def __init__(self, patch=8, stride=None):
         self.patch, self.stride, self.calls = patch, stride or patch, {"pixels": 0, "text": 0}
 
+    def notice(self, height, width):
+        """It knows images of all shapes."""
+
     def normalize(self, images):
         return images
 

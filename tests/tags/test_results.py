@@ -9,14 +9,8 @@ import pytest
 from core.data.records import Record, Skipped
 from core.data.words import split_words
 from core.errors import TTDError
-from core.tags.results import (
-    ResultPaths,
-    TagWriter,
-    format_line,
-    is_finished,
-    read_results,
-    result_name,
-)
+from core.tags.results import ResultPaths, format_line, is_finished, read_results, result_name
+from core.tags.writer import TagWriter
 from core.utils.files import read_json, write_json
 
 IDENTITY = {"root": "set", "batch": 4, "checksum": "abc"}
@@ -210,7 +204,7 @@ def test_a_damaged_line_is_named(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(line(0, "pixel") + text)
     with pytest.raises(TTDError, match="x.jsonl:2"):
         read_results(tmp_path / "x.jsonl")
-    with pytest.raises(TTDError, match="cannot be read"):
+    with pytest.raises(TTDError, match="no such file; make it with produce_tags"):
         read_results(tmp_path / "gone.jsonl")
 
 

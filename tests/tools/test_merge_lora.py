@@ -5,6 +5,7 @@ import oracle_tcl
 import pytest
 import torch
 import torch.nn.functional as F
+from paths import ROOT
 from small_clip import model_config, random_images, reference_model, write_clip
 from small_tcl import small_weights
 
@@ -14,6 +15,8 @@ from core.backbones.lora.targets import lora_targets
 from core.errors import TTDError
 
 TOKENS = torch.tensor([[126, 5, 9, 17, 40, 127] + [0] * 10, [126, 3, 80, 127, 0, 0] + [0] * 10])
+
+TINY_LORA = ROOT / "weights" / "tiny+TTD.safetensors"
 
 
 def adapt(path, arch, modules=None, size=0.05, **options):
@@ -144,6 +147,22 @@ def test_the_shipped_model_keeps_its_tokenizer(tmp_path):
     with torch.no_grad():
         one, other = merged.encode_text(words), adapted.encode_text(words)
     assert torch.allclose(F.normalize(one), F.normalize(other), atol=1e-5)
+
+
+def test_plain_open_clip_finds_the_shipped_tokenizer_where_it_is_told(tmp_path):
+    """As docs/adapters.md shows it; the same ids and embeddings as ours."""
+    import open_clip
+
+    out = tmp_path / "merged"
+    merge_lora.main(["--lora", str(TINY_LORA), "--out", str(out)])
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{out}")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{out}", bpe_path=str(out / "bpe.txt.gz"))
+    ours, texts = load_backbone(f"local-dir:{out}"), ["a red boat", "without a fish"]
+    assert torch.equal(tokenize(texts), ours.tokenize(texts))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.eval().encode_text(tokenize(texts)), ours.encode_text(texts), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_what_is_not_possible_is_said(small_clip, small_tcl, tmp_path):

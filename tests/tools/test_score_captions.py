@@ -95,12 +95,13 @@ def test_the_script_scores_in_order_and_lists_what_it_skipped(pairs, small_clip,
     run(pairs, small_clip, "--image", "32")
     made = sorted(path.name for path in (pairs / "out").iterdir())
     assert [name.split("_32_[1.0]")[1] for name in made] == [
+        ".inputs.npz",
         ".jsonl",
         ".meta.json",
         ".skipped.jsonl",
     ]
     assert all(name.startswith("cc3m_train@local-dir_") for name in made)
-    rows = [json.loads(line) for line in (pairs / "out" / made[0]).read_text().splitlines()]
+    rows = [json.loads(line) for line in (pairs / "out" / made[1]).read_text().splitlines()]
     assert [(row["index"], row["id"]) for row in rows] == [
         (n, f"{n:03}") for n in (0, 1, 2, 3, 5, 6)
     ]
@@ -110,7 +111,7 @@ def test_the_script_scores_in_order_and_lists_what_it_skipped(pairs, small_clip,
             backbone, picture(row["index"]), CAPTIONS[row["index"]], 32, (1.0,), False
         )
         assert row["score"] == pytest.approx(want, abs=1e-5)
-    skipped = json.loads((pairs / "out" / made[2]).read_text())
+    skipped = json.loads((pairs / "out" / made[3]).read_text())
     assert skipped["id"] == "004" and "004.png" in skipped["reason"]
     assert "6 pairs scored" in capsys.readouterr().out
 
@@ -119,7 +120,7 @@ def test_after_a_kill_the_same_command_gives_the_same_bytes(pairs, small_clip, c
     run(pairs, small_clip, "--hflip")
     found = sorted((pairs / "out").iterdir())
     before = {path: path.read_bytes() for path in found}
-    lines, meta, skipped = found
+    _, lines, meta, skipped = found
     run(pairs, small_clip, "--hflip")
     assert "nothing to do" in capsys.readouterr().out
     for keep in (0, 3, 150, len(before[lines]) - 1):  # cut anywhere, inside a line too

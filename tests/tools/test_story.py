@@ -94,6 +94,7 @@ def test_columns_say_what_is_kept_and_how_well_it_is_found():
     assert [cell.note for cell in red.cells] == ["kept, IoU 50 %", "kept, IoU 100 %"]
     assert [cell.note for cell in ladder.cells] == ["kept", "rejected"]
     assert [cell.good for cell in ladder.cells] == [False, True] and ladder.truth is None
+    assert [cell.quiet for cell in ladder.cells] == [False, True]
     assert all(cell.good for cell in car.cells) and caption.cells[1].good is None
 
 
@@ -113,6 +114,15 @@ def test_the_drawing_has_every_map_in_its_place():
     other = sheet[top + TILE // 2 :: TILE + GAP, left + TILE + GAP + TILE // 2][:2]
     assert other.tolist() == [[0, 0, 255], [255, 0, 0]]
     assert (sheet[top + TILE, MARGIN + TILE] == 77).all()
+
+
+def test_the_map_of_a_rejected_word_is_grey():
+    values = np.full((10, 10), 1, np.float32)
+    cells = (Cell(values), Cell(values, quiet=True))
+    sheet = draw_before_after(np.zeros((9, 9, 3), np.uint8), "x", [Column("a", "", cells, None)])
+    column = sheet[:, MARGIN + 2 * TILE + GAP + GAP + SIDE + TILE // 2].astype(int)
+    for colour in ((255, 0, 0), (120, 120, 120)):
+        assert (column == colour).all(1).sum() == pytest.approx(TILE, abs=8)
 
 
 def test_odd_shapes_and_scripts_are_drawn():

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from core.data.records import Skipped
+from core.errors import UnreadableError
 from core.training.config import RunConfig
-from core.training.watch import StallWatch
+from core.training.watch import StallWatch, UnreadableWatch
 
 NOISE = np.tile([1.0, -1.0], 500)
 
@@ -41,3 +43,20 @@ def test_it_waits_for_the_warm_up_and_can_be_off():
     assert StallWatch(RunConfig(steps=10000, warmup=20)).at == 1000
     assert not StallWatch(RunConfig(steps=199)).on  # too short to tell
     assert not StallWatch(RunConfig(steps=1000, stall_percent=0.0)).on
+
+
+def test_a_run_ends_when_too_much_cannot_be_read():
+    watch = UnreadableWatch(10.0, "pairs")
+    lost = [Skipped(7, "p7", "no such file", True)]
+    for _ in range(9):
+        watch.update(9, lost)  # 10 % exactly, and fewer than 100 samples
+    watch.update(10, [Skipped(8, "p8", "damaged")] * 50)  # damaged ones do not count
+    with pytest.raises(UnreadableError, match="of the last 1.. pairs.*p7.*unreadable_percent"):
+        for _ in range(10):
+            watch.update(1, lost)
+
+
+def test_a_hundred_percent_never_ends_a_run():
+    watch = UnreadableWatch(100.0, "pairs")
+    for _ in range(30):
+        watch.update(1, [Skipped(7, "p7", "away", True)] * 9)

@@ -58,7 +58,7 @@ def test_numbers_as_yaml_writes_them(tmp_path):
         ({"lora": 8}, "lora must be settings of its own"),
         ({"lr": "fast"}, "lr must be float, not 'fast'"),
         ({"lr": 0}, "lr 0"),
-        ({"lr": math.nan}, "lr nan"),
+        ({"lr": math.nan}, "lr is nan"),
         ({"steps": 0}, "steps 0"),
         ({"crop": 1.5}, "crop 1.5"),
         ({"scales": []}, "scales"),

@@ -60,6 +60,21 @@ def test_what_does_not_fit_is_one_line(values, message):
     assert str(caught.value).startswith(message)
 
 
+def test_the_setting_that_was_meant_is_named():
+    with pytest.raises(TTDError, match=r"did you mean scales\?"):
+        build(Outer, {"lr": 1, "scale": [1.0]}, "here")
+    with pytest.raises(TTDError) as caught:
+        build(Outer, {"lr": 1, "zzz": 1}, "here")
+    assert "mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["none", "None", "NONE", None])
+def test_none_is_no_value_where_there_may_be_none(word):
+    config = build(Outer, {"lr": 1, "limit": word, "inner": {"names": word}}, "here")
+    assert config.limit is None and config.inner.names is None
+    assert build(Outer, {"lr": 1, "arch": "none"}, "here").arch == "none"
+
+
 def test_later_levels_win_key_by_key():
     file = {"lr": 1, "inner": {"rank": 4, "names": ["a"]}}
     assert merge(file, {"inner.rank": 2}, {"lr": 3}) == {

@@ -22,7 +22,7 @@ from core.world.palette import COLOURS, unseen_pairs
 from core.world.picture import MIN_SHARE, Contents, Thing, index_map, silhouette
 from core.world.sample import class_map, facts, make_sample, summarise, tag_mask
 from core.world.scenes import SCENES, texture
-from core.world.writer import WorldConfig, make_world
+from core.world.writer import WorldConfig, made_with, make_world
 
 VAL = 300
 PINNED = {
@@ -319,3 +319,28 @@ def test_the_demo_picture_at_any_size():
         image, text, tags = demo_picture(size)
         assert image.shape == (size, size, 3) and image.dtype == np.uint8
         assert tags == ["red", "house", "tree", "purple", "bird"] and "fish" in text
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"a: [1", b"\xff\xfe", b"made_with: 3", bytes(90)])
+@pytest.mark.parametrize("mark", ["world.yaml", ".world.part"])
+def test_a_damaged_mark_is_named_and_the_world_can_be_made_again(tmp_path, damage, mark):
+    config = WorldConfig(train=1, val=1, seed=4)
+    make_world(tmp_path, config)
+    whole = (tmp_path / "world.yaml").read_bytes()
+    (tmp_path / "world.yaml").rename(tmp_path / mark)
+    (tmp_path / mark).write_bytes(damage)
+    with pytest.raises(TTDError, match=f"{mark}: damaged, .*--overwrite"):
+        make_world(tmp_path, config)
+    make_world(tmp_path, config, overwrite=True)
+    assert (tmp_path / "world.yaml").read_bytes() == whole and made_with(tmp_path / mark) != 3
+    assert not (tmp_path / ".world.part").exists()
+
+
+def test_a_damaged_story_world_is_made_again(tmp_path):
+    from story_parts import make_story_world
+
+    make_story_world(tmp_path, 2, 1, workers=1)
+    whole = (tmp_path / "world.yaml").read_bytes()
+    (tmp_path / "world.yaml").write_bytes(b"{")
+    make_story_world(tmp_path, 2, 1, workers=1)
+    assert (tmp_path / "world.yaml").read_bytes() == whole

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ...errors import TTDError
 from ...utils.file_kinds import file_kind
-from ...utils.files import write_bytes, write_errors
+from ...utils.files import expanded, is_there, write_bytes, write_errors
+from ...utils.finite import check_weights
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 from .peft_config import CONFIG, read_peft_config
@@ -70,7 +71,8 @@ def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     config = file.with_name(CONFIG)
     if path.is_dir() or ("alpha" not in said and config.is_file()):
         said |= read_peft_config(config)
-    state = {name.removeprefix(PREFIX): value for name, value in read_checkpoint(file).items()}
+    content = read_checkpoint(file)
+    state = {str(name).removeprefix(PREFIX): value for name, value in content.items()}
     _check_names(state, file)
     check_tensors(state, file)
     info = _info(said, path)
@@ -90,6 +92,7 @@ def write_adapter(state: Mapping[str, Tensor], path: str | Path, info: AdapterIn
     """
     from safetensors.torch import save
 
+    check_weights(state, path)
     content = {PREFIX + name: value.detach().cpu().contiguous() for name, value in state.items()}
     store(Path(path), save(content, metadata={"ttd": json.dumps(asdict(info), sort_keys=True)}))
 
@@ -128,18 +131,18 @@ def store(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, its folder made where missing. TTDError: it cannot be."""
     with write_errors(path, "check folder, permissions and disk"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+        write_bytes(path, data, durable=True)
 
 
 def _locate(source: str | Path) -> Path:
     """The file or folder that `source` names, fetched from the hub where it says so."""
     if str(source).startswith("hf-hub:"):
         return _fetch(str(source))
-    path = Path(source).expanduser()
-    twin = path.with_suffix(".safetensors")
-    if path.exists():
+    path = expanded(source)
+    if is_there(path):
         return path
-    if twin.is_file():
+    twin = path.parent / f"{path.stem}.safetensors"
+    if is_there(twin) and twin.is_file():
         return twin
     raise TTDError(
         f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model"
@@ -193,8 +196,9 @@ def _info(entries: Mapping[str, Any], path: Path) -> AdapterInfo:
     return info
 
 
-def _is_scale(alpha: object) -> bool:
-    return isinstance(alpha, int | float) and math.isfinite(alpha) and alpha != 0
+def _is_scale(alpha: Any) -> bool:
+    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+    return number and math.isfinite(alpha) and alpha != 0
 
 
 def _check_names(state: Mapping[str, Any], path: Path) -> None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import TTDError
+from ...utils.finite import check_weights
 from ..base import Backbone
 from ..clip_loading import load_openclip_model, state_dict_of_openai_clip
 from ..openclip import OpenCLIP
@@ -123,6 +124,7 @@ def write_file(state: Mapping[str, Tensor], path: Path) -> None:
     """
     from safetensors.torch import save
 
+    check_weights(state, path)
     # safetensors refuses shared memory
     tensors = {key: value.contiguous().clone() for key, value in state.items()}
     if path.suffix == ".safetensors":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError
+from ...utils.json_lines import load_json
 
 CONFIG = "adapter_config.json"
 # Keys that do not change what a stored adapter computes: how it was made, and on which modules.
@@ -55,14 +56,9 @@ def read_peft_config(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TTDError(
-            f"{path.parent} has no {CONFIG}: name a PEFT folder or an adapter file"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise TTDError(f"{path} is not a readable PEFT config ({error})") from None
+    if not path.exists():
+        raise TTDError(f"{path.parent} has no {CONFIG}: name a PEFT folder or an adapter file")
+    config = load_json(path, "it is not a readable PEFT config")
     if not isinstance(config, dict):
         raise TTDError(f"{path} is not a readable PEFT config (no JSON object)")
     return config

@@ -10,18 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import TTDError
+from ...utils.files import expanded
+from ...utils.shipped import own_weights
 from .. import openclip
 from ..clip_loading import Tokenizer, state_dict_of_openai_clip
 from ..heads import check_head
 from ..layers import Block
-from ..weights import (
-    OFFLINE_HINT,
-    OPENAI_MODEL,
-    WEIGHTS,
-    check_tensors,
-    existing_file,
-    read_checkpoint,
-)
+from ..weights import OFFLINE_HINT, OPENAI_MODEL, check_tensors, existing_file, read_checkpoint
 from . import layout as names
 from .base import CONTEXT, Facts, MergesTokenizer, imagenet_preprocess, read_facts, usual_facts
 from .model import TEMPERATURE, Masker, TCLBackbone
@@ -45,7 +40,7 @@ def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
 
 def tcl_file(weights: str | Path | None) -> Path:
     """The file of TCL's weights, by default weights/tcl.pth. TTDError where there is none."""
-    path = Path(weights).expanduser() if weights else WEIGHTS / "tcl.pth"
+    path = expanded(weights) if weights else own_weights() / "tcl.pth"
     if not weights and not path.is_file():
         raise TTDError(
             f"TCL's weights tcl.pth are missing: looked for {path}. Get tcl.pth from the v1.0.0 "

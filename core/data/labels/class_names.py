@@ -11,12 +11,14 @@ from ...errors import TTDError
 
 # How tools write label 0. labelme begins its lists with __ignore__ (-1, stored as 255) and
 # _background_ (0).
-BACKGROUND = frozenset(("background", "bg", "back ground"))
+BACKGROUND = frozenset(("background", "backgrounds", "bg", "back ground"))
 IGNORE = "__ignore__"
 # Label 0 of other tools, where it may mean the background or what is not scored.
 UNCLEAR = frozenset((
     "ignore", "ignored", "unlabeled", "unlabelled", "void", "unknown", "other", "others", "none",
-    "unannotated", "undefined",
+    "unannotated", "undefined", "nothing", "null", "n/a", "no label", "nolabel", "not labeled",
+    "no class", "unclassified", "unassigned", "dont care", "don't care", "ignore region",
+    "ignore regions", "invalid",
 ))  # fmt: skip
 
 
@@ -43,7 +45,7 @@ def parse_classes(value: Any, background: bool, where: str | Path) -> tuple[str,
 
 def _check_name(name: str, number: int, background: bool, where: str | Path) -> None:
     """TTDError for a name that is no class."""
-    bare = _bare(name)
+    unclear = any(_bare(part) in UNCLEAR for part in name.split("|"))
     if background and _is_background(name):
         raise TTDError(
             f"{where}: class {number + 1} is '{name}', but background: 0 says that label 0 is the "
@@ -54,7 +56,7 @@ def _check_name(name: str, number: int, background: bool, where: str | Path) -> 
             f"{where}: '{name}' is no class but a mark of a tool; for a background at label 0, put "
             "it first and set background: 0; labels that are not scored are `ignore`"
         )
-    if number == 0 and background and bare in UNCLEAR:
+    if number == 0 and background and unclear:
         raise TTDError(
             f"{where}: the first class is '{name}', but under background: 0 the classes begin at "
             "label 1; leave it out (label 0 is then the background), or leave out background and "
@@ -92,8 +94,8 @@ def _is_background(name: str) -> bool:
 
 
 def _bare(name: str) -> str:
-    """`__Ignore__ ` -> `ignore`."""
-    return _key(name).strip("_-<>[]() ")
+    """`__Ignore__ ` -> `ignore`, `no_label` -> `no label`."""
+    return " ".join(_key(name).strip("_-<>[]() ").replace("_", " ").replace("-", " ").split())
 
 
 def _key(name: str) -> str:

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from ...errors import TTDError
 from ...utils.config import read_yaml
+from ...utils.shipped import shipped
 from .class_names import parse_classes
 
 Palette: TypeAlias = npt.NDArray[np.uint8]  # [256, 3] RGB by label value
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "datasets"
+CONFIGS = shipped("configs/datasets")
 NAMES = (
     "VOC2012",
     "COCO2014",

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TTDError
-from ...utils.files import visible_names
+from ...utils.files import expanded, visible_names
 from ...utils.shown import beginning
 from ..records import Record, RecordSet, open_records
 from .dataset_yaml import (
@@ -33,6 +33,7 @@ from .dataset_yaml import (
     voc_palette,
 )
 from .mask_files import read_foreground
+from .turned import turned_mask
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 CAPTION_NAMES = ("CC3M", "World")
@@ -134,10 +135,10 @@ def open_dataset(name: str, root: str | Path = "..") -> Dataset:
     ROOT/World/validation. Raises TTDError for an unknown name (all are listed), a folder that is
     missing or without images, and YAML files with something wrong.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix.lower() in (".yaml", ".yml"):
         return _from_yaml(path)
-    root = Path(root).expanduser()
+    root = expanded(root)
     content = load_shipped(name)
     if name == "World":
         for place in (root / "world" / "world.yaml", root / "world.yaml"):
@@ -164,7 +165,10 @@ def _from_yaml(path: Path) -> Dataset:
     masks = path.parent / content["masks"] if content.get("masks") else None
     for folder in (images, masks):
         if folder is not None and not folder.is_dir():
-            raise TTDError(f"{path}: {folder} is no folder; paths are relative to the YAML file")
+            hint = "; without ground truth, leave `masks` out" if folder == masks else ""
+            raise TTDError(
+                f"{path}: {folder} is no folder; paths are relative to the YAML file{hint}"
+            )
     return _dataset(content, content.get("name") or path.stem, images, masks, path)
 
 
@@ -202,8 +206,19 @@ class CaptionSet:
         return self.records.description
 
     def tag_mask(self, record: Record, tag: str) -> npt.NDArray[np.bool_]:
-        """The mask of one true tag, bool [H, W]. TTDError when it is missing."""
-        return read_foreground(self.root / MASKS_OF_TAGS / record.id / f"{tag}.png")
+        """The mask of one true tag on the upright image, bool [H, W].
+
+        TTDError when it is missing, or of a turned image and not known to be turned as well.
+        """
+        path = self.mask_file(record, tag)
+        mask = read_foreground(path)
+        if not isinstance(record.image, Path):
+            return mask
+        return turned_mask(mask.astype(np.uint8), record.image, None, path, advice="").astype(bool)
+
+    def mask_file(self, record: Record, tag: str) -> Path:
+        """Where that mask is or would be."""
+        return self.root / MASKS_OF_TAGS / record.id / f"{tag}.png"
 
     def truth_mask(self, record: Record) -> npt.NDArray[np.bool_]:
         """The foreground of a caption, bool [H, W]: union of its true tags' masks.
@@ -230,7 +245,7 @@ def open_caption_set(name: str = "CC3M", root: str | Path = "..") -> CaptionSet:
 
     Raises TTDError for other names and when the folder or its masks are missing.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if name not in CAPTION_NAMES:
         raise TTDError(f"{name}: no caption set of this name; there are {', '.join(CAPTION_NAMES)}")
     place = root / CAPTION_FOLDER

@@ -144,6 +144,11 @@ def _decoded(path: Path) -> tuple[Image.Image, Values]:
         raise TTDError(f"{path}: 16 bits a colour; wanted 8-bit label values, in one channel")
     image = open_image(data, path, FORMATS, "cannot be read as a mask")
     values: Values = np.asarray(image)
+    if kind in (GREY_ALPHA, COLOUR_ALPHA) and np.ptp(values[..., -1]):
+        raise TTDError(
+            f"{path}: partly transparent, so its colours do not tell what is in the mask; save it "
+            "without transparency, in one channel"
+        )
     if kind == GREY and depth in (2, 4):
         white = 2**depth - 1
         image.info["white"] = white

@@ -26,6 +26,30 @@ def encode(mask: Mask) -> dict[str, list[int]]:
     return {"size": [height, width], "counts": counts.tolist() if flat.size else []}
 
 
+def compress(mask: Mask) -> dict[str, Any]:
+    """bool [H, W] -> {"size": [H, W], "counts": str}: `encode` with COCO's compressed string.
+
+    What pycocotools' `encode` gives, its bytes as text, so that it can stand in JSON; pycocotools
+    takes it as it is.
+    """
+    runs = encode(mask)
+    return {"size": runs["size"], "counts": _packed(runs["counts"])}
+
+
+def _packed(counts: Sequence[int]) -> str:
+    """Run lengths as COCO's string, see `_unpacked`."""
+    text = []
+    for place, count in enumerate(counts):
+        value = count - counts[place - 2] if place > 2 else count
+        more = True
+        while more:
+            part = value & 31
+            value >>= 5
+            more = value != (-1 if part & 16 else 0)
+            text.append(chr(48 + part + 32 * more))
+    return "".join(text)
+
+
 def decode(rle: Mapping[str, Any]) -> Mask:
     """{"size": [H, W], "counts": list or COCO's compressed string} -> bool [H, W].
 

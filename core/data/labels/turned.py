@@ -51,11 +51,16 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     return (height, width) if turn in QUARTER_TURNS else (width, height)
 
 
-def turned_mask(labels: Labels, image: Path, drawn: str | None, mask: Path) -> Labels:
+IN_YAML = "say `masks_drawn: upright` or `masks_drawn: stored` in the YAML, or "
+
+
+def turned_mask(
+    labels: Labels, image: Path, drawn: str | None, mask: Path, advice: str = IN_YAML
+) -> Labels:
     """The mask [H, W] of `image` on its upright pixels.
 
     drawn: on which pixels it was drawn, "stored" or "upright"; None where that is not known: the
-    sizes then tell it for quarter turns. Raises TTDError where they cannot.
+    sizes then tell it for quarter turns. Raises TTDError where they cannot, with `advice`.
     """
     if (found := stored_size(image)) is None or found[1] == 1:
         return labels
@@ -66,8 +71,8 @@ def turned_mask(labels: Labels, image: Path, drawn: str | None, mask: Path) -> L
     if drawn is None:
         raise TTDError(
             f"{image}: an EXIF block turns it (orientation {turn}), and the sizes do not tell "
-            f"whether {mask.name} was drawn on the turned image: say `masks_drawn: upright` or "
-            "`masks_drawn: stored` in the YAML, or save the image without the block"
+            f"whether {mask.name} was drawn on the turned image: {advice}save the image without "
+            "the block"
         )
     if drawn == "upright":
         return labels

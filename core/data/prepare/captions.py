@@ -40,7 +40,7 @@ def _jobs(records: RecordSet) -> Iterator[Job]:
     distinct = Distinct()  # again: ids of several folders may become one without their folders
     for item in records.iterate():
         if isinstance(item, Skipped):
-            yield Job(item.id, Path(), "", "", problem=item.reason)
+            yield Job(item.id, Path(), "", "", problem=item.reason, retry=item.retry)
             continue
         key, ending = distinct(flat_id(item.id)), PurePosixPath(item.name).suffix.lower()
         content = partial(_caption, item.text)

@@ -151,6 +151,9 @@ def _check_polygon(polygon: Any, what: str) -> None:
         raise TTDError(f"{what}: a polygon holds something else than numbers")
     if len(polygon) % 2:
         raise TTDError(f"{what}: a polygon of {len(polygon)} numbers, which are no x y pairs")
+    if 0 < len(polygon) < 6:
+        points = len(polygon) // 2
+        raise TTDError(f"{what}: a polygon of {points} points, which bounds nothing (or is a box)")
     if not all(abs(value) < 1e9 for value in polygon):  # False for NaN too
         raise TTDError(f"{what}: a polygon with NaN, Infinity or a number beyond any image")
 

@@ -52,7 +52,7 @@ def objects_plan(name: str, source: Path, root: Path, split: str, objects: str |
     content = read_instances(found)
     jobs = []
     for image in content.images:
-        path = folder / image.file_name
+        path = _image_path(source, folder, image.file_name)
         make = partial(_instances_png, name, image, path, content.objects.get(image.id, []))
         jobs.append(mask_job(path.stem, path, make))
     plan = mask_plan(name, root, split, f"{found.name}, smaller objects on top", jobs)
@@ -70,6 +70,15 @@ def _instances_png(name: str, image: Image, path: Path, annotations: list[Annota
             f"{path} is {stored[0][0]}x{stored[0][1]}, but {size[0]}x{size[1]} in the json"
         )
     return to_png(draw_instances(annotations, image.height, image.width), name)
+
+
+def _image_path(source: Path, folder: Path, name: str) -> Path:
+    """Where an image is: in the images' folder, or where its name counts from the release."""
+    beside = folder / name
+    whole = source / name
+    if not beside.is_file() and whole.is_file() and folder in whole.parents:
+        return whole
+    return beside
 
 
 def _image_folder(source: Path, split: str, year: str) -> Path:

@@ -9,7 +9,6 @@ labels    FOLDER/SET/SET_SPLIT.pth: CLIP-VG's and TransVG's lists
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ...errors import TTDError
+from ...utils.files import regular_bytes, regular_text
+from ...utils.json_lines import load_json
 from ...utils.torch_files import read_torch_file
 from ..grounding import Box, label_rows, whole_box
 from ..grounding_sets import GroundingSet, grounding_set
+from .places import read_split
 
 Row = dict[str, Any]
 REFER = {
@@ -29,7 +31,9 @@ REFER = {
     "gref_umd": ("refcocog", "refs(umd).p"),
 }
 PHRASE = re.compile(r"\[/EN#(\d+)/\S+ ([^\]]*)\]")
+MOST_XML = 1 << 22  # bytes of an image's annotation
 CROP = re.compile(r"(\d+)_\d+")
+WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 def refer_rows(folder: Path, dataset: str, split: str) -> Iterator[Row]:
@@ -39,8 +43,8 @@ def refer_rows(folder: Path, dataset: str, split: str) -> Iterator[Row]:
     """
     place, refs = REFER[dataset]
     instances = _json(folder / place / "instances.json")
-    boxes = {item["id"]: item["bbox"] for item in _entries(instances, "annotations", folder)}
-    names = {item["id"]: item["file_name"] for item in _entries(instances, "images", folder)}
+    boxes = _by_id(instances, "annotations", "bbox", folder)
+    names = _by_id(instances, "images", "file_name", folder)
     content = read_torch_file(folder / place / refs)
     if not isinstance(content.data, list):
         raise TTDError(f"{content.path}: holds no list of references")
@@ -77,9 +81,9 @@ def referit_rows(folder: Path, dataset: str, split: str) -> Iterator[Row]:
 
 def flickr_rows(folder: Path, dataset: str, split: str) -> Iterator[Row]:
     """Flickr30k Entities: every phrase with a box; of several boxes the one around them all."""
-    for name in _text(folder / f"{split}.txt").split():
+    for name in read_split(folder / f"{split}.txt"):
         boxes = _entity_boxes(folder / "Annotations" / f"{name}.xml")
-        sentences = _text(folder / "Sentences" / f"{name}.txt").splitlines()
+        sentences = _text(folder / "Sentences" / f"{name}.txt").split("\n")
         for line, sentence in enumerate(sentences):
             for number, (entity, text) in enumerate(PHRASE.findall(sentence)):
                 if entity in boxes:
@@ -91,12 +95,11 @@ def flickr_rows(folder: Path, dataset: str, split: str) -> Iterator[Row]:
 def _entity_boxes(path: Path) -> dict[str, Box]:
     """The box around all boxes of each entity of an image, by its number."""
     try:
-        if b"<!DOCTYPE" in path.read_bytes()[:4000].upper():
+        data = regular_bytes(path, MOST_XML)
+        if b"<!DOCTYPE" in data.upper() or b"\0" in data:
             raise TTDError(f"{path}: declares a document type, which the release never does")
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror})") from None
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise TTDError(f"{path}: not XML ({error})") from None
     boxes: dict[str, Box] = {}
     for item in root.iter("object"):
@@ -104,7 +107,7 @@ def _entity_boxes(path: Path) -> dict[str, Box]:
         if found is None:
             continue
         corners = [found.findtext(key, "") for key in ("xmin", "ymin", "xmax", "ymax")]
-        if not all(corner.strip().isdigit() for corner in corners):
+        if not all(WHOLE.fullmatch(corner.strip()) for corner in corners):
             raise TTDError(f"{path}: a box without its four numbers")
         left, top, right, bottom = (float(corner) for corner in corners)
         for name in item.findall("name"):
@@ -163,30 +166,24 @@ def read_reviews(path: Path, key: str, right: str) -> dict[tuple[str, str], bool
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); check --source") from None
-    except (ValueError, RecursionError) as error:
-        raise TTDError(f"{path}: not JSON ({str(error)[:100]})") from None
+    return load_json(path, "check --source")
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TTDError(f"{path}: cannot be read ({error.strerror}); check --source") from None
-    except UnicodeDecodeError:
-        raise TTDError(f"{path}: not UTF-8 text") from None
+        return regular_text(path)
+    except TTDError as error:
+        raise TTDError(f"{error}; check --source") from None
 
 
-def _entries(content: Any, key: str, folder: Path) -> list[Any]:
+def _by_id(content: Any, key: str, wanted: str, folder: Path) -> dict[Any, Any]:
+    """{id: its `wanted` value} of a list in instances.json. TTDError."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise TTDError(f"{folder}: instances.json has no list of {key}")
     try:
-        return [item for item in content[key] if item["id"] is not None]
+        return {item["id"]: item[wanted] for item in content[key] if item["id"] is not None}
     except (KeyError, TypeError):
-        raise TTDError(f"{folder}: {key} of instances.json without ids") from None
+        raise TTDError(f"{folder}: {key} of instances.json without id or {wanted}") from None
 
 
 def _items(content: Any, folder: Path) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import TTDError
+from ...utils.files import expanded, safe_id
 from .captions import caption_plan
 from .coco_release import objects_plan, stuff_plan
 from .releases import ade_plan, cityscapes_plan, context_plan, voc_plan
@@ -51,8 +52,10 @@ def make_plan(
         )
     if objects is not None and name != "COCO2014":
         raise TTDError(f"--objects is for COCO2014, not for {name}")
-    source = source.expanduser()
+    if to is not None and safe_id(to) != to:
+        raise TTDError(f"--to {to[:80]!r}: not a plain name for a folder")
+    source = expanded(source)
     if not source.exists() and "{" not in str(source):
         raise TTDError(f"{source}: no such folder; --source is the unpacked release")
-    plan = PLANS[name](name, source, root.expanduser(), split, objects)
+    plan = PLANS[name](name, source, expanded(root), split, objects)
     return replace(plan, out=plan.out.with_name(to)) if to else plan

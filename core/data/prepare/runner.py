@@ -11,8 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, safe_id, write_bytes, write_text
+from ...errors import TTDError, UnreadableError
+from ...utils.files import (
+    atomic,
+    differences,
+    is_away,
+    read_json,
+    safe_id,
+    sync_all,
+    write_bytes,
+    write_text,
+)
 from ...utils.prefetch import prefetch
 from ..labels.dataset_yaml import load_shipped
 from ..records import Packed
@@ -26,7 +35,7 @@ class Job:
     """One image: `image` goes to OUT/image_name, what `content` returns to OUT/content_name.
 
     `content` may raise TTDError: the image is then left out and the reason kept, as with a
-    `problem` from the start.
+    `problem` from the start; UnreadableError, or `retry` with the problem: it could not be read.
     """
 
     id: str
@@ -35,6 +44,7 @@ class Job:
     content_name: str
     content: Callable[[], bytes] = bytes
     problem: str = ""
+    retry: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,15 @@ class Plan:
 
 @dataclass
 class Report:
-    """Images made, images that were there, and what could not be made, with reasons."""
+    """Images made, images that were there, and what could not be made, with reasons.
+
+    unreadable: of what failed, how many could not be read, which the next run tries again.
+    """
 
     made: int = 0
     kept: int = 0
     failed: list[str] = field(default_factory=list)
+    unreadable: int = 0
 
 
 def run_plan(
@@ -105,7 +119,9 @@ def _start(plan: Plan, overwrite: bool) -> None:
 
 def _write_mark(plan: Plan, made: dict[str, int]) -> None:
     content = json.dumps({**plan.identity, **made}, indent=1, ensure_ascii=False)
-    write_text(plan.out / MARK, content + "\n")
+    if made:  # what it stands for comes first
+        sync_all()
+    write_text(plan.out / MARK, content + "\n", durable=True)
 
 
 def _check_folder(plan: Plan, found: dict[str, Any] | None) -> None:
@@ -124,19 +140,20 @@ def _check_folder(plan: Plan, found: dict[str, Any] | None) -> None:
         )
 
 
-def _make(job: Job, out: Path, link: bool, overwrite: bool) -> str | bool:
-    """True: made, False: was there, text: why not."""
+def _make(job: Job, out: Path, link: bool, overwrite: bool) -> TTDError | bool:
+    """True: made, False: was there, or why not."""
     if job.problem:
-        return f"{job.id}: {job.problem}"
+        kind = UnreadableError if job.retry else TTDError
+        return kind(f"{job.id}: {job.problem}")
     image, content = out / job.image_name, out / job.content_name
     if not overwrite and image.exists() and content.exists():
         return False
     if isinstance(job.image, Path) and not job.image.is_file():
-        return f"{job.id}: no image {job.image}"
+        return UnreadableError(f"{job.id}: no image {job.image}")
     try:
         data = job.content()
     except TTDError as error:
-        return f"{job.id}: {error}"
+        return type(error)(f"{job.id}: {error}")
     for path in (image, content):
         path.parent.mkdir(parents=True, exist_ok=True)
     _place(job.image, image, link)
@@ -163,9 +180,10 @@ def _linked(image: Path, part: Path) -> bool:
     return True
 
 
-def _count(report: Report, outcome: str | bool) -> None:
-    if isinstance(outcome, str):
-        report.failed.append(outcome)
+def _count(report: Report, outcome: TTDError | bool) -> None:
+    if isinstance(outcome, TTDError):
+        report.failed.append(str(outcome))
+        report.unreadable += is_away(outcome)
     elif outcome:
         report.made += 1
     else:

@@ -6,7 +6,16 @@ records never depend on what was readable.
 """
 
 from .open import FORMS, open_records
-from .record import Item, Packed, Record, RecordSet, Skipped, read_record
+from .record import (
+    Item,
+    Packed,
+    Record,
+    RecordSet,
+    Skipped,
+    read_record,
+    read_reduced_record,
+    skipped,
+)
 from .shards import expand_braces, match_patterns
 
 __all__ = [
@@ -20,4 +29,6 @@ __all__ = [
     "match_patterns",
     "open_records",
     "read_record",
+    "read_reduced_record",
+    "skipped",
 ]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import TTDError
+from ...errors import TTDError, UnreadableError
 from ...utils.files import regular_bytes, visible_names
 from .lists import LISTS
 from .record import SUFFIXES, Item, RecordSet, Skipped, Source, lacking, make_record, parse_caption
@@ -107,9 +107,11 @@ def _of_captions(
 
 
 def _read_caption(path: Path) -> dict[str, Any]:
-    """A caption file as {"text": ..., "tags": ...}. ValueError or OSError with the reason."""
+    """A caption file as {"text": ..., "tags": ...}. ValueError or UnreadableError: the reason."""
     try:
         return parse_caption(regular_bytes(path), path.suffix)
+    except UnreadableError:
+        raise
     except TTDError as error:
         raise ValueError(str(error)) from None
 

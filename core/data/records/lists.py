@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import TTDError
+from ...errors import TTDError, UnreadableError
 from ...utils.files import is_there
 from ..image_lists import LISTS, find_beside
 from .ids import Distinct
@@ -52,9 +52,17 @@ def open_jsonl(path: Path) -> RecordSet:
     )
     if repeated:
         description += f"; {repeated} ids occur again and are numbered #1, #2, ..."
-    return RecordSet(
-        description, count, True, lambda start: itertools.islice(_walk(path), start, None)
-    )
+    return RecordSet(description, count, True, partial(_walk_from, path))
+
+
+def _walk_from(path: Path, start: int) -> Iterator[Item]:
+    """The records from number `start` on. UnreadableError when the list cannot be read now."""
+    try:
+        yield from itertools.islice(_walk(path), start, None)
+    except OSError as error:
+        raise UnreadableError(
+            f"{path}: cannot be read ({error.strerror}); the same command resumes where it stopped"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..images import decode_image, read_image
+from ...errors import UnreadableError
+from ...utils.files import is_away
+from ...utils.prefetch import prefetch
+from ..images import Target, decode_reduced, read_reduced
 from ..words import unescaped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of images, in the order in which they are preferred
 TEXTS = (".txt", ".json")  # of captions, likewise
+READERS, CHUNK = 8, 1000  # threads that read captions, and how many captions each takes at a time
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,26 @@ class Record:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that cannot be used, and why."""
+    """A record that cannot be used, and why.
+
+    retry: it could not be read, which says nothing about what it holds: the next run tries again.
+    """
 
     index: int
     id: str
     reason: str
+    retry: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """As plain values; `retry` only where it is so."""
+        values = asdict(self)
+        if not self.retry:
+            del values["retry"]
+        return values
+
+    def line(self) -> str:
+        """As a line of a list of skipped records."""
+        return json.dumps(self.row(), ensure_ascii=False) + "\n"
 
 
 Item: TypeAlias = Record | Skipped
@@ -67,7 +86,8 @@ class RecordSet:
     """What an input holds: one line about it, and a way to walk its records.
 
     count: how many records there are, an estimate unless `exact`; walk: all from an index on;
-    distinct: no id occurs twice, whatever it holds.
+    distinct: no id occurs twice, whatever it holds, and any part is walked as quickly as the first.
+    files: the shards that hold everything; () where captions and images are files of their own.
     """
 
     description: str
@@ -75,18 +95,64 @@ class RecordSet:
     exact: bool
     walk: Callable[[int], Iterator[Item]]
     distinct: bool = False
+    files: tuple[Path, ...] = ()
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
         """Records `start` to `stop` (exclusive; None = all), always in the same order."""
         count = None if stop is None else max(0, stop - start)
         return itertools.islice(self.walk(start), count)
 
+    def usable(self, stop: int | None = None) -> Iterator[Record]:
+        """All records that can be used, of the first `stop`, for what counts them.
+
+        UnreadableError for a caption that cannot be read now: a smaller set has other scores.
+        """
+        for item in self.iterate(0, stop):
+            if isinstance(item, Record):
+                yield item
+            elif item.retry:
+                raise UnreadableError(f"{item.id}: {item.reason}; mend that and score again")
+
+    def iterate_in_threads(self, stop: int | None = None) -> Iterator[Item]:
+        """`iterate(0, stop)`; captions that are files of their own are read in threads."""
+        if not self.distinct:
+            yield from self.iterate(0, stop)
+            return
+        count = self.count if stop is None else min(stop, self.count)
+
+        def read(start: int) -> list[Item]:
+            return list(self.iterate(start, min(start + CHUNK, count)))
+
+        for chunk in prefetch(read, range(0, count, CHUNK), 2 * READERS, READERS):
+            yield from chunk
+
 
 def read_record(record: Record) -> npt.NDArray[np.uint8]:
-    """The image of a record, uint8 [H, W, 3] RGB. TTDError naming it when it cannot be read."""
-    if isinstance(record.image, Packed):
-        return decode_image(record.image.read(), record.name)
-    return read_image(record.image)
+    """The image of a record, uint8 [H, W, 3] RGB.
+
+    TTDError naming it when it cannot be used, UnreadableError when it cannot be read now.
+    """
+    return read_reduced_record(record)[0]
+
+
+def read_reduced_record(
+    record: Record, target: Target | None = None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """The image of a record for what is looked at small: see `core.data.images.read_reduced`."""
+    if not isinstance(record.image, Packed):
+        return read_reduced(record.image, target)
+    try:
+        data = record.image.read()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UnreadableError(f"{record.name}: cannot be read ({reason})") from None
+    return decode_reduced(data, record.name, target)
+
+
+def skipped(item: Record, error: Exception) -> Skipped:
+    """The record as one that cannot be used because of `error`, a TTDError or OSError."""
+    reason = " ".join(str(error).split())
+    return Skipped(item.index, item.id, reason, is_away(error))
 
 
 @dataclass(frozen=True)
@@ -111,7 +177,10 @@ def make_record(source: Source, load: Callable[[], Mapping[str, Any]]) -> Item:
         tags = content.get("tags")
         str(text).encode()  # half a surrogate pair, which JSON can hold, is no text
     except OSError as error:
-        return Skipped(source.index, source.id, f"caption cannot be read ({error.strerror})")
+        reason = f"caption cannot be read ({error.strerror})"
+        return Skipped(source.index, source.id, reason, is_away(error))
+    except UnreadableError as error:
+        return Skipped(source.index, source.id, f"caption cannot be read: {error}", True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f'bad caption file, wanted {{"text": caption}} ({reason_of(error)})'
         return Skipped(source.index, source.id, reason)

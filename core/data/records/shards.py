@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import TTDError
+from ...errors import TTDError, UnreadableError
+from ...utils.files import is_away
 from ...utils.shown import beginning
 from .record import (
     SUFFIXES,
@@ -31,7 +32,11 @@ from .record import (
 ADJACENT = "the files of a record must be adjacent and alike up to the first dot"
 MOST_TEXT = 1 << 24  # bytes of a caption
 MOST_SHARDS = 1_000_000  # that a pattern may name
-DAMAGE = (tarfile.TarError, OSError, EOFError)
+# tarfile passes on what numbers and texts of headers raise, and walks nested ones by recursion.
+DAMAGE = (
+    *(tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError),
+    RecursionError,
+)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -82,7 +87,7 @@ def open_shards(tars: list[Path], root: Path) -> RecordSet:
 
     about = f"{count} pairs" if exact else f"about {count} pairs ({first} in the first)"
     shards = f"{len(tars)} webdataset shard{'s' * (len(tars) > 1)}"
-    return RecordSet(f"{root}: {shards}, {about}", count, exact, walk)
+    return RecordSet(f"{root}: {shards}, {about}", count, exact, walk, files=tuple(tars))
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,10 @@ class _Shard:
 
 
 def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]:
-    """All groups of files of one tar; a damaged tar ends with a `Skipped` that says so."""
+    """All groups of files of one tar; a damaged tar ends with a `Skipped` that says so.
+
+    UnreadableError where the system cannot read it now.
+    """
     name = path.relative_to(root).as_posix()
     problems: list[Exception] = []
     try:
@@ -107,6 +115,12 @@ def _walk_shard(path: Path, root: Path, number: Iterator[int]) -> Iterator[Item]
                 yield _group(shard, next(number), key, parts)
     except DAMAGE as error:
         problems.append(error)
+    if problems and is_away(problems[0]):
+        # How many records are lost is not known, so the numbers of those behind them are not.
+        raise UnreadableError(
+            f"{path}: cannot be read ({reason_of(problems[0])}); the same command resumes where "
+            "it stopped"
+        )
     if problems:
         reason = f"damaged or compressed tar: {reason_of(problems[0])}"
         yield Skipped(next(number), name, reason)
@@ -148,8 +162,12 @@ def _names(files: Sequence[tuple[str, tarfile.TarInfo]]) -> str:
 
 def _files(tar: tarfile.TarFile, problems: list[Exception]) -> Iterator[tarfile.TarInfo]:
     """The files of a tar up to its first damage, which goes into `problems`."""
+    last = -1
     try:
         for member in tar:
+            if member.size < 0 or member.offset <= last:  # it would be walked for ever
+                raise tarfile.ReadError("a header with a size below 0")
+            last = member.offset
             if member.isfile() and not os.path.basename(member.name).startswith("."):
                 yield member
     except DAMAGE as error:

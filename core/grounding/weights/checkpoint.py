@@ -21,6 +21,8 @@ from ...backbones.device import resolve_device
 from ...backbones.weights import existing_file, reading
 from ...errors import TTDError
 from ...utils.files import atomic, write_errors
+from ...utils.finite import check_weights
+from ...utils.tensor_files import save_safetensors
 from ..config import ModelConfig
 from ..model import GroundingModel
 from .official import official_model
@@ -60,14 +62,16 @@ def save_model(model: GroundingModel, path: Path, checksum: str, info: Mapping[s
         plain values.
     Errors: TTDError when it cannot be written.
     """
-    from safetensors.torch import save_file
-
     content = {"config": asdict(model.config), "arch": model.backbone.arch, "backbone": checksum}
     # One entry: the library writes several in any order, and the same run must give the same bytes.
     metadata = {FORMAT: json.dumps({**content, "info": dict(info)})}
     tensors = {name: value.cpu().contiguous() for name, value in model.own_state().items()}
-    with write_errors(path, "make room, or choose another --out"), atomic(path) as part:
-        save_file(tensors, part, metadata=metadata)
+    check_weights(tensors, path)
+    with (
+        write_errors(path, "make room, or choose another --out"),
+        atomic(path, durable=True) as part,
+    ):
+        save_safetensors(tensors, part, metadata)
 
 
 def read_info(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Any
 
 from ...data.records import Skipped
 from ...errors import TTDError
+from ...utils.finite import check_weights
 from ..distributed import PeerError, Ranks
 from ..task import Task
 from .log import TrainLog
-from .run_dir import BEST, LAST, PREVIOUS, RunFolder
+from .run_dir import BEST, LAST, PREVIOUS, RunFolder, digest
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,11 @@ class Keeper:
 
     folder: the run's, in the first process; None elsewhere, and in a dry run. scores: "before",
     "best" and "last" with their "step" and "scores". saved: the step of the last checkpoint;
-    earlier: of the one before.
+    earlier: of the one before. digests: of the exports `LAST` and `PREVIOUS`.
+
+    The checkpoint decides: exports are moved to their places after it, so that the files of a run
+    that was killed in between are those of this checkpoint or of the one before, and `mend` can
+    tell which by their digests.
     """
 
     def __init__(self, task: Task[Any, Any, Any], ranks: Ranks, folder: RunFolder | None):
@@ -50,27 +54,45 @@ class Keeper:
         self.scores: dict[str, dict[str, Any]] = {}
         self.saved = 0
         self.earlier: int | None = None
+        self.digests: dict[str, str] = {}
         self.skipped = 0
         self._log: TrainLog | None = None
 
     def resume(self) -> dict[str, Any] | None:
-        """The checkpoint, in every process, or None for a fresh run. TTDError: damaged."""
+        """The checkpoint, in every process, or None for a fresh run. TTDError: damaged.
+
+        Its "start" is the step that the schedule begins at.
+        """
         state = None
         with self.ranks.together():
             if self.folder:
                 state = self.folder.checkpoint()
+                if state is not None and not _is_state(state):
+                    raise self.folder.damaged("not a checkpoint of a training run")
+                if state is not None:
+                    state["start"] = self.folder.start
         state = self.ranks.broadcast_object(state)
         if state:
             self.saved, self.earlier = state["step"], state["earlier"]
             self.scores = state["scores"]
+            self.digests = dict(state.get("exports", {}))
         return state
 
-    def open_log(self, step: int) -> None:
-        """Open the log, without what was written after `step`."""
+    def mend(self, step: int) -> None:
+        """Bring the exports to the checkpoint's step, where a kill has left them behind it.
+
+        Called after `resume`, when the task holds the checkpoint's state. TTDError: disk full.
+        """
+        with self.ranks.together():
+            if self.folder and self.digests:
+                self._mend(self.folder, step)
+
+    def open_log(self, step: int | None) -> None:
+        """Open the log, without what was written after `step`; None: an empty one."""
         if self.folder:
-            self._log = TrainLog(self.folder, step)
+            self._log = TrainLog(self.folder, -1 if step is None else step)
             self.skipped = self.folder.skip([])
-        self.start_clock(step)
+        self.start_clock(step or 0)
 
     def start_clock(self, step: int) -> None:
         """Samples per second count from here."""
@@ -92,9 +114,10 @@ class Keeper:
         self.start_clock(step)
 
     def evaluate(self, name: str, step: int) -> bool:
-        """Score the held-out data; export when it is the best. False where there are none.
+        """Score the held-out data. False where there are none.
 
-        name: "before" training, which is no candidate, or "last".
+        name: "before" training, which is no candidate for the best, or "last": the checkpoint that
+        follows exports the best.
         """
         if not self.task.evaluates:
             return False
@@ -103,15 +126,15 @@ class Keeper:
             measured = self.task.evaluate(self.ranks)
             scores = {key: float(value) for key, value in measured.items()}
             if self._log:
-                self._log.write(step, {**scores, "score": self.task.score(scores)}, "heldout")
+                self._log.write(
+                    step, _finite({**scores, "score": self.task.score(scores)}), "heldout"
+                )
         scores = self.ranks.broadcast_object(scores)
         self.scores[name] = {"step": step, "scores": scores}
         best = self.scores.get("best")
         better = best is None or self.task.score(scores) > self.task.score(best["scores"])
         if name != "before" and better:
             self.scores["best"] = {"step": step, "scores": scores}
-            with self.ranks.together():
-                self._export(BEST, step)
         return True
 
     def checkpoint(self, step: int, state: Mapping[str, Any], skipped: Sequence[Skipped]) -> None:
@@ -164,26 +187,57 @@ class Keeper:
         return f"{kept}, the best {folder.export(BEST)} (step {best['step']})"
 
     def _store(self, folder: RunFolder, step: int, state: Mapping[str, Any]) -> None:
-        if step > self.saved:
-            newest = folder.export(LAST)
-            folder.replace(folder.export(PREVIOUS), lambda part: shutil.copyfile(newest, part))
-            self.earlier = self.saved
-        self._export(LAST, step)
-        folder.save({**state, "earlier": self.earlier, "scores": self.scores})
+        newest = folder.export(LAST)
+        check_weights(self.task.parameters(), newest)
+        with folder.writing(newest) as part:
+            self.task.export(part, step)
+            if step > self.saved:
+                self.earlier = self.saved
+                self.digests[PREVIOUS] = self.digests.get(LAST, "")
+            self.digests[LAST] = digest(part)
+            more = {"earlier": self.earlier, "scores": self.scores, "exports": self.digests}
+            folder.save({**state, **more})
+            if step > self.saved and newest.is_file():
+                folder.copy(newest, folder.export(PREVIOUS))
+        self._keep_best(folder, step)
 
-    def _export(self, name: str, step: int) -> None:
-        if self.folder:
-            path = self.folder.export(name)
-            self.folder.replace(path, lambda part: self.task.export(part, step))
+    def _keep_best(self, folder: RunFolder, step: int) -> None:
+        """The newest export is the best one, too, where this step scored best."""
+        if self.scores.get("best", {}).get("step") == step:
+            folder.copy(folder.export(LAST), folder.export(BEST))
+
+    def _mend(self, folder: RunFolder, step: int) -> None:
+        newest, previous = folder.export(LAST), folder.export(PREVIOUS)
+        found = digest(newest)
+        if found != self.digests[LAST]:
+            if found == self.digests.get(PREVIOUS):
+                folder.copy(newest, previous)
+            with folder.writing(newest) as part:
+                self.task.export(part, step)
+            self.digests[LAST] = digest(newest)
+        if digest(previous) != self.digests.get(PREVIOUS, ""):
+            self.earlier = None  # removed or changed by others: no message names it
+        best = folder.export(BEST)
+        if digest(best) != self.digests[LAST]:
+            self._keep_best(folder, step)
 
     def _finished(self, folder: RunFolder, stopped: bool) -> Path:
         if stopped:
             return folder.export(LAST)
         best = self.task.config.keep == "best" and "best" in self.scores
         chosen = folder.export(BEST if best else LAST)
-        folder.replace(folder.finished, lambda part: shutil.copyfile(chosen, part))
+        folder.copy(chosen, folder.finished)
         self.task.finish(folder.finished)
         return folder.finished
+
+
+def _is_state(state: Mapping[str, Any]) -> bool:
+    """Whether the part of a checkpoint that `Keeper` wrote is what it writes."""
+    step, earlier, scores = (state.get(name) for name in ("step", "earlier", "scores"))
+    exports = state.get("exports", {})
+    named = isinstance(exports, dict) and (not exports or LAST in exports)
+    counted = isinstance(step, int) and isinstance(earlier, int | None)
+    return counted and isinstance(scores, dict) and named and "earlier" in state
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

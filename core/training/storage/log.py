@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from ...errors import TTDError
+from ...utils.files import write_errors
 from .run_dir import BOARD, ROOM, RunFolder
 
 
@@ -15,13 +17,15 @@ class TrainLog:
 
     def __init__(self, folder: RunFolder, step: int):
         """Open both, without what an interrupted run logged after `step`."""
+        self._folder = folder.path
         self._file = folder.open_log(step)
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
             make: Any = SummaryWriter
-            self._writer = make(str(folder.path / BOARD), purge_step=step + 1)
+            with write_errors(folder.path / BOARD, ROOM):
+                self._writer = make(str(folder.path / BOARD), purge_step=step + 1)
         except ImportError:
             pass
         self.board = self._writer is not None
@@ -32,20 +36,19 @@ class TrainLog:
         TTDError: disk full.
         """
         record = dict(values) if group == "train" else {group: dict(values)}
-        try:
+        with write_errors(Path(self._file.name), ROOM):
             self._file.write(json.dumps({"step": step, **record}) + "\n")
-        except OSError as error:
-            raise TTDError(
-                f"{self._file.name}: cannot be written ({error.strerror}); {ROOM}"
-            ) from None
         if self._writer is None:
             return
-        for name, value in values.items():
-            if isinstance(value, (int, float)):  # not the reason why a run was stopped
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+        with write_errors(self._folder / BOARD, ROOM):
+            for name, value in values.items():
+                if isinstance(value, (int, float)):  # not the reason why a run was stopped
+                    self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def close(self) -> None:
         """Close both files."""
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        for file in (self._file, self._writer):
+            # What `write` could not store, and has said so, is tried once more here.
+            with suppress(OSError):
+                if file is not None:
+                    file.close()

@@ -1,5 +1,6 @@
 """The folder of a training run: who writes into it, what was made there, where it is resumed.
 
+OUT/inputs.npz          whether images or captions have changed since
 OUT/settings.json       every setting, what the data and the base weights are, versions
 OUT/checkpoint.pt       parameters, optimizer, EMA, step: replaced whole, never half
 OUT/last.SUFFIX         the export of the checkpoint; OUT/previous.SUFFIX: of the one before
@@ -10,25 +11,37 @@ OUT/train_log.jsonl     a line per logged step; OUT/skipped.jsonl: samples that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from ...backbones.weights import read_checkpoint
+from ...data.inputs import SUFFIX, Inputs
 from ...data.records import Skipped
 from ...errors import TTDError
-from ...utils.files import atomic, differences, read_json, try_lock, write_json
+from ...utils.files import (
+    atomic,
+    differences,
+    read_json,
+    safe_name,
+    section,
+    try_lock,
+    write_errors,
+    write_json,
+)
 from ...utils.provenance import now, versions
+from ...utils.tensor_files import save_torch
 
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pt"
 LOG = "train_log.jsonl"
 SKIPPED = "skipped.jsonl"
+INPUTS = SUFFIX.removeprefix(".")
 BOARD = "tb"
 LAST, BEST, PREVIOUS = "last", "best", "previous"  # names of exports, without their ending
 ROOM = "make room and run the same command again: it resumes from the last checkpoint"
@@ -39,13 +52,14 @@ class RunIdentity:
     """What a run is. name: of the finished file, without its suffix.
 
     fixed: what must be the same for the run to be resumed (settings, data, weights); settings:
-    written beside it for people.
+    written beside it for people; inputs: the files it is made from, by their contents.
     """
 
     name: str
     suffix: str
     fixed: Mapping[str, Any]
     settings: Mapping[str, Any]
+    inputs: Inputs | None = None
 
 
 class RunFolder:
@@ -54,19 +68,28 @@ class RunFolder:
     def __init__(self, path: Path, run: RunIdentity, overwrite: bool = False):
         """Make it or take it over.
 
-        TTDError: another process works there; a run of another identity is there (the differences
-        are named), unless `overwrite`, which removes it; not writable.
+        A finished run is extended by more steps: `start` is the step at which its last schedule
+        begins, 0 where it never was. TTDError: another process works there; a run of another
+        identity is there (the differences are named), unless `overwrite`, which removes it; not
+        writable.
         """
         self.path, self.suffix = path, run.suffix
         self.finished = path / f"{run.name}{run.suffix}"
         self._lock = _lock(path)
         try:
             stored = read_json(path / SETTINGS)
+            extended = None
             if overwrite:
                 self._clear(stored or {})
             else:
-                check_folder(path, run)
-            if stored is None or overwrite:
+                extended = check_folder(path, run)
+            if run.inputs is not None:
+                run.inputs.save(path / INPUTS)
+            begun = (stored or {}).get("schedule_start", 0)
+            self.start = 0 if overwrite else extended or begun
+            if extended:
+                write_json(path / SETTINGS, {**_content(run), "schedule_start": extended})
+            elif stored is None or overwrite:
                 write_json(path / SETTINGS, _content(run))
         except BaseException:
             self._lock.close()
@@ -79,27 +102,52 @@ class RunFolder:
     def checkpoint(self) -> dict[str, Any] | None:
         """What `save` stored last, tensors on the CPU; None for a fresh run. TTDError: damaged."""
         path = self.path / CHECKPOINT
-        return dict(read_checkpoint(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return dict(read_checkpoint(path))
+        except TTDError as error:
+            raise self.damaged(str(error)) from None
+
+    def damaged(self, reason: str) -> TTDError:
+        """The error of a checkpoint from which a run cannot be resumed."""
+        kept = [self.export(name) for name in (LAST, BEST) if self.export(name).is_file()]
+        use = f" ({kept[-1]} is still there to use)" if kept else ""
+        return TTDError(
+            f"{self.path / CHECKPOINT}: damaged, so the run cannot be resumed{use}; --overwrite "
+            f"begins it again, or choose another --out: {reason}"
+        )
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, whole or not at all. TTDError: disk full."""
-        self.replace(self.path / CHECKPOINT, lambda part: torch.save(dict(state), part))
+        self.replace(self.path / CHECKPOINT, lambda part: save_torch(dict(state), part))
 
     def replace(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Write a file through `write(path)`, whole or not at all. TTDError: disk full."""
-        try:
-            with atomic(path) as part:
-                write(part)
-        except (OSError, RuntimeError) as error:
-            # torch's writer reports a full disk as a RuntimeError
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-            raise TTDError(f"{path}: cannot be written ({reason}); {ROOM}") from None
+        """Write a file through `write(path)`, whole or not at all. TTDError as `writing`."""
+        with self.writing(path) as part:
+            write(part)
+
+    def copy(self, source: Path, path: Path) -> None:
+        """Make `path` a copy of `source`, whole or not at all. TTDError as `writing`."""
+        self.replace(path, lambda part: shutil.copyfile(source, part))
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Path]:
+        """Yield a path to write to; it becomes `path`, to stay, when the block ends well.
+
+        TTDError saying why it could not be written: the disk is full, the folder is gone.
+        """
+        with write_errors(path, ROOM), atomic(path, durable=True) as part:
+            try:
+                yield part
+            except TTDError as error:  # of a writer that knows only where it was to write
+                raise TTDError(str(error).replace(str(part), str(path))) from None
 
     def skip(self, items: Iterable[Skipped]) -> int:
         """Add to the list of samples that could not be used, each once; its length then."""
         path = self.path / SKIPPED
-        lines = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
-        new = {json.dumps(asdict(item)) for item in items} - lines
+        lines = set(_lines_of(path))
+        new = {json.dumps(item.row()) for item in items} - lines
         if new:
             self._write_lines(path, sorted(lines | new))
         return len(lines | new)
@@ -107,7 +155,7 @@ class RunFolder:
     def open_log(self, step: int) -> IO[str]:
         """The log, cut back to what was logged up to `step`, for appending."""
         path = self.path / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = _lines_of(path)
         self._write_lines(path, [line for line in lines if _step_of(line) <= step])
         return path.open("a", encoding="utf-8", buffering=1)
 
@@ -122,26 +170,75 @@ class RunFolder:
     def _clear(self, stored: Mapping[str, Any]) -> None:
         """Remove what the stored run made, and nothing else that may lie in the folder."""
         exports = [LAST, BEST, PREVIOUS]
-        if stored.get("name"):
-            exports.append(stored["name"])
-        names = [CHECKPOINT, SETTINGS, LOG, SKIPPED, *(f"{name}{self.suffix}" for name in exports)]
+        if isinstance(stored.get("name"), str):
+            exports.append(safe_name(stored["name"]))
+        names = [
+            CHECKPOINT,
+            SETTINGS,
+            LOG,
+            SKIPPED,
+            INPUTS,
+            *(f"{name}{self.suffix}" for name in exports),
+        ]
         for name in names:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / BOARD, ignore_errors=True)
 
 
-def check_folder(path: Path, run: RunIdentity) -> None:
-    """TTDError when the folder holds something else than this run, or a part of one."""
+def unreadable(folder: Path) -> list[str]:
+    """Ids of the samples that a run could not read, as its list has them; [] without a list."""
+    path = folder / SKIPPED
+    if not path.exists():
+        return []
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [row["id"] for row in rows if row.get("retry")]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; "" where there is none."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.sha256()
+            while block := file.read(1 << 20):
+                found.update(block)
+            return found.hexdigest()
+    except OSError:
+        return ""
+
+
+def check_folder(path: Path, run: RunIdentity) -> int | None:
+    """The steps of the finished run there that this one extends, None where it does not.
+
+    TTDError when the folder holds something else than this run, or a part of one.
+    """
     stored = read_json(path / SETTINGS)
     way_out = "choose another --out, or add --overwrite to remove it"
+    if stored is None and (path / SETTINGS).exists():
+        raise TTDError(f"{path / SETTINGS}: damaged, so what runs there is not known; {way_out}")
     if stored is None:
         if (path / CHECKPOINT).exists():
             raise TTDError(f"{path} holds a checkpoint without its {SETTINGS}: {way_out}")
-        return
+        return None
     if "identity" not in stored:
         raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
-    if found := differences(stored["identity"], run.fixed):
+    found = differences(section(stored, "identity"), run.fixed)
+    if run.inputs is not None:
+        found += run.inputs.differences(path / INPUTS)
+    if len(found) == 1 and (steps := _extended(path, stored, run)):
+        return steps
+    if found:
         raise TTDError(f"{path} holds a run with other settings ({'; '.join(found)}): {way_out}")
+    return None
+
+
+def _extended(path: Path, stored: Mapping[str, Any], run: RunIdentity) -> int | None:
+    """The steps of the stored run where it is finished and this one only has more; else None."""
+    before, now_wanted = stored["identity"].get("steps"), run.fixed.get("steps")
+    same = not differences(stored["identity"], {**run.fixed, "steps": before})
+    finished = (path / f"{stored.get('name')}{run.suffix}").exists()
+    if not (same and finished and isinstance(before, int) and isinstance(now_wanted, int)):
+        return None
+    return before if before < now_wanted else None
 
 
 def _content(run: RunIdentity) -> dict[str, Any]:
@@ -171,9 +268,15 @@ def _lock(folder: Path) -> IO[str]:
     return file
 
 
+def _lines_of(path: Path) -> list[str]:
+    """The lines of one of our files, [] where there is none; what is no UTF-8 is marked."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
+
+
 def _step_of(line: str) -> float:
     """The step a line of the log is about; infinite for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")

@@ -108,6 +108,7 @@ def test_what_cannot_be_is_refused_in_one_line(base, tmp_path, state, info, word
         ({"rank_pattern": {"v_proj": 2}}, "rank_"),
         ({"peft_type": "IA3"}, 'peft_type "IA3"'),
         ({"lora_alpha": 0}, "alpha is 0"),
+        ({"lora_alpha": True}, "alpha is True"),
         ([], "not a readable PEFT config"),
         (None, "has no adapter_config.json"),
     ],

@@ -11,7 +11,7 @@ from core.errors import TTDError
     [
         ["_background_"], ["background"], ["Background "], ["bg"], ["BG"], ["__background__"],
         ["background|wall|sky"], ["wall|background"], ["__ignore__", "_background_"],
-        ["__ignore__"], [],
+        ["__ignore__"], ["Back-ground"], ["backgrounds"], ["_back_ground_"], [],
     ],
 )  # fmt: skip
 def test_first_names_that_stand_for_label_0(before):
@@ -20,6 +20,8 @@ def test_first_names_that_stand_for_label_0(before):
 
 @pytest.mark.parametrize(
     "names", [["unlabeled", "cat"], ["void", "cat"], ["other", "cat"], ["__unlabeled__", "cat"],
+              ["no_label", "cat"], ["N/A", "cat"], ["nothing", "cat"], ["Ignore-Region", "cat"],
+              ["unlabeled|void", "cat"], ["don't care", "cat"], ["null", "cat"],
               ["cat", "background"], ["cat", "bg|wall"], ["cat", "__ignore__"]],
 )  # fmt: skip
 def test_what_may_shift_labels_is_refused(names):
@@ -29,6 +31,7 @@ def test_what_may_shift_labels_is_refused(names):
 
 def test_without_a_background_names_are_prompts():
     assert parse_classes(["background", "bg", "other"], False, "x") == ("background", "bg", "other")
+    assert parse_classes(["empty", "nothing else", "other"], True, "x")[0] == "empty"
     with pytest.raises(TTDError, match="mark of a tool"):
         parse_classes(["_background_", "cat"], False, "x")
 

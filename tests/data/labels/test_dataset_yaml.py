@@ -125,7 +125,7 @@ def test_yaml_background_among_the_classes_is_not_prompted(tmp_path):
         ({"classes": "drop"}, "no 'classes'"),
         ({"images": "drop"}, "no 'images'"),
         ({"images": "elsewhere"}, "elsewhere is no folder; paths are relative"),
-        ({"masks": "elsewhere"}, "elsewhere is no folder"),
+        ({"masks": "elsewhere"}, "elsewhere is no folder.*leave `masks` out"),
         ({"images": 3}, "images: 3 is no text"),
         ({"classes": ["cat", True]}, "quotes"),
         ({"classes": ["cat", "cat"]}, "'cat' is listed twice"),

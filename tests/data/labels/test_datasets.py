@@ -156,3 +156,39 @@ def test_caption_set_mistakes(tmp_path, world):
         captions.truth_mask(replace(record, tags=("nothere",)))
     with pytest.raises(TTDError, match="no true tags"):
         captions.truth_mask(replace(record, tags=()))
+
+
+def turned_caption(root, turn, mask):
+    """A caption set of one image, stored 6 x 4 pixels, that EXIF turns; its one mask."""
+    base = root / "cc3m_for_evaluation"
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    (base / "image").mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(base / "image" / "a.jpg", exif=exif)
+    save(base / "mask_using_HQ-SAM" / "a" / "dog.png", mask.astype(np.uint8) * 255)
+    (base / "json_refined").mkdir()
+    content = json.dumps({"text": "a dog", "tags": ["dog"]})
+    (base / "json_refined" / "a.json").write_text(content, encoding="utf-8")
+    captions = open_caption_set("CC3M", root)
+    (record,) = captions.records.iterate()
+    return captions, record
+
+
+# By hand: what EXIF 6 (turn right) and 8 (turn left) do with the top left pixel of 4 rows.
+@pytest.mark.parametrize(("turn", "at"), [(6, (0, 3)), (8, (5, 0))])
+@pytest.mark.parametrize("drawn", ["stored", "upright"])
+def test_a_captions_mask_of_a_turned_image_lies_on_the_upright_pixels(tmp_path, turn, at, drawn):
+    mask = np.zeros((4, 6) if drawn == "stored" else (6, 4), bool)
+    mask[(0, 0) if drawn == "stored" else at] = True
+    captions, record = turned_caption(tmp_path, turn, mask)
+    truth = captions.truth_mask(record)
+    assert truth.shape == (6, 4) and np.argwhere(truth).tolist() == [list(at)]
+
+
+def test_half_a_turn_of_a_captions_image_is_refused(tmp_path):
+    captions, record = turned_caption(tmp_path, 3, np.eye(4, 6, dtype=bool))
+    with pytest.raises(TTDError, match="orientation 3.*save the image without the block") as raised:
+        captions.truth_mask(record)
+    assert "YAML" not in str(raised.value)
+    captions, record = turned_caption(tmp_path / "plain", 1, np.eye(4, 6, dtype=bool))
+    assert np.array_equal(captions.truth_mask(record), np.eye(4, 6, dtype=bool))

@@ -138,3 +138,18 @@ def test_soft_true_masks_are_cut_at_half_and_said(tmp_path):
         read_foreground(save(tmp_path / "ids.png", np.array([[0, 1, 2]], np.uint8)))
     one = save(tmp_path / "one.png", np.array([[0, 38]], np.uint8))
     assert read_foreground(one).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("read", [read_index, read_foreground])
+@pytest.mark.parametrize("colour", [0, 255])
+def test_a_cut_out_is_refused_and_an_opaque_mask_read(tmp_path, read, colour):
+    """What such a file shows is in its transparency; its colours are the same everywhere."""
+    values = np.full((4, 5, 4), colour, np.uint8)
+    values[..., 3] = np.arange(5) * 60
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.raises(TTDError, match="partly transparent"):
+        read(tmp_path / "a.png")
+    labels = np.arange(20, dtype=np.uint8).reshape(4, 5) % 2
+    opaque = np.dstack([labels, labels, labels, np.full((4, 5), 255, np.uint8)])
+    Image.fromarray(opaque).save(tmp_path / "b.png")
+    assert np.array_equal(read(tmp_path / "b.png"), labels)

@@ -40,6 +40,7 @@ def write(folder, value):
         {"segmentation": None}, {"segmentation": [2, 2, 6, 2, 6, 6]},
         {"segmentation": [[2, 2, 6, 2, 6]]}, {"segmentation": [["2", "2", "6", "2", "6", "6"]]},
         {"segmentation": [[2, 2, float("nan"), 2, 6, 6]]},
+        {"segmentation": [BOX[0], [2, 2, 4, 4]]}, {"segmentation": [[2, 2]]},
         {"segmentation": [[2, 2, 1e400, 2, 6, 6]]},
         {"segmentation": {"size": [8], "counts": [80]}}, {"segmentation": {"size": [8, 10]}},
         {"category_id": 91}, {"category_id": None}, {"category_id": [1]}, {"image_id": None},

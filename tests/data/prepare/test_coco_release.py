@@ -134,3 +134,15 @@ def test_an_excerpt_of_coco(tmp_path):
 
 def test_no_annotations_is_all_background():
     assert not draw_instances([], 3, 4).any()
+
+
+def test_names_of_images_may_begin_with_their_folder(tmp_path):
+    source = instances(tmp_path / "s", [{"category_id": 1, "segmentation": box(2, 2, 12, 12)}])
+    path = source / "instances.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    folder = next(place.name for place in source.iterdir() if place.is_dir())
+    name = content["images"][0]["file_name"]
+    content["images"][0]["file_name"] = f"{folder}/{name}"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    report = run_plan(make_plan("COCO2014", source, tmp_path / "r"))
+    assert (report.made, report.failed) == (1, [])

@@ -109,3 +109,12 @@ def test_the_command_says_what_it_did(tmp_path, script, capsys):
         and "2007_1: " in captured.err
         and "no such file" in captured.err
     )
+
+
+def test_nothing_made_is_one_line_about_that(tmp_path, script):
+    voc_release(tmp_path / "s")
+    for path in (tmp_path / "s/VOCdevkit/VOC2012/SegmentationClass").iterdir():
+        path.unlink()
+    arguments = ["VOC2012", "--source", str(tmp_path / "s"), "--root", str(tmp_path / "r")]
+    with pytest.raises(TTDError, match="nothing could be made"):
+        script.main(arguments)

@@ -20,7 +20,8 @@ def test_tensorboard_is_given_numbers_alone_and_a_full_disk_is_one_line(tmp_path
             raise OSError(28, "No space left on device")
 
     log = TrainLog.__new__(TrainLog)
-    log._file, log._writer = (tmp_path / "log").open("w"), Writer()
+    log._folder, log._writer = tmp_path, Writer()
+    log._file = (tmp_path / "log").open("w")
     log.write(3, {"loss": 0.5, "stopped": "the maps have grown alike"})
     assert given == [("train/loss", 0.5, 3)]
     log._file = Full()
