@@ -6,17 +6,15 @@ result is no unsupervised one. It serves to start, and to see what a perfect det
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...errors import TTDError
-from ...utils.files import regular_text
+from ...utils.files import expanded
+from ...utils.json_lines import load_json
 from .scenes import Scene, parse_scene
-
-MOST_BYTES = 1 << 32
 
 
 def coco_scenes(instances: str | Path, captions: str | Path | None = None) -> Iterator[Scene]:
@@ -25,7 +23,7 @@ def coco_scenes(instances: str | Path, captions: str | Path | None = None) -> It
     Crowds (`iscrowd`) are left out. captions: a captions json of the same images. Errors: TTDError
     naming the file and what is malformed.
     """
-    path = Path(instances).expanduser()
+    path = expanded(instances)
     content = _load(path)
     names = {
         _id(item, path): _text(item, "name", path) for item in _items(content, "categories", path)
@@ -34,7 +32,7 @@ def coco_scenes(instances: str | Path, captions: str | Path | None = None) -> It
     for item in _items(content, "annotations", path):
         if not item.get("iscrowd"):
             objects[item.get("image_id")].append(_object(item, names, path))
-    said = _captions(Path(captions).expanduser()) if captions else {}
+    said = _captions(expanded(captions)) if captions else {}
     images = _items(content, "images", path)
     for image in sorted(images, key=lambda item: _text(item, "file_name", path)):
         key = _id(image, path)
@@ -49,10 +47,7 @@ def coco_scenes(instances: str | Path, captions: str | Path | None = None) -> It
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(regular_text(path, MOST_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise TTDError(f"{path}: not JSON ({error})") from None
+    content = load_json(path, "name COCO's own annotation file")
     if not isinstance(content, dict):
         raise TTDError(f"{path}: no COCO annotations; name an instances_*.json")
     return content

@@ -14,7 +14,6 @@ Any model can write it; `template_phrases`, `relation_phrases` and `caption_phra
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from typing import Any
 
 from ...data.grounding import Box, check_numbers
 from ...errors import TTDError
+from ...utils.files import expanded, is_there
+from ...utils.json_lines import parse_json
 
 FORM = '{"file": name, "width": W, "height": H, "objects": [...], ...}'
 
@@ -79,23 +80,22 @@ class Scene:
 
 def read_scenes(path: str | Path) -> Iterator[Scene]:
     """The scenes of a JSONL file, one at a time. TTDError with file and line."""
-    path = Path(path).expanduser()
+    path = expanded(path)
+    if not is_there(path) or not path.is_file():
+        raise TTDError(f"{path}: no such file, or not a regular one; name a JSONL of scenes")
     try:
         with open(path, encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield parse_scene(_object(line, f"{path}:{number}"), f"{path}:{number}")
+                    yield parse_scene(_row(line, f"{path}:{number}"), f"{path}:{number}")
     except OSError as error:
         raise TTDError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
         raise TTDError(f"{path}: not UTF-8 text; save it as UTF-8") from None
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise TTDError(f"{where}: not JSON ({error}); a line is {FORM}") from None
+def _row(line: str, where: str) -> dict[str, Any]:
+    row = parse_json(line, where, f"a line is {FORM}")
     if not isinstance(row, dict):
         raise TTDError(f"{where}: a line is {FORM}")
     return row

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import TTDError
 from ...utils.config import read_yaml
+from ...utils.files import expanded
 
 SHIPPED = Path(__file__).with_name("vocabulary.yaml")
 GARMENTS = ("hat", "shirt", "pants", "shoes")  # the order in which a class is looked up
@@ -40,7 +41,7 @@ def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
 
     TTDError: not readable, another key, or a list that holds anything but names.
     """
-    source = Path(path).expanduser() if path else SHIPPED
+    source = expanded(path) if path else SHIPPED
     values = read_yaml(source)
     known = ("people", *GARMENTS)
     for key, names in values.items():
