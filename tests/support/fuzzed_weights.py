@@ -168,10 +168,10 @@ READERS["model weights"] = Reader(model_weights, read_model)
 
 
 def tokenizer_folder(folder):
-    from core.backbones.weights import WEIGHTS
+    from core.utils.shipped import shipped
 
     model_folder(folder)
-    return stored("bpe.txt.gz", (WEIGHTS / "tiny" / "bpe.txt.gz").read_bytes())(folder)
+    return stored("bpe.txt.gz", shipped("weights/tiny/bpe.txt.gz").read_bytes())(folder)
 
 
 def read_tokenizer(path):

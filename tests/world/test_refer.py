@@ -138,7 +138,7 @@ def test_on_disk(tmp_path):
     files = sorted(
         p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()
     )
-    assert len(files) == 5 + 3 * 4 + 4 + 1
+    assert len(files) == 5 + 3 * 4 + 4 + 2 + 1  # images, splits, scenes and captions, refer.yaml
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     row = json.loads((tmp_path / "one/refer/train.jsonl").read_text().splitlines()[0])
