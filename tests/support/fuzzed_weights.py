@@ -58,7 +58,7 @@ def plain_pickle(protocol):
 
 
 def read_as_data(path):
-    from core.utils.torch_files import read_torch_file
+    from core.utils.tensors.torch_files import read_torch_file
 
     content = read_torch_file(path)
     if isinstance(content.data, dict):
