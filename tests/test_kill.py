@@ -5,8 +5,8 @@ just before every call that makes something final; the slow ones send SIGKILL to
 """
 
 import functools
-import json
 import itertools
+import json
 import os
 import shutil
 import subprocess
