@@ -25,7 +25,7 @@ class LossConfig:
     tau: temperature of the Gumbel-sigmoid. parity: on several processes, compute what the released
     code does: the feature-level loss mixes masks of different processes' texts, and the area is
     compared with its target in each process alone. chunk: texts whose masks are held at a time;
-    None: by memory (16 MB a tensor), 0: all at once.
+    None: by memory (4 MB a tensor on the CPU, 32 MB on a GPU), 0: all at once.
 
     Errors: TTDError for a value that cannot be.
     """
