@@ -41,6 +41,14 @@ def test_convolution_by_minimal_filtering(monkeypatch, size, bias, tiles):
     assert relative_error(conv_same(x.float(), conv.float()), want) < 2e-6
 
 
+def test_autocast_takes_the_plain_convolution():
+    x, conv = example((6, 8))
+    x, conv = x.float(), conv.float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        got, want = conv_same(x, conv), conv(x)
+    assert got.dtype == torch.bfloat16 and torch.equal(got, want)
+
+
 def test_many_channels_do_not_add_up_errors():
     """As wide as the decoder: no worse than 3 times torch's own float32."""
     x, conv = example((8, 6), channels=768)

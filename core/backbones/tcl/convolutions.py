@@ -88,11 +88,12 @@ def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
     On a CPU in float32, without gradient, by Winograd's F(2x2, 3x3) (Lavin & Gray, CVPR 2016),
     which torch has for GPUs alone: 16 products for 2x2 values instead of 36. Its additions are of
-    neighbouring values: errors stay those of float32. Half types would lose digits, and their units
-    are faster than this.
+    neighbouring values: errors stay those of float32. Half types, autocast's too, would lose
+    digits, and their units are faster than this.
     """
     recorded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
-    if x.device.type != "cpu" or x.dtype != torch.float32 or recorded:
+    single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if x.device.type != "cpu" or not single or recorded:
         plain: Tensor = conv(x)
         return plain
     height, width = x.shape[-2:]
