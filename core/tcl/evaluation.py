@@ -52,7 +52,9 @@ class Segmentation:
         """How often true and predicted labels meet, int64 [256, 256]."""
         image = self.config.image or 2 * backbone.image_size
         chosen = protocol("tcl", image=image, pamr=self.config.pamr)
-        used = chosen.resolve("TCL", backbone.image_size, data.rule, data.background_threshold)
+        used = chosen.resolve(
+            backbone.arch, backbone.image_size, data.rule, data.background_threshold
+        )
         maker = MasksFromTags(backbone, data, used)
         wanted = {item.id: item for item in items}
         jobs = [job for job in jobs_of_dataset(data) if job.id in wanted]

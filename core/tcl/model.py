@@ -56,12 +56,7 @@ def tcl_from_clip(
         masker.ln.load_state_dict(readout.ln_post.state_dict())
         masker.proj.copy_(cast(nn.Parameter, readout.proj))
     backbone = TCLBackbone(
-        visual,
-        base.text,
-        masker,
-        base.tokenizer,
-        imagenet_preprocess(base.image_size),
-        SIM2MASK,
+        visual, base.text, masker, base.tokenizer, imagenet_preprocess(base.image_size), SIM2MASK
     )
     usual = usual_facts(width, base.text.positional_embedding.shape[1])
     backbone.facts = None if facts == usual else facts
