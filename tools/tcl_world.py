@@ -8,6 +8,7 @@ Rows: what needs no model; the frozen CLIP's own maps, as TCL begins with them; 
 adapter on the checkpoint at the same place of --tcl. Columns: mIoU by TCL's protocol without PAMR
 (threshold 0.5, knowledge prior 0.3, TCL's prompts); IoU of the words' maps, as masks cut at 0.4 and
 as min-max maps cut at 0.5; Caption IoU; pixel F1. Every image once, at the model's own size.
+--picture draws one image with the frozen CLIP's maps and with the first run's of TCL+TTD, else TCL.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--ttd", nargs="*", default=[], metavar="FILE", help="adapters of these checkpoints")
     add("--limit", type=positive_int, metavar="N", help="only the first N images")
     add("--json", type=Path, metavar="FILE", help="also write every run's scores (fractions)")
+    add("--picture", type=Path, metavar="FILE", help="draw one image before and after")
     add("--update", type=Path, metavar="FILE", help="put the table between its marks")
     return parser
 
@@ -58,6 +60,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score, print, write."""
     args = get_args_parser().parse_args(argv)
+    if args.picture and not args.tcl:
+        raise TTDError("--picture: there is nothing to draw without --tcl")
     if args.ttd and len(args.ttd) != len(args.tcl):
         raise TTDError(f"{len(args.ttd)} adapters for {len(args.tcl)} checkpoints: one for each")
     from core.data.heldout import load_heldout
@@ -66,8 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = trivial(args, items)
     rows["frozen CLIP"] = [scores(args, items, fresh(args.base))]
     rows["TCL"] = [scores(args, items, loaded(file)) for file in args.tcl]
-    pairs = zip(args.tcl, args.ttd, strict=False)
-    rows["TCL+TTD"] = [scores(args, items, loaded(file, lora)) for file, lora in pairs]
+    pairs = list(zip(args.tcl, args.ttd, strict=False))
+    rows["TCL+TTD"] = [scores(args, items, loaded(*pair)) for pair in pairs]
+    if args.picture:
+        last = loaded(*pairs[0]) if pairs else loaded(args.tcl[0])
+        draw(fresh(args.base), last, items, args.picture)
     text = table(rows, len(items))
     print(text)
     if args.json:
@@ -137,6 +144,24 @@ def trivial(args: argparse.Namespace, items: Sequence[Item]) -> dict[str, list[R
         ]
     rows["*every content word*"] = [{"pixel_f1": held.all_content_words.f1}]
     return rows
+
+
+def draw(before: Backbone, after: Backbone, items: Sequence[Item], path: Path) -> None:
+    """One image, chosen by the rule of tools/story.py, with the maps of two models."""
+    from PIL import Image
+    from story_parts import LEGEND, RULE, choose_picture, columns_of, look
+
+    from core.evaluation.heldout import measure
+    from core.plots.before_after import draw_before_after
+
+    item = choose_picture(measure(before, items), measure(after, items))
+    looks = [look(model, item) for model in (before, after)]
+    panel = draw_before_after(item.image, item.text, columns_of(item, looks), legend=LEGEND)
+    try:
+        Image.fromarray(panel).save(path)
+    except OSError as error:
+        raise TTDError(f"{path}: cannot be written ({error.strerror or error})") from None
+    say(f"{path}: {item.id}, {RULE}")
 
 
 def table(rows: dict[str, list[Row]], images: int) -> str:
