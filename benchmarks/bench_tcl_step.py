@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import common
+import models
 from common import run
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def make_case(args: argparse.Namespace, folder: Path) -> Case:
     from core.backbones import load_backbone
     from core.tcl.model import tcl_from_clip, trained_parameters
 
-    base = load_backbone(common.random_clip(args.model, folder), device=args.device)
+    base = load_backbone(models.arch_of(args.model, folder), device=args.device)
     backbone = tcl_from_clip(base)
     trained = trained_parameters(backbone)
     generator = torch.Generator().manual_seed(0)

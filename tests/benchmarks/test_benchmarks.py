@@ -10,6 +10,7 @@ import bench_evaluation
 import bench_prompts
 import bench_startup
 import bench_tags
+import bench_tcl_step
 import bench_ttd_step
 import common
 import numpy as np
@@ -86,6 +87,16 @@ def test_a_training_steps_loss_and_gradients_equal_the_loops(case):
         abs(float((bench_ttd_step.ours(case).total - bench_ttd_step.literal(others)).detach()))
         > 1e-5
     )
+
+
+def test_tcls_step_equals_the_definition(arch, tmp_path):
+    args = options(model=arch, batch=2, texts=6, chunk=None)
+    case = bench_tcl_step.make_case(args, tmp_path)
+    bench_tcl_step.compare(case, args)
+    case.texts[1] += 1.0  # of this process
+    ours = bench_tcl_step.ours(case, None)
+    case.texts[1] -= 1.0
+    assert abs(float((ours - bench_tcl_step.literal(case)).detach())) > 1e-4
 
 
 def test_made_up_captions_share_no_word():
