@@ -90,7 +90,7 @@ def build_task(config: TCLConfig, device: str, ranks: Ranks, reindex: bool) -> T
     pairs = open_data(DataChoice.of(config, reindex), ranks)
     with ranks.together():
         backbone = starting_point(config, device)
-        openai = config.arch in OPENAI and config.weights is None and config.stream_scale == 1
+        openai = config.arch in OPENAI and config.weights is None
         task = TCLTask(config, backbone, pairs, towers=not openai)
     if ranks.first and not config.evaluation.sets:
         say("no --eval-sets: mIoU is not measured, and the last step is kept")

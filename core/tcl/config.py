@@ -94,8 +94,7 @@ class TCLConfig(RunConfig):
     """A training run of TCL; docs/tcl.md explains every setting.
 
     arch, weights: the CLIP to start from; resume_from: a TCL checkpoint to start from instead, its
-    weights alone. stream_scale: factor of the frozen tower's residual stream (core/tcl/model.py);
-    1 as published. thaw_at: step from which the copied block is trained too. decay_scalars: weight
+    weights alone. thaw_at: step from which the copied block is trained too. decay_scalars: weight
     decay on gates, Sim2Mask and temperatures, as in the released code. cached_captions: embeddings
     that may be kept in memory when every pair is drawn at least once.
 
@@ -121,7 +120,6 @@ class TCLConfig(RunConfig):
     resume_from: str | None = None
     stages: int = 2
     copied: int = 1
-    stream_scale: float = 1.0
     data: str = "cc3m+cc12m"
     root: str = "../"
     pruned: tuple[str, ...] = ()
@@ -140,8 +138,6 @@ class TCLConfig(RunConfig):
         for name in ("thaw_at", "cached_captions"):
             if getattr(self, name) < 0:
                 raise TTDError(f"{name} {getattr(self, name)}: cannot be negative")
-        if not 0 < self.stream_scale < math.inf:
-            raise TTDError(f"stream_scale {self.stream_scale:g}: must be a positive number")
         if self.schedule != "cosine":
             raise TTDError(f"schedule {self.schedule!r}: TCL is trained with 'cosine'")
 

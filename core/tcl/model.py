@@ -17,7 +17,7 @@ from ..backbones.layers import Block
 from ..backbones.tcl import layout as names
 from ..backbones.tcl.base import facts_of, imagenet_preprocess, usual_facts
 from ..backbones.tcl.model import Masker, TCLBackbone
-from ..backbones.towers import TokenReadout, VisionTower
+from ..backbones.towers import TokenReadout
 from ..errors import TTDError
 from .config import TCLConfig
 
@@ -27,7 +27,7 @@ GATED = "gate.gate"
 
 
 def tcl_from_clip(
-    base: Backbone, *, stages: int = 2, copied: int = 1, seed: int = 0, stream_scale: float = 1.0
+    base: Backbone, *, stages: int = 2, copied: int = 1, seed: int = 0
 ) -> TCLBackbone:
     """A fresh TCL on the towers of a CLIP with a class token; all sizes are the base's own.
 
@@ -39,7 +39,6 @@ def tcl_from_clip(
         stages: of the decoder, each of which doubles the grid.
         copied: last blocks of the image tower that the masker gets as copies.
         seed: of the decoder's convolutions (torch's default initialisation).
-        stream_scale: see `scaled_stream`; unless it is 1, the image tower is a copy.
 
     TTDError: a tower that TCL's checkpoint layout cannot describe.
     Source: CVPR 2023, section 3.1, and the released configuration (2 stages, 1 block).
@@ -47,8 +46,7 @@ def tcl_from_clip(
     facts = facts_of(base)
     readout = cast(TokenReadout, base.visual.readout)
     width, dim = cast(nn.Parameter, readout.proj).shape
-    visual = base.visual if stream_scale == 1 else scaled_stream(base.visual, stream_scale)
-    blocks = [copy.deepcopy(cast(Block, block)) for block in visual.blocks[-copied:]]
+    blocks = [copy.deepcopy(cast(Block, block)) for block in base.visual.blocks[-copied:]]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         masker = Masker(blocks, stages, width, dim)
@@ -56,30 +54,17 @@ def tcl_from_clip(
         masker.ln.load_state_dict(readout.ln_post.state_dict())
         masker.proj.copy_(cast(nn.Parameter, readout.proj))
     backbone = TCLBackbone(
-        visual, base.text, masker, base.tokenizer, imagenet_preprocess(base.image_size), SIM2MASK
+        base.visual,
+        base.text,
+        masker,
+        base.tokenizer,
+        imagenet_preprocess(base.image_size),
+        SIM2MASK,
     )
     usual = usual_facts(width, base.text.positional_embedding.shape[1])
     backbone.facts = None if facts == usual else facts
     backbone.arch, backbone.head = "TCL", "maskclip"
     return backbone.eval().requires_grad_(False).to(base.device, base.dtype)
-
-
-@torch.no_grad()
-def scaled_stream(tower: VisionTower, factor: float) -> VisionTower:
-    """A copy of CLIP's image tower whose residual stream is `factor` times as large.
-
-    Every norm takes the factor out again, so its embeddings are the same, but for the norms'
-    epsilon. The decoder adds convolutions of a fixed size to the stream: where that is large
-    (OpenAI's CLIP has a deviation near 1, one trained by Muon 60), they would count for nothing.
-    """
-    scaled = copy.deepcopy(tower)
-    parts = [scaled.ln_pre]
-    for block in scaled.blocks:
-        parts += [cast(Block, block).attn.out_proj, cast(nn.Sequential, block.mlp)[-1]]
-    for part in parts:
-        for parameter in part.parameters():
-            parameter.mul_(factor)
-    return scaled
 
 
 def starting_point(config: TCLConfig, device: str) -> TCLBackbone:
@@ -93,13 +78,7 @@ def starting_point(config: TCLConfig, device: str) -> TCLBackbone:
     if config.arch == "TCL":
         raise TTDError("--arch TCL: start from a TCL's weights with --resume-from FILE")
     base = load_backbone(config.arch, weights=config.weights, device=device)
-    return tcl_from_clip(
-        base,
-        stages=config.stages,
-        copied=config.copied,
-        seed=config.seed,
-        stream_scale=config.stream_scale,
-    )
+    return tcl_from_clip(base, stages=config.stages, copied=config.copied, seed=config.seed)
 
 
 def trained_parameters(backbone: TCLBackbone) -> dict[str, nn.Parameter]:
