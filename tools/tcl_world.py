@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--base", default="tiny-cls", metavar="ARCH", help="the frozen CLIP (default: %(default)s)")
     add("--tcl", nargs="*", default=[], metavar="FILE", help="checkpoints, one a run")
     add("--ttd", nargs="*", default=[], metavar="FILE", help="adapters of these checkpoints")
+    add("--only", nargs="+", metavar="ROW", help="frozen CLIP, TCL, TCL+TTD (default: all)")
     add("--limit", type=positive_int, metavar="N", help="only the first N images")
     add("--json", type=Path, metavar="FILE", help="also write every run's scores (fractions)")
     add("--picture", type=Path, metavar="FILE", help="draw one image before and after")
@@ -68,13 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     items = load_heldout(args.root, args.limit)
     rows = trivial(args, items)
-    rows["frozen CLIP"] = [scores(args, items, fresh(args.base))]
-    rows["TCL"] = [scores(args, items, loaded(file)) for file in args.tcl]
-    pairs = list(zip(args.tcl, args.ttd, strict=False))
-    rows["TCL+TTD"] = [scores(args, items, loaded(*pair)) for pair in pairs]
+    for name, models in models_of(args).items():
+        if name in (args.only or [name]):
+            rows[name] = [scores(args, items, load()) for load in models]
     if args.picture:
-        last = loaded(*pairs[0]) if pairs else loaded(args.tcl[0])
-        draw(fresh(args.base), last, items, args.picture)
+        last = [load for models in models_of(args).values() for load in models[:1]][-1]
+        draw(fresh(args.base), last(), items, args.picture)
     text = table(rows, len(items))
     print(text)
     if args.json:
@@ -82,6 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.update:
         update(args.update, MARKS, text)
     return 0
+
+
+def models_of(args: argparse.Namespace) -> dict[str, list[Callable[[], Backbone]]]:
+    """How to load the models of each row, one at a time."""
+    pairs = zip(args.tcl, args.ttd, strict=False)
+    return {
+        "frozen CLIP": [partial(fresh, args.base)],
+        "TCL": [partial(loaded, file) for file in args.tcl],
+        "TCL+TTD": [partial(loaded, *pair) for pair in pairs],
+    }
 
 
 def fresh(base: str) -> Backbone:
