@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..backbones.base import Backbone
 from ..data.grounding import Phrase
 from ..data.grounding_view import Seen, view
 from ..data.images import read_image
@@ -23,11 +24,27 @@ from ..data.inputs import SUFFIX, Inputs
 from ..errors import TTDError
 from ..utils.files import atomic, write_errors
 from ..utils.prefetch import prefetch
+from .config import ModelConfig
 from .model import GroundingModel
 
 BATCH = 32  # images through the tower at a time
+MEASURED = 16  # images that `measured_scale` looks at
+SMALLEST = 1e-6  # deviation that is divided by
 
 Progress = Callable[[int], None]
+
+
+def measured_scale(backbone: Backbone, config: ModelConfig, images: Sequence[Path]) -> float:
+    """One over the deviation of the block outputs on the first images, to three digits.
+
+    Three, so that every machine and process finds the same. images: paths; `MEASURED` are read.
+    TTDError naming an image that cannot be read.
+    """
+    views = [view(read_image(image), config.image_size) for image in images[:MEASURED]]
+    pixels = torch.stack([seen.image for seen in views]).to(backbone.device, backbone.dtype)
+    with torch.inference_mode():
+        states = torch.cat(backbone.visual.hidden_states(pixels, config.blocks), dim=-1)
+    return float(f"{1 / max(float(states.float().std()), SMALLEST):.3g}")
 
 
 class FeatureCache:

@@ -9,6 +9,7 @@ token (ours; CLIP-VG has none such) leave it out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -51,6 +52,10 @@ class GroundingModel(nn.Module):
         self.ml_visu_proj = nn.Linear(width * len(config.blocks), config.hidden)
         self.reg_token = nn.Embedding(1, config.hidden)
         self.vl_pos_embed = nn.Embedding(tokens, config.hidden)
+        if config.input_positions:
+            side = config.image_size // backbone.patch
+            with torch.no_grad():
+                self.vl_pos_embed.weight[-side * side :] = sine_table(side, config.hidden)
         self.vl_transformer = VisionLanguageTransformer(config)
         self.bbox_embed = BoxHead(config.hidden)
 
@@ -81,7 +86,11 @@ class GroundingModel(nn.Module):
         Args: images [B, 3, S, S] normalized; autocast: entered around the tower alone.
         Returns: float32 [B, 1 + P, D]; [B, P, D] without a class token.
         """
-        out: Tensor = self.ml_visu_proj(self.image_states(images, autocast).float())
+        return self.project(self.image_states(images, autocast))
+
+    def project(self, states: Tensor) -> Tensor:
+        """Block outputs [B, 1 + P, blocks * width] of any type -> float32 [B, 1 + P, D]."""
+        out: Tensor = self.ml_visu_proj(states.float() * self.config.feature_scale)
         return out
 
     def image_states(self, images: Tensor, autocast: Autocast = nullcontext) -> Tensor:
@@ -126,9 +135,10 @@ class GroundingModel(nn.Module):
         table, behind = self.vl_pos_embed.weight, 1 + self.config.context
         positions = torch.cat([table[: 1 + count], table[behind:]])
         mask = torch.cat([seen, tokens == 0, first, ignored], dim=1)
-        out, attention = self.vl_transformer(
-            torch.cat([reg, text, visual], dim=1), positions, mask, weights
-        )
+        tokens_in = torch.cat([reg, text, visual], dim=1)
+        if self.config.input_positions:
+            tokens_in = tokens_in + positions
+        out, attention = self.vl_transformer(tokens_in, positions, mask, weights)
         if attention is not None:
             attention = attention[:, 1 + count + prefix :]
         return self.bbox_embed(out), attention
@@ -150,7 +160,7 @@ class GroundingModel(nn.Module):
         """
         tokens = self.cut(tokens)
         known = self.image_states(images, autocast) if states is None else states
-        visual, text = self.ml_visu_proj(known.float()), self.encode_texts(tokens, autocast)
+        visual, text = self.project(known), self.encode_texts(tokens, autocast)
         return self.fuse(visual, patch_mask(ignored, self.backbone.patch), text, tokens)[0]
 
     def cut(self, tokens: Tensor) -> Tensor:
@@ -177,6 +187,20 @@ def patch_mask(ignored: Tensor, patch: int) -> Tensor:
         ignored[:, None].float(), size=grid, mode="bilinear", align_corners=False, antialias=False
     )
     return small.round().bool().flatten(1)
+
+
+def sine_table(side: int, width: int) -> Tensor:
+    """Where each patch of a grid lies, as waves along x and y: float32 [side * side, width].
+
+    A quarter of the columns each are sines and cosines of x and of y, from a quarter of a period
+    to two over the canvas; patches are row-major.
+    """
+    count = -(-width // 4)
+    waves = math.pi * torch.logspace(-1, 2, count, base=2)
+    angles = ((torch.arange(side) + 0.5) / side)[:, None] * waves
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)  # [side, 2 count]
+    across, down = line[None].expand(side, -1, -1), line[:, None].expand(-1, side, -1)
+    return torch.cat([across, down], dim=-1).reshape(side * side, -1)[:, :width]
 
 
 def sequence_length(config: ModelConfig, backbone: Backbone) -> int:

@@ -146,6 +146,45 @@ def test_init_goes_on_from_a_model(arch, phrases, tmp_path):
         assert torch.equal(value, first.parameters()[name]), name
 
 
+def test_the_scale_is_measured(arch, phrases, tmp_path):
+    """1 over the deviation of the block outputs; a model that starts from another keeps its own."""
+    from core.data.grounding_view import view
+    from core.data.images import read_image
+
+    backbone = load_backbone(arch, device="cpu")
+    measured = config(arch, tmp_path / "a", feature_scale=None, input_positions=True)
+    task, outcome = run(measured, phrases)
+    images = list(dict.fromkeys(phrase.image for phrase in phrases.phrases))[:16]
+    pixels = torch.stack([view(read_image(image), backbone.image_size).image for image in images])
+    with torch.no_grad():
+        states = torch.cat(backbone.visual.hidden_states(pixels, task.model.config.blocks), -1)
+    scale = task.model.config.feature_scale
+    assert scale != 1.0 and scale * float(states.std()) == pytest.approx(1, rel=5e-3)
+    loaded = load_model(outcome.file, device="cpu").config
+    assert loaded.feature_scale == scale and loaded.input_positions
+    after = GroundingTask(
+        config(arch, tmp_path / "b", init=str(outcome.file)), backbone, [phrases]
+    ).model.config
+    assert after.feature_scale == scale and after.input_positions
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch >= 2.9")
+def test_muon_has_the_matrices(arch, phrases, tmp_path):
+    """Every parameter is in one of the two groups; it learns, and resumes to the byte."""
+    settings = {"optimizer": "muon", "steps": 6, "eval_every": 6, "lr": 3e-3}
+    task, whole = run(config(arch, tmp_path / "whole", **settings), phrases)
+    matrices, rest = task.groups(0)
+    assert {len(task.parameters()[name].shape) for name in matrices.parameters} == {2}
+    assert not any("bias" in name or "norm" in name for name in matrices.parameters)
+    assert {"reg_token.weight", "vl_pos_embed.weight", "bbox_embed.layers.2.weight"} < set(
+        rest.parameters
+    )
+    assert "vl_transformer.encoder.layers.1.self_attn.in_proj_weight" in matrices.parameters
+    run(config(arch, tmp_path / "parts", **settings), phrases, stop_after=2)
+    _, resumed = run(config(arch, tmp_path / "parts", **settings), phrases)
+    assert whole.file.read_bytes() == resumed.file.read_bytes()
+
+
 def test_the_logged_loss_is_the_loss(arch, phrases, tmp_path):
     """The first step by hand: eval mode equals training without dropout."""
     import json
@@ -193,7 +232,9 @@ def test_warmup_is_linear():
 @pytest.mark.parametrize(
     "change",
     [
-        {"optimizer": "muon"},
+        {"optimizer": "lion"},
+        {"feature_scale": 0.0},
+        {"feature_scale": -1.0},
         {"sup": "none"},
         {"prompt": "no place"},
         {"epochs": 0.0},

@@ -17,7 +17,11 @@ EMBED, BLOCKS, HEADS = 64, (0, 1, 3, 5), 8
 
 
 class ReferenceGrounder(nn.Module):
-    """blocks: image blocks by index; the rest of the sizes are the constants above."""
+    """blocks: image blocks by index; the rest of the sizes are the constants above.
+
+    scale, placed: our two additions, off as published: block outputs times a number, and positions
+    on the tokens themselves.
+    """
 
     def __init__(self, vision=VISION, text=TEXT, embed=EMBED, blocks=BLOCKS, seed=0):
         from open_clip.model import CLIP
@@ -25,6 +29,7 @@ class ReferenceGrounder(nn.Module):
         super().__init__()
         self.clip = CLIP(embed, vision, text, quick_gelu=True).eval()
         self.blocks, self.patch = blocks, vision["patch_size"]
+        self.scale, self.placed = 1.0, False
         patches = (vision["image_size"] // vision["patch_size"]) ** 2
         self.visu_proj = nn.Linear(512, embed)
         self.text_proj = nn.Linear(embed, embed)
@@ -61,6 +66,8 @@ class ReferenceGrounder(nn.Module):
         rows = [self.reg_token.weight[None].repeat(batch, 1, 1), text, visual]
         x = torch.cat(rows, 1).transpose(0, 1)  # sequence first
         pos = self.vl_pos_embed.weight[:, None].repeat(1, batch, 1)
+        if self.placed:
+            x = x + pos
         seen = torch.zeros(batch, 1, dtype=torch.bool)
         mask = torch.cat([seen, tokens == 0, seen, self._patches(ignored)], 1)
         for layer in self.vl_transformer["encoder"]["layers"]:
@@ -80,7 +87,7 @@ class ReferenceGrounder(nn.Module):
         self.clip.encode_image(images)
         for hook in hooks:
             hook.remove()
-        return self.ml_visu_proj(torch.cat(kept, -1))
+        return self.ml_visu_proj(torch.cat(kept, -1) * self.scale)
 
     def _text(self, tokens):
         x = self.clip.token_embedding(tokens) + self.clip.positional_embedding
