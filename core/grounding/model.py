@@ -9,7 +9,6 @@ token (ours; CLIP-VG has none such) leave it out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -52,10 +51,6 @@ class GroundingModel(nn.Module):
         self.ml_visu_proj = nn.Linear(width * len(config.blocks), config.hidden)
         self.reg_token = nn.Embedding(1, config.hidden)
         self.vl_pos_embed = nn.Embedding(tokens, config.hidden)
-        if config.input_positions:
-            side = config.image_size // backbone.patch
-            with torch.no_grad():
-                self.vl_pos_embed.weight[-side * side :] = sine_table(side, config.hidden)
         self.vl_transformer = VisionLanguageTransformer(config)
         self.bbox_embed = BoxHead(config.hidden)
 
@@ -187,20 +182,6 @@ def patch_mask(ignored: Tensor, patch: int) -> Tensor:
         ignored[:, None].float(), size=grid, mode="bilinear", align_corners=False, antialias=False
     )
     return small.round().bool().flatten(1)
-
-
-def sine_table(side: int, width: int) -> Tensor:
-    """Where each patch of a grid lies, as waves along x and y: float32 [side * side, width].
-
-    A quarter of the columns each are sines and cosines of x and of y, from a quarter of a period
-    to two over the canvas; patches are row-major.
-    """
-    count = -(-width // 4)
-    waves = math.pi * torch.logspace(-1, 2, count, base=2)
-    angles = ((torch.arange(side) + 0.5) / side)[:, None] * waves
-    line = torch.cat([angles.sin(), angles.cos()], dim=1)  # [side, 2 count]
-    across, down = line[None].expand(side, -1, -1), line[:, None].expand(-1, side, -1)
-    return torch.cat([across, down], dim=-1).reshape(side * side, -1)[:, :width]
 
 
 def sequence_length(config: ModelConfig, backbone: Backbone) -> int:

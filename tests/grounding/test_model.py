@@ -7,7 +7,7 @@ from oracle_grounding import BLOCKS, ReferenceGrounder, official_file, official_
 from core.errors import TTDError
 from core.grounding.config import ModelConfig, default_blocks
 from core.grounding.losses import box_iou, box_losses
-from core.grounding.model import model_config, patch_mask, sine_table
+from core.grounding.model import model_config, patch_mask
 from core.grounding.weights.checkpoint import load_model
 
 
@@ -67,18 +67,6 @@ def test_scaled_features_and_positions_on_the_tokens(tmp_path):
                 tokens,
             )
             assert torch.allclose(fused, model(images, ignored, tokens), atol=1e-6)
-
-
-def test_a_table_of_places_tells_them_apart():
-    """x and y can be read off it by a linear map, which is what it is for."""
-    for side, width in ((8, 128), (12, 64), (7, 50)):
-        table = sine_table(side, width)
-        assert table.shape == (side * side, width)
-        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        places = torch.stack([columns.flatten(), rows.flatten()], 1).float() / side
-        known = torch.cat([table, torch.ones(len(table), 1)], 1).double()
-        solved = torch.linalg.lstsq(known, places.double(), driver="gelsd").solution
-        assert (known @ solved - places).abs().max() < 0.01
 
 
 def test_gradients_of_the_reference(reference, tmp_path):
