@@ -27,9 +27,9 @@ class GroundingConfig(RunConfig):
     split, "pseudo" for pseudo-labels. epochs: passes over the data, instead of steps; rates then
     change once an epoch, as published. image, context, hidden, blocks: None for the backbone's.
     crop, scale, translate, blur, jitter, parity: see `Augmentation`. encoder_autocast: the encoder
-    too in `dtype`; published is float32. feature_scale, input_positions: see `ModelConfig`; None
-    for one over the deviation of the block outputs, measured on the first training images. init: a
-    grounding model to start from, whose own two win. cache: a folder for the frozen towers'
+    too in `dtype`; published is float32. whiten, input_positions: see `ModelConfig`; the
+    maps are measured on the first training samples. init: a grounding model to start from, whose
+    own two win. cache: a folder for the frozen towers'
     features, which then run once per image; without augmentation only.
     Errors: TTDError for a value that cannot be.
     """
@@ -76,7 +76,7 @@ class GroundingConfig(RunConfig):
     layers: int = 6
     feedforward: int = 2048
     dropout: float = 0.1
-    feature_scale: float | None = 1.0
+    whiten: int = 0
     input_positions: bool = False
     crop: bool = False
     scale: bool = False

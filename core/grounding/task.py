@@ -24,7 +24,7 @@ from ..utils.files import expanded
 from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
 from .config import ModelConfig
-from .features import FeatureCache, cache_file, distinct_images, measured_scale, prepare
+from .features import FeatureCache, cache_file, distinct_images, fit_maps, prepare
 from .losses import box_iou, box_losses
 from .model import TABLE, UNUSED, GroundingModel, model_config
 from .run_config import GroundingConfig, learning_rate
@@ -69,7 +69,9 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         seed_everything(config.seed)
         model = GroundingModel(backbone, size, config.train_visual_pos)
         self.model = model.to(backbone.device).train()
-        if start is not None and config.init:
+        if start is None:
+            self._fit_maps()
+        elif config.init:
             load_own_state(self.model, start.own_state(), config.init)
         self._features = self._open_features()
         # Nothing uses it: it would get no gradient.
@@ -84,13 +86,12 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         size = sizes(self.config, backbone)
         if start is not None:
             told = start.config
-            return replace(
-                size, feature_scale=told.feature_scale, input_positions=told.input_positions
-            )
-        if self.config.feature_scale is None:
-            images = distinct_images(self._source.phrases)
-            return replace(size, feature_scale=measured_scale(backbone, size, images))
+            return replace(size, whiten=told.whiten, input_positions=told.input_positions)
         return size
+
+    def _fit_maps(self) -> None:
+        phrases = self._source.phrases
+        fit_maps(self.model, phrases, [asked_text(p.text, self.config.prompt) for p in phrases])
 
     def _open_features(self) -> FeatureCache | None:
         """The features of the training images, computed where they are not on disk yet."""
@@ -222,8 +223,6 @@ def sizes(config: GroundingConfig, backbone: Backbone) -> ModelConfig:
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if config.blocks is not None:
         changes["blocks"] = config.blocks
-    for name in ("heads", "layers", "feedforward", "dropout", "input_positions"):
+    for name in ("heads", "layers", "feedforward", "dropout", "whiten", "input_positions"):
         changes[name] = getattr(config, name)
-    scale = config.feature_scale
-    changes["feature_scale"] = 1.0 if scale is None else scale
     return model_config(backbone, **changes)
