@@ -19,8 +19,7 @@ EMBED, BLOCKS, HEADS = 64, (0, 1, 3, 5), 8
 class ReferenceGrounder(nn.Module):
     """blocks: image blocks by index; the rest of the sizes are the constants above.
 
-    scale, placed: our two additions, off as published: block outputs times a number, and positions
-    on the tokens themselves.
+    placed: ours, off as published: positions on the tokens themselves too.
     """
 
     def __init__(self, vision=VISION, text=TEXT, embed=EMBED, blocks=BLOCKS, seed=0):
@@ -29,7 +28,7 @@ class ReferenceGrounder(nn.Module):
         super().__init__()
         self.clip = CLIP(embed, vision, text, quick_gelu=True).eval()
         self.blocks, self.patch = blocks, vision["patch_size"]
-        self.scale, self.placed = 1.0, False
+        self.placed = False
         patches = (vision["image_size"] // vision["patch_size"]) ** 2
         self.visu_proj = nn.Linear(512, embed)
         self.text_proj = nn.Linear(embed, embed)
@@ -87,7 +86,7 @@ class ReferenceGrounder(nn.Module):
         self.clip.encode_image(images)
         for hook in hooks:
             hook.remove()
-        return self.ml_visu_proj(torch.cat(kept, -1) * self.scale)
+        return self.ml_visu_proj(torch.cat(kept, -1))
 
     def _text(self, tokens):
         x = self.clip.token_embedding(tokens) + self.clip.positional_embedding
