@@ -18,9 +18,9 @@ class ModelConfig:
     Two fields are ours, for towers that are not OpenAI's. whiten: channels to which block outputs
     and text states are reduced by frozen whitening maps before their projections, 0 for none; a
     tower whose outputs have a deviation of 60, most of it in ten directions, saturates the first
-    attention and hides the rest otherwise. input_positions: whether the position
-    table is also added to the tokens themselves, once. CLIP-VG adds it to queries and keys alone,
-    so that where an attended patch lies must be in the tower's own features.
+    attention and hides the rest otherwise. input_positions: whether the position table is also
+    added to the tokens themselves, once. CLIP-VG adds it to queries and keys alone, so that where
+    an attended patch lies must be in the tower's own features.
     Errors: TTDError for what no encoder can have.
     """
 

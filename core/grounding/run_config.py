@@ -27,10 +27,10 @@ class GroundingConfig(RunConfig):
     split, "pseudo" for pseudo-labels. epochs: passes over the data, instead of steps; rates then
     change once an epoch, as published. image, context, hidden, blocks: None for the backbone's.
     crop, scale, translate, blur, jitter, parity: see `Augmentation`. encoder_autocast: the encoder
-    too in `dtype`; published is float32. whiten, input_positions: see `ModelConfig`; the
-    maps are measured on the first training samples. init: a grounding model to start from, whose
-    own two win. cache: a folder for the frozen towers'
-    features, which then run once per image; without augmentation only.
+    too in `dtype`; published is float32. whiten, input_positions: see `ModelConfig`; the maps are
+    measured on the first training samples. init: a grounding model to start from, whose own two
+    win. cache: a folder for the frozen towers' features, which then run once per image; without
+    augmentation only.
     Errors: TTDError for a value that cannot be.
     """
 
