@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def choose(args: Mapping[str, Any]) -> Chosen[GroundingConfig]:
     """The settings of --config (or the recipe), of --set and of the flags; steps from epochs."""
-    from core.grounding.run_config import load_config
+    from core.grounding.run_config import in_steps, load_config
 
     flags = published(args)
     sup = flags.get("sup") or dict(setting(item) for item in args.get("set", ())).get("sup")
@@ -142,7 +142,8 @@ def choose(args: Mapping[str, Any]) -> Chosen[GroundingConfig]:
         args.get("config") or CONFIGS / f"grounding_{'pseudo' if sup == 'pseudo' else 'full'}.yaml"
     )
     chosen = settings(flags, load_config, path)
-    return Chosen(in_steps(chosen.config, flags), chosen.recipe)
+    count = sum(len(part) for part in training_lists(chosen.config))
+    return Chosen(in_steps(chosen.config, count, flags), chosen.recipe)
 
 
 def published(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,26 +162,6 @@ def published(args: Mapping[str, Any]) -> dict[str, Any]:
     if "batch_size" in flags:
         flags["batch"] = flags.pop("batch_size") * int(os.environ.get("WORLD_SIZE", "1"))
     return flags
-
-
-def in_steps(config: GroundingConfig, flags: Mapping[str, Any]) -> GroundingConfig:
-    """Epochs as steps, by the number of phrases; one evaluation and checkpoint an epoch.
-
-    `lr_drop_every` counts epochs then.
-    """
-    from dataclasses import replace
-
-    if config.epochs is None or "steps" in flags:
-        return config
-    count = sum(len(part) for part in training_lists(config))
-    epoch = max(1, count // config.batch)
-    changes: dict[str, Any] = {"steps": max(1, round(config.epochs * epoch)), "epoch_steps": epoch}
-    for name in ("eval_every", "checkpoint_every"):
-        if name not in flags:
-            changes[name] = epoch
-    if config.lr_drop_every is not None:
-        changes["lr_drop_every"] = config.lr_drop_every * epoch
-    return replace(config, **changes)
 
 
 @cache

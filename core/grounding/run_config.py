@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..data.grounding_sets import grounding_set
@@ -138,6 +138,24 @@ def load_config(
 ) -> GroundingConfig:
     """The settings in a mapping; `source` names them in errors. TTDError for what is wrong."""
     return build(GroundingConfig, renamed(values, RENAMED, warn), source)
+
+
+def in_steps(config: GroundingConfig, count: int, given: Collection[str] = ()) -> GroundingConfig:
+    """Epochs over `count` phrases as steps, with one evaluation and checkpoint an epoch.
+
+    given: names of settings that stay as they are. `lr_drop_every` counts epochs then. Without
+    `epochs`, or where steps are given, nothing changes.
+    """
+    if config.epochs is None or "steps" in given:
+        return config
+    epoch = max(1, count // config.batch)
+    changes: dict[str, Any] = {"steps": max(1, round(config.epochs * epoch)), "epoch_steps": epoch}
+    for name in ("eval_every", "checkpoint_every"):
+        if name not in given:
+            changes[name] = epoch
+    if config.lr_drop_every is not None:
+        changes["lr_drop_every"] = config.lr_drop_every * epoch
+    return replace(config, **changes)
 
 
 def learning_rate(step: int, config: GroundingConfig, start: int = 0) -> float:

@@ -54,8 +54,11 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         backbone: Backbone,
         train: Sequence[PhraseList],
         val: Sequence[PhraseList] = (),
+        cached: Sequence[PhraseList] | None = None,
     ):
         """backbone: float32; train, val: lists of phrases; without `val` the last model is kept.
+
+        cached: the lists whose images `config.cache` holds, where several runs share it.
 
         TTDError: settings that do not fit the backbone.
         """
@@ -73,7 +76,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
             self._fit_maps()
         elif config.init:
             load_own_state(self.model, start.own_state(), config.init)
-        self._features = self._open_features()
+        self._features = self._open_features(cached or train)
         # Nothing uses it: it would get no gradient.
         self._parameters = {
             name: value
@@ -93,13 +96,14 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         phrases = self._source.phrases
         fit_maps(self.model, phrases, [asked_text(p.text, self.config.prompt) for p in phrases])
 
-    def _open_features(self) -> FeatureCache | None:
-        """The features of the training images, computed where they are not on disk yet."""
+    def _open_features(self, lists: Sequence[PhraseList]) -> FeatureCache | None:
+        """The features of the lists' images, computed where they are not on disk yet."""
         if self.config.cache is None:
             return None
-        images = distinct_images(self._source.phrases)
+        source = PhraseSource(lists)
+        images = distinct_images(source.phrases)
         folder = expanded(self.config.cache)
-        path = cache_file(folder, self.model, self._checksum, self._source.digest)
+        path = cache_file(folder, self.model, self._checksum, source.digest)
         prepare(path, self.model, images, trust=self.config.trust_inputs)
         return FeatureCache(path, images)
 

@@ -1,4 +1,8 @@
-"""The referring world on disk: OUT/refer/images/ID.jpg and one JSONL of phrases per split."""
+"""The referring world on disk: OUT/refer/images/ID.jpg and one JSONL of phrases per split.
+
+For training without annotation there are also scenes.jsonl, what a simulated detector says of the
+training images (`detector.Noise`), and captions.jsonl, what their captions say.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import yaml
 
 from ..errors import TTDError
 from ..utils.files import write_bytes, write_errors, write_text
+from .captions import write_caption
+from .detector import Noise, scene_row
 from .picture import UNSEEN
 from .refer import AMBIGUOUS, ANIMALS, SPLITS, ReferSample, make_refer_sample
 from .writer import encode_jpeg
 
 CHUNK = 64  # images a worker makes at a time
+UNLABELLED = ("scenes", "captions")  # of the training images
 Job = tuple[Path, int, int, str, int, int]
+Rows = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -52,28 +61,28 @@ def make_refer_world(
     folder = out / "refer"
     with write_errors(folder, "make room, or choose another --out"):
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        lines: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-        for split, rows, count in _made(folder, config, workers):
-            lines[split] += rows
+        lines: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, *UNLABELLED)}
+        for made, count in _made(folder, config, workers):
+            for name, more in made.items():
+                lines[name] += more
             progress(count)
         for split, rows in lines.items():
             text = "".join(json.dumps(row) + "\n" for row in rows)
             write_text(folder / f"{split}.jsonl", text)
-        measured = {split: summary(rows) for split, rows in lines.items() if rows}
+        measured = {split: summary(lines[split]) for split in SPLITS if lines[split]}
         world = {
             "made_with": asdict(config),
             "ambiguous_share_aimed_at": AMBIGUOUS,
             "testA": list(ANIMALS),
+            "detector": asdict(Noise()),
             "measured": measured,
         }
         write_text(folder / "refer.yaml", yaml.safe_dump(world, sort_keys=False))
     return world
 
 
-def _made(
-    folder: Path, config: ReferConfig, workers: int
-) -> Iterator[tuple[str, list[dict[str, Any]], int]]:
-    """(split, lines, images) of every chunk, in order."""
+def _made(folder: Path, config: ReferConfig, workers: int) -> Iterator[tuple[Rows, int]]:
+    """(lines by file, images) of every chunk, in order."""
     jobs: list[Job] = []
     for split in SPLITS:
         count = config.train if split == "train" else config.val
@@ -87,15 +96,25 @@ def _made(
         yield from pool.imap(_make_chunk, jobs)
 
 
-def _make_chunk(job: Job) -> tuple[str, list[dict[str, Any]], int]:
+def _make_chunk(job: Job) -> tuple[Rows, int]:
     folder, seed, size, split, start, stop = job
     cv2.setNumThreads(1)
-    rows: list[dict[str, Any]] = []
+    rows: Rows = {split: []}
     for index in range(start, stop):
         sample = make_refer_sample(seed, split, index, size)
         write_bytes(folder / "images" / f"{sample.id}.jpg", encode_jpeg(sample.image))
-        rows += lines_of(sample)
-    return split, rows, stop - start
+        rows[split] += lines_of(sample)
+        if split == "train":
+            rows.setdefault("scenes", []).append(scene_row(sample, seed))
+            rows.setdefault("captions", []).append(caption_row(sample, seed, index))
+    return rows, stop - start
+
+
+def caption_row(sample: ReferSample, seed: int, index: int) -> dict[str, Any]:
+    """A caption of an image, written as those of the world's pairs."""
+    rng = np.random.default_rng([seed, 18, index])
+    text = write_caption(sample.contents, rng, "train")
+    return {"image": f"{sample.id}.jpg", "text": text}
 
 
 def lines_of(sample: ReferSample) -> list[dict[str, Any]]:

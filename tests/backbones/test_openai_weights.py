@@ -44,6 +44,7 @@ def run_offline(code: str, home: Path, **env) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_without_weights_one_line_says_what_to_do(tmp_path):
     """Without any file: what is missing, where it was sought, where to get it, `--arch tiny`."""
     if (ROOT / "weights" / "ViT-B-16.pt").exists():

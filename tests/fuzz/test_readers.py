@@ -7,9 +7,18 @@ import open_clip  # noqa: F401  # here: its import takes longer than a reader ma
 import pytest
 from fuzzed_readers import READERS
 from hypothesis import given
-from mutations import altered, byte_changes, changed, examples, field_changes, json_bytes, outcome
+from mutations import (
+    altered,
+    byte_changes,
+    changed,
+    examples,
+    field_changes,
+    json_bytes,
+    outcome,
+    scaled,
+)
 
-FAST, MANY = 2, 150
+FAST, MANY = 2, scaled(150)
 WITH_CONTENT = [name for name, reader in READERS.items() if reader.content is not None]
 
 

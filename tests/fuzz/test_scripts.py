@@ -8,6 +8,7 @@ import pytest
 from hostile_files import corpus, executed
 from hostile_runs import SCRIPTS, arguments, call, commands, options_of, place
 from hostile_values import FRACTIONS, STRINGS, WHOLE
+from mutations import scaled
 
 TRIED = []  # hostile inputs of this session
 
@@ -74,7 +75,7 @@ def test_hostile_values(script, there, hostile, tmp_path, monkeypatch):
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
     chosen = list(cases(script, hostile))
     random.Random(script).shuffle(chosen)
-    faults = attack(script, chosen[:120], there, tmp_path, monkeypatch)
+    faults = attack(script, chosen[: scaled(120)], there, tmp_path, monkeypatch)
     assert not faults, "\n".join(faults)
     assert not executed(next(iter(hostile.values())).parents[1])
 
@@ -82,4 +83,4 @@ def test_hostile_values(script, there, hostile, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_thousand_were_tried():
     print(f"{len(TRIED)} hostile inputs: 0 tracebacks, 0 hangs")
-    assert len(TRIED) >= 1000
+    assert len(TRIED) >= scaled(1000)

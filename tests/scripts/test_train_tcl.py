@@ -88,7 +88,8 @@ def alone(small_clip, place, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 4])
 def test_processes_train_the_same(place, settings, alone, tmp_path, world):
     """Losses, gradient norms and weights after five steps, the copied block thawed at the third."""
     ends = run(place, settings, tmp_path / "run", world=world)
@@ -122,6 +123,7 @@ def killed_and_resumed(place, settings, out, moments):
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_kill_9_after_the_first_checkpoint(place, settings, alone, tmp_path):
     out = tmp_path / "run"
     process = start(place, settings, out)

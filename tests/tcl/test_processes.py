@@ -42,7 +42,7 @@ def literal(weights, folder, world, parity):
     return [{name: value.item() for name, value in terms.items()} for terms in ranks]
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_share_the_loss_of_the_whole_batch(folder, alone, world):
     terms, gradients = run_processes(folder, world, False)
     for name, value in alone[0].items():

@@ -1,0 +1,1 @@
+"""Training on pseudo-labels that a model itself finds reliable: SSA and MSA of CLIP-VG."""
