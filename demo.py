@@ -4,8 +4,7 @@
     python demo.py --input photo.jpg --tags dog "red ball" --pamr
     python demo.py --input photo.jpg --text "a dog chases a ball"         # a caption and its words
     python demo.py --input photos/ 'more/*.png' captions.jsonl --tags person --out panels
-    python demo.py --ground "the red star left of the house"     # a box; the grounder that ships
-    python demo.py --input photo.jpg --ground "the woman in red" --grounder clip-vg.pth
+    python demo.py --input photo.jpg --ground "the woman in red" --grounder clip-vg.pth  # boxes
     python demo.py --arch TCL --lora weights/TCL+TTD.pt --tags flame smoke --image 448 \\
         --scales 1.0 0.5 1.5 2.0 --pamr
 

@@ -19,12 +19,15 @@ SHIPPED = ROOT / "weights" / "tiny-grounder"  # of the world of tools/make_world
 def images_and_weights(
     given: Sequence[str] | None, weights: str | None
 ) -> tuple[list[Path], str | None]:
-    """The images of --input and the model; without images the ones that ship, model included."""
+    """The images of --input and the model; without images those that ship, as far as they do."""
     from core.data.image_lists import list_images
 
     if given:
         return [item.path for item in list_images(given)], weights
-    return [SHIPPED / "demo.jpg"], weights or str(SHIPPED / "model.safetensors")
+    own = SHIPPED / "model.safetensors"
+    if weights is None and own.is_file():
+        weights = str(own)
+    return [SHIPPED / "demo.jpg"], weights
 
 
 def ground(
