@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 
-    from core.data.input_sources import inputs_of
+    from core.data.inputs.sources import inputs_of
     from core.data.records import open_records
     from core.grounding.predict import load_grounder
     from core.grounding.produce import NAME, asked, produce

@@ -52,7 +52,7 @@ def setup(args: argparse.Namespace) -> Task:
     import os
     from functools import partial
 
-    from core.data.input_sources import inputs_of_images
+    from core.data.inputs.sources import inputs_of_images
     from core.data.labels.datasets import open_dataset
     from core.masks.class_list import classes_of
     from core.masks.pipeline import MasksFromTags, jobs_of_dataset

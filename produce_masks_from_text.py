@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def setup(args: argparse.Namespace) -> Task:
     """The images and their captions."""
-    from core.data.input_sources import inputs_of
+    from core.data.inputs.sources import inputs_of
     from core.masks.pipeline import FOREGROUND, jobs_of_records
 
     name, place, records = find_records(args.data, args.root)

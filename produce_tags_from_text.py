@@ -36,7 +36,7 @@ from tools.cli import load_model, min_score, min_score_option, model_options, ru
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.data.inputs import Inputs
+    from core.data.inputs.table import Inputs
     from core.data.records import RecordSet
     from core.tags.results import ResultPaths
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError(
             f"--threshold {args.threshold:g} acts only with --fixed; without it the cut is adaptive"
         )
-    from core.data.input_sources import inputs_of
+    from core.data.inputs.sources import inputs_of
     from core.data.records import open_records
     from core.data.words import stopwords
 

@@ -112,7 +112,8 @@ def carry_out(
 
     with ranks.together():
         sources, judge = data(args, config)
-        lab, work = laboratory(args, config, sources, judge, device, ranks, should_stop)
+        work = worker(config, sources, judge, device, ranks, should_stop)
+        lab = laboratory(args, sources, judge, work, ranks)
     if ranks.first:
         introduce(args, sources, judge)
     estimate(args, lab, work, ranks)
@@ -165,23 +166,36 @@ def mean_entities(source: PhraseList) -> float:
     return sum(entities(phrase.text) for phrase in source.phrases) / len(source)
 
 
-def laboratory(
-    args: Mapping[str, Any],
+def worker(
     config: GroundingConfig,
     sources: Mapping[str, PhraseList],
     judge: PhraseList,
     device: str,
     ranks: Ranks,
     should_stop: Any,
-) -> tuple[CurriculumLab, GroundingWork]:
-    """What trains and measures, and what it knows from an earlier run."""
+) -> GroundingWork:
+    """What trains and measures."""
     from core.backbones import load_backbone
-    from core.grounding.curriculum.lab import CurriculumLab
-    from core.grounding.curriculum.ledger import Ledger
     from core.grounding.curriculum.work import GroundingWork
-    from core.training.config import identity
 
     backbone = load_backbone(config.arch, weights=config.weights, device=device)
+    images = list(sources.values())
+    return GroundingWork(config, backbone, judge, images, ranks, should_stop=should_stop)
+
+
+def laboratory(
+    args: Mapping[str, Any],
+    sources: Mapping[str, PhraseList],
+    judge: PhraseList,
+    work: GroundingWork,
+    ranks: Ranks,
+) -> CurriculumLab:
+    """Where it is done, with what is known from an earlier run."""
+    from core.grounding.curriculum.lab import CurriculumLab
+    from core.grounding.curriculum.ledger import Ledger
+    from core.training.config import identity
+
+    config, backbone = work.config, work.backbone
     made_with = {
         "settings": identity(replace(config, data=None)),
         "backbone": backbone.checksum,
@@ -191,11 +205,8 @@ def laboratory(
     }
     overwrite = bool(args.get("overwrite"))
     ledger = Ledger(config.folder, made_with, overwrite, writes=ranks.first)
-    work = GroundingWork(
-        config, backbone, judge, list(sources.values()), ranks, should_stop=should_stop
-    )
     report = told if ranks.first else (lambda training: None)
-    return CurriculumLab(config.folder, sources, ledger, work, args["fewest"], report), work
+    return CurriculumLab(config.folder, sources, ledger, work, args["fewest"], report)
 
 
 def told(training: Training) -> None:

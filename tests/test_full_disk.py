@@ -12,7 +12,7 @@ from limits import limited
 import core.utils.files as files
 from core.errors import TTDError
 from core.utils.files import atomic, write_bytes, write_errors, write_json
-from core.utils.tensor_files import save_safetensors, save_torch
+from core.utils.tensors.tensor_files import save_safetensors, save_torch
 
 
 @pytest.mark.parametrize("size", [0, 10, 1000])

@@ -13,7 +13,7 @@ from paths import ROOT
 
 SOURCES = ("core", "configs", "weights/tiny", "weights/tiny-cls")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt", "requirements-crf.txt")
-DATA = ("stopwords.txt", "pamr.c")
+DATA = ("stopwords.txt", "pamr.c", "vocabulary.yaml", "word_classes.yaml")
 
 
 def settings():
@@ -38,7 +38,7 @@ def test_every_file_beside_the_code_is_packaged():
         packed[place] = {file for name in names for file in (ROOT / place).glob(name)}
         assert packed[place], package
     assert sorted(path.name for path in beside) == sorted(DATA)
-    assert set(beside) <= packed["core/data"] | packed["core/refine"]
+    assert set(beside) <= set().union(*packed.values())
     assert set((ROOT / "configs").rglob("*.yaml")) == packed["configs"]
 
 

@@ -19,7 +19,7 @@ from tools.cli import positive_int, say, trust_option, worker_count
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
-    from core.data.inputs import Inputs
+    from core.data.inputs.table import Inputs
     from core.data.records import RecordSet, Skipped
     from core.maps.views import Views
     from core.tags.pipeline import Batch
@@ -214,7 +214,7 @@ def finished_before(
     the size of the image and the device count where they were given, and the weights by their
     files. {} with --overwrite. TTDError: made from other inputs.
     """
-    from core.data.inputs import check_inputs
+    from core.data.inputs.table import check_inputs
     from core.tags.results import ResultPaths, is_complete
     from core.utils.files import read_json, section
     from core.utils.provenance import weight_stamps

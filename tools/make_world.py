@@ -148,7 +148,7 @@ def _refer(args: argparse.Namespace) -> int:
     """Expressions with boxes, and what was measured of them."""
     from tqdm import tqdm
 
-    from core.world.refer_writer import ReferConfig, make_refer_world
+    from core.world.refer.writer import ReferConfig, make_refer_world
 
     config = ReferConfig(args.refer, args.refer_val, args.seed, args.size)
     total = args.refer + 3 * args.refer_val

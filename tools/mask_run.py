@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from core.backbones.base import Backbone
-    from core.data.inputs import Inputs
+    from core.data.inputs.table import Inputs
     from core.data.records import Skipped
     from core.masks.class_list import LabelClass
     from core.masks.pipeline import Job, Loaded

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def produce(args: argparse.Namespace, backbone: Backbone, place: str, records: RecordSet) -> int:
     """Write the scores of one set, from where they stop on; the exit code."""
-    from core.data.input_sources import inputs_of
+    from core.data.inputs.sources import inputs_of
     from core.maps.views import Views
     from core.tags.pair_scores import pair_batch
     from core.tags.pipeline import Batch

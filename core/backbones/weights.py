@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from ..errors import TTDError
-from ..utils.file_kinds import NOT_WEIGHTS, file_kind
 from ..utils.files import expanded, is_there
 from ..utils.finite import is_finite
-from ..utils.pickled_values import Global, TensorRef, Unknown
 from ..utils.shipped import own_weights
-from ..utils.torch_files import TorchFile, read_torch_file
-from ..utils.torchscript import script_state
+from ..utils.tensors.file_kinds import NOT_WEIGHTS, file_kind
+from ..utils.tensors.pickled_values import Global, TensorRef, Unknown
+from ..utils.tensors.torch_files import TorchFile, read_torch_file
+from ..utils.tensors.torchscript import script_state
 
 OPENAI_MODEL = "ViT-B-16-quickgelu"
 OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # in its archives

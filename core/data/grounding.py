@@ -19,9 +19,9 @@ from typing import Any
 from ..errors import TTDError
 from ..utils.files import expanded, is_there, regular_text
 from ..utils.json_lines import json_rows
-from ..utils.pickled_arrays import array_of
-from ..utils.pickled_values import TensorRef
-from ..utils.torch_files import TorchFile, read_torch_file
+from ..utils.tensors.pickled_arrays import array_of
+from ..utils.tensors.pickled_values import TensorRef
+from ..utils.tensors.torch_files import TorchFile, read_torch_file
 from .grounding_sets import GroundingSet, grounding_set
 
 Box = tuple[float, float, float, float]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ..errors import TTDError
 from ..utils.config import read_yaml
 from ..utils.files import expanded
-from .input_sources import record_source
-from .inputs import Source
+from .inputs.sources import record_source
+from .inputs.table import Source
 from .labels.datasets import MASKS_OF_TAGS, CaptionSet, open_caption_set
 from .records import Record, open_records, read_record
 from .tag_words import truth_of

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..data.grounding import Phrase
 from ..data.grounding_view import Seen, view
 from ..data.images import read_image
-from ..data.inputs import SUFFIX, Inputs
+from ..data.inputs.table import SUFFIX, Inputs
 from ..errors import TTDError
 from ..utils.files import atomic, write_errors
 from ..utils.prefetch import prefetch

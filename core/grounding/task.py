@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..backbones.base import Backbone
 from ..data.grounding import PhraseList
 from ..data.grounding_view import training_view
-from ..data.input_sources import phrase_sources
-from ..data.inputs import Inputs
+from ..data.inputs.sources import phrase_sources
+from ..data.inputs.table import Inputs
 from ..training.config import identity
 from ..training.distributed import Ranks
 from ..training.optimizer import muon

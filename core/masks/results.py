@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.inputs import SUFFIX, Inputs, check_inputs
+from ..data.inputs.table import SUFFIX, Inputs, check_inputs
 from ..errors import TTDError, UnreadableError
 from ..utils.files import (
     atomic,

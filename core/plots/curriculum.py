@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +34,8 @@ def draw_searches(searches: Sequence[Search], levels: Mapping[str, float]) -> Im
     levels: dashed lines for comparison, such as a whole source. Thresholds without a performance
     (too few labels) are left out.
     """
-    shown = [value for search in searches for value in search.tried.values() if np.isfinite(value)]
-    highest = max([*shown, *levels.values(), 0.0])
+    tried = chain.from_iterable(search.tried.values() for search in searches)
+    highest = max([*filter(np.isfinite, tried), *levels.values(), 0.0])
     labels = [search.label for search in searches] + list(levels)
     axes = Axes(CURVES, labels, y_max=max(0.1, float(np.ceil(10 * highest) / 10)))
     axes.grid(10, lambda value: f"{100 * value:.0f}")

@@ -113,7 +113,17 @@ def plan(height: int, width: int, kept: int, rejected: int = 0, caption: bool = 
     picture = _scaled(height, width, factor)
     text = round(wide * place(picture)[1] / LETTERS)
     text = min(max(TEXT[0], text), TEXT[1])
-    layout = Layout(picture, picture, picture, (across, down), columns, rows, 0, 0, text)
+    layout = Layout(
+        picture=picture,
+        large=picture,
+        quiet=picture,
+        given=(across, down),
+        columns=columns,
+        rows=rows,
+        quiet_columns=0,
+        quiet_rows=0,
+        text=text,
+    )
     if scale > 1:
         layout = replace(layout, large=_large(layout))
     return _place_quiet(layout, rejected)

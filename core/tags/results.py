@@ -2,7 +2,7 @@
 
 A result is `NAME.jsonl` (a line per caption, in input order), `NAME.meta.json` (what made it) and,
 where something could not be used, `NAME.skipped.jsonl`. `NAME.inputs.npz` tells whether the inputs
-have changed (core/data/inputs.py). core/tags/writer.py writes them.
+have changed (core/data/inputs/table.py). core/tags/writer.py writes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.inputs import SUFFIX, Inputs, check_inputs
+from ..data.inputs.table import SUFFIX, Inputs, check_inputs
 from ..data.records import Record
 from ..data.words import Word
 from ..errors import TTDError

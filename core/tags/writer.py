@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from ..data.inputs import Inputs
+from ..data.inputs.table import Inputs
 from ..data.records import Item, Skipped
 from ..errors import TTDError
 from ..utils.files import read_json, sync_file, try_lock, write_errors, write_json, write_text

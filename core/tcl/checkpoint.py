@@ -14,7 +14,7 @@ from ..backbones.tcl.model import TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
 from ..utils.finite import check_weights
-from ..utils.tensor_files import save_torch
+from ..utils.tensors.tensor_files import save_torch
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")  # packed in this order
 

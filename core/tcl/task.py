@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.tcl.model import TCLBackbone
-from ..data.input_sources import pair_sources, truth_sources
-from ..data.inputs import Inputs
+from ..data.inputs.sources import pair_sources, truth_sources
+from ..data.inputs.table import Inputs
 from ..data.pairs import Pairs
 from ..errors import TTDError
 from ..training.config import identity

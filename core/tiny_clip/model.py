@@ -15,7 +15,7 @@ from ..backbones.weights import read_weights
 from ..errors import TTDError
 from ..utils.files import write_text
 from ..utils.finite import check_weights
-from ..utils.tensor_files import save_safetensors
+from ..utils.tensors.tensor_files import save_safetensors
 
 # The mean and standard deviation of CLIP's preprocessing, so that nothing about the tiny model is
 # special.

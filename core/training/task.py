@@ -56,10 +56,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.inputs import Inputs
+from ..data.inputs.table import Inputs
 from ..data.records import Skipped
 from ..utils.config import plain
-from ..utils.tensor_files import save_safetensors
+from ..utils.tensors.tensor_files import save_safetensors
 from .config import RunConfig, identity
 from .distributed import Ranks
 from .schedules import learning_rate

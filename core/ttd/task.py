@@ -18,8 +18,8 @@ from ..backbones.lora.adapter import add_adapter, save_adapter
 from ..backbones.lora.files import AdapterInfo, read_adapter, write_peft_folder
 from ..backbones.lora.targets import lora_targets
 from ..data.heldout import heldout_sources
-from ..data.input_sources import pair_sources
-from ..data.inputs import Inputs
+from ..data.inputs.sources import pair_sources
+from ..data.inputs.table import Inputs
 from ..data.pairs import Pairs
 from ..refine.pamr import PAMR
 from ..training.config import identity

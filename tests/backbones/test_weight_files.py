@@ -19,7 +19,7 @@ from core.backbones import load_backbone
 from core.backbones.openclip_config import check_config
 from core.backbones.weights import check_tensors, read_checkpoint, read_weights
 from core.errors import TTDError
-from core.utils.file_kinds import file_kind
+from core.utils.tensors.file_kinds import file_kind
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(())}
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_pairs import write_jsonl, write_set, write_shards
 
-from core.data.input_sources import inputs_of
-from core.data.inputs import BLOCK, BLOCKS, Inputs, check_inputs, sample_of
+from core.data.inputs.sources import inputs_of
+from core.data.inputs.table import BLOCK, BLOCKS, Inputs, check_inputs, sample_of
 from core.data.records import open_records
 from core.errors import TTDError
 

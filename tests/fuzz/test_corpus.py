@@ -111,7 +111,7 @@ def readers_of_weights():
     from core.backbones.weights import read_weights
     from core.data.grounding import read_phrases
     from core.grounding.weights.checkpoint import load_model
-    from core.utils.torch_files import read_torch_file
+    from core.utils.tensors.torch_files import read_torch_file
 
     return [
         read_weights,

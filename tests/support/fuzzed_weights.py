@@ -58,7 +58,7 @@ def plain_pickle(protocol):
 
 
 def read_as_data(path):
-    from core.utils.torch_files import read_torch_file
+    from core.utils.tensors.torch_files import read_torch_file
 
     content = read_torch_file(path)
     if isinstance(content.data, dict):
@@ -168,10 +168,10 @@ READERS["model weights"] = Reader(model_weights, read_model)
 
 
 def tokenizer_folder(folder):
-    from core.backbones.weights import WEIGHTS
+    from core.utils.shipped import shipped
 
     model_folder(folder)
-    return stored("bpe.txt.gz", (WEIGHTS / "tiny" / "bpe.txt.gz").read_bytes())(folder)
+    return stored("bpe.txt.gz", shipped("weights/tiny/bpe.txt.gz").read_bytes())(folder)
 
 
 def read_tokenizer(path):

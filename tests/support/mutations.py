@@ -63,7 +63,8 @@ TOKENS = (
     ),
 )
 
-place = st.floats(0, 1, exclude_max=True)
+# Training flushes subnormal numbers in its process, and hypothesis minds.
+place = st.floats(0, 1, exclude_max=True, allow_subnormal=False)
 CHANGES = st.one_of(
     st.tuples(st.just("cut"), place, place),
     st.tuples(st.just("drop"), place, st.integers(1, 64)),

@@ -7,9 +7,9 @@ import pytest
 
 from core.grounding.pseudo_labels.scenes import parse_scene
 from core.metrics.boxes import box_iou
-from core.world.detector import Noise, scene_row
-from core.world.refer import make_refer_sample
-from core.world.refer_writer import ReferConfig, make_refer_world
+from core.world.refer.detector import Noise, scene_row
+from core.world.refer.expressions import make_refer_sample
+from core.world.refer.writer import ReferConfig, make_refer_world
 
 NONE = Noise(0, 0, 0, 0, 0, 0)
 

@@ -9,8 +9,8 @@ import pytest
 from core.errors import TTDError
 from core.world.palette import unseen_pairs
 from core.world.picture import Thing, index_map
-from core.world.refer import ANIMALS, SPLITS, make_refer_sample, matching
-from core.world.refer_writer import ReferConfig, lines_of, make_refer_world
+from core.world.refer.expressions import ANIMALS, SPLITS, make_refer_sample, matching
+from core.world.refer.writer import ReferConfig, lines_of, make_refer_world
 
 WORDS = {"left": ("x", min), "right": ("x", max), "top": ("y", min), "bottom": ("y", max)}
 
@@ -103,7 +103,7 @@ def test_splits(samples):
 
 def test_near_ties_are_left_out():
     """Two fish whose centres are 0.05 apart: neither is "the left fish"."""
-    from core.world.refer import draw_references
+    from core.world.refer.expressions import draw_references
 
     near = [Thing("fish", "red", 0.40, 0.2, 0.2, 0.0), Thing("fish", "blue", 0.45, 0.8, 0.2, 0.0)]
     said = []
@@ -115,7 +115,7 @@ def test_near_ties_are_left_out():
 
 
 def test_matching_by_hand():
-    from core.world.refer import Meaning
+    from core.world.refer.expressions import Meaning
 
     things = [
         Thing("fish", "red", 0.2, 0.5, 0.10, 0.0),
@@ -138,7 +138,7 @@ def test_on_disk(tmp_path):
     files = sorted(
         p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()
     )
-    assert len(files) == 5 + 3 * 4 + 4 + 1
+    assert len(files) == 5 + 3 * 4 + 4 + 2 + 1  # images, splits, scenes and captions, refer.yaml
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     row = json.loads((tmp_path / "one/refer/train.jsonl").read_text().splitlines()[0])

@@ -16,9 +16,9 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import TTDError
-from ...utils.file_kinds import file_kind
 from ...utils.files import expanded, is_there, write_bytes, write_errors
 from ...utils.finite import check_weights
+from ...utils.tensors.file_kinds import file_kind
 from ..base import Backbone
 from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
 from .peft_config import CONFIG, read_peft_config

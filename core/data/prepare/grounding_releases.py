@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from ...errors import TTDError
 from ...utils.files import regular_bytes, regular_text
 from ...utils.json_lines import load_json
-from ...utils.torch_files import read_torch_file
+from ...utils.tensors.torch_files import read_torch_file
 from ..grounding import Box, label_rows, whole_box
 from ..grounding_sets import GroundingSet, grounding_set
 from .places import read_split

@@ -138,7 +138,10 @@ def read_record(record: Record) -> npt.NDArray[np.uint8]:
 def read_reduced_record(
     record: Record, target: Target | None = None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """The image of a record for what is looked at small: see `core.data.images.read_reduced`."""
+    """The image of a record for what is looked at small, uint8 [H, W, 3], and its own size.
+
+    See `core.data.images.read_reduced`.
+    """
     if not isinstance(record.image, Packed):
         return read_reduced(record.image, target)
     try:

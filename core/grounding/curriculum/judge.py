@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from ...data.grounding import Phrase, PhraseList
@@ -38,7 +39,7 @@ def hold_out(
             raise TTDError(f"{source.place}: too few images to hold out {100 * share:g} % of them")
         kept[name] = PhraseList(source.place, [replace(p, index=i) for i, p in enumerate(inside)])
     each = max(1, most // len(aside))
-    chosen = [phrase for phrases in aside for phrase in phrases[:each]]
+    chosen = list(chain.from_iterable(phrases[:each] for phrases in aside))
     place = Path(f"held-out pseudo-labels ({100 * share:g} % of the images)")
     return kept, PhraseList(place, [replace(p, index=i) for i, p in enumerate(chosen)])
 

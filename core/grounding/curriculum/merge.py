@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def write_pool(
     """
     parts = {part.source: lab.labels(Pool((part,))) for part in pool.parts}
     taken = drawn(parts, most, seed)
-    labels = without_copies([phrase for phrases in taken.values() for phrase in phrases])
+    labels = without_copies(list(chain.from_iterable(taken.values())))
     if not labels:
         raise TTDError("no label is left: nothing to write")
     manifest: dict[str, Any] = {

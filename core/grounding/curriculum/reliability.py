@@ -55,7 +55,8 @@ def measure(
     if not _finished(file, identity):
         parts = file.with_name(file.name + ".parts")
         with write_errors(parts, "make room; the same command resumes"):
-            _measure_parts(grounder, source, parts, identity, ranks, batch, progress)
+            _begin_parts(parts, identity, ranks)
+            _measure_parts(grounder, source, parts, ranks, batch, progress)
         ranks.gather_objects(None)  # every part is there
         with ranks.together():
             if ranks.first:
@@ -76,20 +77,23 @@ def _meta(file: Path) -> Path:
     return file.with_name(file.name + ".meta.json")
 
 
-def _measure_parts(
-    grounder: Callable[[], Grounder],
-    source: PhraseList,
-    parts: Path,
-    identity: dict[str, Any],
-    ranks: Ranks,
-    batch: int,
-    progress: Callable[[int], None],
-) -> None:
+def _begin_parts(parts: Path, identity: dict[str, Any], ranks: Ranks) -> None:
+    """Make the folder, and forget what another source or model has left there."""
     if ranks.first and read_json(parts / "made_from.json") != identity:
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
         write_json(parts / "made_from.json", identity)
     ranks.gather_objects(None)
+
+
+def _measure_parts(
+    grounder: Callable[[], Grounder],
+    source: PhraseList,
+    parts: Path,
+    ranks: Ranks,
+    batch: int,
+    progress: Callable[[int], None],
+) -> None:
     model: Grounder | None = None
     starts = range(0, len(source), CHUNK)
     for start in starts[ranks.rank :: ranks.world]:

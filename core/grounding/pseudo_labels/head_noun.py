@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from ...errors import TTDError
@@ -111,8 +112,9 @@ def head_phrase(text: str) -> list[str]:
 
 def head_words(text: str) -> list[str]:
     """The words of the head phrase, as they are and in the singular, each once."""
-    forms = [form for word in head_phrase(text) for form in (word, singular(word))]
-    return list(dict.fromkeys(forms))
+    words = head_phrase(text)
+    pairs = zip(words, map(singular, words), strict=True)
+    return list(dict.fromkeys(chain.from_iterable(pairs)))
 
 
 def singular(word: str) -> str:

@@ -51,11 +51,10 @@ def _described(scene: Scene, words: Vocabulary, kind: str) -> list[Target]:
 
 def seen_objects(scene: Scene, words: Vocabulary) -> list[Detection]:
     """People, clothes and things that are large enough, each seen once, as detected."""
-    return [
-        item
-        for kind in ("people", "clothes", "things")
-        for item in without_overlaps(_large_enough(scene, words, kind))
-    ]
+    found: list[Detection] = []
+    for kind in ("people", "clothes", "things"):
+        found += without_overlaps(_large_enough(scene, words, kind))
+    return found
 
 
 def _large_enough(scene: Scene, words: Vocabulary, kind: str) -> list[Detection]:
@@ -104,15 +103,17 @@ def without_overlaps(items: Sequence[Detection]) -> list[Detection]:
     Every pair of the list as given is compared, whatever its class: one that is dropped itself
     still drops others. Of two as certain the later one goes.
     """
-    return [
-        item
-        for place, item in enumerate(items)
-        if not any(
-            overlap(item.box, other.box) > OVERLAP and _wins(other, rival, item, place)
-            for rival, other in enumerate(items)
-            if rival != place
-        )
-    ]
+    return [item for place, item in enumerate(items) if not _beaten(items, place)]
+
+
+def _beaten(items: Sequence[Detection], place: int) -> bool:
+    """Whether any other of the items overlaps that one and wins."""
+    item = items[place]
+    return any(
+        overlap(item.box, other.box) > OVERLAP and _wins(other, rival, item, place)
+        for rival, other in enumerate(items)
+        if rival != place
+    )
 
 
 def _wins(other: Detection, rival: int, item: Detection, place: int) -> bool:

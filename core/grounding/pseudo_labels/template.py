@@ -67,9 +67,10 @@ def all_phrases(
     things = [i for i, target in enumerate(targets) if not target.person]
     chosen = _surest(people, targets)[:objects]
     chosen += _surest(things, targets)[: objects - len(chosen)]
-    return [
-        Labelled(text, targets[i].box) for i in chosen for text in patterns(targets[i], places[i])
-    ]
+    said: list[Labelled] = []
+    for i in chosen:
+        said += [Labelled(text, targets[i].box) for text in patterns(targets[i], places[i])]
+    return said
 
 
 def _surest(numbers: Sequence[int], targets: Sequence[Target]) -> list[int]:

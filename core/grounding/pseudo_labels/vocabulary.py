@@ -49,5 +49,5 @@ def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
             raise TTDError(f"{source}: {key} is no list of a vocabulary: {', '.join(known)}")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise TTDError(f"{source}: {key} must be a list of class names")
-    lists = {key: frozenset(name.lower() for name in values.get(key, ())) for key in known}
+    lists = {key: frozenset(map(str.lower, values.get(key, ()))) for key in known}
     return Vocabulary(**lists)

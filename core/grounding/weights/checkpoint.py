@@ -1,8 +1,8 @@
 """Grounding models in files: CLIP-VG's published checkpoints, and our own safetensors.
 
 A published checkpoint holds the whole network (towers under three names), an optimizer and pickled
-options; it is read as data (core/utils/torch_files.py). Our own file holds what training changes,
-the settings, and which backbone it belongs to.
+options; it is read as data (core/utils/tensors). Our own file holds what training changes, the
+settings, and which backbone it belongs to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...backbones.weights import existing_file, reading
 from ...errors import TTDError
 from ...utils.files import atomic, write_errors
 from ...utils.finite import check_weights
-from ...utils.tensor_files import save_safetensors
+from ...utils.tensors.tensor_files import save_safetensors
 from ..config import ModelConfig
 from ..model import GroundingModel
 from .official import official_model

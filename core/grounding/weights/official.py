@@ -22,8 +22,8 @@ from ...backbones.clip_loading import Tokenizer
 from ...backbones.heads import check_head
 from ...backbones.weights import OPENAI_MODEL, check_tensors, reading
 from ...errors import TTDError
-from ...utils.pickled_values import Unknown
-from ...utils.torch_files import TorchFile, read_torch_file
+from ...utils.tensors.pickled_values import Unknown
+from ...utils.tensors.torch_files import TorchFile, read_torch_file
 from ..config import ModelConfig, default_blocks
 from ..model import TABLE, UNUSED, GroundingModel
 from .state import load_own_state

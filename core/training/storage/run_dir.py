@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...backbones.weights import read_checkpoint
-from ...data.inputs import SUFFIX, Inputs
+from ...data.inputs.table import SUFFIX, Inputs
 from ...data.records import Skipped
 from ...errors import TTDError
 from ...utils.files import (
@@ -35,7 +35,7 @@ from ...utils.files import (
     write_json,
 )
 from ...utils.provenance import now, versions
-from ...utils.tensor_files import save_torch
+from ...utils.tensors.tensor_files import save_torch
 
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pt"

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from core.data.inputs import Inputs
+from core.data.inputs.table import Inputs
 from core.errors import TTDError
 from core.training.storage.run_dir import RunFolder, RunIdentity, unreadable
 

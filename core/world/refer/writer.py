@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 import yaml
 
-from ..errors import TTDError
-from ..utils.files import write_bytes, write_errors, write_text
-from .captions import write_caption
+from ...errors import TTDError
+from ...utils.files import write_bytes, write_errors, write_text
+from ..captions import write_caption
+from ..picture import UNSEEN
+from ..writer import encode_jpeg
 from .detector import Noise, scene_row
-from .picture import UNSEEN
-from .refer import AMBIGUOUS, ANIMALS, SPLITS, ReferSample, make_refer_sample
-from .writer import encode_jpeg
+from .expressions import AMBIGUOUS, ANIMALS, SPLITS, ReferSample, make_refer_sample
 
 CHUNK = 64  # images a worker makes at a time
 UNLABELLED = ("scenes", "captions")  # of the training images

@@ -10,6 +10,7 @@ sample says little, by their time alone.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from array import array
@@ -21,10 +22,10 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TTDError
-from ..utils.files import atomic, write_errors
-from ..utils.prefetch import prefetch
-from ..utils.shown import first_few
+from ...errors import TTDError
+from ...utils.files import atomic, write_errors
+from ...utils.prefetch import prefetch
+from ...utils.shown import first_few
 
 SUFFIX = ".inputs.npz"
 THREADS, CHUNK = 16, 500  # that look at files, and how many each takes at a time
@@ -195,15 +196,15 @@ def load_table(path: Path) -> Table | None:
 
 def stamps_of(paths: Sequence[Path]) -> tuple[Numbers, Numbers]:
     """Sizes in bytes, `NOWHERE` for files that are not there, and times in ns: int64 [m] each."""
-    found = [row for part in _in_threads(_stamps, paths) for row in part]
-    stamps = np.array(found, np.int64).reshape(-1, 2)
+    found = itertools.chain.from_iterable(_in_threads(_stamps, paths))
+    stamps = np.array(list(found), np.int64).reshape(-1, 2)
     return stamps[:, 0], stamps[:, 1]
 
 
 def samples_of(paths: Sequence[Path]) -> Hashes:
     """`sample_of` every file, `UNKNOWN` where it cannot be read: uint64 [m]."""
-    found = [value for part in _in_threads(_samples, paths) for value in part]
-    return np.array(found, np.uint64)
+    found = itertools.chain.from_iterable(_in_threads(_samples, paths))
+    return np.array(list(found), np.uint64)
 
 
 def sample_of(path: Path) -> int:

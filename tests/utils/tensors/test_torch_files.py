@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from core.errors import TTDError
-from core.utils.pickled_arrays import array_of
-from core.utils.pickled_values import Unknown
-from core.utils.torch_files import read_torch_file
+from core.utils.tensors.pickled_arrays import array_of
+from core.utils.tensors.pickled_values import Unknown
+from core.utils.tensors.torch_files import read_torch_file
 
 
 class Runs:

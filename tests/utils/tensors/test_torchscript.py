@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.backbones.weights import read_weights
 from core.errors import TTDError
-from core.utils.torchscript import script_state
+from core.utils.tensors.torchscript import script_state
 
 PLACE = "TTD_TEST_PLACE"  # of the file that the hostile archive would write
 

@@ -3,7 +3,7 @@
     content = read_torch_file("best_checkpoint.pth")
     state = content.tensors(content.data["model"])    # {name: tensor}; the optimizer stays unread
 
-`data` is what core/utils/tensor_pickle.py makes of the pickle; tensors are read when asked for.
+`data` is what tensor_pickle.py makes of the pickle; tensors are read when they are asked for.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ..errors import TTDError
-from .files import check_regular, expanded
+from ...errors import TTDError
+from ..files import check_regular, expanded
 from .pickled_values import Storage, TensorRef
 from .tensor_pickle import load_data
 

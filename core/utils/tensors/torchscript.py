@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import TTDError
+from ...errors import TTDError
 from .pickled_values import TensorRef, Unknown
 from .torch_files import read_torch_file
 

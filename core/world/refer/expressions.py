@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .objects import NOUNS
-from .palette import COLOURS
-from .picture import MIN_SHARE, UNSEEN, Contents, Thing, index_map, render, silhouette
-from .scenes import SCENES
+from ..objects import NOUNS
+from ..palette import COLOURS
+from ..picture import MIN_SHARE, UNSEEN, Contents, Thing, index_map, render, silhouette
+from ..scenes import SCENES
 
 SPLITS = ("train", "val", "testA", "testB")
 ANIMALS = ("fish", "butterfly", "snail", "bird")  # what testA asks for, and testB does not

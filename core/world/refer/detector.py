@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from .objects import NOUNS
-from .palette import COLOURS
-from .picture import Thing
-from .refer import MARGIN, RELATIONS, ReferSample
+from ..objects import NOUNS
+from ..palette import COLOURS
+from ..picture import Thing
+from .expressions import MARGIN, RELATIONS, ReferSample
 
 Box = tuple[float, float, float, float]
 MOST_RELATIONS = 6
@@ -100,14 +101,10 @@ def _relations(
     seen: Sequence[Seen], size: int, noise: Noise, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Some of the relations that hold between detected things, a few with another predicate."""
-    found = [
-        (subject, name, target)
-        for subject in seen
-        for target in seen
-        if subject is not target
-        for name in RELATIONS
-        if _holds(subject, name, target, size)
-    ]
+    found: list[tuple[Seen, str, Seen]] = []
+    for subject, target in permutations(seen, 2):
+        names = [name for name in RELATIONS if _holds(subject, name, target, size)]
+        found += [(subject, name, target) for name in names]
     count = min(MOST_RELATIONS, len(found))
     rows = []
     for place in sorted(rng.choice(len(found), count, replace=False).tolist()) if found else ():

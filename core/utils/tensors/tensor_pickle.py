@@ -13,7 +13,7 @@ import pickletools
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from ..errors import TTDError
+from ...errors import TTDError
 from .pickled_values import Global, Storage, Unknown, construct
 
 MOST_OPCODES = 200_000_000  # the largest label list known has about 10 million

@@ -1,4 +1,4 @@
-"""The inputs of each kind of run, as `core.data.inputs` takes them down."""
+"""The inputs of each kind of run, as `core.data.inputs.table` takes them down."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .grounding import Phrase
-from .inputs import Inputs, Source
-from .labels.datasets import Dataset
-from .pairs import Pairs
-from .records import Packed, Record, RecordSet, Skipped
+from ..grounding import Phrase
+from ..labels.datasets import Dataset
+from ..pairs import Pairs
+from ..records import Packed, Record, RecordSet, Skipped
+from .table import Inputs, Source
 
 
 def inputs_of(records: RecordSet, limit: int | None = None, trust: bool = False) -> Inputs:

@@ -1,0 +1,1 @@
+"""Files of tensors: told by their content, read as data, written whole; nothing in them runs."""
