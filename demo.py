@@ -135,19 +135,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ground(args: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """Boxes for --ground; the model's own backbone unless --arch is given."""
-    from core.data.image_lists import list_images
     from tools.cli import choose_device
-    from tools.ground_demo import ground
+    from tools.ground_demo import ground, images_and_weights
 
     if args.format != "png":
         raise TTDError(f"--format {args.format}: --ground draws PNG only; leave --format out")
-    paths = [item.path for item in list_images(args.input)] if args.input else [SHIPPED]
+    paths, weights = images_and_weights(args.input, args.grounder)
     _make_folder(args.out)
     given = sys.argv[1:] if argv is None else argv
     named = any(option.split("=")[0] == "--arch" for option in given)
     pictures = list(zip(paths, panel_names(paths, args.out), strict=True))
     device = choose_device(args.device, args.gpus)
-    return ground(pictures, args.ground, args.grounder, args.arch if named else None, device)
+    return ground(pictures, args.ground, weights, args.arch if named else None, device)
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:

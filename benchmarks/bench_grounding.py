@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import common
+import models
 from common import positive_int, run
 
 PHRASES = (
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     count = 2 if args.quick else args.images
     with tempfile.TemporaryDirectory() as place:
         given = model == "tiny" or ":" in model
-        arch = model if given else common.random_clip(model, Path(place) / "m")
+        arch = model if given else models.random_clip(model, Path(place) / "m")
         grounder, views = prepare(arch, count, args.device)
     few = views[: max(1, count // 4)]
     slow = common.measure(lambda: literal(grounder, few), args).times(count / len(few))

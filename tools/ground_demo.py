@@ -7,11 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
-from tools.cli import say
+from tools.cli import ROOT, say
 from tools.evaluation import save_picture
 
 if TYPE_CHECKING:
     from core.grounding.predict import Grounder
+
+SHIPPED = ROOT / "weights" / "tiny-grounder"  # of the world of tools/make_world.py, for its image
+
+
+def images_and_weights(
+    given: Sequence[str] | None, weights: str | None
+) -> tuple[list[Path], str | None]:
+    """The images of --input and the model; without images those that ship, as far as they do."""
+    from core.data.image_lists import list_images
+
+    if given:
+        return [item.path for item in list_images(given)], weights
+    own = SHIPPED / "model.safetensors"
+    if weights is None and own.is_file():
+        weights = str(own)
+    return [SHIPPED / "demo.jpg"], weights
 
 
 def ground(

@@ -7,8 +7,9 @@
     python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0
     # expressions with boxes alone, into OUT/refer
     python tools/make_world.py --out ../world --refer 6000
-    # only the image of demo.py; only 16 images side by side
+    # only the image of demo.py, that of demo.py --ground, or 16 images side by side
     python tools/make_world.py --demo weights/tiny
+    python tools/make_world.py --ground-demo weights/tiny-grounder
     python tools/make_world.py --sheet docs/world.png
 
 The same arguments give the same bytes. Layout and statistics: docs/world.md.
@@ -65,6 +66,12 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
     target.add_argument(
         "--demo", type=Path, help="only write demo.jpg (384 px) and demo.json into this folder"
     )
+    target.add_argument(
+        "--ground-demo",
+        type=Path,
+        metavar="FOLDER",
+        help="only write the image of demo.py --ground",
+    )
     target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
 
 
@@ -108,11 +115,14 @@ def main(argv: list[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from tqdm import tqdm
 
-    from core.world.demo_scene import write_demo, write_sheet
+    from core.world.demo_scene import write_demo, write_ground_demo, write_sheet
     from core.world.writer import WorldConfig, make_world
 
     if args.demo:
         print(f"{args.demo}/demo.jpg: {write_demo(args.demo)}")
+        return 0
+    if args.ground_demo:
+        print(write_ground_demo(args.ground_demo))
         return 0
     if args.sheet:
         write_sheet(args.sheet)

@@ -100,7 +100,7 @@ def baseline_ious(
         by_threshold = map_boxes(predictor, phrases, lambda done: None)
         scored = {t: float((box_iou(b, truth) >= 0.5).mean()) for t, b in by_threshold.items()}
         best = max(scored, key=lambda threshold: scored[threshold])
-        found[f"word map of {name} at {best:g}"] = by_threshold[best]
+        found[f"word map of {name}, best cut"] = by_threshold[best]
     return {name: box_iou(boxes, truth) for name, boxes in found.items()}
 
 

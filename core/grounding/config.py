@@ -14,6 +14,13 @@ class ModelConfig:
     blocks: image blocks whose outputs are concatenated, from 0, ascending; hidden: width D of the
     encoder; image_size: side of the square canvas in pixels; context: text tokens;
     feedforward, heads, layers, dropout: of the encoder. Defaults are CLIP-VG's.
+
+    Two fields are ours, for towers that are not OpenAI's. whiten: channels to which block outputs
+    and text states are reduced by frozen whitening maps before their projections, 0 for none; a
+    tower whose outputs have a deviation of 60, most of it in ten directions, saturates the first
+    attention and hides the rest otherwise. input_positions: whether the position table is also
+    added to the tokens themselves, once. CLIP-VG adds it to queries and keys alone, so that where
+    an attended patch lies must be in the tower's own features.
     Errors: TTDError for what no encoder can have.
     """
 
@@ -25,6 +32,8 @@ class ModelConfig:
     layers: int = 6
     feedforward: int = 2048
     dropout: float = 0.1
+    whiten: int = 0
+    input_positions: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads:
@@ -35,6 +44,8 @@ class ModelConfig:
             raise TTDError("layers, feedforward, image_size and context must be at least 1")
         if not 0 <= self.dropout < 1:
             raise TTDError(f"dropout {self.dropout:g}: must be in [0, 1)")
+        if self.whiten < 0:
+            raise TTDError(f"whiten {self.whiten}: must be 0 or more channels")
 
 
 def default_blocks(depth: int, count: int | None = None) -> tuple[int, ...]:

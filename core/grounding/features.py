@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.grounding import Phrase
 from ..data.grounding_view import Seen, view
@@ -26,8 +26,57 @@ from ..utils.prefetch import prefetch
 from .model import GroundingModel
 
 BATCH = 32  # images through the tower at a time
+MEASURED = 512  # images and texts that `fit_maps` looks at
 
 Progress = Callable[[int], None]
+
+
+def fit_maps(model: GroundingModel, phrases: Sequence[Phrase], texts: Sequence[str]) -> None:
+    """Set a model's whitening maps from the first of its training samples.
+
+    phrases: those of the training lists, of whose images `MEASURED` are read; texts: as the text
+    tower gets them. Nothing happens where the model has no maps.
+    TTDError naming an image that cannot be read.
+    """
+    if not model.config.whiten:
+        return
+    size, device = model.config.image_size, model.reg_token.weight.device
+    states = []
+    images = distinct_images(phrases)[:MEASURED]
+    for start in range(0, len(images), BATCH):
+        views = [view(read_image(image), size) for image in images[start : start + BATCH]]
+        pixels = torch.stack([seen.image for seen in views]).to(device)
+        with torch.inference_mode():
+            states.append(model.image_states(pixels).flatten(0, 1).double().cpu())
+    _set(model.visual_map, torch.cat(states))
+    ids = model.backbone.tokenize(list(dict.fromkeys(texts))[:MEASURED])
+    ids = model.cut(ids[:, : model.config.context])
+    with torch.inference_mode():
+        words = model.text_states(ids)[ids != 0].double().cpu()
+    _set(model.text_map, words)
+
+
+def _set(linear: nn.Linear, samples: Tensor) -> None:
+    weight, bias = whitening(samples, linear.out_features)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+
+
+def whitening(samples: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """The affine map to the first principal components, each of mean 0 and deviation 1.
+
+    Components below 1 % of the first one's deviation are divided by that instead: they are noise.
+
+    Args: float64 [N, C]. Returns: weight [channels, C], bias [channels]; x -> weight x + bias.
+    """
+    mean = samples.mean(0)
+    variances, axes = torch.linalg.eigh((samples - mean).T @ (samples - mean) / len(samples))
+    variances, axes = variances.flip(0)[:channels], axes.flip(1)[:, :channels]
+    # Either sign is an axis: the largest entry is made positive, on every machine the same.
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    weight = (axes / variances.clamp(min=1e-4 * float(variances[0]) + 1e-12).sqrt()).T
+    return weight, -weight @ mean
 
 
 class FeatureCache:

@@ -24,6 +24,7 @@ from .encoder import BoxHead, VisionLanguageTransformer
 
 TABLE = "clip.visual.positional_embedding"  # its name in CLIP-VG's checkpoints
 UNUSED = ("visu_proj.weight", "visu_proj.bias")
+FROZEN = ("backbone.", "visual_map.", "text_map.")
 UNUSED_WIDTH = 512  # its input in every published model, ViT-L/14's too
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -47,12 +48,16 @@ class GroundingModel(nn.Module):
         width, embedding = table.shape[1], embedding_size(backbone)
         tokens = sequence_length(config, backbone)
         self.visu_proj = nn.Linear(UNUSED_WIDTH, config.hidden)
-        self.text_proj = nn.Linear(embedding, config.hidden)
-        self.ml_visu_proj = nn.Linear(width * len(config.blocks), config.hidden)
+        self.text_proj = nn.Linear(config.whiten or embedding, config.hidden)
+        levels = width * len(config.blocks)
+        self.ml_visu_proj = nn.Linear(config.whiten or levels, config.hidden)
         self.reg_token = nn.Embedding(1, config.hidden)
         self.vl_pos_embed = nn.Embedding(tokens, config.hidden)
         self.vl_transformer = VisionLanguageTransformer(config)
         self.bbox_embed = BoxHead(config.hidden)
+        if config.whiten:
+            self.visual_map = nn.Linear(levels, config.whiten).requires_grad_(False)
+            self.text_map = nn.Linear(embedding, config.whiten).requires_grad_(False)
 
     def train(self, mode: bool = True) -> GroundingModel:
         """The towers stay in evaluation mode."""
@@ -70,7 +75,7 @@ class GroundingModel(nn.Module):
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What trains, by the published names; `visu_proj` is among them and gets no gradient."""
-        own = {n: p for n, p in self.named_parameters() if not n.startswith("backbone.")}
+        own = {n: p for n, p in self.named_parameters() if not n.startswith(FROZEN)}
         if self.train_visual_pos:
             own[TABLE] = self.backbone.visual.positional_embedding
         return own
@@ -81,7 +86,12 @@ class GroundingModel(nn.Module):
         Args: images [B, 3, S, S] normalized; autocast: entered around the tower alone.
         Returns: float32 [B, 1 + P, D]; [B, P, D] without a class token.
         """
-        out: Tensor = self.ml_visu_proj(self.image_states(images, autocast).float())
+        return self.project(self.image_states(images, autocast))
+
+    def project(self, states: Tensor) -> Tensor:
+        """Block outputs [B, 1 + P, blocks * width] of any type -> float32 [B, 1 + P, D]."""
+        states = states.float()
+        out: Tensor = self.ml_visu_proj(self.visual_map(states) if self.config.whiten else states)
         return out
 
     def image_states(self, images: Tensor, autocast: Autocast = nullcontext) -> Tensor:
@@ -99,10 +109,15 @@ class GroundingModel(nn.Module):
 
     def encode_texts(self, tokens: Tensor, autocast: Autocast = nullcontext) -> Tensor:
         """Token ids [B, n], n <= context -> text tokens, float32 [B, n, D]."""
+        states = self.text_states(tokens, autocast).float()
+        out: Tensor = self.text_proj(self.text_map(states) if self.config.whiten else states)
+        return out
+
+    def text_states(self, tokens: Tensor, autocast: Autocast = nullcontext) -> Tensor:
+        """Token ids [B, n] -> what the frozen text tower makes of each, projected: [B, n, E]."""
         text = self.backbone.text
         with torch.no_grad(), autocast():
-            states = text.projection(text.token_states(tokens))
-        out: Tensor = self.text_proj(states.float())
+            out: Tensor = text.projection(text.token_states(tokens))
         return out
 
     def fuse(
@@ -126,9 +141,10 @@ class GroundingModel(nn.Module):
         table, behind = self.vl_pos_embed.weight, 1 + self.config.context
         positions = torch.cat([table[: 1 + count], table[behind:]])
         mask = torch.cat([seen, tokens == 0, first, ignored], dim=1)
-        out, attention = self.vl_transformer(
-            torch.cat([reg, text, visual], dim=1), positions, mask, weights
-        )
+        tokens_in = torch.cat([reg, text, visual], dim=1)
+        if self.config.input_positions:
+            tokens_in = tokens_in + positions
+        out, attention = self.vl_transformer(tokens_in, positions, mask, weights)
         if attention is not None:
             attention = attention[:, 1 + count + prefix :]
         return self.bbox_embed(out), attention
@@ -150,7 +166,7 @@ class GroundingModel(nn.Module):
         """
         tokens = self.cut(tokens)
         known = self.image_states(images, autocast) if states is None else states
-        visual, text = self.ml_visu_proj(known.float()), self.encode_texts(tokens, autocast)
+        visual, text = self.project(known), self.encode_texts(tokens, autocast)
         return self.fuse(visual, patch_mask(ignored, self.backbone.patch), text, tokens)[0]
 
     def cut(self, tokens: Tensor) -> Tensor:
@@ -212,5 +228,9 @@ def check_towers(backbone: Backbone, config: ModelConfig) -> None:
         raise TTDError(f"blocks {list(config.blocks)}: the image tower has {depth}, from 0")
     if config.image_size % backbone.patch:
         raise TTDError(f"image_size {config.image_size}: must be a multiple of {backbone.patch}")
+    if config.whiten > embedding_size(backbone):
+        raise TTDError(
+            f"whiten {config.whiten}: at most the {embedding_size(backbone)} of the text"
+        )
     if config.context > table:
         raise TTDError(f"context {config.context}: the text tower has {table} positions")

@@ -13,7 +13,7 @@ from ..errors import TTDError
 from ..training.config import RENAMED, RunConfig, renamed
 from ..utils.config import build
 
-OPTIMIZERS = ("adamw", "adam", "rmsprop", "sgd")
+OPTIMIZERS = ("adamw", "adam", "rmsprop", "sgd", "muon")
 SUPERVISION = {"full": "train", "pseudo": "train_pseudo"}
 QUERY = "{pseudo_query}"  # where the phrase stands in a prompt
 
@@ -27,8 +27,10 @@ class GroundingConfig(RunConfig):
     split, "pseudo" for pseudo-labels. epochs: passes over the data, instead of steps; rates then
     change once an epoch, as published. image, context, hidden, blocks: None for the backbone's.
     crop, scale, translate, blur, jitter, parity: see `Augmentation`. encoder_autocast: the encoder
-    too in `dtype`; published is float32. init: a grounding model to start from. cache: a folder
-    for the frozen towers' features, which then run once per image; without augmentation only.
+    too in `dtype`; published is float32. whiten, input_positions: see `ModelConfig`; the maps are
+    measured on the first training samples. init: a grounding model to start from, whose own two
+    win. cache: a folder for the frozen towers' features, which then run once per image; without
+    augmentation only.
     Errors: TTDError for a value that cannot be.
     """
 
@@ -74,6 +76,8 @@ class GroundingConfig(RunConfig):
     layers: int = 6
     feedforward: int = 2048
     dropout: float = 0.1
+    whiten: int = 0
+    input_positions: bool = False
     crop: bool = False
     scale: bool = False
     translate: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from ..data.inputs.sources import phrase_sources
 from ..data.inputs.table import Inputs
 from ..training.config import identity
 from ..training.distributed import Ranks
+from ..training.optimizer import muon
 from ..training.task import Group, Step, Task
 from ..utils.files import expanded
 from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
 from .config import ModelConfig
-from .features import FeatureCache, cache_file, distinct_images, prepare
+from .features import FeatureCache, cache_file, distinct_images, fit_maps, prepare
 from .losses import box_iou, box_losses
-from .model import UNUSED, GroundingModel, model_config
+from .model import TABLE, UNUSED, GroundingModel, model_config
 from .run_config import GroundingConfig, learning_rate
 from .weights.checkpoint import load_model, save_model
 from .weights.state import load_own_state
@@ -65,12 +67,15 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         self._val = [phrase for part in val for phrase in part.phrases][: config.eval_limit]
         self.evaluates = bool(self._val)
         self._checksum = backbone.checksum
+        start = load_model(config.init, config.arch, "cpu") if config.init else None
+        size = self._sizes(backbone, start)
         seed_everything(config.seed)
-        model = GroundingModel(backbone, sizes(config, backbone), config.train_visual_pos)
+        model = GroundingModel(backbone, size, config.train_visual_pos)
         self.model = model.to(backbone.device).train()
-        if config.init:
-            state = load_model(config.init, config.arch, "cpu").own_state()
-            load_own_state(self.model, state, config.init)
+        if start is None:
+            self._fit_maps()
+        elif config.init:
+            load_own_state(self.model, start.own_state(), config.init)
         self._features = self._open_features(cached or train)
         # Nothing uses it: it would get no gradient.
         self._parameters = {
@@ -78,6 +83,18 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
             for name, value in self.model.trained_parameters().items()
             if name not in UNUSED
         }
+
+    def _sizes(self, backbone: Backbone, start: GroundingModel | None) -> ModelConfig:
+        """The settings' sizes; how tokens enter the encoder is the starting model's, if any."""
+        size = sizes(self.config, backbone)
+        if start is not None:
+            told = start.config
+            return replace(size, whiten=told.whiten, input_positions=told.input_positions)
+        return size
+
+    def _fit_maps(self) -> None:
+        phrases = self._source.phrases
+        fit_maps(self.model, phrases, [asked_text(p.text, self.config.prompt) for p in phrases])
 
     def _open_features(self, lists: Sequence[PhraseList]) -> FeatureCache | None:
         """The features of the lists' images, computed where they are not on disk yet."""
@@ -100,12 +117,22 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         return self._parameters
 
     def groups(self, step: int) -> list[Group]:
-        """One group: weight decay on everything, as published."""
+        """One group: weight decay on everything, as published; for Muon the matrices apart."""
         rate = learning_rate(step, self.config, self.schedule_start)
-        return [Group("all", tuple(self._parameters), rate, self.config.weight_decay)]
+        decay = self.config.weight_decay
+        if self.config.optimizer != "muon":
+            return [Group("all", tuple(self._parameters), rate, decay)]
+        matrices = tuple(name for name in self._parameters if is_inner_matrix(name))
+        rest = tuple(name for name in self._parameters if not is_inner_matrix(name))
+        return [Group("matrices", matrices, rate, decay), Group("rest", rest, rate, decay)]
 
     def optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
-        """The optimizer of the settings; SGD with momentum 0.9."""
+        """The optimizer of the settings; SGD with momentum 0.9; beside Muon AdamW."""
+        if self.config.optimizer == "muon":
+            matrices, rest = groups
+            # The rate then means what it means for AdamW.
+            inner = muon([matrices], adjust_lr_fn="match_rms_adamw")
+            return [inner, torch.optim.AdamW([rest])]
         extra = {"momentum": 0.9} if self.config.optimizer == "sgd" else {}
         return [OPTIMIZERS[self.config.optimizer](groups, **extra)]
 
@@ -184,12 +211,22 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         ]
 
 
+def is_inner_matrix(name: str) -> bool:
+    """Whether a published name is that of a linear between two widths, which Muon is made for.
+
+    Not the tables, and not the head's last layer, which gives the four numbers of a box.
+    """
+    tables = ("reg_token", "vl_pos_embed", TABLE, "bbox_embed.layers.2")
+    is_matrix = name.endswith("weight") and "norm" not in name
+    return is_matrix and not name.startswith(tables)
+
+
 def sizes(config: GroundingConfig, backbone: Backbone) -> ModelConfig:
     """The model's sizes: those given, else the backbone's."""
     given = {"image_size": config.image, "context": config.context, "hidden": config.hidden}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if config.blocks is not None:
         changes["blocks"] = config.blocks
-    for name in ("heads", "layers", "feedforward", "dropout"):
+    for name in ("heads", "layers", "feedforward", "dropout", "whiten", "input_positions"):
         changes[name] = getattr(config, name)
     return model_config(backbone, **changes)

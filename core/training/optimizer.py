@@ -148,6 +148,17 @@ class Update:
         return [optimizer for optimizer in self.optimizers if _has_gradient(optimizer)]
 
 
+def muon(groups: Sequence[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
+    """torch's Muon: steps along the orthogonalised momentum, for groups of matrices [A, B].
+
+    TTDError where this torch has none.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise TTDError(f"the optimizer Muon needs torch >= 2.9, this is {torch.__version__}")
+    optimizer: torch.optim.Optimizer = torch.optim.Muon(list(groups), **options)
+    return optimizer
+
+
 def _has_gradient(optimizer: torch.optim.Optimizer) -> bool:
     parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     return any(parameter.grad is not None for parameter in parameters)

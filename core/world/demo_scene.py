@@ -1,4 +1,4 @@
-"""The image that `demo.py` shows when it is given none, and the contact sheet of the docs."""
+"""The images that `demo.py` shows when it is given none, and the contact sheet of the docs."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TTDError
+from ..utils.files import write_errors
 from .captions import true_tags
+from .picture import Contents, Thing, render
 from .sample import make_sample
 from .writer import encode_jpeg
 
 DEMO = (7, "val", 159)  # seed, split and number of the image
+# Two red stars with a house between them, and a smaller fish than the other.
+GROUND = (
+    Thing("star", "red", 0.2, 0.28, 0.15, angle=8),
+    Thing("house", "yellow", 0.5, 0.5, 0.18, angle=0),
+    Thing("star", "red", 0.82, 0.4, 0.13, angle=-12),
+    Thing("fish", "blue", 0.22, 0.78, 0.17, angle=-5),
+    Thing("fish", "orange", 0.78, 0.82, 0.12, angle=6, flip=True),
+)
 TEXT = "A red house and a tree under the purple bird, but without a fish"
 
 
@@ -39,6 +49,27 @@ def write_demo(folder: Path, size: int = 384) -> str:
     except OSError as error:
         raise TTDError(f"cannot write the demo image into {folder} ({error.strerror})") from error
     return text
+
+
+def ground_picture(size: int = 384) -> npt.NDArray[np.uint8]:
+    """The image of `demo.py --ground`, uint8 RGB [size, size, 3].
+
+    Two red stars, one on each side of a house: only the relation tells them apart.
+    """
+    contents = Contents(GROUND, ("night", "grass"), "over", 0.58, 0.1)
+    return render(contents, np.random.default_rng(16), size)
+
+
+def write_ground_demo(folder: Path, size: int = 384) -> Path:
+    """Write the image of `demo.py --ground` as FOLDER/demo.jpg; returns its path.
+
+    TTDError when it cannot be written.
+    """
+    path = folder / "demo.jpg"
+    with write_errors(path, "choose another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(ground_picture(size)))
+    return path
 
 
 def contact_sheet(

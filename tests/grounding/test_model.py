@@ -1,5 +1,7 @@
 """The model against a second implementation, and the published sizes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracle_grounding import BLOCKS, ReferenceGrounder, official_file, official_state, random_batch
@@ -7,7 +9,7 @@ from oracle_grounding import BLOCKS, ReferenceGrounder, official_file, official_
 from core.errors import TTDError
 from core.grounding.config import ModelConfig, default_blocks
 from core.grounding.losses import box_iou, box_losses
-from core.grounding.model import model_config, patch_mask
+from core.grounding.model import GroundingModel, model_config, patch_mask
 from core.grounding.weights.checkpoint import load_model
 
 
@@ -44,6 +46,48 @@ def test_sizes_that_no_tensor_tells(tmp_path):
         want = unusual(images, ignored, tokens)
         assert (model(images, ignored, tokens) - want).abs().max() < 1e-5
         assert (plain(images, ignored, tokens) - want).abs().max() > 1e-3
+
+
+def test_positions_on_the_tokens(tmp_path):
+    """One of our two additions; without it the same file gives other boxes."""
+    changed = ReferenceGrounder(seed=7).eval()
+    changed.placed = True
+    official_file(tmp_path / "checkpoint.pth", changed)
+    images, ignored, tokens, _ = random_batch()
+    with torch.no_grad():
+        want = changed(images, ignored, tokens)
+        for told in (True, False):
+            sizes = {"input_positions": told}
+            model = load_model(tmp_path / "checkpoint.pth", device="cpu", sizes=sizes)
+            distance = float((model(images, ignored, tokens) - want).abs().max())
+            assert distance < 1e-5 if told else distance > 1e-3
+            visual, text = model.encode_images(images), model.encode_texts(tokens)
+            fused, _ = model.fuse(visual, patch_mask(ignored, 8), text, tokens)
+            assert torch.allclose(fused, model(images, ignored, tokens), atol=1e-6)
+
+
+def test_maps_can_be_folded_into_the_projections(reference, tmp_path):
+    """The other: a frozen affine map before each projection is the published layout, folded."""
+    official_file(tmp_path / "checkpoint.pth", reference)
+    plain = load_model(tmp_path / "checkpoint.pth", device="cpu")
+    config = replace(plain.config, whiten=16)
+    torch.manual_seed(3)
+    mapped = GroundingModel(plain.backbone, config, train_visual_pos=False).eval()
+    shared = {n: v for n, v in plain.own_state().items() if n in mapped.own_state()}
+    for name, value in shared.items():
+        if value.shape == mapped.own_state()[name].shape:
+            mapped.own_state()[name].copy_(value)
+    for outer, inner in (("ml_visu_proj", "visual_map"), ("text_proj", "text_map")):
+        into, first = getattr(plain, outer), getattr(mapped, inner)
+        last = getattr(mapped, outer)
+        with torch.no_grad():
+            into.weight.copy_(last.weight @ first.weight)
+            into.bias.copy_(last.weight @ first.bias + last.bias)
+    images, ignored, tokens, _ = random_batch()
+    with torch.no_grad():
+        want, got = plain(images, ignored, tokens), mapped(images, ignored, tokens)
+    assert (got - want).abs().max() < 1e-5
+    assert not any("_map" in name for name in mapped.trained_parameters())
 
 
 def test_gradients_of_the_reference(reference, tmp_path):
@@ -114,7 +158,7 @@ def test_published_sizes(name, length, count):
     from core.backbones import openclip
     from core.backbones.base import Preprocess
     from core.backbones.clip import CLIPBackbone
-    from core.grounding.model import GroundingModel, sequence_length
+    from core.grounding.model import sequence_length
 
     with torch.device("meta"):
         clip = CLIP(**open_clip.get_model_config(f"ViT-{name}-quickgelu"))

@@ -2,7 +2,9 @@
 
 import math
 from contextlib import closing
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,6 +13,7 @@ from small_grounding import write_backbone, write_phrases
 from core.backbones import load_backbone
 from core.data.grounding import read_phrases
 from core.errors import TTDError
+from core.grounding.features import whitening
 from core.grounding.run_config import GroundingConfig, learning_rate
 from core.grounding.task import GroundingTask
 from core.grounding.weights.checkpoint import load_model, read_info
@@ -146,6 +149,64 @@ def test_init_goes_on_from_a_model(arch, phrases, tmp_path):
         assert torch.equal(value, first.parameters()[name]), name
 
 
+def test_maps_are_measured(arch, phrases, tmp_path):
+    """Mapped features have mean 0 and no correlation; a model that starts from another has its."""
+    from core.data.grounding_view import view
+    from core.data.images import read_image
+
+    backbone = load_backbone(arch, device="cpu")
+    settings = config(arch, tmp_path / "a", whiten=8, input_positions=True, train_visual_pos=False)
+    task, outcome = run(settings, phrases)
+    images = list(dict.fromkeys(phrase.image for phrase in phrases.phrases))
+    pixels = torch.stack([view(read_image(image), backbone.image_size).image for image in images])
+    with torch.no_grad():
+        states = torch.cat(backbone.visual.hidden_states(pixels, task.model.config.blocks), -1)
+        mapped = task.model.visual_map(states).flatten(0, 1)
+    assert mapped.mean(0).abs().max() < 1e-3
+    covariance = mapped.T @ mapped / len(mapped)
+    assert (covariance - torch.diag(covariance.diag())).abs().max() < 1e-2
+    assert covariance.diag()[0] == pytest.approx(1, abs=1e-2)
+    assert not any("_map" in name for name in task.parameters())
+    loaded = load_model(outcome.file, device="cpu")
+    assert loaded.config.whiten == 8 and loaded.config.input_positions
+    after = GroundingTask(
+        config(arch, tmp_path / "b", init=str(outcome.file)), backbone, [phrases]
+    ).model
+    assert after.config == replace(loaded.config, dropout=after.config.dropout)
+    for name, value in loaded.own_state().items():
+        assert torch.equal(value, after.own_state()[name]), name
+
+
+def test_whitening_is_the_known_one():
+    """Against numpy's covariance; components of noise are not blown up."""
+    draw = np.random.default_rng(0)
+    scales = np.array([50.0, 9.0, 3.0, 1e-9])
+    samples = draw.normal(size=(5000, 4)) * scales + [100, -3, 0, 7]
+    weight, bias = whitening(torch.from_numpy(samples), 4)
+    mapped = samples @ weight.numpy().T + bias.numpy()
+    assert np.allclose(mapped.mean(0), 0, atol=1e-9)
+    assert np.allclose(np.cov(mapped.T, bias=True)[:3, :3], np.eye(3), atol=1e-6)
+    assert mapped[:, 3].std() < 1e-6
+    assert whitening(torch.from_numpy(samples), 2)[0].shape == (2, 4)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch >= 2.9")
+def test_muon_has_the_matrices(arch, phrases, tmp_path):
+    """Every parameter is in one of the two groups; it learns, and resumes to the byte."""
+    settings = {"optimizer": "muon", "steps": 6, "eval_every": 6, "lr": 3e-3}
+    task, whole = run(config(arch, tmp_path / "whole", **settings), phrases)
+    matrices, rest = task.groups(0)
+    assert {len(task.parameters()[name].shape) for name in matrices.parameters} == {2}
+    assert not any("bias" in name or "norm" in name for name in matrices.parameters)
+    assert {"reg_token.weight", "vl_pos_embed.weight", "bbox_embed.layers.2.weight"} < set(
+        rest.parameters
+    )
+    assert "vl_transformer.encoder.layers.1.self_attn.in_proj_weight" in matrices.parameters
+    run(config(arch, tmp_path / "parts", **settings), phrases, stop_after=2)
+    _, resumed = run(config(arch, tmp_path / "parts", **settings), phrases)
+    assert whole.file.read_bytes() == resumed.file.read_bytes()
+
+
 def test_the_logged_loss_is_the_loss(arch, phrases, tmp_path):
     """The first step by hand: eval mode equals training without dropout."""
     import json
@@ -193,7 +254,9 @@ def test_warmup_is_linear():
 @pytest.mark.parametrize(
     "change",
     [
-        {"optimizer": "muon"},
+        {"optimizer": "lion"},
+        {"whiten": -1},
+        {"whiten": 1000},
         {"sup": "none"},
         {"prompt": "no place"},
         {"epochs": 0.0},

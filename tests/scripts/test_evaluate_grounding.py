@@ -202,6 +202,18 @@ def test_demo(weights, phrases, tmp_path, capsys):
         demo.main(["--input", image, "--ground", "x", "--out", str(tmp_path)])
 
 
+def test_demo_of_the_image_that_ships(weights, tmp_path, capsys):
+    """Two red stars: only the relation tells them apart. The image is the one its recipe makes."""
+    from core.world.demo_scene import write_ground_demo
+
+    argv = ["--ground", "the red star left of the house", "--grounder", weights]
+    assert demo.main([*argv, "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert "384 x 384" in capsys.readouterr().out
+    made = write_ground_demo(tmp_path / "made")
+    shipped = ROOT / "weights/tiny-grounder/demo.jpg"
+    assert np.array_equal(np.array(Image.open(made)), np.array(Image.open(shipped)))
+
+
 def test_demo_with_a_published_checkpoint(phrases, tmp_path):
     from oracle_grounding import TEXT, VISION
 

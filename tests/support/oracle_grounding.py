@@ -17,7 +17,10 @@ EMBED, BLOCKS, HEADS = 64, (0, 1, 3, 5), 8
 
 
 class ReferenceGrounder(nn.Module):
-    """blocks: image blocks by index; the rest of the sizes are the constants above."""
+    """blocks: image blocks by index; the rest of the sizes are the constants above.
+
+    placed: ours, off as published: positions on the tokens themselves too.
+    """
 
     def __init__(self, vision=VISION, text=TEXT, embed=EMBED, blocks=BLOCKS, seed=0):
         from open_clip.model import CLIP
@@ -25,6 +28,7 @@ class ReferenceGrounder(nn.Module):
         super().__init__()
         self.clip = CLIP(embed, vision, text, quick_gelu=True).eval()
         self.blocks, self.patch = blocks, vision["patch_size"]
+        self.placed = False
         patches = (vision["image_size"] // vision["patch_size"]) ** 2
         self.visu_proj = nn.Linear(512, embed)
         self.text_proj = nn.Linear(embed, embed)
@@ -61,6 +65,8 @@ class ReferenceGrounder(nn.Module):
         rows = [self.reg_token.weight[None].repeat(batch, 1, 1), text, visual]
         x = torch.cat(rows, 1).transpose(0, 1)  # sequence first
         pos = self.vl_pos_embed.weight[:, None].repeat(1, batch, 1)
+        if self.placed:
+            x = x + pos
         seen = torch.zeros(batch, 1, dtype=torch.bool)
         mask = torch.cat([seen, tokens == 0, seen, self._patches(ignored)], 1)
         for layer in self.vl_transformer["encoder"]["layers"]:
