@@ -182,7 +182,7 @@ def test_sigkill_before_any_move_of_training(processes, place, tmp_path):
     whole = start(training(place, tmp_path / "whole", processes), place)
     assert whole.returncode == 0, whole.stderr
     want = contents(tmp_path / "whole", clocked)
-    assert len(want) == 3  # last, previous, finished
+    assert len(want) == 4  # last, previous, finished, and the table of inputs
     for fatal in MOMENTS:
         out = tmp_path / str(fatal)
         killed = start(training(place, out, processes), place, fatal)

@@ -56,7 +56,8 @@ def climb(performance: Callable[[float], float], grid: Grid | None = None) -> Cl
 
     performance(threshold): of a model trained on what is more reliable; asked once a threshold.
     Of two neighbours that are both better the better one is taken, of equals the lower, which keeps
-    more labels. On a curve with one peak and no plateau this finds the best threshold of the grid.
+    more labels. Where the start leaves too few labels, the search begins at the highest threshold
+    below it that does not. On a curve with one peak and no plateau this finds the best threshold of the grid.
     """
     grid = grid or Grid()
     tried: dict[int, float] = {}
@@ -69,8 +70,9 @@ def climb(performance: Callable[[float], float], grid: Grid | None = None) -> Cl
         return tried[step]
 
     here = grid.first
+    while value(here) == NOTHING and here > 0:
+        here -= 1  # too few labels to train on: fewer are dropped below
     while True:
-        value(here)
         best = max((here, here - 1, here + 1), key=value)
         if best == here:
             break

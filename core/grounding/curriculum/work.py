@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,9 @@ class GroundingWork:
     def _trainer(self, folder: Path, labels: PhraseList, dry_run: bool = False) -> Trainer:
         config = replace(self.config, out=str(folder), tag="model", data=str(labels.place))
         config = in_steps(config, len(labels))
-        task = GroundingTask(config, self.backbone, [labels], [self.judge], self._images)
+        # Training may change the image position table: each begins with the base's own.
+        backbone = copy.deepcopy(self.backbone)
+        task = GroundingTask(config, backbone, [labels], [self.judge], self._images)
         return Trainer(task, ranks=self._ranks, dry_run=dry_run)
 
     def measure(self, model: Path, source: PhraseList, file: Path) -> Values:

@@ -86,6 +86,8 @@ class RunFolder:
             if run.inputs is not None:
                 run.inputs.save(path / INPUTS)
             begun = (stored or {}).get("schedule_start", 0)
+            if not isinstance(begun, int) or begun < 0:
+                raise TTDError(f"{path / SETTINGS}: damaged: schedule_start {begun!r:.40}")
             self.start = 0 if overwrite else extended or begun
             if extended:
                 write_json(path / SETTINGS, {**_content(run), "schedule_start": extended})
@@ -233,9 +235,11 @@ def check_folder(path: Path, run: RunIdentity) -> int | None:
 
 def _extended(path: Path, stored: Mapping[str, Any], run: RunIdentity) -> int | None:
     """The steps of the stored run where it is finished and this one only has more; else None."""
-    before, now_wanted = stored["identity"].get("steps"), run.fixed.get("steps")
-    same = not differences(stored["identity"], {**run.fixed, "steps": before})
-    finished = (path / f"{stored.get('name')}{run.suffix}").exists()
+    identity = section(stored, "identity")
+    before, now_wanted = identity.get("steps"), run.fixed.get("steps")
+    same = not differences(identity, {**run.fixed, "steps": before})
+    name = stored.get("name")
+    finished = isinstance(name, str) and (path / f"{safe_name(name)}{run.suffix}").exists()
     if not (same and finished and isinstance(before, int) and isinstance(now_wanted, int)):
         return None
     return before if before < now_wanted else None

@@ -55,6 +55,13 @@ def test_thresholds_are_exact_decimals():
     assert seen == [0.5, 0.4, 0.6, 0.7, 0.8, 0.9]
 
 
+def test_where_the_start_leaves_too_little_the_search_begins_lower():
+    values = {0.0: 1.0, 0.1: 2.0, 0.2: 3.0}
+    found = climb(lambda threshold: values.get(threshold, NOTHING))
+    assert (found.threshold, found.performance) == (0.2, 3.0)
+    assert climb(lambda threshold: NOTHING).threshold == 0.0
+
+
 def test_a_subset_that_is_too_small_never_wins():
     found = climb(lambda threshold: NOTHING if threshold > 0.5 else -threshold)
     assert found.threshold == 0.0 and math.isfinite(found.performance)
