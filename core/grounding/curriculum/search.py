@@ -57,7 +57,8 @@ def climb(performance: Callable[[float], float], grid: Grid | None = None) -> Cl
     performance(threshold): of a model trained on what is more reliable; asked once a threshold.
     Of two neighbours that are both better the better one is taken, of equals the lower, which keeps
     more labels. Where the start leaves too few labels, the search begins at the highest threshold
-    below it that does not. On a curve with one peak and no plateau this finds the best threshold of the grid.
+    below it that does not. On a curve with one peak and no plateau this finds the best threshold of
+    the grid.
     """
     grid = grid or Grid()
     tried: dict[int, float] = {}
