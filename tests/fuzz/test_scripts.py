@@ -10,7 +10,7 @@ from hostile_runs import SCRIPTS, arguments, call, commands, options_of, place
 from hostile_values import FRACTIONS, STRINGS, WHOLE
 from mutations import scaled
 
-TRIED = []  # hostile inputs of this session
+TRIED = []  # hostile inputs so far
 
 
 @pytest.fixture(scope="module")

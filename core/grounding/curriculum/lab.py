@@ -49,6 +49,7 @@ class CurriculumLab:
         """fewest: labels below which nothing is trained; report: called after every training."""
         self.folder, self.sources, self.ledger = folder, sources, ledger
         self._work, self._fewest, self._report = work, max(1, fewest), report
+        self._tables: dict[tuple[str, str], Values] = {}
 
     def performance(self, pool: Pool) -> float:
         """Of a model trained on a pool, now or before. TTDError as from a training."""
@@ -72,8 +73,12 @@ class CurriculumLab:
 
     def reliability(self, measurer: Pool, source: str) -> Values:
         """Reliability [N] of a source by the model of a pool, which is trained if need be."""
-        file = self.folder / "scores" / f"{measurer.key}__{source}.jsonl"
-        return self._work.measure(self.model(measurer), self.sources[source], file)
+        key = (measurer.name, source)
+        if key not in self._tables:  # every threshold asks for it
+            file = self.folder / "scores" / f"{measurer.key}__{source}.jsonl"
+            model = self.model(measurer)
+            self._tables[key] = self._work.measure(model, self.sources[source], file)
+        return self._tables[key]
 
     def model(self, pool: Pool) -> Path:
         """The file of a pool's model."""

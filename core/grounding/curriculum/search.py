@@ -64,6 +64,7 @@ def climb(performance: Callable[[float], float], grid: Grid | None = None) -> Cl
     tried: dict[int, float] = {}
 
     def value(step: int) -> float:
+        """The performance at a step, `NOTHING` beyond the grid; each is asked once."""
         if not 0 <= step <= grid.last:
             return NOTHING
         if step not in tried:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from ...backbones.base import Backbone
 from ...data.grounding import PhraseList
@@ -62,7 +63,7 @@ class GroundingWork:
         """Of `count` steps that are timed and taken back; infinity where none could be made."""
         with closing(self._trainer(folder, labels, dry_run=True)) as trainer:
             times = trainer.timed_steps(count, 60.0)
-        return sum(times[1:] or times) / max(1, len(times[1:] or times)) if times else math.inf
+        return mean(times[1:] or times) if times else math.inf  # the first one warms up
 
     def _trainer(self, folder: Path, labels: PhraseList, dry_run: bool = False) -> Trainer:
         config = replace(self.config, out=str(folder), tag="model", data=str(labels.place))
@@ -77,6 +78,7 @@ class GroundingWork:
         checksum = hashlib.sha256(model.read_bytes()).hexdigest()[:16]
 
         def grounder() -> Grounder:
+            """The measurer, loaded only if something is left to measure."""
             return load_grounder(model, arch=self.config.arch, device=self.backbone.device)
 
         batch = self.config.eval_batch
