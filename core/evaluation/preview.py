@@ -22,12 +22,12 @@ from PIL import Image
 from ..data.image_lists import SUFFIXES
 from ..data.images import read_image
 from ..data.labels.mask_files import read_stored
-from ..data.records import Record, open_records, read_record
+from ..data.records import Packed, Record, open_records, read_record
 from ..errors import TTDError
 from ..masks.class_list import read_classes
 from ..plots.boxes import COLOURS, Labelled, draw_boxes
 from ..plots.label_overlay import Entry, overlay
-from ..utils.files import regular_text, visible_names
+from ..utils.files import is_there, regular_text, visible_names
 from ..utils.shown import first_few
 from .predictions import list_predictions, read_protocol
 
@@ -37,19 +37,35 @@ CELL_SIDE = 320  # of one in a contact sheet
 LOOKED_AT = 20  # masks whose values are looked at where nothing names them
 
 Pixels = npt.NDArray[np.uint8]
-Images = dict[str, tuple[Callable[[], Pixels], str]]  # how they are read, and their captions
 Box = tuple[Sequence[float], str]  # corners in the image's pixels, and its phrase
 
 
 @dataclass(frozen=True)
+class Photo:
+    """An image as it was given: its name, how it is read, where its bytes are, its caption."""
+
+    name: str
+    read: Callable[[], Pixels]
+    source: Path | Packed
+    caption: str = ""
+
+
+Images = dict[str, Photo]
+
+
+@dataclass(frozen=True)
 class Item:
-    """One image of a result: its id, how it is read, its mask or boxes, its caption."""
+    """One image of a result: its id, the image, its mask or boxes."""
 
     id: str
-    read: Callable[[], Pixels]
+    photo: Photo
     mask: Path | None = None
     boxes: tuple[Box, ...] = ()
-    caption: str = ""
+
+    @property
+    def caption(self) -> str:
+        """What was said of the image; "" where nothing was."""
+        return self.photo.caption
 
 
 @dataclass(frozen=True)
@@ -103,8 +119,7 @@ def _masks(
     items = []
     for name, mask in masks.items():
         if name in known:
-            image, caption = known[name]
-            items.append(Item(name, image, mask, caption=caption))
+            items.append(Item(name, known[name], mask))
     return items, [name for name in masks if name not in known]
 
 
@@ -130,11 +145,11 @@ def _images_of(place: Path, captions: bool) -> Images:
 
     place: a folder of images, or images with captions in any form.
     """
-    if not place.exists():
+    if not _openable(place):
         return {}
     files = [place / name for name in visible_names(place)] if place.is_dir() else []
     found: Images = {
-        file.stem: (partial(read_image, file), "")
+        file.stem: Photo(file.name, partial(read_image, file), file)
         for file in files
         if file.suffix.lower() in SUFFIXES
     }
@@ -142,8 +157,18 @@ def _images_of(place: Path, captions: bool) -> Images:
         return found
     records = (item for item in open_records(place).iterate() if isinstance(item, Record))
     for record in records:
-        found[record.id.replace("/", "_")] = partial(read_record, record), record.text
+        found[record.id.replace("/", "_")] = _photo_of(record)
     return found
+
+
+def _openable(place: Path) -> bool:
+    """Whether images may lie there: a file, a folder, or a pattern of shards."""
+    return is_there(place) or bool(set(place.name) & set("*?[{"))
+
+
+def _photo_of(record: Record) -> Photo:
+    """The image of a record, with its caption."""
+    return Photo(record.name, partial(read_record, record), record.image, record.text)
 
 
 def _entries(folder: Path, masks: dict[str, Path]) -> tuple[list[Entry], bool]:
@@ -182,14 +207,16 @@ def _numbered(masks: dict[str, Path]) -> list[Entry]:
 def _boxes(path: Path, images: Path | None) -> tuple[list[Item], list[str]]:
     """The images of a JSONL of boxes with all their boxes, and the names of those not found."""
     rows = _rows(path)
-    known = {row["image"]: row["id"] for row in rows}
-    readers = _readers(known, images or _root(path))
+    known: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        known.setdefault(row["image"], []).append(row)
+    photos = _photos(known, images or _root(path))
     items = []
-    for name, key in known.items():
-        boxes = tuple((row["box"], row["text"]) for row in rows if row["image"] == name)
-        if name in readers:
-            items.append(Item(key, readers[name], boxes=boxes))
-    return items, [name for name in known if name not in readers]
+    for name, own in known.items():
+        boxes = tuple((row["box"], row["text"]) for row in own)
+        if name in photos:
+            items.append(Item(own[-1]["id"], photos[name], boxes=boxes))
+    return items, [name for name in known if name not in photos]
 
 
 def _root(path: Path) -> Path:
@@ -201,14 +228,16 @@ def _root(path: Path) -> Path:
         return path.parent
 
 
-def _readers(names: Iterable[str], place: Path) -> dict[str, Callable[[], Pixels]]:
-    """How the images of boxes are read, by their names."""
-    beside = {name: place / name for name in names}
-    found = {name: partial(read_image, file) for name, file in beside.items() if file.is_file()}
-    if found or not place.exists():
-        return dict(found)
+def _photos(names: Iterable[str], place: Path) -> Images:
+    """The images of boxes, by their names."""
+    found: Images = {}
+    for name in names:
+        if is_there(file := place / name) and file.is_file():
+            found[name] = Photo(name, partial(read_image, file), file)
+    if found or not _openable(place):
+        return found
     records = (item for item in open_records(place).iterate() if isinstance(item, Record))
-    return {item.name: partial(read_record, item) for item in records}
+    return {item.name: _photo_of(item) for item in records}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -240,7 +269,7 @@ def read(item: Item) -> tuple[Pixels, Pixels | None]:
 
     TTDError: one cannot be read, or they differ in size.
     """
-    pixels = item.read()
+    pixels = item.photo.read()
     if item.mask is None:
         return pixels, None
     labels = read_stored(item.mask).values
