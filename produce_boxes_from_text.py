@@ -20,6 +20,7 @@ from typing import Any
 
 from tools.caption_run import Done
 from tools.cli import choose_device, positive_int, run, trust_option, worker_count
+from tools.exports import export_option, export_result
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -40,6 +41,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--gpus", metavar="N", help="the same as --device cuda:N")
     add("--overwrite", action="store_true", help="replace a result of other settings")
     trust_option(parser)
+    export_option(parser)
     return parser
 
 
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs = inputs_of(records, trust=args.trust_inputs)
     if is_finished(paths, identity, args.overwrite, inputs):
         print(f"{paths.lines}: complete")
+        export_result(paths.lines, args.export)
         return 0
     grounder = load_grounder(
         args.grounder, arch=args.arch, device=choose_device(args.device, args.gpus)
@@ -82,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         counts = writer.counts[NAME]
     print(f"{paths.lines}: {counts['captions']} boxes, {counts['skipped']} phrases skipped")
+    export_result(paths.lines, args.export)
     lost = tuple(writer.unreadable.values())
     return Done({NAME: paths}, {NAME: counts}, 0.0, 0, 0, lost).end("phrases")
 

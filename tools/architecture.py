@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tags",),
     ("masks",),
     ("evaluation", "predictor"),
-    ("training",),
+    ("training", "export"),
     ("ttd", "tcl", "grounding", "tiny_clip"),
     (PACKAGE,),  # core/__init__.py, which exports the way in
 )

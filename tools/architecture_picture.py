@@ -25,6 +25,7 @@ PLACES = {
     "grounding": (0, 2),
     "tiny_clip": (0, 3),
     "training": (1, 0),
+    "export": (1, 1),
     "evaluation": (2, 1),
     "predictor": (2, 2),
     "masks": (3, 1),

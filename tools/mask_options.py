@@ -10,6 +10,7 @@ from typing import Any
 from core.backbones.own_settings import ModelDefaults
 from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
 from tools.cli import model_options, positive_float, positive_int, trust_option, worker_count
+from tools.exports import export_option
 
 
 def mask_options(out: str) -> argparse.ArgumentParser:
@@ -33,8 +34,10 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     data.add_argument(
         "--rle",
         action="store_true",
-        help="also write rle.json, COCO's run-length form of all masks",
+        help="also write rle.json, COCO's run-length form of all masks by their names; "
+        "--export coco is what other tools import",
     )
+    export_option(data)
     data.add_argument(
         "--batch",
         type=positive_int,

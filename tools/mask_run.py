@@ -15,6 +15,7 @@ from core.errors import TTDError
 from core.utils.files import is_away
 from core.utils.memory import memory_errors
 from tools.cli import load_model
+from tools.exports import export_result
 from tools.mask_options import make_protocol, model_defaults
 from tools.mask_progress import Progress
 from tools.mask_shards import Report, Shard, cpus, plan, run_processes
@@ -125,6 +126,8 @@ def run_shard(
             _make_masks(make, read_ahead(todo, used.views, readers), writer, folder, report)
         if args.rle:
             _write_rle(task, folder)
+        if args.export and _is_settled(task, folder):
+            export_result(folder.path, args.export)
     finally:
         folder.close()
     report("end", None)
@@ -248,6 +251,12 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         if not isinstance(value, (int, float, list, type(None))):
             values[key] = str(value)
     return values
+
+
+def _is_settled(task: Task, folder: MaskFolder) -> bool:
+    """Whether every image of the whole run has its mask or is listed as one that cannot be used."""
+    skipped = folder.skipped()
+    return all(job.id in skipped or folder.has(job.id) for job in task.jobs)
 
 
 def _write_rle(task: Task, folder: MaskFolder) -> None:

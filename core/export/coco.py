@@ -21,8 +21,10 @@ NAME = Path("annotations") / "instances_default.json"
 def write_coco(source: Source, out: Path, walk: Walk) -> None:
     """Write OUT/annotations/instances_default.json. OSError when that fails.
 
-    The images stay where they are: `file_name` is relative to their folder.
+    The images stay where they are, `file_name` is relative to their folder; OUT/images is empty,
+    for those tools that look for it.
     """
+    (out / "images").mkdir(parents=True, exist_ok=True)
     write_annotations(source, out / NAME, walk)
 
 
@@ -34,7 +36,7 @@ def write_annotations(source: Source, path: Path, walk: Walk) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     images: list[str] = []
     with atomic(path, shared=True) as part, part.open("w", encoding="ascii") as file:
-        head = {"info": {"description": "made by TTD"}, "licenses": []}
+        head: dict[str, Any] = {"info": {"description": "made by TTD"}, "licenses": []}
         head["categories"] = [category_entry(one) for one in source.categories]
         file.write(json.dumps(head)[:-1] + ', "annotations": [')
         count = 0
@@ -67,10 +69,8 @@ def annotation(number: int, image: int, region: Region) -> dict[str, Any]:
         "area": region.area,
         "iscrowd": 0,
     }
-    if region.mask is not None:
-        entry["segmentation"] = compress(region.mask)
-    else:
-        entry["segmentation"] = []
+    mask = region.mask
+    entry["segmentation"] = [] if mask is None else compress(mask)
     if region.text:
         entry["caption"] = region.text
     return entry

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..masks.results import EXPORT
 from ..utils.files import write_errors
+from . import FORMATS
 from .coco import write_annotations, write_coco
 from .label_studio import LOCAL, write_label_studio
 from .source import Source, open_source
 from .voc import write_voc
 from .walk import Walk
-
-FORMATS = ("coco", "label-studio", "voc", "supervision")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def write_supervision(source: Source, out: Path, walk: Walk) -> None:
 
 def default_out(result: Path, form: str) -> Path:
     """Where exports of a result go: inside a folder of masks, beside a file of boxes."""
-    place = result.with_suffix(".export") if result.is_file() else result / "export"
+    place = result.with_suffix(".export") if result.is_file() else result / EXPORT
     return place / form
 
 

@@ -64,10 +64,11 @@ def task(picture: Picture, regions: list[Region], address: str) -> dict[str, Any
 def result(number: str, picture: Picture, region: Region) -> dict[str, Any]:
     """A region of a prediction."""
     width, height, _ = picture.header
-    kind = "rectanglelabels" if region.mask is None else "brushlabels"
+    mask = region.mask
+    kind = "rectanglelabels" if mask is None else "brushlabels"
     value: dict[str, Any] = {kind: [region.category.name]}
-    if region.mask is not None:
-        value |= {"format": "rle", "rle": brush_rle(region.mask)}
+    if mask is not None:
+        value |= {"format": "rle", "rle": brush_rle(mask)}
     else:
         left, top, wide, high = region.box
         value |= {"x": 100 * left / width, "y": 100 * top / height, "rotation": 0}

@@ -30,7 +30,9 @@ def plain_label(name: str) -> str:
 
 def visible_label(name: str) -> str:
     """A label's name without line breaks and characters that XML or a terminal cannot take."""
-    return " ".join(ACTING.sub("_", name).replace("\ufffe", "_").replace("\uffff", "_").split()) or "_"
+    return (
+        " ".join(ACTING.sub("_", name).replace("\ufffe", "_").replace("\uffff", "_").split()) or "_"
+    )
 
 
 def distinct(names: Iterable[str], mark: str = "-{}") -> list[str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from ..data.images import FORMATS
-from ..data.labels.datasets import voc_palette
+from ..data.labels.dataset_yaml import voc_palette
 from ..data.labels.mask_files import read_stored
 from ..data.records import Packed
 from ..errors import TTDError, UnreadableError
@@ -46,18 +46,24 @@ class Category:
 
 @dataclass(frozen=True)
 class Region:
-    """What is marked: a class, a box, its mask bool [H, W] where it has one, what was asked for."""
+    """What is marked: a class, a box, the label map uint8 [H, W] it is of, what was asked for."""
 
     category: Category
     box: Box
-    mask: Mask | None = None
+    labels: Labels | None = None
     text: str = ""
+
+    @property
+    def mask(self) -> Mask | None:
+        """The pixels of the class, bool [H, W], where it is of a label map: made when asked for."""
+        return None if self.labels is None else self.labels == self.category.value
 
     @property
     def area(self) -> float:
         """Pixels of the mask, else of the box."""
-        if self.mask is not None:
-            return float(np.count_nonzero(self.mask))
+        mask = self.mask
+        if mask is not None:
+            return float(np.count_nonzero(mask))
         return round(self.box[2] * self.box[3], 2)
 
 
@@ -112,8 +118,7 @@ class Source:
             raise TTDError(f"{item.mask}: label {strange[0]} is no class of classes.json")
         for value in there:
             if value in known:
-                mask = labels == value
-                yield Region(known[value], box_of(mask), mask, item.caption)
+                yield Region(known[value], box_of(labels == value), labels, item.caption)
 
     def _of_boxes(self, item: Item, picture: Picture) -> Iterator[Region]:
         """A region for every phrase, its box cut at the image's edges."""
@@ -195,9 +200,7 @@ def _of_phrases(path: Path) -> tuple[Category, ...]:
         names = list(dict.fromkeys(map(visible_label, phrases))) or names
     colours = voc_palette()[1:].tolist()
     numbered = zip(names, range(1, len(names) + 1), strict=True)
-    return tuple(
-        Category(k, name, tuple(colours[(k - 1) % len(colours)])) for name, k in numbered
-    )
+    return tuple(Category(k, name, tuple(colours[(k - 1) % len(colours)])) for name, k in numbered)
 
 
 def read_labels(item: Item, picture: Picture) -> Labels:

@@ -1,9 +1,9 @@
 """The layout of Pascal VOC: images, boxes as XML, label maps as index PNGs, lists of ids.
 
-    OUT/JPEGImages/ID.jpg (or .png)      a copy, upright
-    OUT/Annotations/ID.xml               a box per class or phrase, from 1, both ends included
-    OUT/SegmentationClass/ID.png         0 background, 1 ... the classes in order, 255 void
-    OUT/ImageSets/{Main,Segmentation}/default.txt, OUT/labelmap.txt
+OUT/JPEGImages/ID.jpg (or .png)      a copy, upright
+OUT/Annotations/ID.xml               a box per class or phrase, from 1, both ends included
+OUT/SegmentationClass/ID.png         0 background, 1 ... the classes in order, 255 void
+OUT/ImageSets/{Main,Segmentation}/default.txt, OUT/labelmap.txt
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import numpy.typing as npt
 
-from ..data.labels.datasets import voc_palette
+from ..data.labels.dataset_yaml import voc_palette
 from ..errors import TTDError
 from ..masks.writer import save_mask
 from ..utils.files import atomic
@@ -62,7 +62,9 @@ def _write(path: Path, text: str) -> None:
 def labelmap(labels: Sequence[str]) -> str:
     """The classes with VOC's colours, as CVAT and Datumaro read them."""
     lines = ["# label:color_rgb:parts:actions"]
-    for name, colour in zip(["background", *labels], voc_palette().tolist(), strict=False):
+    colours = voc_palette().tolist()
+    named = [("background", colours[0]), *zip(labels, colours[1:], strict=False)]
+    for name, colour in [*named, ("ignored", colours[VOID])]:
         lines.append(f"{name}:{','.join(map(str, colour))}::")
     return "\n".join(lines) + "\n"
 
@@ -95,7 +97,7 @@ def annotation(
         f"  <filename>{_text(name)}</filename>",
         "  <source><database>TTD</database></source>",
         f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
-        f"  <segmented>{int(any(one.mask is not None for one in regions))}</segmented>",
+        f"  <segmented>{int(any(one.labels is not None for one in regions))}</segmented>",
     ]
     for region in regions:
         left, top, right, bottom = corners(region.box, width, height)

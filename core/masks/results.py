@@ -5,6 +5,7 @@
     RESULTS/NAME/inputs.npz     whether the images or captions have changed since
     RESULTS/NAME/skipped.jsonl  images that could not be read, and why
     RESULTS/NAME/scores/ID.npz  soft maps, where they were asked for
+    RESULTS/NAME/export/        copies in other tools' formats (core/export)
 
 All processes of one run (shards) share the lock by a token; it is an flock, so it dies with the
 last of them, however they die. The files alone say what is missing, so the same command resumes a
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,6 +43,7 @@ from ..utils.files import (
 
 ADVICE = "make room or choose another --out"
 META, LOCK, SKIPPED, SCORES = "protocol.json", ".lock", "skipped.jsonl", "scores"
+EXPORT = "export"
 INPUTS = SUFFIX.removeprefix(".")
 PNG_END = b"IEND\xaeB`\x82"  # the last 8 bytes of every complete PNG
 WAIT = 30.0  # seconds for which a shard waits until the first one has prepared the folder
@@ -111,6 +114,14 @@ class MaskFolder:
         """
         with write_errors(self.path, ADVICE):
             self._skip(name, {"id": name, "reason": reason} | ({"retry": True} if retry else {}))
+
+    def skipped(self) -> set[str]:
+        """Ids of the images that this run could not use, by all of its processes so far."""
+        try:
+            lines = (self.path / SKIPPED).read_text(encoding="utf-8").split("\n")
+        except OSError:
+            return set()
+        return set(dict(filter(None, map(_entry, lines))))
 
     def _skip(self, name: str, entry: Mapping[str, object]) -> None:
         with (self.path / SKIPPED).open("a+", encoding="utf-8", errors="backslashreplace") as file:
@@ -230,6 +241,7 @@ def _empty(path: Path) -> None:
     (path / META).unlink(missing_ok=True)
     for file in [*path.glob("*.png"), *path.glob(f"{SCORES}/*.npz"), path / "rle.json"]:
         file.unlink(missing_ok=True)
+    shutil.rmtree(path / EXPORT, ignore_errors=True)
 
 
 def _open_lock(path: Path) -> IO[str]:

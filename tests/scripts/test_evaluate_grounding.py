@@ -143,6 +143,22 @@ def read(out):
     return [json.loads(line) for line in (out / "x.jsonl").read_text().splitlines()]
 
 
+def test_boxes_are_exported(weights, phrases, tmp_path):
+    """Of a run and of the same command once more: every box, in the images' own sizes."""
+    where = tmp_path / "a/x.export/coco/annotations/instances_default.json"
+    contents = []
+    for _ in range(2):
+        produce(weights, tmp_path / "a", "--root", str(phrases), "--export", "coco")
+        contents.append(where.read_bytes())
+        where.unlink()
+    content = json.loads(contents[0])
+    assert contents[0] == contents[1] and len(content["annotations"]) == len(read(tmp_path / "a"))
+    sizes = {one["id"]: (one["width"], one["height"]) for one in content["images"]}
+    for one in content["annotations"]:
+        (width, height), (x, y, wide, high) = sizes[one["image_id"]], one["bbox"]
+        assert 0 <= x <= x + wide <= width + 0.01 and 0 <= y <= y + high <= height + 0.01
+
+
 def test_produced_boxes_are_the_evaluated_ones(weights, phrases, tmp_path, capsys):
     produce(weights, tmp_path / "a", "--root", str(phrases), "--batch", "5")
     evaluate("--grounder", weights, "--data", str(phrases), "--pred", str(tmp_path / "b"))

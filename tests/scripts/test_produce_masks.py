@@ -116,6 +116,55 @@ def test_shards_and_torchrun_ranks_make_the_same_files(place, whole, tmp_path):
     assert masks(tmp_path / "ranks") == masks(whole)
 
 
+def exported(out):
+    """The bytes of every exported file of the one result of `out`."""
+    (folder,) = out.iterdir()
+    files = [path for path in (folder / "export").rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_exports_are_those_of_the_whole_result(place, tmp_path, capsys):
+    """The same bytes from one run and from one that is resumed; --overwrite leaves none behind."""
+    forms = ("--export", "coco", "label-studio", "voc", "supervision")
+    assert run_here(capsys, place, tmp_path / "a", *forms)[0] == 0
+    assert run_here(capsys, place, tmp_path / "b")[0] == 0
+    (folder,) = (tmp_path / "b").iterdir()
+    for number in (0, 3):
+        (folder / f"p{number}.png").unlink()
+    code, said, _ = run_here(capsys, place, tmp_path / "b", *forms)
+    assert code == 0 and "coco: 7 images" in said
+    first = exported(tmp_path / "a")
+    assert first == exported(tmp_path / "b") and len(first) > 4 * PICTURES
+    content = json.loads(first["export/coco/annotations/instances_default.json"])
+    assert [one["file_name"] for one in content["images"]] == [f"p{i}.png" for i in range(PICTURES)]
+    assert {one["name"] for one in content["categories"]} == {"dog", "cat", "boat", "tree"}
+    # `--overwrite` replaces the masks, and so what was made of the old ones
+    stored = json.loads((folder / "protocol.json").read_text())
+    stored["identity"]["bg"] = 0.1
+    (folder / "protocol.json").write_text(json.dumps(stored))
+    assert run_here(capsys, place, tmp_path / "b", "--overwrite")[0] == 0
+    assert not exported(tmp_path / "b")
+
+
+def test_captions_are_exported_too(place, tmp_path, capsys):
+    options = ("--export", "coco", "--limit", 2)
+    assert run_here(capsys, place, tmp_path, *options, script="text")[0] == 0
+    content = json.loads(exported(tmp_path)["export/coco/annotations/instances_default.json"])
+    assert [one["file_name"] for one in content["images"]] == ["images/p0.png", "images/p1.png"]
+    assert {one["caption"] for one in content["annotations"]} <= {
+        "a dog, a red cat and 0 boats", "a dog, a red cat and 1 boats",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_several_processes_export_the_same(place, tmp_path):
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        done = call(place, out, "--export", "coco", "voc", "--workers", count)
+        assert done.returncode == 0, done.stderr
+    assert exported(tmp_path / "1") == exported(tmp_path / "2")
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_and_run_again(place, whole, tmp_path):
     """kill -9 while masks are made; the same command then gives the uninterrupted run's files."""
