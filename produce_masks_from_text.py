@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from core.errors import TTDError
 from core.utils.files import expanded
 from tools.cli import run
-from tools.mask_options import mask_options
+from tools.mask_options import check_for_captions, mask_options
 from tools.mask_run import Task, produce
 
 if TYPE_CHECKING:
@@ -60,16 +60,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the masks that are missing."""
     args = get_args_parser().parse_args(argv)
-    if args.rule == "none":
-        raise TTDError(
-            "--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule "
-            "here"
-        )
-    if args.protocol not in ("ttd", "tcl"):
-        raise TTDError(
-            f"--protocol {args.protocol} compares classes with each other; a caption has none: "
-            "use ttd, tcl"
-        )
+    check_for_captions(args)
     return produce(args, setup)
 
 

@@ -20,28 +20,29 @@ from core.errors import TTDError
 
 # Room -> (row from the top, column). Rows keep the order of the floors; the ground is one row.
 PLACES = {
-    "ttd": (0, 0),
-    "tcl": (0, 1),
-    "grounding": (0, 2),
-    "tiny_clip": (0, 3),
-    "training": (1, 0),
-    "export": (1, 1),
-    "evaluation": (2, 1),
-    "predictor": (2, 2),
-    "masks": (3, 1),
-    "tags": (4, 0),
-    "maps": (5, 1),
-    "text": (5, 2),
-    "backbones": (6, 1),
-    "world": (6, 3),
-    "data": (7, 0),
-    "refine": (7, 2),
-    "plots": (7, 3),
-    "metrics": (8, 0),
-    "utils": (8, 1),
-    "errors": (8, 2),
+    "labelling": (0, 2),
+    "ttd": (1, 0),
+    "tcl": (1, 1),
+    "grounding": (1, 2),
+    "tiny_clip": (1, 3),
+    "training": (2, 0),
+    "export": (2, 1),
+    "evaluation": (3, 1),
+    "predictor": (3, 2),
+    "masks": (4, 1),
+    "tags": (5, 0),
+    "maps": (6, 1),
+    "text": (6, 2),
+    "backbones": (7, 1),
+    "world": (7, 3),
+    "data": (8, 0),
+    "refine": (8, 2),
+    "plots": (8, 3),
+    "metrics": (9, 0),
+    "utils": (9, 1),
+    "errors": (9, 2),
 }
-ROWS = 9
+ROWS = 10
 WIDTH, BOX_WIDTH, BOX_HEIGHT, GAP, ROW_GAP = 1840, 364, 150, 84, 64
 LEFT, TOP = 64, 76
 LETTERS = 31  # in a line of a box
@@ -49,6 +50,7 @@ LETTERS = 31  # in a line of a box
 INK, SOFT = (33, 37, 41), (110, 117, 125)
 IMAGE, CAPTION, TRAINING = (214, 93, 14), (38, 98, 178), (24, 128, 92)
 TINTS: tuple[tuple[Colour, Colour], ...] = (  # fill and outline by row
+    ((240, 235, 248), (168, 149, 205)),
     ((228, 243, 236), (120, 184, 155)),
     ((228, 243, 236), (120, 184, 155)),
     ((240, 235, 248), (168, 149, 205)),

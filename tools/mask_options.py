@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.backbones.own_settings import ModelDefaults
+from core.errors import TTDError
 from core.masks.protocol import PAMR_AT, PROTOCOLS, RULES, MaskProtocol, protocol
 from tools.cli import model_options, positive_float, positive_int, trust_option, worker_count
 from tools.exports import export_option
@@ -51,7 +52,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
         metavar="N",
         help="processes that share the work (default: one, or one per GPU); torchrun works too",
     )
-    _protocol_options(
+    protocol_options(
         parser.add_argument_group(
             "protocol (what is left out is the model's default, else the protocol's own)"
         )
@@ -59,7 +60,7 @@ def mask_options(out: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _protocol_options(group: argparse._ArgumentGroup) -> None:
+def protocol_options(group: argparse._ArgumentGroup) -> None:
     """Options whose default is the protocol's own value."""
     group.add_argument(
         "--protocol",
@@ -118,6 +119,20 @@ def _mask_rules(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--kp-weight", type=float, metavar="W", help="share of TCL's knowledge prior"
     )
+
+
+def check_for_captions(args: argparse.Namespace) -> None:
+    """TTDError for options that compare classes with each other: a caption has none."""
+    if args.rule == "none":
+        raise TTDError(
+            "--bg-rule none: a caption's mask is what lies above --bg, so there is no other rule "
+            "here"
+        )
+    if args.protocol not in ("ttd", "tcl"):
+        raise TTDError(
+            f"--protocol {args.protocol} compares classes with each other; a caption has none: "
+            "use ttd, tcl"
+        )
 
 
 def model_defaults(

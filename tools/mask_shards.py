@@ -100,7 +100,7 @@ def run_processes(
     workers = [
         context.Process(target=_child, args=(work, shard, events), daemon=True) for shard in shards
     ]
-    with _ignoring_interrupts():
+    with ignoring_interrupts():
         for worker in workers:
             worker.start()
     running = len(workers)
@@ -118,7 +118,7 @@ def run_processes(
 
 
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
+def ignoring_interrupts() -> Iterator[None]:
     """Processes started in the block never see Ctrl-C: the one that started them ends them.
 
     The terminal sends it to all, and those that still import would print a traceback each.
@@ -152,7 +152,7 @@ def _next_event(events: Any, workers: Sequence[Any]) -> tuple[str, Any]:
 
 def _child(work: Callable[[Shard, Report], None], shard: Shard, events: Any) -> None:
     """A shard in a process of its own, which ends with its parent and so gives up the lock."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     guard_terminal()
     try:
         work(shard, lambda event, value: events.put((event, value)))
@@ -160,7 +160,8 @@ def _child(work: Callable[[Shard, Report], None], shard: Shard, events: Any) -> 
         events.put(("error", str(error)))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process when the one that started it does; for a thread of its own."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

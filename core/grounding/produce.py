@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
+from torch import Tensor
+
 from ..data.grounding_view import Seen, view
 from ..data.records import Item, Record, Skipped, read_record, skipped
 from ..errors import TTDError, UnreadableError
@@ -133,11 +135,19 @@ def lines_of(grounder: Grounder, loaded: Loaded) -> list[str]:
         return []
     images = grounder.encode_views(loaded.views)
     texts = [record.text for record in loaded.records]
-    boxes = grounder.locate(images, texts, loaded.places).tolist()
+    boxes = rounded(
+        grounder.locate(images, texts, loaded.places), [one.name for one in loaded.records]
+    )
     lines = []
     for record, box in zip(loaded.records, boxes, strict=True):
-        check_finite(box, record.name, "the grounder's weights do not fit its configuration")
-        rounded = [round(value, 2) for value in box]
-        row = {"id": record.id, "image": record.name, "text": record.text, "box": rounded}
+        row = {"id": record.id, "image": record.name, "text": record.text, "box": box}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return lines
+
+
+def rounded(boxes: Tensor, names: Sequence[str]) -> list[list[float]]:
+    """Boxes [N, 4] with two decimals. TTDError naming the image of one that is not finite."""
+    rows: list[list[float]] = boxes.tolist()
+    for box, name in zip(rows, names, strict=True):
+        check_finite(box, name, "the grounder's weights do not fit its configuration")
+    return [[round(value, 2) for value in box] for box in rows]

@@ -85,15 +85,42 @@ def merge_views(
     prepared: of these `views`. soft: maps are soft masks in [0, 1], else cosines. batch: windows
     per forward pass, which changes results by rounding only.
     """
+    return merge_views_each(backbone, prepared, [text], views, soft=soft, batch=batch)[0]
+
+
+@torch.no_grad()
+def merge_views_each(
+    backbone: Backbone,
+    prepared: Prepared,
+    texts: Sequence[Tensor],
+    views: Views,
+    *,
+    soft: bool = True,
+    batch: int = WINDOWS,
+) -> list[Merged]:
+    """`merge_views` for several sets of texts [N, D]: the image is encoded once for all of them."""
     sides = [_sides(backbone, prepared.size, scaled, views) for scaled in prepared.scaled]
-    cells = [_empty(backbone, len(text), 1 + views.hflip, pair) for pair in sides]
+    copies = 1 + views.hflip
+    cells = [[_empty(backbone, len(text), copies, pair) for pair in sides] for text in texts]
     for places, crops in _batches(backbone, prepared, sides, views.hflip, batch):
-        maps = backbone.similarity(backbone.encode_pixels(crops), text)
-        if soft:
-            maps = backbone.soft_mask(maps)
-        for place, one in zip(places, maps, strict=True):
-            cells[place.scale][:, place.mirrored, place.row, :, place.col] = one
-    return Merged([_layer(*pair) for pair in zip(cells, sides, strict=True)], prepared.size)
+        pixels = backbone.encode_pixels(crops)
+        for text, own in zip(texts, cells, strict=True):
+            maps = backbone.similarity(pixels, text)
+            if soft:
+                maps = backbone.soft_mask(maps)
+            _fill(own, places, maps)
+    return [_merged(own, sides, prepared.size) for own in cells]
+
+
+def _fill(cells: Sequence[Tensor], places: Sequence[Place], maps: Tensor) -> None:
+    """Put the maps [b, N, h, w] of windows where they belong among the cells of every scale."""
+    for place, one in zip(places, maps, strict=True):
+        cells[place.scale][:, place.mirrored, place.row, :, place.col] = one
+
+
+def _merged(cells: Sequence[Tensor], sides: Sequence[Sides], size: tuple[int, int]) -> Merged:
+    """The maps of all scales, for an image of `size` = (H, W)."""
+    return Merged([_layer(*pair) for pair in zip(cells, sides, strict=True)], size)
 
 
 def _sides(backbone: Backbone, size: tuple[int, int], scaled: Tensor, views: Views) -> Sides:

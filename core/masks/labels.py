@@ -93,6 +93,26 @@ def decide(
     return whole, Scores(np.concatenate([s.maps for s in kept], 1), kept[0].classes)
 
 
+@torch.no_grad()
+def above_each(
+    merged: Merged, pixels: Pixels, used: MaskProtocol, pamr: PAMR | None = None
+) -> npt.NDArray[np.bool_]:
+    """Where each of N classes alone is above the background threshold: bool [N, H, W].
+
+    Their union is where `decide` finds a class. used: resolved protocol with soft masks and without
+    the CRF, in which classes compete; pixels, pamr: see `decide`.
+    """
+    cut = known(used.background_threshold)
+    above = np.zeros((len(merged.highest), *merged.size), bool)
+    classes = (merged.highest > cut - MARGIN).nonzero()[:, 0].tolist()
+    refiner = (pamr or PAMR()) if used.by_image else None
+    for strip in strips_of(merged.size, used) if classes else ():
+        chunks = chunks_of(merged, pixels, refiner, classes, strip, cut - MARGIN)
+        for some, maps in chunks:
+            above[some, strip.start : strip.stop] = (maps > cut).cpu().numpy()
+    return above
+
+
 def _floor(merged: Merged, used: MaskProtocol, scores: bool) -> float:
     """What a class must exceed somewhere to win a pixel (or to be saved, with `scores`)."""
     if used.mapping != "sigmoid" or used.crf:

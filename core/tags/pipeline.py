@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..data.records import Item, Record, Skipped, read_reduced_record, skipped
-from ..data.words import split_words
+from ..data.words import Word, split_words
 from ..errors import TTDError
 from ..maps.views import Prepared, Views, prepare
 from ..utils.finite import check_finite
@@ -43,20 +43,43 @@ class Batch:
         return [record.text for record in self.records]
 
 
+@dataclass(frozen=True)
+class Tagged:
+    """A record and its K words: scores, normalized scores, what is selected, nearest pixels."""
+
+    record: Record
+    words: list[Word]
+    scores: list[float]
+    norms: list[float]
+    selected: list[bool]
+    xy: list[tuple[int, int]]
+
+
 def load_batches(
-    items: Iterable[Item], views: Views, batch: int, workers: int = 2
+    items: Iterable[Item],
+    views: Views,
+    batch: int,
+    workers: int = 2,
+    read: Callable[[Record, Views], Prepared] | None = None,
 ) -> Iterator[Batch]:
     """Group items by `batch`, in order, and prepare their images for `views`.
 
-    Images are read in `workers` threads, `AHEAD` batches early.
+    Images are read in `workers` threads, `AHEAD` batches early. read: in the place of
+    `read_prepared`, for who wants more of an image.
     """
     items = iter(items)
     chunks = iter(lambda: list(islice(items, batch)), [])
-    for pending in prefetch_groups(partial(_start, views=views), chunks, AHEAD, workers):
+    start = partial(_start, views=views, read=read or read_prepared)
+    for pending in prefetch_groups(start, chunks, AHEAD, workers):
         yield _collect(pending)
 
 
-def _start(pool: ThreadPoolExecutor, chunk: list[Item], views: Views) -> list[Pending]:
+def _start(
+    pool: ThreadPoolExecutor,
+    chunk: list[Item],
+    views: Views,
+    read: Callable[[Record, Views], Prepared],
+) -> list[Pending]:
     """Ask for the image of every item that has words; captions of the same image share it."""
     asked: dict[object, Future[Prepared]] = {}
     pending: list[Pending] = []
@@ -64,13 +87,14 @@ def _start(pool: ThreadPoolExecutor, chunk: list[Item], views: Views) -> list[Pe
         future = None
         if isinstance(item, Record) and split_words(item.text):
             if item.image not in asked:
-                asked[item.image] = pool.submit(_read, item, views)
+                asked[item.image] = pool.submit(read, item, views)
             future = asked[item.image]
         pending.append((item, future))
     return pending
 
 
-def _read(record: Record, views: Views) -> Prepared:
+def read_prepared(record: Record, views: Views) -> Prepared:
+    """The image of a record, ready to be encoded. TTDError naming it when it cannot be used."""
     pixels, size = read_reduced_record(record, views.largest)
     return prepare(pixels, views, size)
 
@@ -100,6 +124,14 @@ def tag_batch(
     at_once: captions that go through the model together; fewer need less memory and change scores
     by rounding only.
     """
+    tagged = tag_records(backbone, batch, protocol, at_once)
+    return {scorer: [_line(one) for one in rows] for scorer, rows in tagged.items()}
+
+
+def tag_records(
+    backbone: Backbone, batch: Batch, protocol: TagProtocol, at_once: int = 2**30
+) -> dict[str, list[Tagged]]:
+    """`tag_batch` before its lines are written: the words of every record by scorer."""
     if not batch.records:
         return {scorer: [] for scorer in protocol.scorers}
     scored: list[Scored] = []
@@ -109,26 +141,30 @@ def tag_batch(
             backbone, batch.prepared[some], batch.captions[some], protocol.views, protocol.scorers
         )
     return {
-        scorer: _lines(batch.records, scored, scorer, protocol, backbone.logit_scale)
+        scorer: _tagged(batch.records, scored, scorer, protocol, backbone.logit_scale)
         for scorer in protocol.scorers
     }
 
 
-def _lines(
+def _tagged(
     records: Sequence[Record],
     scored: Sequence[Scored],
     scorer: str,
     protocol: TagProtocol,
     logit_scale: float,
-) -> list[str]:
-    """Result lines of one scorer. TTDError for scores that are no numbers."""
+) -> list[Tagged]:
+    """The words of all records for one scorer. TTDError for scores that are no numbers."""
     for record, one in zip(records, scored, strict=True):
         check_finite(one.scores[scorer], record.name)
     selected, norms = cut(scored, scorer, protocol, logit_scale)
     return [
-        format_line(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())
+        Tagged(record, one.words, one.scores[scorer].tolist(), norm, kept, one.xy.tolist())
         for record, one, norm, kept in zip(records, scored, norms, selected, strict=True)
     ]
+
+
+def _line(one: Tagged) -> str:
+    return format_line(one.record, one.words, one.scores, one.norms, one.selected, one.xy)
 
 
 def cut(

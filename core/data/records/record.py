@@ -136,20 +136,20 @@ def read_record(record: Record) -> npt.NDArray[np.uint8]:
 
 
 def read_reduced_record(
-    record: Record, target: Target | None = None
+    record: Record, target: Target | None = None, draft: bool = False
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """The image of a record for what is looked at small, uint8 [H, W, 3], and its own size.
 
     See `core.data.images.read_reduced`.
     """
     if not isinstance(record.image, Packed):
-        return read_reduced(record.image, target)
+        return read_reduced(record.image, target, draft)
     try:
         data = record.image.read()
     except OSError as error:
         reason = error.strerror or error
         raise UnreadableError(f"{record.name}: cannot be read ({reason})") from None
-    return decode_reduced(data, record.name, target)
+    return decode_reduced(data, record.name, target, draft)
 
 
 def skipped(item: Record, error: Exception) -> Skipped:

@@ -1,0 +1,132 @@
+"""Ray Data: actors on many machines, each with its model; a row is a shard.
+
+No image enters Ray's object store, and no state but the list of shards is central. When an actor or
+a machine is lost, Ray starts the rows in its hands again elsewhere: shards that were whole are
+found so and kept, the one in work is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import TTDError
+from ..settings import Settings
+from ..shard import Report, Shard, Worker
+
+MISSING = "--engine ray needs Ray: pip install -r requirements-ray.txt, or take --engine local"
+BLOCKS = 10_000  # rows travel in so many blocks at most: one by one below, together above
+ROOT = Path(__file__).resolve().parents[3]  # what holds this package
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What of a cluster is used.
+
+    address: of a running one ("auto" for this machine's), None to start one here. workers: actors,
+    None for one per GPU, or per CPU without any. cpus, gpus: what each holds; None: one GPU where
+    there are any.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cpus: float = 1.0
+    gpus: float | None = None
+
+
+def ray_module() -> Any:
+    """Ray with its Data library. TTDError, with what to install, where it is absent."""
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise TTDError(MISSING) from None
+    return ray
+
+
+class Actor:
+    """What Ray runs on a worker: one row, a shard, to one row, its report."""
+
+    def __init__(self, settings: Settings, out: str, overwrite: bool) -> None:
+        self._worker = Worker(settings, out, overwrite)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch of one shard. What goes wrong comes back as a row: Ray would try it for ever."""
+        shard = Shard(str(batch["url"][0]), str(batch["name"][0]))
+        return {name: [value] for name, value in self._worker(shard).row().items()}
+
+
+def run_ray(
+    shards: Sequence[Shard], settings: Settings, out: str, cluster: Cluster, overwrite: bool = False
+) -> Iterator[Report]:
+    """The shards on a cluster, in the order in which they are finished.
+
+    TTDError: no Ray, no such cluster, or one without the resources that are asked for.
+    """
+    ray = ray_module()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, cluster.address)
+    try:
+        yield from _run(ray, shards, (settings, out, overwrite), cluster)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Join the cluster. Its processes import this package from where it lies here."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TTDError(f"--ray-address {address}: no such cluster ({reason})") from None
+
+
+def _run(
+    ray: Any, shards: Sequence[Shard], arguments: tuple[Any, ...], cluster: Cluster
+) -> Iterator[Report]:
+    """The rows of a cluster that is joined, as reports."""
+    workers, gpus = _resources(ray, len(shards), cluster)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [asdict(shard) for shard in shards]
+    reports = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map_batches(
+        Actor,
+        fn_constructor_args=arguments,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        num_cpus=cluster.cpus,
+        num_gpus=gpus,
+    )
+    for row in reports.iter_rows():
+        yield Report(**row)
+
+
+def _resources(ray: Any, shards: int, cluster: Cluster) -> tuple[int, float]:
+    """How many actors, and how much of a GPU each holds."""
+    there = ray.cluster_resources()
+    gpus = cluster.gpus
+    if gpus is None:
+        gpus = min(1.0, there.get("GPU", 0.0))
+    fits = there.get("CPU", 0.0) / cluster.cpus if cluster.cpus else float(shards)
+    if gpus:
+        fits = min(fits, there.get("GPU", 0.0) / gpus)
+    if fits < 1:
+        raise TTDError(
+            f"a worker wants {cluster.cpus:g} CPUs and {gpus:g} GPUs, the cluster has "
+            f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g}: ask for less of them"
+        )
+    return max(1, min(cluster.workers or int(fits), shards)), gpus

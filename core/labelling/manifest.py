@@ -1,0 +1,133 @@
+"""`_manifest.parquet`: one row per shard of a labelled set, and what the set is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ..errors import TTDError
+from ..utils.prefetch import prefetch
+from .places import Output, list_shards, static_root
+from .shard import FAILED, PROTOCOL, Shard, digest_of_set, parsed
+from .table import parquet
+
+NAME = "_manifest.parquet"
+OWN = (NAME, PROTOCOL)
+READERS = 16  # threads: a bucket answers each in its own time
+FORM = "wanted: a folder or URL that label_shards.py wrote"
+
+
+def shards_of(patterns: Sequence[str]) -> list[Shard]:
+    """The shards that patterns name, and the names of their labels.
+
+    A name is the path below what the patterns have in common, without `.tar`. TTDError: nothing
+    there, or two shards of one name.
+    """
+    root = static_root(patterns)
+    named: dict[str, Shard] = {}
+    for url in list_shards(patterns):
+        name = url[len(root) :].lstrip("/")
+        name = name[: -len(".tar")] if name.lower().endswith(".tar") else name
+        _check_name(url, name)
+        if name in named:
+            raise TTDError(f"{url} and {named[name].url}: both would be labelled as {name}.parquet")
+        named[name] = Shard(url, name)
+    return list(named.values())
+
+
+def _check_name(url: str, name: str) -> None:
+    """TTDError for a name that is not one of labels."""
+    parts = name.split("/")
+    own = name in ("_manifest", "_protocol") or parts[0] == FAILED
+    if own or any(part.startswith(".") or not part for part in parts):
+        raise TTDError(f"{url}: its labels would be called {name!r}; rename the shard")
+
+
+def share(shards: Sequence[Shard], number: int, of: int) -> list[Shard]:
+    """Every `of`-th shard from `number` on: the part of one of `of` processes."""
+    return list(shards[number::of])
+
+
+def missing(out: Output, shards: Iterable[Shard]) -> list[Shard]:
+    """The shards that are neither labelled nor listed as failed."""
+    there = out.sizes()
+    known = (f"{FAILED}/{{}}.json", "{}.json")
+    return [
+        shard for shard in shards if not any(form.format(shard.name) in there for form in known)
+    ]
+
+
+def write_manifest(out: Output) -> int:
+    """Write `_manifest.parquet` of everything in `out`: how many shards. OutputError: disk full.
+
+    What killed processes left unfinished of these shards is deleted.
+    """
+    pa, pq = parquet()
+    out.sweep(partial(_is_done, out.sizes()))
+    protocol = out.read(PROTOCOL) or b"{}"
+    digest = digest_of_set(out)
+    rows = [row for row in read_rows(out) if row["protocol"] in (digest, None)]
+    schema = pa.schema(
+        [(name, pa.int64() if name in COUNTS else pa.string()) for name in COLUMNS],
+        metadata={b"ttd": protocol},
+    )
+    with out.storing(NAME), out.part(NAME) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema), part, compression="zstd")
+    return len(rows)
+
+
+def _is_done(there: Mapping[str, int], name: str) -> bool:
+    """Whether nobody writes a file any more."""
+    stem = name.removeprefix(f"{FAILED}/").rpartition(".")[0]
+    return name in OWN or name in there or f"{stem}.json" in there
+
+
+COUNTS = ("input_bytes", "output_bytes", "pairs", "skipped", "words", "tags")
+COLUMNS = (
+    *("name", "state", "shard", "input_bytes", "input_mark", "input_sha256", "output_bytes"),
+    *("output_sha256", "pairs", "skipped", "words", "tags", "weights", "protocol", "reason"),
+)
+
+
+def read_rows(out: Output) -> list[dict[str, Any]]:
+    """A row of `COLUMNS` for every shard that is labelled or has failed, by name."""
+    rows = []
+    for name, content in read_all(out):
+        rows.append(_row(content) if not name.startswith(f"{FAILED}/") else _failed(content))
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def read_all(out: Output) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file, content) of every NAME.json, those of failed shards too. TTDError: one is damaged."""
+    names = [name for name in out.sizes() if name.endswith(".json") and name not in OWN]
+    for name, data in zip(names, prefetch(out.read, names, 64, READERS), strict=True):
+        content = parsed(data or b"")
+        if not isinstance(content.get("name"), str):
+            raise TTDError(f"{out}/{name}: damaged; delete it, its shard is labelled again")
+        yield name, content
+
+
+def _row(content: dict[str, Any]) -> dict[str, Any]:
+    """The row of a labelled shard."""
+    source, files = content["input"], content["output"]
+    names = ("name", "shard", "pairs", "words", "tags", "weights", "protocol")
+    return {name: content[name] for name in names} | {
+        "state": "labelled",
+        "input_bytes": source["size"],
+        "input_mark": source["mark"],
+        "input_sha256": source["sha256"],
+        "output_bytes": sum(file["size"] for file in files.values()),
+        "output_sha256": files["parquet"]["sha256"],
+        "skipped": len(content["skipped"]),
+    }
+
+
+def _failed(content: dict[str, Any]) -> dict[str, Any]:
+    """The row of a shard that could not be read."""
+    row = dict.fromkeys(COLUMNS)
+    return (
+        row
+        | {name: content.get(name) for name in ("name", "shard", "reason")}
+        | {"state": "failed"}
+    )
