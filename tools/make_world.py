@@ -5,6 +5,8 @@
     python tools/make_world.py --out ../world_dev --train 0 --val 500 --seed 1
     # for the second stage of the tiny CLIP
     python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0
+    # another look, vocabulary and grammar: does a recipe hold there?
+    python tools/make_world.py --out ../world2 --look second --train 20000 --seed 0
     # expressions with boxes alone, into OUT/refer
     python tools/make_world.py --out ../world --refer 6000
     # only the image of demo.py, that of demo.py --ground, or 16 images side by side
@@ -54,6 +56,12 @@ def get_args_parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="SHARE",
         help="chance that what a training caption names after the main thing is absent (default 0)",
+    )
+    parser.add_argument(
+        "--look",
+        default="first",
+        metavar="NAME",
+        help="first, or second: other things, textures, camera and captions (default first)",
     )
     add_run_options(parser)
     return parser
@@ -132,7 +140,9 @@ def main(argv: list[str] | None = None) -> int:
         return _refer(args)
     if args.train == args.val == 0:
         raise TTDError("--train 0 --val 0: nothing to make; give one of them a number of images")
-    config = WorldConfig(args.train, args.val, args.seed, args.size, args.shards, args.noise)
+    config = WorldConfig(
+        args.train, args.val, args.seed, args.size, args.shards, args.noise, args.look
+    )
     start = time.perf_counter()
     with tqdm(total=args.train + args.val, unit="image", disable=None, file=sys.stderr) as bar:
         world = make_world(

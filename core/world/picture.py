@@ -55,7 +55,7 @@ class Contents:
     tilt: float = 0.0
 
 
-def _contour(points: Points, thing: Thing, size: int) -> npt.NDArray[np.int32]:
+def contour(points: Points, thing: Thing, size: int) -> npt.NDArray[np.int32]:
     """Unit coordinates [P, 2] -> fixed-point pixel coordinates [P, 2]."""
     unit = points * (-1.0 if thing.flip else 1.0, 1.0)
     shares = unit @ rotation(thing.angle).T * thing.half + (thing.x, thing.y)
@@ -64,27 +64,27 @@ def _contour(points: Points, thing: Thing, size: int) -> npt.NDArray[np.int32]:
     return fixed
 
 
-def _contours(part: Part, thing: Thing, size: int) -> list[npt.NDArray[np.int32]]:
-    return [_contour(points, thing, size) for points in part.contours]
+def contours_of(part: Part, thing: Thing, size: int) -> list[npt.NDArray[np.int32]]:
+    return [contour(points, thing, size) for points in part.contours]
 
 
 def silhouette(thing: Thing, size: int) -> Mask:
     """The area of a thing, body and accents, as if nothing hid it -> bool [size, size]."""
     area = np.zeros((size, size), np.uint8)
     for part in parts_of(thing.noun):
-        cv2.fillPoly(area, _contours(part, thing, size), 1, shift=SHIFT)
+        cv2.fillPoly(area, contours_of(part, thing, size), 1, shift=SHIFT)
     return area > 0
 
 
 def index_map(contents: Contents, size: int) -> Pixels:
     """What each pixel shows -> uint8 [size, size]: 0 or 1 the scenes, 2 + i the i-th thing."""
-    index = _scene_map(contents, size)
+    index = scene_map(contents, size)
     for i, thing in enumerate(contents.things):
         index[silhouette(thing, size)] = 2 + i
     return index
 
 
-def _scene_map(contents: Contents, size: int) -> Pixels:
+def scene_map(contents: Contents, size: int) -> Pixels:
     """Number of the scene at each pixel, as if there were no things -> uint8 [size, size]."""
     if len(contents.scenes) < 2:
         return np.zeros((size, size), np.uint8)
@@ -100,7 +100,7 @@ def _draw_thing(image: Pixels, thing: Thing, rgb: tuple[int, ...]) -> None:
     thick = max(1, round(size / 96))
     paints = {"main": rgb, **ACCENTS}
     for part in parts_of(thing.noun):
-        contours = _contours(part, thing, size)
+        contours = contours_of(part, thing, size)
         cv2.fillPoly(image, contours, paints[part.paint], cv2.LINE_AA, SHIFT)
         # A thin darker edge separates things of one colour, and light parts from snow.
         if part.paint != "dark":
@@ -113,7 +113,7 @@ def render(contents: Contents, rng: np.random.Generator, size: int) -> Pixels:
     corners = rng.random((2, 2)).tolist()
     image = texture(contents.scenes[0], size, tuple(corners[0])).copy()
     if len(contents.scenes) == 2:
-        second = _scene_map(contents, size) == 1
+        second = scene_map(contents, size) == 1
         image[second] = texture(contents.scenes[1], size, tuple(corners[1]))[second]
     for thing in contents.things:
         tone = rng.uniform(0.88, 1.1) * np.array(COLOURS[thing.colour]) + rng.uniform(-10, 10, 3)
@@ -139,19 +139,19 @@ def _place(noun: str, colour: str, rng: np.random.Generator) -> Thing:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class Placed:
     """A thing in the image, what later things leave visible of it, and its own area in pixels."""
 
     thing: Thing
     visible: Mask
     own: int
 
-    def under(self, area: Mask) -> "_Placed":
+    def under(self, area: Mask) -> "Placed":
         """The same with another thing, bool [S, S], in front of it."""
-        return _Placed(self.thing, self.visible & ~area, self.own)
+        return Placed(self.thing, self.visible & ~area, self.own)
 
 
-def _fits(area: Mask, placed: list[_Placed]) -> bool:
+def fits(area: Mask, placed: list[Placed]) -> bool:
     """Whether a new silhouette is large enough and leaves enough of every earlier thing."""
     smallest = MIN_SHARE * area.size
     if area.mean() < MIN_SHARE:
@@ -181,14 +181,14 @@ def draw_contents(rng: np.random.Generator, size: int, *, unseen: bool) -> Conte
     """
     count = 1 + rng.choice(4, p=(0.28, 0.4, 0.22, 0.1))
     nouns = rng.choice(NOUNS, count, replace=False, p=noun_frequencies())
-    placed: list[_Placed] = []
+    placed: list[Placed] = []
     for noun in nouns.tolist():
         colour = _draw_colour(noun, rng, unseen)
         for _ in range(TRIES):
             thing = _place(noun, colour, rng)
             area = silhouette(thing, size)
-            if _fits(area, placed):
+            if fits(area, placed):
                 placed = [one.under(area) for one in placed]
-                placed.append(_Placed(thing, area, int(area.sum())))
+                placed.append(Placed(thing, area, int(area.sum())))
                 break
     return Contents(tuple(one.thing for one in placed), **_draw_scenes(rng))

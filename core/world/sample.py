@@ -1,5 +1,6 @@
 """One image with its caption and truth, as a function of (seed, split, index) alone."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +64,11 @@ def tag_mask(sample: Sample, tag: str) -> npt.NDArray[np.bool_]:
     return np.isin(sample.index, values)
 
 
-def class_map(sample: Sample) -> npt.NDArray[np.uint8]:
-    """Nouns as classes -> uint8 [S, S]: 0 background, 1 + i the i-th of `objects.NOUNS`."""
+def class_map(sample: Sample, nouns: Sequence[str] = NOUNS) -> npt.NDArray[np.uint8]:
+    """Nouns as classes -> uint8 [S, S]: 0 background, 1 + i the i-th of `nouns`."""
     table = np.zeros(256, np.uint8)
     for i, thing in enumerate(sample.contents.things):
-        table[2 + i] = 1 + NOUNS.index(thing.noun)
+        table[2 + i] = 1 + nouns.index(thing.noun)
     labels: npt.NDArray[np.uint8] = table[sample.index]
     return labels
 
@@ -91,10 +92,13 @@ class Facts:
     unseen: tuple[str, ...]
 
 
-def facts(sample: Sample) -> Facts:
-    """Count the words of one caption and the area of its true tags."""
+def facts(sample: Sample, names: Collection[str] = (*NOUNS, *COLOURS)) -> Facts:
+    """Count the words of one caption and the area of its true tags.
+
+    names: the nouns and colours of the world.
+    """
     words = [w.text.casefold() for w in split_words(sample.text)]
-    things = [w for w in words if w in NOUNS or w in COLOURS]
+    things = [w for w in words if w in names]
     painted = np.any([tag_mask(sample, tag) for tag in sample.tags], axis=0)
     unseen = [t for t in sample.contents.things if (t.noun, t.colour) in UNSEEN]
     return Facts(

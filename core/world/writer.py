@@ -20,10 +20,8 @@ from ..data.labels.datasets import MASKS_OF_TAGS
 from ..errors import TTDError
 from ..utils.config import read_yaml
 from ..utils.files import sync_all, write_bytes
-from .objects import NOUNS
-from .palette import COLOURS, unseen_pairs
-from .sample import Facts, Sample, class_map, facts, make_sample, sample_id, summarise, tag_mask
-from .scenes import SCENES
+from .looks import LOOKS, Look
+from .sample import Facts, Sample, class_map, facts, sample_id, summarise, tag_mask
 
 CHUNK = 64  # images a worker makes at a time
 SHARD = 1000  # pairs per tar
@@ -50,7 +48,7 @@ class WorldConfig:
     """What to make: `train` training pairs and `val` evaluation images of `size` pixels a side.
 
     shards: also pack the training pairs in tars. noise: probability in [0, 1] that what a training
-    caption names after the main thing is not in the image (`write_caption`).
+    caption names after the main thing is not in the image (`write_caption`). look: of `LOOKS`.
     """
 
     train: int = 40000
@@ -59,6 +57,14 @@ class WorldConfig:
     size: int = 96
     shards: bool = False
     noise: float = 0.0
+    look: str = "first"
+
+    def recorded(self) -> dict[str, Any]:
+        """What world.yaml holds of it: the first look, older than the choice, is not named."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != FIRST}
+
+
+FIRST = ("look", "first")
 
 
 def _encode(ending: str, image: npt.NDArray[np.uint8], options: list[int] | None = None) -> bytes:
@@ -91,13 +97,13 @@ def _dump(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
-def write_train(out: Path, sample: Sample) -> None:
+def write_train(out: Path, sample: Sample, look: Look = LOOKS["first"]) -> None:
     """One training pair: cc3m/train/{image/ID.jpg, json/ID.json}."""
     write_bytes(out / PAIRS / f"image/{sample.id}.jpg", encode_jpeg(sample.image))
     write_bytes(out / PAIRS / f"json/{sample.id}.json", _dump({"text": sample.text}))
 
 
-def write_val(out: Path, sample: Sample) -> None:
+def write_val(out: Path, sample: Sample, look: Look = LOOKS["first"]) -> None:
     """One evaluation image in both layouts.
 
     cc3m_for_evaluation: caption, true tags and a mask for each; World: index mask of the nouns.
@@ -111,7 +117,7 @@ def write_val(out: Path, sample: Sample) -> None:
         values = tag_mask(sample, tag).astype(np.uint8) * 255
         write_bytes(masks / f"{tag}.png", _encode(".png", values))
     write_bytes(out / IMAGES / f"{sample.id}.jpg", jpeg)
-    write_bytes(out / MASKS / f"{sample.id}.png", _palette_png(class_map(sample)))
+    write_bytes(out / MASKS / f"{sample.id}.png", _palette_png(class_map(sample, look.nouns)))
 
 
 @dataclass(frozen=True)
@@ -128,12 +134,13 @@ class _Job:
 def _make_chunk(job: _Job) -> list[Facts]:
     """Worker: make and write the images of a job."""
     cv2.setNumThreads(1)
-    config, write = job.config, write_train if job.split == "train" else write_val
+    config, look = job.config, LOOKS[job.config.look]
+    write = write_train if job.split == "train" else write_val
     rows = []
     for index in range(job.start, job.stop):
-        sample = make_sample(config.seed, job.split, index, config.size, config.noise)
-        write(job.out, sample)
-        rows.append(facts(sample))
+        sample = look.make(config.seed, job.split, index, config.size, config.noise)
+        write(job.out, sample, look)
+        rows.append(facts(sample, (*look.nouns, *look.colours)))
     return rows
 
 
@@ -161,7 +168,7 @@ def _prepare(out: Path, config: WorldConfig, overwrite: bool) -> None:
     try:
         for folder in (*SUBFOLDERS, *["shards"] * config.shards):
             (out / folder).mkdir(parents=True, exist_ok=True)
-        write_bytes(begun, yaml.safe_dump({"made_with": asdict(config)}).encode())
+        write_bytes(begun, yaml.safe_dump({"made_with": config.recorded()}).encode())
     except OSError as error:
         raise TTDError(
             f"cannot write the world under {out} ({error.strerror}): choose another --out"
@@ -171,7 +178,7 @@ def _prepare(out: Path, config: WorldConfig, overwrite: bool) -> None:
 def _clear(out: Path, mark: Path, config: WorldConfig, overwrite: bool) -> None:
     """Remove a world that was made with another config. TTDError unless `overwrite`."""
     found = made_with(mark)
-    if found == asdict(config):
+    if found == config.recorded():
         return
     if found is None and not overwrite:
         raise TTDError(
@@ -226,20 +233,20 @@ def describe(config: WorldConfig, rows: list[Facts]) -> dict[str, Any]:
     """The content of world.yaml: the segmentation set, how it was made, and what was measured."""
     train = [row for row in rows if row.id.startswith("train")]
     val = [row for row in rows if row.id.startswith("val")]
-    by_split = {"train": train, "val": val}
+    by_split, look = {"train": train, "val": val}, LOOKS[config.look]
     return {
         "name": "World",
         "images": IMAGES,
         "masks": MASKS,
-        "classes": list(NOUNS),
+        "classes": list(look.nouns),
         "background": 0,
         "ignore": 255,
         "bg": 0.4,
-        "made_with": asdict(config),
-        "colours": list(COLOURS),
-        "scenes": list(SCENES),
+        "made_with": config.recorded(),
+        "colours": list(look.colours),
+        "scenes": list(look.scenes),
         "measured": {split: summarise(part) for split, part in by_split.items() if part},
-        "unseen_pairs": [f"{colour} {noun}" for noun, colour in unseen_pairs()],
+        "unseen_pairs": [f"{colour} {noun}" for noun, colour in look.unseen],
         "unseen_ids": {row.id: list(row.unseen) for row in val if row.unseen},
     }
 
@@ -285,5 +292,9 @@ def _check(config: WorldConfig) -> None:
         raise TTDError("--train, --val and --seed must be 0 or more")
     if not 0 <= config.noise <= 1:
         raise TTDError(f"--noise {config.noise}: must be in [0, 1]")
+    if config.look not in LOOKS:
+        raise TTDError(f"--look {config.look}: choose one of {', '.join(LOOKS)}")
+    if config.noise and config.look != "first":
+        raise TTDError(f"--noise {config.noise}: the look {config.look!r} has no such captions")
     if not 32 <= config.size <= 2048:
         raise TTDError(f"--size {config.size}: images have a side of 32 to 2048 pixels")

@@ -1,0 +1,5 @@
+"""A world of another look: other things, materials, backgrounds, camera and grammar.
+
+A recipe that was found on the first world is tried on this one. `shapes` -> `picture` (clutter,
+patterned things, blur and noise) -> `captions` -> `sample`; the writer's folders are the same.
+"""
