@@ -38,7 +38,7 @@ from tools.cli import (
     say,
     view_options,
 )
-from tools.demo_panel import Row, draw, save, table
+from tools.demo_panel import draw, save, table
 
 if TYPE_CHECKING:
     from core.data.image_lists import Listed
@@ -263,45 +263,22 @@ def _progress(jobs: list[Job]) -> Iterable[Job]:
 def show(predictor: Predictor, job: Job, overlay: bool, least: float | None) -> None:
     """One image: encode, score, draw the panel, print the table. TTDError naming the image.
 
-    least: see `score`.
+    least: see `score_words`.
     """
     from core.data.images import read_image
     from core.plots.panel import Look
+    from core.predictor import score_words
 
     if not job.words:
         raise TTDError(f"{job.path}: no caption, so no words to look for; add --tags or --text")
     image = read_image(job.path)
     with memory_errors(f"{job.path}: not enough memory; use a smaller --image or fewer --scales"):
         predictor.set_image(image)
-        rows = score(predictor, job, least)
+        rows = score_words(predictor, job.words, job.caption, least)
         look = Look(overlay, note=_headline(predictor))
         sheet = draw(predictor, image, rows, look, least)
     save(sheet, job.panel)
     _print(f"\n{job.path}  {image.shape[1]} x {image.shape[0]}  ->  {job.panel}\n{table(rows)}")
-
-
-def score(predictor: Predictor, job: Job, least: float | None = None) -> list[Row]:
-    """Rows of the table: the caption first, then each distinct word once, in the order they stand.
-
-    Normalization and the cut (Otsu) look at every word of the caption, repeated ones too; words
-    below the cosine `least` are rejected whatever that says.
-    """
-    from core.tags.selection import select
-
-    selected, norms = select(predictor.scores(job.words).cpu(), min_score=least)
-    distinct: dict[str, int] = {}  # first occurrence of each
-    for i, word in enumerate(job.words):
-        distinct.setdefault(word.casefold(), i)
-    kept = list(distinct.values())
-    texts = [job.words[i] for i in kept]
-    marks = [(float(norms[i]), bool(selected[i])) for i in kept]
-    if job.caption is not None:
-        texts, marks = [job.caption, *texts], [(None, True), *marks]
-    scores, peaks = predictor.scores(texts).tolist(), predictor.peaks(texts).tolist()
-    return [
-        Row(text, value, *mark, *peak)
-        for text, value, mark, peak in zip(texts, scores, marks, peaks, strict=True)
-    ]
 
 
 def _print(text: str) -> None:

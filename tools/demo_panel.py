@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,22 +16,7 @@ if TYPE_CHECKING:
 
     from core.plots.panel import Cut, Look, Word
     from core.plots.sheet import Sheet
-    from core.predictor import Predictor
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    norm: None for the caption, which does not compete with its words. x, y: nearest pixel.
-    """
-
-    text: str
-    score: float
-    norm: float | None
-    selected: bool
-    x: int
-    y: int
+    from core.predictor import Predictor, Row
 
 
 def draw(

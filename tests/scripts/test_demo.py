@@ -14,8 +14,9 @@ from PIL import Image
 import demo
 from core.errors import TTDError
 from core.plots.panel_plan import plan
+from core.predictor import Row, score_words
 from tools.cli import choose_device
-from tools.demo_panel import Row, _columns, cut_of, table
+from tools.demo_panel import _columns, cut_of, table
 
 COCO = ROOT.parent / "shared" / "data" / "coco_mini"
 PUBLISHED = [
@@ -77,7 +78,7 @@ def test_the_table_says_what_the_predictor_says(arguments, picture):
     (job,), predictor = demo.plan_jobs(args), demo.make_predictor(args, 1)
     assert job.words == ("A", "dog", "a", "cat", "a", "dog")
     predictor.set_image(job.path)
-    rows = demo.score(predictor, job)
+    rows = score_words(predictor, job.words, job.caption)
     assert [row.text for row in rows] == [
         "A dog. a cat, a dog",
         "A",

@@ -1,0 +1,1 @@
+"""What the local page answers: pictures, models and questions, without a web framework."""
