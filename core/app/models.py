@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..backbones.clip_loading import SHORT_NAMES
+from ..backbones.own_settings import own_settings
 from ..errors import TTDError
+from ..predictor.labelled import THRESHOLD
 from ..utils.shipped import own_weights, shipped
 
 ENDINGS = (".safetensors", ".pt", ".pth")  # of adapters
@@ -90,6 +93,12 @@ def with_given(
     if grounder is not None:
         grounders = {_stem(grounder): grounder, **grounders}
     return Offer(tuple(models), grounders, found.missing)
+
+
+def own_threshold(model: Model) -> float:
+    """The background threshold that suits a model, from 0 to 1; no model is loaded for it."""
+    own = own_settings(SHORT_NAMES.get(model.arch, model.arch)).defaults.bg
+    return THRESHOLD if own is None else own
 
 
 def _with_adapters(model: Model, folder: Path) -> Model:

@@ -43,6 +43,7 @@ class Looks:
     hflip: bool = False
     device: str | torch.device | None = None
     dtype: str | None = None
+    head: str | None = None
 
 
 class Studio:
@@ -158,9 +159,13 @@ class Studio:
         if name == "grounder":
             return load_grounder(self.offer.grounders[more], device=device)
         model = self.offer.model(name)
-        options: dict[str, Any] = {"device": device, "dtype": self.looks.dtype}
+        looks: dict[str, Any] = {
+            "device": device,
+            "dtype": self.looks.dtype,
+            "head": self.looks.head,
+        }
         lora = model.adapters[more] if more else None
-        return load_backbone(model.arch, weights=model.weights, lora=lora, **options)
+        return load_backbone(model.arch, weights=model.weights, lora=lora, **looks)
 
     def _forget(self, key: tuple[str, str]) -> None:
         """Let go of what holds a model."""

@@ -57,19 +57,38 @@ async function valuesOf(pane, what) {
   return values;
 }
 
-// A map over the picture, as opaque as it is high; above a level, a mask: all or nothing.
-function blend(source, values, look, level) {
-  const out = new Uint8ClampedArray(source.length);
+// How opaque a value is: none up to `clear`, all from `full` on; above a level, a mask has it all.
+function steps(look, level) {
   const opacity = new Float32Array(256);
   for (let v = 0; v < 256; v++) {
     const t = Math.min(1, Math.max(0, (v / 255 - look.clear) / (look.full - look.clear)));
-    opacity[v] = level > 0 ? (v / 255 > level ? 0.6 : 0) : look.opacity * t * t * (3 - 2 * t);
+    opacity[v] = level > 0 ? Number(v / 255 > level) : t * t * (3 - 2 * t);
   }
+  return opacity;
+}
+
+// Light: the picture keeps its colours where the map is high, and is faded grey elsewhere.
+function lit(source, values, look, level) {
+  const out = new Uint8ClampedArray(source.length), opacity = steps(look, level);
   for (let i = 0, k = 0; k < values.length; i += 4, k++) {
     const a = opacity[values[k]];
     const grey = (source[i] + source[i + 1] + source[i + 2]) / 3;
     const base = 255 * look.faded + (1 - look.faded) * grey;
-    for (let c = 0; c < 3; c++) out[i + c] = a * look.ink[c] + (1 - a) * base;
+    for (let c = 0; c < 3; c++) out[i + c] = a * source[i + c] + (1 - a) * base;
+    out[i + 3] = 255;
+  }
+  return out;
+}
+
+// Heat: the map's values alone, 0 blue, 0.5 white, 1 red; what a level cuts off is 0.
+function heat(source, values, look, level) {
+  const out = new Uint8ClampedArray(source.length);
+  for (let i = 0, k = 0; k < values.length; i += 4, k++) {
+    const v = level > 0 ? Number(values[k] / 255 > level) : values[k] / 255;
+    const red = Math.min(1, 2 * v), blue = Math.min(1, 2 - 2 * v);
+    out[i] = 255 * red;
+    out[i + 1] = 255 * Math.min(red, blue);
+    out[i + 2] = 255 * blue;
     out[i + 3] = 255;
   }
   return out;
@@ -82,7 +101,8 @@ async function paint(shown) {
   for (const view of mine.views) {
     const values = await valuesOf(view.pane, what);
     if (mine !== state || order !== mine.order) return;
-    const data = values ? blend(mine.source, values, mine.answer.overlay, mine.level) : mine.source;
+    const draw = mine.heat ? heat : lit;
+    const data = values ? draw(mine.source, values, mine.answer.overlay, mine.level) : mine.source;
     view.canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
     placeDot(view, what);
     view.now.textContent = nameOf(view.pane, what);
@@ -153,18 +173,26 @@ function listen(node, what) {
 }
 
 function sentence(answer) {
-  const box = text("div", "sentence");
-  answer.words.forEach((word, i) => {
-    const button = listen(text("button", "word", word), i);
-    button.type = "button";
-    box.append(button);
+  const box = text("div"), words = text("div", "sentence"), views = text("div", "sentence");
+  answer.words.forEach((word, i) => words.append(pill("word", word, i)));
+  for (const what of [WHOLE, KEPT, PLAIN]) views.append(pill("whole", what, what));
+  const style = text("button", "style", "as heat map");
+  style.type = "button";
+  style.setAttribute("aria-pressed", "false");
+  style.addEventListener("click", () => {
+    state.heat = !state.heat;
+    style.setAttribute("aria-pressed", String(state.heat));
+    paint(state.shown);
   });
-  for (const what of [KEPT, WHOLE, PLAIN]) {
-    const button = listen(text("button", "whole", what), what);
-    button.type = "button";
-    box.append(button);
-  }
+  views.append(style);
+  box.append(words, views);
   return box;
+}
+
+function pill(name, content, what) {
+  const button = listen(text("button", name, content), what);
+  button.type = "button";
+  return button;
 }
 
 function slider(title, max, input) {
@@ -233,7 +261,7 @@ async function render() {
     root.dataset.shown = answer ? "notice" : "";
     return;
   }
-  const mine = { answer, cut: null, level: 0, order: 0, shown: { pinned: KEPT, hover: null } };
+  const mine = { answer, cut: null, level: 0, heat: false, order: 0, shown: { pinned: WHOLE, hover: null } };
   const image = await loadImage(answer.picture.image);
   state = mine;
   state.source = pixelsOf(image, answer.picture.width, answer.picture.height);
@@ -241,8 +269,8 @@ async function render() {
   const panes = text("div", "panes");
   panes.append(...state.views.map((view) => view.box));
   root.replaceChildren(sentence(answer), sliders(), panes);
-  const help = "Hover or tap a word. Red: where the map is high; the dot: the word’s nearest pixel. "
-    + "Score: cosine with that pixel; bar: the scores of this caption from 0 to 1; line: the cut.";
+  const help = "Hover or tap a word: the picture keeps its colours where the map is high; the dot is the nearest pixel. "
+    + "Score: the cosine there; bar: this caption’s scores from 0 to 1; line: the cut.";
   root.append(text("p", "small", [answer.picture.note, help].filter(Boolean).join(". ")));
   await refresh();
 }
