@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation", "predictor"),
     ("training", "export"),
     ("ttd", "tcl", "grounding", "tiny_clip"),
-    ("labelling",),
+    ("labelling", "app"),
     (PACKAGE,),  # core/__init__.py, which exports the way in
 )
 PAGE = ROOT / "docs" / "architecture.md"

@@ -20,6 +20,7 @@ from core.errors import TTDError
 
 # Room -> (row from the top, column). Rows keep the order of the floors; the ground is one row.
 PLACES = {
+    "app": (0, 1),
     "labelling": (0, 2),
     "ttd": (1, 0),
     "tcl": (1, 1),

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.labels.dataset_yaml import voc_palette
+from ..export.coco import annotation, category_entry
+from ..export.source import Category, Region, box_of
 from ..plots.heat import resized
 from ..plots.label_overlay import overlay, with_legend
 from ..predictor import Predictor
-from ..predictor.labelled import coco_entries, entries_of
+from ..predictor.labelled import entries_of
 from .limits import tags_of
 from .pictures import Picture, png_bytes
 from .studio import Studio
@@ -81,13 +83,14 @@ def index_png(labels: Labels) -> bytes:
 def coco_file(labels: Labels, tags: list[str], name: str) -> str:
     """A COCO file of one picture: image, categories, and an annotation for each tag in it."""
     height, width = labels.shape
-    annotations = []
-    for number, entry in enumerate(coco_entries(labels, tags), start=1):
-        mask = {key: entry[key] for key in ("category_id", "segmentation", "area", "bbox")}
-        annotations.append({"id": number, "image_id": 1, **mask, "iscrowd": 0})
+    colours = voc_palette().tolist()
+    numbered = enumerate(tags, start=1)
+    categories = [Category(k, tag, tuple(colours[k]), k) for k, tag in numbered]
+    there = [category for category in categories if (labels == category.id).any()]
+    regions = [Region(one, box_of(labels == one.id), labels) for one in there]
     content = {
         "images": [{"id": 1, "file_name": name, "width": width, "height": height}],
-        "categories": [{"id": k, "name": tag} for k, tag in enumerate(tags, start=1)],
-        "annotations": annotations,
+        "categories": [category_entry(category) for category in categories],
+        "annotations": [annotation(k, 1, region) for k, region in enumerate(regions, start=1)],
     }
-    return json.dumps(content, ensure_ascii=False)
+    return json.dumps(content)
