@@ -8,7 +8,7 @@ STAMP := $(VENV)/.requirements
 WANTED := $(if $(LOCKED),requirements.lock,requirements-dev.txt)
 PINNED := $(if $(LOCKED),--require-hashes,)
 
-.PHONY: help install demo bench gpu test test-all lint lock audit clean
+.PHONY: help install demo app bench gpu test test-all lint lock audit clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -28,6 +28,11 @@ demo: install  ## words in one image (out/demo.png); then training: before and a
 		"(out/ttd.png, 2 to 10 minutes on two cores, by machine and load)"
 	@$(PY) demo.py --pamr
 	@$(PY) tools/story.py
+
+app: install  ## a local page to play with: captions, tags, phrases about your own pictures
+	@$(PY) -c 'import gradio' 2>/dev/null || { echo "Installing requirements-app.txt (once)" && \
+		$(PY) -m pip install --disable-pip-version-check -q -r requirements-app.txt; }
+	@$(PY) tools/app.py
 
 bench: install  ## every benchmark against its literal reference, on the CPU
 	@$(PY) benchmarks/run_all.py

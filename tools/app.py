@@ -93,7 +93,7 @@ def served(args: argparse.Namespace) -> Iterator[str]:
         os.environ["GRADIO_TEMP_DIR"] = folder
         # Embeddings of visitors' tags are not kept for good.
         os.environ.setdefault("TTD_CACHE", str(Path(folder) / "texts"))
-        build, warm_up = _page_parts()
+        build, warm_up = page_parts()
         page = build(studio)
         options = _options(args, Path(folder))
         try:
@@ -126,7 +126,7 @@ def make_studio(args: argparse.Namespace) -> Studio:
     return Studio(found, looks, limits)
 
 
-def _page_parts() -> tuple[Any, Any]:
+def page_parts() -> tuple[Any, Any]:
     """What makes the page and what warms it up. TTDError where Gradio is not installed."""
     try:
         from app_page import build, warm_up
