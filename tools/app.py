@@ -77,18 +77,17 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until Ctrl-C."""
     args = get_args_parser().parse_args(argv)
-    with served(args) as address:
+    with served(args, make_studio(args)) as address:
         print(f"{address}   (Ctrl-C ends it)", flush=True)
         wait()
     return 0
 
 
 @contextmanager
-def served(args: argparse.Namespace) -> Iterator[str]:
+def served(args: argparse.Namespace, studio: Studio) -> Iterator[str]:
     """Serve the page while the block runs -> its address. TTDError: no Gradio, no free port."""
-    os.environ.update(QUIET)
+    os.environ.update(QUIET)  # before Gradio is imported, which reads them once
     os.environ.setdefault("TTD_MAX_MEGAPIXELS", MEGAPIXELS)
-    studio = make_studio(args)
     with tempfile.TemporaryDirectory(prefix="ttd-page-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         # Embeddings of visitors' tags are not kept for good.

@@ -31,8 +31,8 @@ def ask_caption(
     Args: path: of the picture. model, adapter: names of the studio's offer, adapter "" for none;
         with one, the answer has two panes, without and with it. pamr: refine the maps, at the size
         at which they are shown.
-    Returns: {"caption", "words" (distinct, in order), "picture": {"name", "note", "image" (data
-        URI), "width", "height"}, "overlay", "panes": see `pane`}.
+    Returns: {"caption", "words" (distinct, in order), "refined" (by PAMR), "picture": {"name",
+        "note", "image" (data URI), "width", "height"}, "overlay", "panes": see `pane`}.
     Errors: TTDError, one line, for whatever cannot be answered.
     """
     with studio.picture(path) as picture:
@@ -43,7 +43,7 @@ def ask_caption(
             panes.append(pane(predictor, picture, title, (caption, words), pamr))
         names = [word["text"] for word in panes[0]["words"]]
         shown = {"picture": picture_data(picture), "overlay": OVERLAY, "panes": panes}
-        return {"caption": caption, "words": names, **shown}
+        return {"caption": caption, "words": names, "refined": pamr, **shown}
 
 
 def _compared(model: str, adapter: str) -> list[tuple[str, str]]:

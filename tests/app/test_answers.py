@@ -65,9 +65,10 @@ def test_pamr_changes_maps_and_no_scores(tmp_path, monkeypatch):
     before, after = (np.asarray(image_of(p["words"][0]["map"]), float) for p in (plain, refined))
     inside = np.zeros((48, 64), bool)
     inside[8:24, 16:32] = True
-    assert after[inside].mean() - after[~inside].mean() > before[inside].mean() - before[
-        ~inside
-    ].mean()  # sharper at the square's edges
+    assert (
+        after[inside].mean() - after[~inside].mean()
+        > before[inside].mean() - before[~inside].mean()
+    )  # sharper at the square's edges
 
 
 def test_with_an_adapter_there_are_two_panes(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_hostile_uploads_are_one_line_that_names_the_file_and_no_folder(
     contents = {
         "empty.png": b"",
         "text.png": b"a login page",
-        "cut.png": open(picture(tmp_path), "rb").read()[:60],
+        "cut.png": Path(picture(tmp_path)).read_bytes()[:60],
         "script.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
         "large.png": bytes(2**20 + 1),
     }

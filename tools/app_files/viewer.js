@@ -259,6 +259,7 @@ async function render() {
     const hint = "Drop a picture or choose an example, then write a caption.";
     root.append(answer ? text("div", "notice", answer.notice) : text("div", "empty", hint));
     root.dataset.shown = answer ? "notice" : "";
+    root.dataset.picture = "";
     return;
   }
   const mine = { answer, cut: null, level: 0, heat: false, order: 0, shown: { pinned: WHOLE, hover: null } };
@@ -269,6 +270,8 @@ async function render() {
   const panes = text("div", "panes");
   panes.append(...state.views.map((view) => view.box));
   root.replaceChildren(sentence(answer), sliders(), panes);
+  root.dataset.picture = answer.picture.name;
+  root.dataset.refined = answer.refined;
   const help = "Hover or tap a word: the picture keeps its colours where the map is high; the dot is the nearest pixel. "
     + "Score: the cosine there; bar: this caption’s scores from 0 to 1; line: the cut.";
   root.append(text("p", "small", [answer.picture.note, help].filter(Boolean).join(". ")));
