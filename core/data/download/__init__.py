@@ -1,0 +1,1 @@
+"""Files of official releases from the network: fetched, checked, unpacked, remembered."""

@@ -1,0 +1,325 @@
+"""Fetching: good transfers, resumed ones, and servers that are wrong in every way."""
+
+import hashlib
+import os
+import random
+import time
+
+import pytest
+from file_server import File, Server
+from limits import limited
+
+import core.data.download.fetch as fetching
+from core.data.download.fetch import Link, fetch
+from core.data.download.links import Policy
+from core.data.download.part import Part
+from core.errors import TTDError
+
+DATA = random.Random(0).randbytes(300_000)
+SHA = hashlib.sha256(DATA).hexdigest()
+MD5 = hashlib.md5(DATA).hexdigest()
+HERE = Policy(plain_http=True, timeout=2.0, tries=3, pause=0.0)
+
+
+@pytest.fixture(scope="module")
+def running():
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running):
+    running.routes.clear()
+    running.asked.clear()
+    return running
+
+
+def get(server, folder, answer, policy=HERE, **link):
+    """Fetch /f, which `answer` answers; what is measured of it."""
+    server.routes["/f"] = answer
+    return fetch(Link(f"{server.url}/f", **link), folder / "f", policy)
+
+
+def refused(server, folder, answer, match, policy=HERE, **link):
+    """The same, ending in one line; nothing is called f."""
+    with pytest.raises(TTDError, match=match) as error:
+        get(server, folder, answer, policy, **link)
+    assert "\n" not in str(error.value) and not (folder / "f").exists()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_whole_file(server, tmp_path):
+    seen = []
+    server.routes["/f"] = File(DATA)
+    link = Link(f"{server.url}/f", len(DATA), {"sha256": SHA, "md5": MD5})
+    found = fetch(link, tmp_path / "f", HERE, lambda *counts: seen.append(counts))
+    assert (found.size, found.sha256, found.sums["md5"]) == (len(DATA), SHA, MD5)
+    assert (tmp_path / "f").read_bytes() == DATA and names(tmp_path) == ["f"]
+    assert seen[-1] == (len(DATA), len(DATA)) and seen == sorted(seen)
+    assert server.asked[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_a_transfer_that_breaks_off_is_resumed_with_the_rest_alone(server, tmp_path):
+    get(server, tmp_path, File(DATA, cuts=[100_000, 50_000]))
+    assert (tmp_path / "f").read_bytes() == DATA and names(tmp_path) == ["f"]
+    assert server.ranges() == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_what_a_broken_run_leaves_the_next_one_resumes(server, tmp_path):
+    refused(server, tmp_path, File(DATA, cuts=[7, 5, 3]), "broke off after 15 bytes.*resumes")
+    assert names(tmp_path) == [".f.part", ".f.part.json"]
+    get(server, tmp_path, File(DATA))
+    assert (tmp_path / "f").read_bytes() == DATA and server.ranges()[-1] == "bytes=15-"
+
+
+def test_another_version_of_the_file_is_not_joined_to_the_first(server, tmp_path):
+    refused(server, tmp_path, File(bytes(300_000), cuts=[9, 9, 9]), "broke off")
+    get(server, tmp_path, File(DATA, tag='"2"'))
+    assert (tmp_path / "f").read_bytes() == DATA
+
+
+def test_without_a_version_only_a_published_sum_lets_it_resume(server, tmp_path):
+    refused(server, tmp_path, File(DATA, tag=None, cuts=[9, 9, 9]), "after 9 bytes")
+    assert server.ranges() == [None] * 3
+    get(server, tmp_path, File(DATA, tag=None), sums={"sha256": SHA})
+    assert server.ranges()[-1] == "bytes=9-" and (tmp_path / "f").read_bytes() == DATA
+
+
+def test_a_beginning_of_another_file_is_fetched_again(server, tmp_path):
+    (tmp_path / ".f.part").write_bytes(b"something else")
+    get(server, tmp_path, File(DATA), sums={"md5": MD5})
+    assert (tmp_path / "f").read_bytes() == DATA and server.ranges() == ["bytes=14-", None]
+
+
+def test_a_server_without_ranges_begins_again(server, tmp_path):
+    get(server, tmp_path, File(DATA, ranges=False, cuts=[100]))
+    assert (tmp_path / "f").read_bytes() == DATA
+
+
+def test_stopped_between_the_last_byte_and_its_name(server, tmp_path):
+    url = f"{server.url}/f"
+    with Part(tmp_path / "f") as part:
+        part.note(url, '"1"', len(DATA))
+        part.write(DATA)
+    get(server, tmp_path, File(DATA), sums={"sha256": SHA})
+    assert server.asked == [] and (tmp_path / "f").read_bytes() == DATA
+
+
+def test_a_part_longer_than_the_file(server, tmp_path):
+    with Part(tmp_path / "f") as part:
+        part.note(f"{server.url}/f", '"1"', 999_999)
+        part.write(bytes(400_000))
+
+    def answer(handler):
+        if handler.headers.get("Range"):
+            handler.send_error(416)
+        else:
+            File(DATA)(handler)
+
+    get(server, tmp_path, answer)
+    assert (tmp_path / "f").read_bytes() == DATA
+
+
+def test_wrong_sums_keep_nothing_and_spare_what_was_there(server, tmp_path):
+    other = hashlib.sha256(b"x").hexdigest()
+    refused(server, tmp_path, File(DATA), f"sha256 is {SHA}, published is {other}",
+            sums={"sha256": other})  # fmt: skip
+    assert names(tmp_path) == []
+    (tmp_path / "f").write_bytes(b"before")
+    with pytest.raises(TTDError, match="md5 is"):
+        get(server, tmp_path, File(DATA), sums={"md5": "0" * 32})
+    assert (tmp_path / "f").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("sums", [{"sha256": "abc"}, {"md5": "G" * 32}, {"crc": "0"}])
+def test_sums_that_are_none_are_refused_before_anything_is_asked(server, tmp_path, sums):
+    refused(server, tmp_path, File(DATA), "checksum|must be", sums=sums)
+    assert server.asked == []
+
+
+def test_another_size_than_published(server, tmp_path):
+    refused(server, tmp_path, File(DATA), "has 300000 bytes, published are 7", size=7)
+    assert names(tmp_path) == []
+
+
+def endless(handler, length=None):
+    handler.send_response(200)
+    if length is not None:
+        handler.send_header("Content-Length", str(length))
+    handler.end_headers()
+    while True:
+        handler.wfile.write(bytes(1 << 16))
+
+
+@pytest.mark.parametrize("length", [None, 10**17])
+def test_a_body_without_an_end(server, tmp_path, length):
+    def answer(handler):
+        endless(handler, length)
+
+    refused(server, tmp_path, answer, "more than the 1000|at most 1000|published are",
+            size=None if length else 1000, most=1000)  # fmt: skip
+    assert names(tmp_path) == []
+
+
+def test_a_body_of_unknown_length_needs_a_size_or_a_sum(server, tmp_path):
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(DATA)
+        handler.close_connection = True
+
+    refused(server, tmp_path, answer, "does not say how long")
+    assert get(server, tmp_path, answer, sums={"sha256": SHA}).size == len(DATA)
+
+
+def test_a_page_about_the_file_is_not_the_file(server, tmp_path):
+    refused(server, tmp_path, File(b"<html>sign in", kind="text/html; charset=utf-8"), "web page")
+    refused(server, tmp_path, File(b"x", headers={"Content-Encoding": "gzip"}), "packs it")
+
+
+@pytest.mark.parametrize(
+    ("status", "match"),
+    [(404, "the link has moved"), (410, "moved"), (401, "sign-in"), (403, "licence"), (500, "500"),
+     (302, "answers 302"), (204, "without a file"), (200, "empty file"), (418, "418")],
+)  # fmt: skip
+def test_what_a_status_means(server, tmp_path, status, match):
+    refused(server, tmp_path, (status, {}), match)
+    assert len(server.asked) == (3 if status == 500 else 1) and names(tmp_path) == []
+
+
+def test_a_server_that_is_busy_is_asked_again(server, tmp_path, monkeypatch):
+    waits, answers = [], [(503, {"Retry-After": "7"}), (429, {"Retry-After": "99999"}), File(DATA)]
+    monkeypatch.setattr(time, "sleep", waits.append)
+
+    def answer(handler):
+        now = answers.pop(0)
+        if callable(now):
+            return now(handler)
+        handler.send_response(now[0])
+        handler.send_header("Retry-After", now[1]["Retry-After"])
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    get(server, tmp_path, answer)
+    assert waits == [7.0, 60.0]
+
+
+def test_links_that_have_moved_are_followed_a_few_times(server, tmp_path):
+    server.routes |= {"/a": (302, {"Location": "/b?x=1"}), "/b?x=1": (307, {"Location": "c"})}
+    server.routes["/c"] = File(DATA)
+    assert get(server, tmp_path, (301, {"Location": f"{server.url}/a"})).sha256 == SHA
+    (tmp_path / "f").unlink()
+    refused(server, tmp_path, (302, {"Location": "/f"}), "more than 5 redirects")
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://h/x", "https://u:p@h/x"])
+def test_redirects_to_what_is_no_web_address(server, tmp_path, place):
+    refused(server, tmp_path, (302, {"Location": place}), "not an address|password")
+
+
+def test_only_https_unless_http_is_allowed(server, tmp_path):
+    refused(server, tmp_path, File(DATA), "plain http.*--allow-http", Policy())
+    assert server.asked == []
+    for url in (
+        "ftp://h/f",
+        "file:///etc/passwd",
+        "https:///f",
+        "https://h\n/f",
+        "x",
+        "https://[::",
+    ):
+        with pytest.raises(TTDError, match="not an address"):
+            fetch(Link(url), tmp_path / "f", HERE)
+
+
+def test_from_https_to_http_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr("core.data.download.links._asked", lambda *a: "http://elsewhere/f")
+    with pytest.raises(TTDError, match="leads from https to"):
+        fetch(Link("https://h/f"), tmp_path / "f", HERE)
+
+
+def test_a_server_that_stops_answering(server, tmp_path):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.3)
+
+    quick = Policy(plain_http=True, timeout=0.05, tries=2, pause=0.0)
+    refused(server, tmp_path, answer, "nothing for 0 s", quick)
+
+
+def test_a_server_that_sends_a_byte_now_and_then(server, tmp_path):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b"x")
+            time.sleep(0.01)
+
+    slow = Policy(plain_http=True, tries=1, window=0.05)
+    refused(server, tmp_path, answer, r"bytes in 0 s", slow)
+
+
+def test_headers_that_are_none(server, tmp_path):
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n")
+        handler.close_connection = True
+
+    refused(server, tmp_path, answer, "broke off")
+    refused(server, tmp_path, lambda h: h.wfile.write(b"\0\xff\n\n"), "broke off")
+    refused(server, tmp_path, File(DATA, length=-5), "does not say|broke off")
+
+
+def test_a_part_that_was_not_asked_for(server, tmp_path):
+    def answer(handler):
+        handler.send_response(206)
+        handler.send_header("Content-Range", "bytes 5-9/10")
+        handler.send_header("Content-Length", "5")
+        handler.end_headers()
+        handler.wfile.write(b"56789")
+
+    refused(server, tmp_path, answer, "another part of the file")
+
+
+def test_no_network(tmp_path):
+    with pytest.raises(TTDError, match="broke off after 0 bytes .*127.0.0.1"):
+        fetch(Link("http://127.0.0.1:9/f"), tmp_path / "f", HERE)
+    assert names(tmp_path) == []
+
+
+def test_no_room_is_said_before(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: type("", (), {"free": 10}))
+    refused(server, tmp_path, File(DATA), "300000 bytes are needed, 10 are free")
+
+
+def test_a_disk_that_fills_up_keeps_what_it_has(server, tmp_path):
+    with limited(100_000):
+        refused(server, tmp_path, File(DATA), "File too large.*make room.*resumes")
+    assert 0 < (tmp_path / ".f.part").stat().st_size <= 100_000
+    get(server, tmp_path, File(DATA))
+    assert (tmp_path / "f").read_bytes() == DATA and server.ranges()[-1] is not None
+
+
+def test_two_processes_do_not_fetch_one_file(server, tmp_path):
+    with Part(tmp_path / "f"):
+        refused(server, tmp_path, File(DATA), "another process is fetching it")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(server, tmp_path):
+    tmp_path.chmod(0o500)
+    refused(server, tmp_path, File(DATA), "Permission denied; choose another folder")
+    tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_is_a_file(server, tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(TTDError, match="cannot be written"):
+        fetch(Link(f"{server.url}/f"), tmp_path / "x" / "f", HERE)
