@@ -22,9 +22,9 @@ class Release:
     what: in a few words. page: where people find it. licence: what its owners say; "not stated"
     where they do not. source: who says so, and where the address is from. url: of the file itself;
     None where it needs a browser (a sign-in, a form, a licence to accept). to: where it is put,
-    below the folder of weights (`weights/...`) or that of downloads. size: bytes, sha256, md5: only
-    as published. unpack: folder below that of downloads; only: members that are wanted. holds: of
-    a folder that people unpack themselves, what must be in it.
+    below the folder of weights (`weights/...`), of the sets (`root/...`) or of downloads. size:
+    bytes, sha256, md5: only as published. unpack: folder below that of downloads; only: members
+    that are wanted. holds: of a folder that people unpack themselves, what must be in it.
     """
 
     what: str
@@ -53,12 +53,10 @@ class Release:
             return None
         return Link(self.url, self.size, self.sums)
 
-    def place(self, downloads: Path, weights: Path) -> Path:
-        """Where it is, or will be."""
+    def place(self, downloads: Path, others: Mapping[str, Path]) -> Path:
+        """Where it is, or will be. others: folders by the first part of `to`."""
         first, *rest = PurePosixPath(self.to).parts
-        if first == "weights":
-            return weights.joinpath(*rest)
-        return downloads.joinpath(first, *rest)
+        return others.get(first, downloads / first).joinpath(*rest)
 
 
 def read_catalogue(path: Path) -> dict[str, Release]:

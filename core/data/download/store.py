@@ -6,7 +6,7 @@ Where no sum is published, that one is compared later.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,18 @@ class ByHand(TTDError):
 
 @dataclass
 class Store:
-    """Folders of downloads and of weights. policy: how files are fetched."""
+    """Releases in folders: that of downloads, and others by name (`weights`, `root`).
+
+    policy: how files are fetched.
+    """
 
     downloads: Path
-    weights: Path
+    others: Mapping[str, Path] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
 
     def place(self, release: Release) -> Path:
         """Where a release is, or will be."""
-        return release.place(self.downloads, self.weights)
+        return release.place(self.downloads, self.others)
 
     def state(self, release: Release) -> str:
         """In a few words, without reading it: "there", "partly there: N bytes", "by hand", ..."""
@@ -49,6 +52,8 @@ class Store:
         part = place.with_name(f".{place.name}.part")
         if part.is_file():
             return f"partly there: {part.stat().st_size} bytes"
+        if release.url is not None and release.url.startswith("http:"):
+            return "to fetch" if self.policy.plain_http else "by hand, or with --allow-http"
         return "by hand" if release.url is None else "to fetch"
 
     def ensure(

@@ -19,7 +19,7 @@ HERE = Policy(plain_http=True, timeout=2.0, tries=1, pause=0.0)
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "downloads", tmp_path / "weights", HERE)
+    return Store(tmp_path / "downloads", {"weights": tmp_path / "weights"}, HERE)
 
 
 def release(**more):
@@ -121,7 +121,9 @@ def test_by_hand(store):
 def test_a_link_that_has_moved_names_the_page(store):
     with Server() as server:
         one = release(url=f"{server.url}/gone", to="weights/w.pt")
-        assert store.state(one) == "to fetch"
+        assert store.state(one) == "to fetch" and store.place(one).parent.name == "weights"
+        careful = Store(store.downloads, policy=Policy())
+        assert careful.state(one) == "by hand, or with --allow-http"
         with pytest.raises(TTDError, match=r"has moved \(its page: https://page; put it to .*w.pt"):
             store.ensure("f", one)
 
