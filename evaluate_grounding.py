@@ -45,7 +45,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--grounder", "--eval_model", dest="grounder", nargs="+", metavar="FILE",
-        help="ours, or CLIP-VG's; of several files, one table")  # fmt: skip
+        help="ours, CLIP-VG's or hf-hub:ORG/NAME; of several, one table")  # fmt: skip
     add("--arch", metavar="NAME", help="its backbone, where that has another name than in training")
     add("--dataset", nargs="+", default=[], metavar="SET", help="unc, unc+, gref, gref_umd, ...")
     add("--eval_set", nargs="+", metavar="SPLIT", help="only these splits (default: all reported)")

@@ -30,7 +30,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--root", required=True, metavar="PATH", help="images with phrases")
-    add("--grounder", required=True, metavar="FILE", help="our .safetensors, or CLIP-VG's .pth")
+    add("--grounder", required=True, metavar="FILE", help="our .safetensors, CLIP-VG's .pth, "
+        "or hf-hub:ORG/NAME")  # fmt: skip
     add("--arch", metavar="NAME", help="its backbone, where that has another name than in training")
     add("--phrases", nargs="+", metavar="TEXT", help="ask these of every image")
     add("--out", type=Path, default=Path("results_boxes"), metavar="FOLDER", help="(%(default)s)")
@@ -94,9 +95,9 @@ def identity_of(args: argparse.Namespace) -> dict[str, Any]:
     """What must be the same for a result to be resumed. TTDError: no such file."""
     import hashlib
 
-    from core.backbones.weights import existing_file
+    from core.grounding.weights.checkpoint import model_file
 
-    digest = hashlib.sha256(existing_file(args.grounder).read_bytes()).hexdigest()[:32]
+    digest = hashlib.sha256(model_file(args.grounder).read_bytes()).hexdigest()[:32]
     return {"root": args.root, "grounder": digest, "phrases": args.phrases, "batch": args.batch}
 
 

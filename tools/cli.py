@@ -99,9 +99,13 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
         "local-dir:FOLDER (default: %(default)s)",
     )
     group.add_argument(
-        "--weights", metavar="FILE", help="weights to load instead of those the name stands for"
+        "--weights",
+        metavar="FILE",
+        help="weights to load instead of those the name stands for (TCL: also hf-hub:ORG/NAME)",
     )
-    group.add_argument("--lora", metavar="FILE", help="TTD adapter to put on top")
+    group.add_argument(
+        "--lora", metavar="FILE", help="TTD adapter to put on top: a file or hf-hub:ORG/NAME"
+    )
     group.add_argument(
         "--head",
         metavar="HEAD",

@@ -18,6 +18,7 @@ from reproduce_table import Row, rows_of
 from core.utils.shipped import demo_image
 
 Run = Callable[[Sequence[str]], str]  # a script and its options -> the last line that it prints
+MODEL = ("--arch", "TCL")  # it looks for weights/tcl.pth
 WEIGHTS = ("ViT-B-16.pt", "tcl.pth")
 ADAPTED = (*WEIGHTS, "TCL+TTD.pt")
 SCALES = ("--scales", "1.0", "0.5", "1.5", "2.0", "--pamr")
@@ -54,11 +55,6 @@ class Places:
     limit: int | None = None
     options: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
-
-    @property
-    def tcl(self) -> list[str]:
-        """The model of every row but those of grounding."""
-        return ["--arch", "TCL", "--weights", str(self.weights / "tcl.pth")]
 
     @property
     def adapter(self) -> list[str]:
@@ -98,7 +94,7 @@ class Target:
 def demo(places: Places, run: Run) -> list[Row]:
     """The published demo's flags on the image that ships."""
     image = ["--input", str(demo_image()), "--tags", "house", "tree", "bird", "--image", "448"]
-    line = ["demo.py", *places.tcl, *places.adapter, *image, *SCALES, *places.options]
+    line = ["demo.py", *MODEL, *places.adapter, *image, *SCALES, *places.options]
     run([*line, "--out", str(places.out / "demo")])
     return []
 
@@ -108,7 +104,7 @@ def tags(places: Places, run: Run) -> list[Row]:
     root, out = str(places.root / "cc3m_for_evaluation"), str(places.out / "tags")
     flags = ["--root", root, "--scales", "1.0", "--hflip", "--fixed", "--stopwords", "--out", out]
     for adapter in ([], places.adapter):
-        run(["produce_tags_from_text.py", *places.tcl, *adapter, *flags, *places.common])
+        run(["produce_tags_from_text.py", *MODEL, *adapter, *flags, *places.common])
     part = "" if places.limit is None else f"@limit={places.limit}"
     scorers = ("image", "text", "pixel", "pixel+TTD")
     names = [f"TCL_224_[1.0]@{scorer}{part}" for scorer in scorers]
@@ -143,7 +139,7 @@ def captions(places: Places, run: Run) -> list[Row]:
     ):
         flags = ["--root", str(places.root), "--data", "CC3M", "--bg", "0.40", *FLAGS]
         out = ["--out", str(places.out / "results_caption")]
-        line = ["produce_masks_from_text.py", *places.tcl, *adapter, *flags, *places.masks, *out]
+        line = ["produce_masks_from_text.py", *MODEL, *adapter, *flags, *places.masks, *out]
         folder, path = run(line), places.out / f"captions_{name}.json"
         line = ["evaluate_segmentation_for_text.py", "--data", "CC3M", "--root", str(places.root)]
         run([*line, "--pred", folder, "--json", str(path)])
@@ -157,7 +153,7 @@ def masks(name: str, data: str, bg: str, means: tuple[float, float, float], more
     def measure(places: Places, run: Run) -> list[Row]:
         flags = ["--root", str(places.root), "--data", data, "--bg", bg, *FLAGS]
         out = ["--out", str(places.out / "results")]
-        line = ["produce_masks_from_tags.py", *places.tcl, *places.adapter, *flags, *places.masks]
+        line = ["produce_masks_from_tags.py", *MODEL, *places.adapter, *flags, *places.masks]
         folder, path = run([*line, *out]), places.out / f"{name}.json"
         line = ["evaluate_segmentation.py", "--data", data, "--root", str(places.root)]
         run([*line, "--pred", folder, "--json", str(path)])
@@ -172,8 +168,7 @@ def tcl(name: str, sets: Sequence[str], more: str = "") -> Any:
     def measure(places: Places, run: Run) -> list[Row]:
         path = places.out / f"{name}.json"
         line = ["tools/evaluate_tcl.py", "--root", str(places.root), "--data", *sets]
-        line += ["--weights", str(places.weights / "tcl.pth"), "--out", str(places.out / "tcl")]
-        run([*line, *places.masks, "--json", str(path)])
+        run([*line, "--out", str(places.out / "tcl"), *places.masks, "--json", str(path)])
         found = {(row["data"], row["pamr"]): row for row in read(path) or []}
         rows = []
         for data in sets:

@@ -21,7 +21,6 @@ from torch import Tensor
 from ..data.grounding_view import Pixels, Placement, Seen, view
 from ..data.images import read_image
 from ..errors import TTDError
-from ..utils.files import expanded
 from .batches import asked_text
 from .model import GroundingModel, patch_mask
 from .run_config import QUERY
@@ -151,10 +150,13 @@ def load_grounder(
     device: str | torch.device | None = None,
     **sizes: Any,
 ) -> Grounder:
-    """A trained model ready to be asked: CLIP-VG's .pth or our .safetensors (see `load_model`)."""
-    from .weights.checkpoint import read_info
+    """A trained model ready to be asked: CLIP-VG's .pth, our .safetensors or a name on the Hub.
 
-    path = expanded(weights)
+    See `load_model`.
+    """
+    from .weights.checkpoint import model_file, read_info
+
+    path = model_file(weights)
     model = load_model(path, arch, device, sizes)
     prompt = QUERY
     if path.suffix == ".safetensors":

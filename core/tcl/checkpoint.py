@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ..backbones.layers import Block
 from ..backbones.tcl import layout as names
+from ..backbones.tcl.base import METADATA
 from ..backbones.tcl.model import TCLBackbone
 from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
 from ..utils.finite import check_weights
-from ..utils.tensors.tensor_files import save_torch
+from ..utils.tensors.tensor_files import save_safetensors, save_torch
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")  # packed in this order
 
@@ -22,7 +23,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj")  # packed in this order
 def save_tcl(
     backbone: TCLBackbone, path: Path, *, towers: bool = True, dtype: torch.dtype | None = None
 ) -> None:
-    """Write a TCL, whole or not at all.
+    """Write a TCL, whole or not at all: a file of torch.save, or .safetensors by its name.
 
     Args:
         towers: with the frozen CLIP; without it the file can be loaded where that is OpenAI's
@@ -35,11 +36,15 @@ def save_tcl(
     if dtype is not None:
         state = {k: v.to(dtype) if v.ndim else v for k, v in state.items()}
     check_weights(state, path)
+    facts = backbone.facts
     content: dict[str, Any] = {"model": state}
-    if backbone.facts is not None:
-        content["base"] = backbone.facts.as_dict()
+    if facts is not None:
+        content["base"] = facts.as_dict()
     with atomic(path) as part:
-        save_torch(content, part)
+        if path.suffix == ".safetensors":
+            save_safetensors(state, part, None if facts is None else {METADATA: facts.as_json()})
+        else:
+            save_torch(content, part)
 
 
 def official_state(backbone: TCLBackbone, *, towers: bool = True) -> dict[str, Tensor]:

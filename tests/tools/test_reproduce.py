@@ -1,8 +1,12 @@
 """tools/reproduce.py: what is listed, fetched, run and compared, from a server on this machine."""
 
+import contextlib
+import importlib
+import io
 import json
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
 import reproduce
@@ -211,19 +215,34 @@ def test_the_table_says_what_differs_and_what_a_rehearsal_is():
     assert lines[1].split() == ["A", "[1]", "mIoU", "%", "1.2", "2.0", "-0.8"]
     assert lines[2].split() == ["A", "[1]", "mFPR", "-", "0.100"] and lines[3].startswith("B  ")
     assert lines[4] == "[1] ours" and "first 5 images" in lines[5]
-    assert markdown(rows).count("| ours |") == 2 and "rehearsal" not in markdown(rows)
+    assert markdown(rows).count("|  | ours |") == 2 and "rehearsal" not in markdown(rows)
     assert as_json(rows, 5)["limit"] == 5
 
 
+def in_process(words):
+    """The script itself, in this process; the last line that it prints."""
+    printed = io.StringIO()
+    module = importlib.import_module(Path(words[0]).stem)
+    with contextlib.redirect_stdout(printed):
+        assert module.main(words[1:]) == 0, words
+    return (printed.getvalue().strip().splitlines() or [""])[-1]
+
+
 @pytest.mark.slow
-def test_the_real_scripts_on_stand_ins(machine, capfd):
+def test_the_real_scripts_on_stand_ins(machine, monkeypatch, capsys):
     """TCL of the offline world in the place of tcl.pth, two images in that of VOC."""
     folder, server = machine
+    monkeypatch.setattr(reproduce, "run_script", in_process)
+    monkeypatch.setattr("core.backbones.tcl.loading.own_weights", lambda: folder / "weights")
     tcl, adapter = ROOT / "weights/tiny-TCL.pth", ROOT / "weights/tiny-TCL+TTD.safetensors"
     server.routes["/tcl.pth"] = File(tcl.read_bytes(), cuts=[1_000_000])
     server.routes["/TCL+TTD.pt"] = File(adapter.read_bytes())
     line = options(folder, "--only", "voc", "tcl-voc", "--limit", "1", "--device", "cpu")
-    assert reproduce.main(line) == 0, capfd.readouterr().err
+    assert reproduce.main(line) == 0, capsys.readouterr().err
     rows = json.loads((folder / "out" / "rows.json").read_text())["rows"]
     assert len(rows) == 7 and all(0 <= row["ours"] <= 100 for row in rows)
-    assert "a rehearsal, no result" in capfd.readouterr().out
+    assert "a rehearsal, no result" in capsys.readouterr().out
+    (made,) = (folder / "out" / "results").iterdir()
+    assert made.name.startswith(
+        "TCL@VOC2012@OpenAI@[1.0, 0.5, 1.5, 2.0]@448@s=2@hflip@pamr@TTD@bg="
+    )

@@ -20,7 +20,8 @@ from ...utils.files import expanded, is_there, write_bytes, write_errors
 from ...utils.finite import check_weights
 from ...utils.tensors.file_kinds import file_kind
 from ..base import Backbone
-from ..weights import check_tensors, hub, read_checkpoint, reading, shorten
+from ..hub_files import hub_folder, is_hub_name
+from ..weights import check_tensors, read_checkpoint, reading
 from .peft_config import CONFIG, read_peft_config
 
 PREFIX = "base_model.model."
@@ -60,7 +61,7 @@ def read_adapter(source: str | Path) -> tuple[dict[str, Tensor], AdapterInfo]:
 
     Args:
         source: a safetensors file, a `.pt` state dict of the same names (where X.pt is absent,
-            X.safetensors is taken), a PEFT folder, or `hf-hub:ORG/NAME`.
+            X.safetensors is taken), a PEFT folder, or `hf-hub:ORG/NAME[@REVISION]`.
 
     Returns: `MODULE.lora_A.weight` [r, in] and `MODULE.lora_B.weight` [out, r] by these names.
     Errors: TTDError when it is missing, damaged, pickled, no plain LoRA, not finite, or of scale 0.
@@ -136,8 +137,8 @@ def store(path: Path, data: bytes) -> None:
 
 def _locate(source: str | Path) -> Path:
     """The file or folder that `source` names, fetched from the hub where it says so."""
-    if str(source).startswith("hf-hub:"):
-        return _fetch(str(source))
+    if is_hub_name(source):
+        return hub_folder(source, [CONFIG, *WEIGHTS], "adapter")
     path = expanded(source)
     if is_there(path):
         return path
@@ -147,20 +148,6 @@ def _locate(source: str | Path) -> Path:
     raise TTDError(
         f"no LoRA adapter at {path}: check the path, or leave --lora out for the plain model"
     )
-
-
-def _fetch(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        with hub():
-            return Path(
-                snapshot_download(source.removeprefix("hf-hub:"), allow_patterns=[CONFIG, *WEIGHTS])
-            )
-    except Exception as error:
-        raise TTDError(
-            f"adapter {source} could not be fetched ({shorten(error)}): check name and network"
-        ) from None
 
 
 def _weights_in(folder: Path) -> Path:

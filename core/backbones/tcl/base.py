@@ -6,7 +6,9 @@ another CLIP stores what differs beside the tensors, under `base`.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,14 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import TTDError
+from ...utils.tensors.file_kinds import file_kind
 from ..base import Backbone, Preprocess
 from ..layers import Block
 from ..towers import MatrixProjection, TokenReadout
+from ..weights import reading
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD_WIDTH = 64  # of OpenAI's CLIP
 NORM_EPS = 1e-5
 LONGEST_MERGES = 2**26  # bytes of an unpacked list of merges; CLIP's own has 3 MB
+METADATA = "ttd_tcl"  # of a safetensors file
 CONTEXT = 77  # tokens, of OpenAI's CLIP
 
 
@@ -48,6 +53,33 @@ class Facts:
         if self.merges is not None:
             plain["merges"] = torch.frombuffer(bytearray(self.merges), dtype=torch.uint8)
         return plain
+
+    def as_json(self) -> str:
+        """The same as text, for the metadata of a safetensors file; the merges in base64."""
+        packed = None if self.merges is None else base64.b64encode(self.merges).decode()
+        return json.dumps({**asdict(self), "merges": packed}, sort_keys=True)
+
+
+def base_in_metadata(path: Path) -> dict[str, Any] | None:
+    """What a safetensors file tells of its CLIP, as `Facts.as_dict`; None where it tells nothing.
+
+    TTDError where it is damaged.
+    """
+    if file_kind(path) != "safetensors":
+        return None
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(METADATA)
+    if text is None:
+        return None
+    try:
+        values = dict(json.loads(text))
+        packed = values["merges"]
+        data = None if packed is None else bytearray(base64.b64decode(packed, validate=True))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise TTDError(f"{path}: what it tells of its CLIP, under `base`, is invalid") from None
+    return {**values, "merges": None if data is None else torch.frombuffer(data, dtype=torch.uint8)}
 
 
 def usual_facts(width: int, text_width: int) -> Facts:

@@ -15,19 +15,30 @@ from ...utils.shipped import own_weights
 from .. import openclip
 from ..clip_loading import Tokenizer, state_dict_of_openai_clip
 from ..heads import check_head
+from ..hub_files import hub_file, is_hub_name
 from ..layers import Block
 from ..weights import OFFLINE_HINT, OPENAI_MODEL, check_tensors, existing_file, read_checkpoint
 from . import layout as names
-from .base import CONTEXT, Facts, MergesTokenizer, imagenet_preprocess, read_facts, usual_facts
+from .base import (
+    CONTEXT,
+    Facts,
+    MergesTokenizer,
+    base_in_metadata,
+    imagenet_preprocess,
+    read_facts,
+    usual_facts,
+)
 from .model import TEMPERATURE, Masker, TCLBackbone
+
+HUB_FILE = "tcl.safetensors"  # in a repository of the Hugging Face Hub
 
 
 def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
     """TCL on the CPU in float32.
 
     Args:
-        weights: a dict with the tensors under `model`, or a flat state dict; default
-            weights/tcl.pth.
+        weights: a dict with the tensors under `model`, or a flat state dict, or
+            `hf-hub:ORG/NAME[@REVISION]`; default weights/tcl.pth.
         head: None or `maskclip`.
 
     Errors: TTDError for another head, and for files that are missing or not TCL's.
@@ -35,11 +46,14 @@ def load_tcl(weights: str | Path | None, head: str | None) -> TCLBackbone:
     check_head(head or "maskclip", ("maskclip",), "TCL, whose masker was trained on it")
     path = tcl_file(weights)
     content = read_checkpoint(path)
-    return build_tcl(content.get("model", content), path, content.get("base"))
+    base = content.get("base", base_in_metadata(path))
+    return build_tcl(content.get("model", content), path, base)
 
 
 def tcl_file(weights: str | Path | None) -> Path:
     """The file of TCL's weights, by default weights/tcl.pth. TTDError where there is none."""
+    if is_hub_name(weights):
+        return hub_file(str(weights), HUB_FILE, "TCL")
     path = expanded(weights) if weights else own_weights() / "tcl.pth"
     if not weights and not path.is_file():
         raise TTDError(

@@ -18,6 +18,7 @@ import torch
 from ...backbones import load_backbone
 from ...backbones.base import Backbone
 from ...backbones.device import resolve_device
+from ...backbones.hub_files import hub_file, is_hub_name
 from ...backbones.weights import existing_file, reading
 from ...errors import TTDError
 from ...utils.files import atomic, write_errors
@@ -29,6 +30,7 @@ from .official import official_model
 from .state import load_own_state
 
 FORMAT = "ttd-grounding-1"
+HUB_FILE = "grounder.safetensors"  # in a repository of the Hugging Face Hub
 
 
 def load_model(
@@ -40,7 +42,8 @@ def load_model(
     """A trained grounding model, in evaluation mode.
 
     Args:
-        weights: CLIP-VG's .pth, or our .safetensors.
+        weights: CLIP-VG's .pth, our .safetensors, or `hf-hub:ORG/NAME[@REVISION]` with one of
+            ours.
         arch: backbone of our files, where its name has changed since training; published
             checkpoints bring their own.
         device: None: CUDA where there is one, else the CPU.
@@ -49,10 +52,17 @@ def load_model(
     Errors: TTDError, one line: missing or damaged file, names or shapes that do not fit, another
         backbone than the one trained with.
     """
-    path = existing_file(weights)
+    path = model_file(weights)
     own = path.suffix == ".safetensors"
     model = _own_model(path, arch) if own else official_model(path, sizes or {})
     return model.to(resolve_device(device)).eval()
+
+
+def model_file(weights: str | Path) -> Path:
+    """The file of a grounding model, fetched where it is a name on the Hub. TTDError: no such."""
+    if is_hub_name(weights):
+        return hub_file(weights, HUB_FILE, "grounding model")
+    return existing_file(weights)
 
 
 def save_model(model: GroundingModel, path: Path, checksum: str, info: Mapping[str, Any]) -> None:
