@@ -52,7 +52,15 @@ class Server:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                outer.answer(self, "POST")
+
+            def do_HEAD(self):
+                outer.answer(self, "HEAD")
+
             def do_GET(self):
+                if outer.answer(self, "GET"):
+                    return
                 outer.asked.append((self.path, dict(self.headers)))
                 answer = outer.routes.get(self.path, (404, {}))
                 with contextlib.suppress(ConnectionError):
@@ -72,6 +80,10 @@ class Server:
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+
+    def answer(self, handler, method):
+        """For those who serve more than `routes`: True where the request was answered."""
+        return False
 
     def __enter__(self):
         self._thread.start()

@@ -36,3 +36,20 @@ def write_phrases(folder, count=64, seed=0, per_image=2):
     path = folder / "list.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def saved_grounder(folder):
+    """A random grounding model on `write_backbone`'s, as train_grounding.py writes it."""
+    import torch
+
+    from core.backbones import load_backbone
+    from core.grounding.model import GroundingModel
+    from core.grounding.model import model_config as sizes
+    from core.grounding.weights.checkpoint import save_model
+
+    backbone = load_backbone(write_backbone(folder / "clip"), device="cpu")
+    torch.manual_seed(0)
+    config = sizes(backbone, heads=4, layers=1, feedforward=32, hidden=32)
+    model = GroundingModel(backbone, config, train_visual_pos=False)
+    save_model(model, folder / "model.safetensors", backbone.checksum, {"prompt": "find {}"})
+    return folder / "model.safetensors"
