@@ -45,15 +45,15 @@ def hub_name(source: str | Path) -> HubName:
 def hub_folder(source: str | Path, files: Sequence[str], what: str) -> Path:
     """The folder of a repository's files in the cache, fetched where they are not there.
 
-    files: their names; those that the repository lacks are left out. what: it holds, for messages.
-    TTDError in one line: no such repository or revision, no permission, no network.
+    files: their names; one of them must be in it. what: it holds, for messages. TTDError in one
+    line: no such repository, revision or file, no permission, no network.
     """
     from huggingface_hub import snapshot_download
 
     name = hub_name(source)
     try:
         with hub():
-            return Path(
+            folder = Path(
                 snapshot_download(name.repo, revision=name.revision, allow_patterns=list(files))
             )
     except Exception as error:
@@ -61,11 +61,13 @@ def hub_folder(source: str | Path, files: Sequence[str], what: str) -> Path:
             f"{what} {source} could not be fetched ({shorten(error)}): check name and network; a "
             "private or gated repository needs a token (HF_TOKEN, or `hf auth login`)"
         ) from None
+    if not any((folder / file).is_file() for file in files):
+        raise TTDError(
+            f"{source}: no {' or '.join(files)} in it, so it is no {what} of this project"
+        )
+    return folder
 
 
 def hub_file(source: str | Path, file: str, what: str) -> Path:
-    """One file of a repository. TTDError as `hub_folder`, and where the repository lacks it."""
-    path = hub_folder(source, [file], what) / file
-    if not path.is_file():
-        raise TTDError(f"{source}: no {file} in it, so it is no {what} of this project")
-    return path
+    """One file of a repository. TTDError as `hub_folder`."""
+    return hub_folder(source, [file], what) / file
