@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import platform
 import random
+import re
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -16,6 +18,8 @@ from .shipped import own_weights, shipped
 if TYPE_CHECKING:
     import torch
 
+HUB = "hf-hub:"
+COMMIT = re.compile("@[0-9a-f]{40}$")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
 
 
@@ -35,9 +39,10 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
     These are the files of the weights folder and those named.
 
     Equal stamps mean equal weights without reading them; other stamps mean that checksums must be
-    compared.
+    compared. What `hf-hub:ORG/NAME` is may change, so its stamp is never equal to another; that of
+    a commit, `hf-hub:ORG/NAME@...`, is.
     """
-    names = [name for name in named if name]
+    names = [name for name in named if name and not name.startswith(HUB)]
     kind, _, place = arch.partition(":")
     names += [place] * (place != "" and kind != "hf-hub")
     files = {file for root in {shipped("weights"), own_weights()} for file in root.rglob("*")}
@@ -46,11 +51,15 @@ def weight_stamps(arch: str, *named: str | None) -> dict[str, list[int]]:
         for root in filter(is_there, (path, twin)):
             # Not what lies deeper: a model's files are side by side, and `/` is a folder too.
             files |= {root} if root.is_file() else set(root.glob("*"))
-    return {
+    stamps = {
         str(file): [file.stat().st_size, file.stat().st_mtime_ns]
         for file in sorted(files)
         if file.is_file()
     }
+    for name in (arch, *named):
+        if name and name.startswith(HUB):
+            stamps[name] = [0 if COMMIT.search(name) else time.time_ns()]
+    return stamps
 
 
 def seed_everything(seed: int) -> None:
