@@ -18,6 +18,7 @@ from reproduce_table import Row, rows_of
 from core.utils.shipped import demo_image
 
 Run = Callable[[Sequence[str]], str]  # a script and its options -> the last line that it prints
+Measure = Callable[["Places", Run], list[Row]]
 MODEL = ("--arch", "TCL")  # it looks for weights/tcl.pth
 WEIGHTS = ("ViT-B-16.pt", "tcl.pth")
 ADAPTED = (*WEIGHTS, "TCL+TTD.pt")
@@ -85,7 +86,7 @@ class Target:
     name: str
     about: str
     needs: tuple[str, ...]
-    measure: Callable[[Places, Run], list[Row]]
+    measure: Measure
     data: str | None = None
     releases: tuple[str, ...] = ()
     source: str = ""
@@ -147,7 +148,9 @@ def captions(places: Places, run: Run) -> list[Row]:
     return rows
 
 
-def masks(name: str, data: str, bg: str, means: tuple[float, float, float], more: str = "") -> Any:
+def masks(
+    name: str, data: str, bg: str, means: tuple[float, float, float], more: str = ""
+) -> Measure:
     """`measure` of a segmentation set: bg and mean IoU, FPR, FNR as published."""
 
     def measure(places: Places, run: Run) -> list[Row]:
@@ -162,7 +165,7 @@ def masks(name: str, data: str, bg: str, means: tuple[float, float, float], more
     return measure
 
 
-def tcl(name: str, sets: Sequence[str], more: str = "") -> Any:
+def tcl(name: str, sets: Sequence[str], more: str = "") -> Measure:
     """`measure` of TCL itself on some of its eight benchmarks, with PAMR and without."""
 
     def measure(places: Places, run: Run) -> list[Row]:
@@ -182,7 +185,7 @@ def tcl(name: str, sets: Sequence[str], more: str = "") -> Any:
     return measure
 
 
-def grounding(name: str, data: str, more: str = "") -> Any:
+def grounding(name: str, data: str, more: str = "") -> Measure:
     """`measure` of CLIP-VG's supervised checkpoint on a grounding set."""
 
     def measure(places: Places, run: Run) -> list[Row]:
