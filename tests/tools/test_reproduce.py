@@ -158,16 +158,20 @@ def test_by_hand_then_the_same_command_goes_on(machine, monkeypatch):
     assert len(scripts.lines) == 3
 
 
-def test_a_link_that_has_moved_and_a_script_that_fails(machine, monkeypatch, capsys):
+def test_a_link_that_has_moved(machine, capsys):
     folder, server = machine
     server.routes["/tcl.pth"] = (404, {})
     assert reproduce.main(options(folder, "--only", "demo")) == 2
     assert "the link has moved (its page: https://page; put it to" in capsys.readouterr().err
-    server.routes["/tcl.pth"] = File(b"tcl")
-    (folder / "out").mkdir()
-    assert reproduce.main(options(folder, "--only", "demo")) == 2  # tcl.pth is no TCL
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1].endswith("demo: demo.py ended with exit code 2; what it said is above")
+
+
+def test_scripts_are_processes_of_their_own(tmp_path, capfd):
+    assert reproduce.run_script(["tools/prepare_grounding.py", "--help"]).endswith("right")
+    with pytest.raises(TTDError, match="prepare_dataset.py ended with exit code 2; what it said"):
+        nowhere = str(tmp_path / "nowhere")
+        reproduce.run_script(["tools/prepare_dataset.py", "VOC2012", "--source", nowhere])
+    said = capfd.readouterr()
+    assert "no such folder" in said.err and "$ python tools/prepare_grounding.py" in said.out
 
 
 def test_without_allow_http_nothing_is_asked(machine, capsys):
