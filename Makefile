@@ -8,8 +8,7 @@ STAMP := $(VENV)/.requirements
 WANTED := $(if $(LOCKED),requirements.lock,requirements-dev.txt)
 PINNED := $(if $(LOCKED),--require-hashes,)
 
-.PHONY: help install demo app bench gpu test test-all lint lock audit clean
-.PHONY: help install demo docs bench gpu test test-all lint lock audit clean
+.PHONY: help install demo app docs bench gpu test test-all lint lock audit clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -34,6 +33,7 @@ app: install  ## a local page to play with: captions, tags, phrases about your o
 	@$(PY) -c 'import gradio' 2>/dev/null || { echo "Installing requirements-app.txt (once)" && \
 		$(PY) -m pip install --disable-pip-version-check -q -r requirements-app.txt; }
 	@$(PY) tools/app.py
+
 docs: install  ## the documentation as a site (out/site/index.html); needs mkdocs-material, once
 	@$(PY) -m pip install --disable-pip-version-check -q -r requirements-docs.txt
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
