@@ -26,10 +26,14 @@ WORD = "start"  # what a process says first
 
 
 def run_here(
-    shards: Sequence[Shard], settings: Settings, out: str, overwrite: bool = False
+    shards: Sequence[Shard],
+    settings: Settings,
+    out: str,
+    overwrite: bool = False,
+    kind: type[Worker] = Worker,
 ) -> Iterator[Report]:
     """The shards one after the other in this process."""
-    worker = Worker(settings, out, overwrite)
+    worker = kind(settings, out, overwrite)
     for shard in shards:
         yield worker(shard)
 
@@ -40,14 +44,18 @@ def run_local(
     out: str,
     devices: Sequence[str | None],
     overwrite: bool = False,
+    kind: type[Worker] = Worker,
 ) -> Iterator[Report]:
-    """The shards in a process for each of `devices`, in the order in which they are finished."""
+    """The shards in a process for each of `devices`, in the order in which they are finished.
+
+    kind: of workers, for measurements.
+    """
     count = min(len(devices), len(shards))
     if count <= 1:
         own = replace(settings, device=devices[0] if devices else settings.device)
-        yield from run_here(shards, own, out, overwrite)
+        yield from run_here(shards, own, out, overwrite, kind)
         return
-    pool = _Pool(settings, out, overwrite)
+    pool = _Pool(settings, (out, overwrite, kind))
     try:
         for device in devices[:count]:
             pool.start(device)
@@ -59,8 +67,9 @@ def run_local(
 class _Pool:
     """The processes and what each is working on."""
 
-    def __init__(self, settings: Settings, out: str, overwrite: bool) -> None:
-        self._settings, self._out, self._overwrite = settings, out, overwrite
+    def __init__(self, settings: Settings, more: tuple[str, bool, type[Worker]]) -> None:
+        """more: output, whether labels of other settings are replaced, the kind of workers."""
+        self._settings, self._out, self._more = settings, more[0], more
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[Connection, Any] = {}
         self._devices: dict[Connection, str | None] = {}
@@ -73,7 +82,7 @@ class _Pool:
         ours, theirs = self._context.Pipe()
         settings = replace(self._settings, device=device)
         process = self._context.Process(
-            target=_serve, args=(theirs, settings, self._out, self._overwrite), daemon=True
+            target=_serve, args=(theirs, settings, *self._more), daemon=True
         )
         with ignoring_interrupts():
             process.start()
@@ -137,10 +146,12 @@ class _Pool:
             process.kill()
 
 
-def _serve(pipe: Connection, settings: Settings, out: str, overwrite: bool) -> None:
+def _serve(
+    pipe: Connection, settings: Settings, out: str, overwrite: bool, kind: type[Worker]
+) -> None:
     """A process: shards in, reports out, until None comes. It ends with its parent."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    worker = Worker(settings, out, overwrite)
+    worker = kind(settings, out, overwrite)
     pipe.send(WORD)
     while True:
         shard = pipe.recv()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def open_index(
     disk; UnreadableError: captions that cannot be read now.
     """
     records = open_records(place)
-    key = json.dumps([FORMAT, _stamps(place), records.description])
+    key = json.dumps([FORMAT, _stamps(place, records.files), records.description])
     cache = cache_folder()
     if cache is None:
         raise TTDError(
@@ -146,7 +146,7 @@ def caption_stamps(place: str) -> str:
     return digest.hexdigest()
 
 
-def _stamps(place: str) -> list[list[Any]]:
+def _stamps(place: str, shards: Sequence[Path]) -> list[list[Any]]:
     """Path, size and time of everything that tells whether an input has changed."""
     path = expanded(place)
     found = [path]
@@ -154,7 +154,7 @@ def _stamps(place: str) -> list[list[Any]]:
         found = match_patterns(str(path))
     elif path.is_dir():
         found += [entry for entry in path.iterdir() if entry.is_dir() or _is_tar(entry)]
-    stats = [(str(resolved(one)), one.stat()) for one in sorted(found)]
+    stats = [(str(resolved(one)), one.stat()) for one in sorted({*found, *shards})]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 

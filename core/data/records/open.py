@@ -9,6 +9,7 @@ from ...errors import TTDError
 from ...utils.files import expanded, is_there
 from .folders import open_folder
 from .ids import checked
+from .labelled import is_labelled, open_labelled
 from .lists import LISTS, open_jsonl
 from .record import RecordSet
 from .shards import match_patterns, open_shards
@@ -39,6 +40,8 @@ def _open(root: str | Path) -> RecordSet:
             return open_jsonl(path)
         if path.suffix.lower() == ".tar":
             return open_shards([path], path.parent)
+    if path.is_dir() and is_labelled(path):
+        return open_labelled(path)
     if path.is_dir():
         return open_folder(path, FORMS)
     tars = match_patterns(str(path))

@@ -51,8 +51,10 @@ def ray_module() -> Any:
 class Actor:
     """What Ray runs on a worker: one row, a shard, to one row, its report."""
 
-    def __init__(self, settings: Settings, out: str, overwrite: bool) -> None:
-        self._worker = Worker(settings, out, overwrite)
+    def __init__(
+        self, settings: Settings, out: str, overwrite: bool, kind: type[Worker] = Worker
+    ) -> None:
+        self._worker = kind(settings, out, overwrite)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch of one shard. What goes wrong comes back as a row: Ray would try it for ever."""
@@ -61,18 +63,24 @@ class Actor:
 
 
 def run_ray(
-    shards: Sequence[Shard], settings: Settings, out: str, cluster: Cluster, overwrite: bool = False
+    shards: Sequence[Shard],
+    settings: Settings,
+    out: str,
+    cluster: Cluster,
+    overwrite: bool = False,
+    kind: type[Worker] = Worker,
 ) -> Iterator[Report]:
     """The shards on a cluster, in the order in which they are finished.
 
-    TTDError: no Ray, no such cluster, or one without the resources that are asked for.
+    kind: of workers, for measurements. TTDError: no Ray, no such cluster, or one without the
+    resources that are asked for.
     """
     ray = ray_module()
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, cluster.address)
     try:
-        yield from _run(ray, shards, (settings, out, overwrite), cluster)
+        yield from _run(ray, shards, (settings, out, overwrite, kind), cluster)
     finally:
         if ours:
             ray.shutdown()
