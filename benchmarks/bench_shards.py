@@ -1,13 +1,14 @@
 """What engines of label_shards.py cost: against the plain loop, in memory, and per shard.
 
-    python benchmarks/bench_shards.py                         # all three, Ray too where it is there
+    python benchmarks/bench_shards.py                      # everything, Ray too where it is there
     python benchmarks/bench_shards.py --parts scheduling --shards 100000
     python benchmarks/bench_shards.py --parts memory --pairs 100000
 
 overhead: the same shards (one worker, random images of 64 pixels) by the plain loop and by every
 engine; the wall time from the first finished shard to the last against the seconds inside the
 shards. memory: resident bytes of one worker after a tenth of the pairs and after all. scheduling:
-workers that do nothing, seconds per 1,000 shards. Bytes of all engines must agree.
+workers that do nothing, seconds per 1,000 shards. draft: reading JPEG for tags at 224 pixels, whole
+and at a reduced scale, and how far what the model sees differs. Bytes of all engines must agree.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ import numpy as np
 from common import positive_int, run
 from PIL import Image
 
+from core.data.images import decode_reduced
 from core.errors import TTDError
 from core.labelling.engines.ray_data import Cluster, run_ray
 from core.labelling.manifest import shards_of
 from core.labelling.settings import Settings
 from core.labelling.shard import MADE, Report, Shard, Worker
+from core.maps.views import Views, prepare
 from tools.label_pool import run_here, run_local
 
-PARTS = ("overhead", "memory", "scheduling")
+PARTS = ("overhead", "memory", "scheduling", "draft")
 MOST_OVERHEAD, MOST_GROWTH = 0.10, 0.05
 WORDS = ("house", "bird", "tree", "fish", "boat", "moon", "red", "purple", "green")
 Run = Callable[..., Iterator[Report]]
@@ -56,6 +59,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--arch", default="tiny", metavar="NAME", help="as everywhere (default: %(default)s)")
     add("--pairs", type=positive_int, default=10_000, help="of memory (default: %(default)s)")
     add("--shards", type=positive_int, default=100_000, help="of scheduling (%(default)s)")
+    add("--images", type=Path, metavar="FOLDER", help="of draft: photographs (default: noise)")
     add("--engines", nargs="+", choices=("local", "ray"), default=["local", "ray"])
     return parser
 
@@ -66,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quick:
         args.pairs, args.shards = 40, 50
     tables, goals = [], []
-    measures = {"overhead": overhead, "memory": memory, "scheduling": scheduling}
+    measures = dict(zip(PARTS, (overhead, memory, scheduling, draft), strict=True))
     with tempfile.TemporaryDirectory() as folder:
         for part in args.parts:
             table, more = measures[part](args, Path(folder))
@@ -183,6 +187,50 @@ def scheduling(args: argparse.Namespace, folder: Path) -> tuple[common.Table, li
         start = f"{first - begin:.1f}"
         table.row(name, str(count), start, f"{each:.3f}", common.megabytes(common.resident()))
     return table, []
+
+
+# --- draft ---
+
+
+def draft(args: argparse.Namespace, folder: Path) -> tuple[common.Table, list[dict]]:
+    """Images a second of one thread, whole and reduced, and the difference of what is seen."""
+    files = photographs(args, folder)
+    views = Views(224)
+    table = common.Table("reading", "images/s, one thread", "difference, of 255")
+    times, seen = {}, {}
+    for reduced in (False, True):
+        read = partial(decode_reduced, target=views.largest, draft=reduced)
+        begin = time.perf_counter()
+        seen[reduced] = [prepare(*_with_size(read(data, "x"), views)) for data in files]
+        times[reduced] = time.perf_counter() - begin
+    pairs = list(zip(seen[False], seen[True], strict=True))
+    gaps = [float((a.scaled[0] - b.scaled[0]).abs().mean()) for a, b in pairs]
+    table.row("whole", f"{len(files) / times[False]:.0f}", "")
+    gap = f"{255 * sum(gaps) / len(gaps):.2f} on average"
+    table.row("--draft", f"{len(files) / times[True]:.0f}", gap)
+    return table, []
+
+
+def _with_size(read: tuple, views: Views) -> tuple:
+    pixels, size = read
+    return pixels, views, size
+
+
+def photographs(args: argparse.Namespace, folder: Path) -> list[bytes]:
+    """JPEG files: those of --images, else noise of 640 x 480 pixels with much detail."""
+    if args.images:
+        paths = sorted(args.images.rglob("*.jpg"))
+        if not paths:
+            raise TTDError(f"{args.images}: no .jpg in it")
+        return [path.read_bytes() for path in paths]
+    noise = np.random.default_rng(0)
+    found = []
+    for _ in range(4 if args.quick else 200):
+        image = Image.fromarray(noise.integers(0, 255, (60, 80, 3)).astype(np.uint8))
+        data = io.BytesIO()
+        image.resize((640, 480), Image.Resampling.BICUBIC).save(data, "JPEG", quality=90)
+        found.append(data.getvalue())
+    return found
 
 
 # --- what is labelled ---

@@ -131,7 +131,7 @@ class _Pool:
                 f"processes end before they begin (exit code {process.exitcode}), out of memory "
                 "perhaps: use fewer --workers"
             )
-        if len(todo) or not self._processes:
+        if todo:
             self.start(device)
 
     def end(self) -> None:

@@ -11,7 +11,7 @@ from .axes import COLOURS, FRAME, GRID
 from .fonts import Font, default_font
 
 WIDTH, HEIGHT = 920, 420  # of a panel, before halving
-MARGIN, TOP, BELOW = 60, 76, 64
+MARGIN, TOP, BELOW = 90, 76, 64
 TITLE, TICK = 32, 24
 NAMES = 12  # of bars at most, so that they do not overlap
 

@@ -88,6 +88,7 @@ def run_ray(
 
 def _connect(ray: Any, address: str | None) -> None:
     """Join the cluster. Its processes import this package from where it lies here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours reports to nobody
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     try:
         ray.init(
