@@ -4,6 +4,7 @@
         --arch "tiny_96_[1.0]@pixel"
     python evaluate_classification.py --root ../cc3m_for_evaluation/ --arch "TCL_224_[1.0]@pixel" \\
         "TCL_224_[1.0]@pixel+TTD" --plot curves.png --json scores.json
+    python evaluate_classification.py --protocol multilabel --help      # classes of images, mAP
 
 NAME is a result of produce_tags_from_text.py, looked for in --out. Every word occurrence of every
 caption counts once; mAP is the average precision over all words by their normalized scores. Below
@@ -25,11 +26,20 @@ from tools.evaluation import limit_words, save_picture, write_json
 if TYPE_CHECKING:
     from core.evaluation.tags import Method, Row
 
+PROTOCOLS = ("words", "multilabel")
+
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="words",
+        help="words of captions, or multilabel: classes of images on VOC, COCO, NUS-WIDE or a list "
+        "of yours; it has options of its own: --protocol multilabel --help (default: %(default)s)",
     )
     parser.add_argument(
         "--root",
@@ -68,6 +78,10 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per method and the table; write the figure and the JSON that were asked for."""
+    if protocol_of(argv) == "multilabel":
+        from tools import multilabel
+
+        return multilabel.main(argv)
     args = get_args_parser().parse_args(argv)
     from core.evaluation.tags import (
         baseline_rows,
@@ -99,6 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.plot:
         plot(args.plot, methods, rows, baselines)
     return 0
+
+
+def protocol_of(argv: Sequence[str] | None) -> str:
+    """--protocol alone, before the options of either are read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--protocol", default="words")
+    return parser.parse_known_args(argv)[0].protocol
 
 
 def published_line(row: Row) -> str:
