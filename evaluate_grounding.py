@@ -4,6 +4,8 @@
         --data_root DATA --split_root LABELS --json scores.json
     python evaluate_grounding.py --grounder runs/grounding_tiny/best.safetensors \\
         --data ../world/refer/val.jsonl ../world/refer/testA.jsonl --baselines tiny
+    python evaluate_grounding.py --ref-l4 ref-l4-val.parquet --data_root images \\
+        --grounder clip-vg.pth                      # or --predictions boxes.json
     torchrun --nproc_per_node 4 evaluate_grounding.py ...           # the same numbers, sooner
 
 Prints Acc@0.5 (and 0.25, 0.75, 0.9, their mean over 0.50:0.95) and mean IoU, by length of the
@@ -31,6 +33,7 @@ from tools.grounding_report import (
     title,
     write_predictions,
 )
+from tools.ref_l4 import run_ref_l4
 from tools.training import run_script
 
 if TYPE_CHECKING:
@@ -50,6 +53,11 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--dataset", nargs="+", default=[], metavar="SET", help="unc, unc+, gref, gref_umd, ...")
     add("--eval_set", nargs="+", metavar="SPLIT", help="only these splits (default: all reported)")
     add("--data", nargs="+", default=[], metavar="FILE", help="lists of your own: JSONL, CSV, .pth")
+    add("--ref-l4", nargs="+", default=[], metavar="FILE",
+        help="Ref-L4's annotations (.parquet, or their rows as JSONL): its own numbers instead",
+    )  # fmt: skip
+    add("--predictions", type=Path, metavar="FILE",
+        help="of --ref-l4: boxes that are there, {id, pred_bbox, format: xyxy|xywh}")  # fmt: skip
     add("--data_root", default="data/image_data", metavar="FOLDER", help="images of the sets")
     add("--split_root", default="data/pseudo_samples", metavar="FOLDER", help="lists of the sets")
     add("--prompt", metavar="TEXT", help="holds {pseudo_query} (default: the model's)")
@@ -73,12 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.training.distributed import joined
     from tools.training import place
 
-    if not args.grounder and args.baselines is None:
+    if args.predictions and not args.ref_l4:
+        raise TTDError("--predictions goes with --ref-l4")
+    if not args.grounder and args.baselines is None and not args.ref_l4:
         raise TTDError("--grounder is missing: a trained model, ours or CLIP-VG's checkpoint")
     if args.gallery and len(args.grounder or []) > 1:
         raise TTDError("--gallery draws the boxes of one model: name one --grounder")
     device = place(choose_device(args.device, None), None)
     with joined(device) as ranks:
+        if args.ref_l4:
+            run_ref_l4(args, device, ranks)
+            return 0
         with ranks.together():
             lists = open_lists(args)
         models = names_of(args.grounder or [])

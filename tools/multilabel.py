@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TTDError
 from tools.cli import load_model, model_options, positive_float, positive_int, say, worker_count
 from tools.evaluation import progress_bar, write, write_json
+from tools.grounding_report import text_of
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -97,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         notes_of,
         report_of,
         table_of,
-        text_of,
         unlike_published,
     )
 

@@ -55,6 +55,14 @@ def decode(rle: Mapping[str, Any]) -> Mask:
 
     Raises TTDError when the counts do not fill the size.
     """
+    height, width, runs = run_lengths(rle)
+    foreground = np.arange(len(runs)) % 2 == 1
+    columns = np.repeat(foreground, runs).reshape(width, height)
+    return np.transpose(columns)
+
+
+def run_lengths(rle: Mapping[str, Any]) -> tuple[int, int, Integers]:
+    """H, W and the run lengths int64 [R] of such a mask, background first. Errors as `decode`."""
     try:
         height, width = rle["size"]
         runs = _runs(rle["counts"])
@@ -64,9 +72,7 @@ def decode(rle: Mapping[str, Any]) -> Mask:
         raise TTDError(f"not a run-length mask ({error})") from None
     if not sound:
         raise TTDError(f"run lengths do not fill {height}x{width} pixels; the file is damaged")
-    foreground = np.arange(len(runs)) % 2 == 1
-    columns = np.repeat(foreground, runs).reshape(width, height)
-    return np.transpose(columns)
+    return height, width, runs
 
 
 def _runs(counts: Any) -> Integers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -119,13 +119,3 @@ def class_rows(labels: LabelSet, scores: Mapping[str, Floats]) -> list[Cells]:
         cells = ["" if np.isnan(column[k]) else f"{100 * column[k]:.1f}" for column in columns]
         rows.append([name, *cells])
     return rows
-
-
-def text_of(table: Sequence[Sequence[str]]) -> str:
-    """The rows with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Phrases of images with their masks or boxes, as benchmarks of phrases release them."""

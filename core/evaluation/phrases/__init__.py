@@ -1,0 +1,1 @@
+"""Masks and boxes of phrases against benchmarks that others publish."""

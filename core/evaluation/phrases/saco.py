@@ -1,0 +1,128 @@
+"""SA-Co/Gold: the official numbers, and what can be said honestly of a method without instances.
+
+A semantic method gives one mask a phrase. Its `IL_*` numbers are as good as anybody's; its cgF1
+counts one mask against every instance and is called semantic; its masks are compared with the union
+of the truth besides, which is not official.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...data.labels.regions import Region, iou_matrix, region_iou, union
+from ...data.phrases.saco import Pair, Prediction, Subset, regions
+from ...errors import TTDError
+from ...metrics.concepts import PairCounts, best_of, concept_scores, pair_counts
+from ...utils.shown import first_few
+
+LEAST = 0.5  # score of a prediction that counts
+
+
+@dataclass(frozen=True)
+class SubsetScores:
+    """The numbers of a subset.
+
+    official: of `concept_scores`. pairs, positive: scored pairs, those with truth. single: share of
+    the positive ones whose truth is one instance. masks: the most masks of any pair. union_iou:
+    mean over `union_pairs` pairs, NaN for none; not official.
+    """
+
+    name: str
+    official: Mapping[str, float]
+    pairs: int
+    positive: int
+    single: float
+    masks: int
+    union_iou: float
+    union_pairs: int
+
+    @property
+    def semantic(self) -> bool:
+        """Whether no phrase has more than one mask."""
+        return self.masks <= 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; fractions."""
+        return {**vars(self), "semantic": self.semantic, "official": dict(self.official)}
+
+
+def score_subset(
+    subset: Subset,
+    predictions: Mapping[int, Sequence[Prediction]],
+    progress: Callable[[int], None] = lambda done: None,
+) -> SubsetScores:
+    """Score the predictions of a subset.
+
+    TTDError: predictions of pairs that it does not have, masks that are damaged or of another size
+    than the image, no pair to score.
+    """
+    lost = [str(key) for key in sorted(predictions.keys() - subset.pairs.keys())]
+    if lost:
+        raise TTDError(
+            f"{subset.name}: predictions of {len(lost)} pairs that it does not have "
+            f"({first_few(lost, 3)}); image_id is the id of a pair"
+        )
+    scored, semantic = ({pair.id for pair in own} for own in (subset.scored, subset.semantic))
+    if not scored:
+        raise TTDError(f"{subset.name}: no pair whose instances are all marked by every annotator")
+    counts, overlaps, most = [], [], 0
+    for pair in subset.pairs.values():
+        progress(1)
+        found = _found(predictions.get(pair.id, ()), pair)
+        most = max(most, len(found))
+        if pair.id in scored:
+            counts.append(_counts(subset, pair, found))
+        if pair.id in semantic:
+            overlaps += _union_iou(subset, pair, found)
+    return _summary(subset, counts, overlaps, most)
+
+
+def _found(predictions: Sequence[Prediction], pair: Pair) -> list[Region]:
+    """The masks that count."""
+    sure = [one.mask for one in predictions if one.score >= LEAST]
+    return regions(sure, pair, "predictions")
+
+
+def _counts(subset: Subset, pair: Pair, found: Sequence[Region]) -> PairCounts:
+    """The counts against the annotator who agrees best."""
+    every = [pair_counts(iou_matrix(found, one.objects(pair))) for one in subset.annotators]
+    return every[best_of(every)]
+
+
+def _union_iou(subset: Subset, pair: Pair, found: Sequence[Region]) -> list[float]:
+    """The best IoU of all that was found with all that an annotator marked; [] where none did."""
+    truths = [union(marked) for one in subset.annotators if (marked := one.whole(pair))]
+    if not truths:
+        return []
+    if not found:
+        return [0.0]
+    whole = union(found)
+    return [max(region_iou(whole, truth) for truth in truths)]
+
+
+def _summary(
+    subset: Subset, counts: Sequence[PairCounts], overlaps: Sequence[float], most: int
+) -> SubsetScores:
+    positive = [one for one in counts if one.truths]
+    single = [one.truths == 1 for one in positive]
+    return SubsetScores(
+        name=subset.name,
+        official=concept_scores(counts),
+        pairs=len(counts),
+        positive=len(positive),
+        single=float(np.mean(single)) if single else float("nan"),
+        masks=most,
+        union_iou=float(np.mean(overlaps)) if overlaps else float("nan"),
+        union_pairs=len(overlaps),
+    )
+
+
+def average(subsets: Sequence[SubsetScores]) -> dict[str, float]:
+    """The plain mean of the subsets' official numbers and of their union IoU, as published."""
+    names = subsets[0].official
+    means = {name: float(np.mean([one.official[name] for one in subsets])) for name in names}
+    return means | {"union_iou": float(np.mean([one.union_iou for one in subsets]))}
