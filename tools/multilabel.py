@@ -17,11 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
+from core.utils.files import safe_name
+from core.utils.resumed_lines import ResumedLines
 from tools.cli import load_model, model_options, positive_float, positive_int, say, worker_count
 from tools.evaluation import progress_bar, write, write_json
 from tools.grounding_report import text_of
@@ -68,6 +71,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="images through the model at a time (default: %(default)s)")  # fmt: skip
     add("--workers", type=worker_count, default=4, metavar="N", help="threads that read images")
     add("--allow-missing", action="store_true", help="leave out images that are not there")
+    add("--overwrite", action="store_true", help="begin again what other settings began")
     add("--per-class", action="store_true", help="also print every class's average precision")
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     _piaa_options(parser.add_argument_group("piaa"))
@@ -172,9 +176,15 @@ def measured(
     asked = ask(backbone, protocol, labels)
     trained, facts = train(args, backbone, labels, asked, look)
     options = {"trained": trained, "batch": args.batch, "workers": args.workers}
-    with progress_bar(len(labels)) as bar:
+    label = f"{args.arch}{'+TTD' * (args.lora is not None)} {backbone.head}"
+    made = {
+        "arch": args.arch, "lora": args.lora, "head": backbone.head, "checksum": backbone.checksum,
+        "names": args.names, "templates": list(protocol.templates), "words": asked.prompts[0],
+        "view": args.view, "image": look.size, **facts,
+    }  # fmt: skip
+    with logging(args, labels, made) as log, progress_bar(len(labels)) as bar:
         found, rows, damaged = score_images(
-            backbone, labels, asked, args.scorer, look, progress=bar.update, **options
+            backbone, labels, asked, args.scorer, look, log=log, progress=bar.update, **options
         )
     if damaged and not args.allow_missing:
         raise TTDError(
@@ -182,15 +192,31 @@ def measured(
             "scores the others"
         )
     labels = labels.take(np.isin(np.arange(len(labels)), rows))
-    if args.save:
+    if log is not None:
         save(args, labels, found)
-    label = f"{args.arch}{'+TTD' * (args.lora is not None)} {backbone.head}"
-    made = {
-        "arch": args.arch, "lora": args.lora, "head": backbone.head, "checksum": backbone.checksum,
-        "names": args.names, "templates": list(protocol.templates), "words": asked.prompts[0],
-        "view": args.view, "image": look.size, "damaged": damaged, **facts,
-    }  # fmt: skip
-    return labels, {f"{label} {name}": scores for name, scores in found.items()}, made
+        log.finish()
+    named = {f"{label} {name}": scores for name, scores in found.items()}
+    return labels, named, {**made, "damaged": damaged}
+
+
+def logging(
+    args: argparse.Namespace, labels: LabelSet, made: dict[str, Any]
+) -> AbstractContextManager[ResumedLines | None]:
+    """Keep the scores of every image while others are made; only with --save."""
+    if args.save is None:
+        return nullcontext()
+    decides = {name: value for name, value in made.items() if name != "piaa"}
+    decides["piaa"] = made.get("piaa", {}).get("identity")
+    identity = {**decides, "scorers": args.scorer, "set": labels.title}
+    log = ResumedLines(args.save / f"{stem_of(args, labels)}.part", identity, args.overwrite)
+    if log.done:
+        say(f"{log.path}: resumes after {len(log.done)} images")
+    return log
+
+
+def stem_of(args: argparse.Namespace, labels: LabelSet) -> str:
+    """SET@ARCH, as the files of --save begin."""
+    return safe_name(f"{labels.key}@{args.arch}{'+TTD' * (args.lora is not None)}")
 
 
 def train(
@@ -239,12 +265,9 @@ def piaa_settings(args: argparse.Namespace, key: str) -> PiaaSettings:
 
 def save(args: argparse.Namespace, labels: LabelSet, found: dict[str, Floats]) -> None:
     """FOLDER/SET@ARCH@SCORER.jsonl, a line per image."""
-    from core.utils.files import safe_name
-
     for name, scores in found.items():
         lines = []
         for image, row in zip(labels.ids, scores.tolist(), strict=True):
             own = dict(zip(labels.classes, row, strict=True))
             lines.append(json.dumps({"image": image, "scores": own}, ensure_ascii=False))
-        stem = f"{labels.key}@{args.arch}{'+TTD' * (args.lora is not None)}@{name}"
-        write(args.save / f"{safe_name(stem)}.jsonl", "\n".join(lines) + "\n")
+        write(args.save / f"{stem_of(args, labels)}@{name}.jsonl", "\n".join(lines) + "\n")

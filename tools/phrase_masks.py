@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from tools.cli import load_model, min_score, say
+from tools.cli import say
 from tools.evaluation import progress_bar, write, write_json
 from tools.grounding_report import text_of
+from tools.masker import Masked, Masker
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from core.data.phrases.png import Narrative
     from core.data.phrases.saco import Pair, Prediction, Subset
+    from core.evaluation.phrases.png import PhraseIou
     from core.evaluation.phrases.saco import SubsetScores
-    from core.predictor import Predictor
 
 # Percent, averages of the seven subsets: SA-Co's README. Instance methods, but for the note below.
 SACO_PUBLISHED = {
@@ -38,33 +37,6 @@ SEMANTIC = (
 )
 
 
-class Masker:
-    """A model's masks of phrases."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        from core.predictor import Predictor
-        from core.predictor.labelled import THRESHOLD
-
-        backbone = load_model(args)
-        refine = "pamr" if args.pamr else None
-        self.predictor: Predictor = Predictor(backbone, args.image, args.scales, args.hflip, refine)
-        own = backbone.own.defaults.bg
-        usual = THRESHOLD if own is None else own
-        self.threshold = usual if args.bg is None else args.bg
-        self.least = min_score(args)
-        self.templates = args.templates
-
-    def masks(
-        self, image: Path, texts: Sequence[str]
-    ) -> Iterator[tuple[float, npt.NDArray[np.bool_]]]:
-        """The cosine of each text with its nearest pixel, and its mask [H, W]."""
-        self.predictor.set_image(image)
-        for text in texts:  # one at a time: a narrative has many phrases, an image many pixels
-            score = float(self.predictor.scores([text], self.templates)[0])
-            soft = self.predictor.soft_masks([text], self.templates)[0]
-            yield score, (soft > self.threshold).cpu().numpy()
-
-
 def run_saco(args: argparse.Namespace) -> None:
     """Score every subset and print them with their mean."""
     from core.data.phrases.saco import find_subsets, read_subset
@@ -78,7 +50,7 @@ def run_saco(args: argparse.Namespace) -> None:
         subset = read_subset(name, paths)
         if args.limit:
             subset = replace(subset, pairs=dict(list(subset.pairs.items())[: args.limit]))
-        predictions = saco_predictions(args, subset, masker)
+        subset, predictions = saco_predictions(args, subset, masker)
         with progress_bar(len(subset.pairs)) as bar:
             found.append(score_subset(subset, predictions, bar.update))
     print(saco_table(found))
@@ -91,8 +63,8 @@ def run_saco(args: argparse.Namespace) -> None:
 
 def saco_predictions(
     args: argparse.Namespace, subset: Subset, masker: Masker | None
-) -> Mapping[int, Sequence[Prediction]]:
-    """Read, or made by the model and written where --save says."""
+) -> tuple[Subset, Mapping[int, Sequence[Prediction]]]:
+    """Read, or made by the model and written where --save says; and the pairs that have any."""
     from core.data.phrases.saco import read_predictions
 
     if masker is None:
@@ -100,38 +72,60 @@ def saco_predictions(
         predictions = read_predictions(path)
         if args.limit:
             predictions = {key: predictions[key] for key in subset.pairs if key in predictions}
-        return predictions
+        return subset, predictions
     if args.images is None:
         raise TTDError("--images is missing: the folder of the benchmark's images")
-    made = make_saco(masker, subset, Path(args.images))
-    if args.save:
-        entries = [
-            {"image_id": key, "category_id": 1, "segmentation": one.mask, "score": one.score}
-            for key, rows in made.items()
-            for one in rows
-        ]
-        write(args.save / f"{subset.name}.json", json.dumps(entries) + "\n")
-    return made
+    return make_saco(args, masker, subset)
 
 
-def make_saco(masker: Masker, subset: Subset, images: Path) -> dict[int, list[Prediction]]:
+def make_saco(
+    args: argparse.Namespace, masker: Masker, subset: Subset
+) -> tuple[Subset, Mapping[int, Sequence[Prediction]]]:
     """One mask for each pair whose phrase the model finds; every image is encoded once."""
-    from core.data.labels.rle import compress
     from core.data.phrases.saco import Prediction
 
-    by_image: dict[str, list[Pair]] = {}
-    for pair in subset.pairs.values():
-        by_image.setdefault(pair.file, []).append(pair)
+    subset, images = present(masker, subset, Path(args.images))
+    place = args.save / f"{subset.name}.json" if args.save else None
     made: dict[int, list[Prediction]] = {}
-    with progress_bar(len(by_image)) as bar:
-        for file, pairs in by_image.items():
-            masks = masker.masks(images / file, [pair.text for pair in pairs])
-            for pair, (score, mask) in zip(pairs, masks, strict=True):
-                there = masker.least is None or score >= masker.least
-                if there and mask.any():
-                    made[pair.id] = [Prediction(compress(mask), 1.0)]
+    lost: set[int] = set()
+    with masker.logging(place) as log, progress_bar(len(images)) as bar:
+        for image, pairs in images.items():
+            found = masker.masks(image, [pair.text for pair in pairs])
+            lost |= {pair.id for pair in pairs if found is None}
+            for pair, one in zip(pairs, found or (), strict=found is not None):
+                there = masker.least is None or one.cosine >= masker.least
+                if there and not one.empty:
+                    made[pair.id] = [Prediction(one.mask, 1.0)]
             bar.update(1)
-    return made
+        if place:
+            write_saco(place, made)
+            log.finish()
+    kept = {key: pair for key, pair in subset.pairs.items() if key not in lost}
+    return replace(subset, pairs=kept), made
+
+
+def present(masker: Masker, subset: Subset, folder: Path) -> tuple[Subset, dict[Path, list[Pair]]]:
+    """The pairs whose images are there, and those of each image. TTDError where others are not."""
+    from core.utils.files import is_there
+
+    images: dict[Path, list[Pair]] = {}
+    for pair in subset.pairs.values():
+        images.setdefault(folder / pair.file, []).append(pair)
+    masker.check_there(list(images))
+    images = {path: pairs for path, pairs in images.items() if is_there(path)}
+    kept = {pair.id for pairs in images.values() for pair in pairs}
+    pairs = {key: pair for key, pair in subset.pairs.items() if key in kept}
+    return replace(subset, pairs=pairs), images
+
+
+def write_saco(place: Path, made: Mapping[int, Sequence[Prediction]]) -> None:
+    """Predictions in COCO's result form."""
+    entries = []
+    for key, rows in made.items():
+        for one in rows:
+            entry = {"image_id": key, "category_id": 1, "segmentation": one.mask}
+            entries.append({**entry, "score": one.score})
+    write(place, json.dumps(entries) + "\n")
 
 
 def saco_table(found: Sequence[SubsetScores]) -> str:
@@ -173,21 +167,13 @@ def run_png(args: argparse.Namespace) -> None:
         raise TTDError("--truth: one folder, the one of annotations/")
     narratives = read_narratives(args.truth[0], args.split, args.images)
     rows = narratives.rows[: args.limit]
-    predictions = read_masks(args.pred) if args.pred else {}
-    masker = None if args.pred else Masker(args)
-    found, lines = [], []
-    with progress_bar(len(rows)) as bar:
+    found: list[PhraseIou] = []
+    if args.pred:
+        predictions = read_masks(args.pred)
         for narrative in rows:
-            if masker is None:
-                masks = masks_of(narrative, predictions)
-            else:
-                texts = [phrase.text for phrase in narrative.phrases]
-                masks = [mask for _, mask in masker.masks(narrative.image, texts)]
-                lines += png_lines(narrative, masks) if args.save else []
-            found += narrative_ious(narrative, masks)
-            bar.update(1)
-    if args.save:
-        write(args.save, "\n".join(lines) + "\n")
+            found += narrative_ious(narrative, masks_of(narrative, predictions))
+    else:
+        found, rows = png_of_model(args, rows)
     dropped = ", ".join(f"{count} {reason}" for reason, count in narratives.dropped.items())
     print(f"{narratives.place}: {len(rows)} narratives; left out: {dropped or 'none'}\n")
     groups = group_scores(found)
@@ -199,14 +185,42 @@ def run_png(args: argparse.Namespace) -> None:
         write_json(args.json, {"groups": groups, "dropped": narratives.dropped})
 
 
-def png_lines(narrative: Any, masks: Sequence[npt.NDArray[np.bool_]]) -> list[str]:
-    """A line of JSON for each phrase."""
-    from core.data.labels.rle import compress
+def png_of_model(
+    args: argparse.Namespace, rows: Sequence[Narrative]
+) -> tuple[list[PhraseIou], list[Narrative]]:
+    """The phrases by a model's masks, which --save writes, and the narratives they are of."""
+    from core.data.labels.rle import decode
+    from core.evaluation.phrases.png import narrative_ious
+    from core.utils.files import is_there
 
+    masker = Masker(args)
+    masker.check_there([row.image for row in rows])
+    kept, found, lines = [], [], []
+    with masker.logging(args.save) as log, progress_bar(len(rows)) as bar:
+        for narrative in rows:
+            bar.update(1)
+            if not is_there(narrative.image):
+                continue
+            masked = masker.masks(narrative.image, [phrase.text for phrase in narrative.phrases])
+            if masked is None:
+                continue
+            kept.append(narrative)
+            lines += png_lines(narrative, masked)
+            found += narrative_ious(narrative, [decode(one.mask) for one in masked])
+        if args.save:
+            write(args.save, "\n".join(lines) + "\n")
+            log.finish()
+    if not kept:
+        raise TTDError("no image of the narratives can be decoded")
+    return found, kept
+
+
+def png_lines(narrative: Narrative, masked: Sequence[Masked]) -> list[str]:
+    """A line of JSON for each phrase."""
     lines = []
-    for phrase, mask in zip(narrative.phrases, masks, strict=True):
+    for phrase, one in zip(narrative.phrases, masked, strict=True):
         row = {"narrative": narrative.number, "phrase": phrase.number, "text": phrase.text}
-        lines.append(json.dumps({**row, "segmentation": compress(mask)}, ensure_ascii=False))
+        lines.append(json.dumps({**row, "segmentation": one.mask}, ensure_ascii=False))
     return lines
 
 

@@ -84,6 +84,28 @@ def test_the_model_writes_what_is_then_scored(saco, tmp_path):
     assert json.loads((tmp_path / "o.json").read_text())["subsets"][0]["masks"] == 0
 
 
+def test_a_run_that_stops_goes_on(saco, tmp_path, monkeypatch, capsys):
+    own = ["--arch", "tiny", "--device", "cpu", "--images", str(tmp_path), "--image", "24"]
+    own += ["--save", str(tmp_path / "saved"), "--bg", "0.1"]
+    good = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(good[:60])
+    with pytest.raises(TTDError, match=r"3\.png.*--allow-missing"):
+        script.main([*saco, *own])
+    assert not (tmp_path / "saved/tiny.json").exists()
+    (tmp_path / "3.png").write_bytes(good)
+    script.main([*saco, *own])
+    assert "resumes after 2 images" in capsys.readouterr().err
+    first = (tmp_path / "saved/tiny.json").read_text()
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["tiny.json"]
+    script.main([*saco, *own])
+    assert (tmp_path / "saved/tiny.json").read_text() == first
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(TTDError, match="1 of 4 images are missing"):
+        script.main([*saco, *own])
+    script.main([*saco, *own, "--allow-missing"])
+    assert json.loads((tmp_path / "o.json").read_text())["subsets"][0]["pairs"] == 2
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -94,7 +116,7 @@ def test_the_model_writes_what_is_then_scored(saco, tmp_path):
         ([{"image_id": 1, "segmentation": rle(LEFT[:3]), "score": 1}], "a mask of 3 x 8"),
         ([{"image_id": 1, "segmentation": {"size": [6, 8], "counts": [3]}, "score": 1}], "damaged"),
         ([{"image_id": 1, "segmentation": rle(LEFT)}], "entry 0"),
-        ([{"image_id": 1, "segmentation": rle(LEFT), "score": float("nan")}], "no number"),
+        ([{"image_id": 1, "segmentation": rle(LEFT), "score": float("nan")}], "finite number"),
         ({"a": 1}, "not a list"),
     ],
 )

@@ -103,6 +103,21 @@ def test_damaged_images(arguments, tmp_path, capsys):
     assert "VOC2007 test: 3 images" in capsys.readouterr().out
 
 
+def test_a_run_that_stops_goes_on(arguments, tmp_path, capsys):
+    path = tmp_path / "VOCdevkit/VOC2007/JPEGImages/000006.jpg"
+    good, saved = path.read_bytes(), tmp_path / "saved"
+    path.write_bytes(b"")
+    with pytest.raises(TTDError, match="cannot be decoded"):
+        script.main([*arguments, "--save", str(saved)])
+    path.write_bytes(good)
+    script.main([*arguments, "--save", str(saved)])
+    assert "resumes after 3 images" in capsys.readouterr().err
+    (file,) = saved.iterdir()
+    first = file.read_text()
+    script.main([*arguments, "--save", str(saved)])
+    assert file.read_text() == first
+
+
 def test_neighbours_change_nothing(arguments, tmp_path):
     """One image at a time, or all together: the scores are those of the image alone."""
     found = []

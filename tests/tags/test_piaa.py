@@ -71,11 +71,11 @@ def gda(features, shares, classes, text):
 
 
 @pytest.mark.parametrize("keep", [4, 512])
-@pytest.mark.parametrize("tau", [0.05, 0.5])
-def test_equals_the_method_written_down(keep, tau):
+@pytest.mark.parametrize(("tau", "rounds"), [(0.05, 2), (0.5, 1)])
+def test_equals_the_method_written_down(keep, tau, rounds):
     rng = np.random.default_rng(3)
     text, images = unit(rng, 5, 8), [unit(rng, 12, 8) for _ in range(9)]
-    settings = PiaaSettings(keep=keep, tau=tau, temperature=6)
+    settings = PiaaSettings(keep=keep, tau=tau, temperature=6, rounds=rounds)
     chosen = LowEntropy(text, settings)
     for image in images:
         chosen.add(image)
@@ -126,6 +126,9 @@ def test_a_class_with_one_patch_keeps_none():
 def test_constants_of_the_sets():
     found = {key: (s.tau, s.beta, s.alpha) for key, s in SETTINGS.items()}
     assert found["voc07"] == found["voc12"] == (100, 200, 80)
+    assert {(s.temperature, s.keep, s.rounds, s.share) for s in SETTINGS.values()} == {
+        (60, 512, 1, 0.1)
+    }
     assert found["coco14"] == (0.01, 400, 80) and found["nus"] == (500, 400, 10)
 
 

@@ -54,7 +54,8 @@ def _annotations(place: Path, split: str) -> Path:
 
 def _image(place: Path, split: str, file: str) -> Path:
     """Where an image lies: in SPLIT/ or images/SPLIT/."""
-    choices = [place / split / file, place / "images" / split / file, place / "images" / file]
+    folders = (place / split, place / "images" / split, place / "images", place)
+    choices = [folder / file for folder in folders]
     return next((path for path in choices if is_there(path)), choices[0])
 
 

@@ -73,6 +73,8 @@ def with_list(labels: LabelSet, path: str | Path) -> LabelSet:
     place = expanded(path)
     rows = read_list(place, labels.classes)
     numbers = {PurePosixPath(name).stem: at for at, name in enumerate(labels.ids)}
+    if len(numbers) < len(labels):
+        raise TTDError(f"{labels.title}: images of one name in two folders; no list can tell them")
     stems = [PurePosixPath(row.name.replace("\\", "/")).stem for row in rows]
     lost = [stem for stem in stems if stem not in numbers]
     if lost:
@@ -219,9 +221,11 @@ def _arrays(path: Path, classes: Sequence[str]) -> Iterator[Listed]:
     if not classes or beside == path:
         raise TTDError(f"{path}: needs *_labels.npy beside *_images.npy, and --set or --classes")
     matrix, names = _array(path), _array(beside)
-    if names.dtype.kind != "U" or matrix.shape != (len(names), len(classes)):
+    plain = names.dtype.kind == "U" and names.ndim == 1 and matrix.dtype.kind in "biuf"
+    if not plain or matrix.shape != (len(names), len(classes)):
         raise TTDError(
-            f"{path}: {list(matrix.shape)} for {names.size} names and {len(classes)} classes"
+            f"{path}: {matrix.dtype} {list(matrix.shape)} for {names.size} names and "
+            f"{len(classes)} classes"
         )
     if not np.isin(matrix, (0, 1)).all():
         raise TTDError(f"{path}: holds other values than 0 and 1")
@@ -235,5 +239,5 @@ def _array(path: Path) -> Any:
     check_regular(path)
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError):
+    except Exception:  # a damaged header raises half a dozen kinds
         raise TTDError(f"{path}: no plain array of NumPy") from None

@@ -203,7 +203,7 @@ class _Panoptic:
                 }
                 for one in content["annotations"]
             }
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{type(error).__name__}: {str(error)[:60]}"
             raise TTDError(f"{self.path}: a malformed entry ({what}); {form}") from None
 

@@ -216,10 +216,13 @@ def read_predictions(path: str | Path) -> dict[int, list[Prediction]]:
     for at, entry in enumerate(content):
         row = entry if isinstance(entry, dict) else {}
         owner, mask, score = row.get("image_id"), row.get("segmentation"), row.get("score")
-        number = isinstance(score, int | float) and not isinstance(score, bool)
-        if type(owner) is not int or not isinstance(mask, dict) or not number:
-            raise TTDError(f"{place}: entry {at}: wanted is {RESULTS}")
-        if not abs(float(score or 0)) < 1e9:  # NaN too
-            raise TTDError(f"{place}: entry {at}: the score {score} is no number to compare")
+        if type(owner) is not int or not isinstance(mask, dict) or not _is_score(score):
+            raise TTDError(f"{place}: entry {at}: wanted is {RESULTS}, the score a finite number")
         found[owner].append(Prediction(mask, float(score or 0)))
     return dict(found)
+
+
+def _is_score(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e9  # False for NaN

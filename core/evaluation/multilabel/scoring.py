@@ -19,6 +19,8 @@ from ...metrics.multilabel import class_precisions
 from ...tags.class_scores import Look, Seen, best_share, look_at, nearest_pixel, whole_image
 from ...tags.piaa.classifier import Classifier, PiaaSettings, piaa_scores
 from ...text.prompts import embed_classes
+from ...utils.finite import check_finite
+from ...utils.resumed_lines import ResumedLines
 from ...utils.shown import first_few
 from .names import NameProtocol
 
@@ -89,25 +91,38 @@ def score_images(
     trained: Trained | None = None,
     batch: int = 32,
     workers: int = 4,
+    log: ResumedLines | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, Floats], list[int], list[str]]:
-    """Scores [n, C] by scorer of the n images that can be decoded, their rows, and the errors."""
-    found: dict[str, list[Floats]] = {name: [] for name in scorers}
-    rows, damaged = [], []
-    for row, (path, seen) in enumerate(look_at(backbone, labels.images, look, batch, workers)):
+    """Scores [n, C] by scorer of the n images that can be decoded, their rows, and the errors.
+
+    log: scores by image id that are done, which grows by the others.
+    """
+    done: dict[str, dict[str, list[float]]] = {} if log is None else log.done
+    waiting = [row for row, name in enumerate(labels.ids) if name not in done]
+    paths = [labels.images[row] for row in waiting]
+    found, damaged = dict(done), []
+    progress(len(labels) - len(waiting))
+    seen_images = look_at(backbone, paths, look, batch, workers)
+    for row, (path, seen) in zip(waiting, seen_images, strict=True):
         progress(1)
         if isinstance(seen, TTDError):
             damaged.append(str(seen))
             continue
-        rows.append(row)
+        own = {}
         for name in scorers:
             scores = score_of(name, seen, asked, backbone.logit_scale, trained)
-            if not np.isfinite(scores).all():
-                raise TTDError(f"{path}: scores that are not finite; try --dtype float32")
-            found[name].append(scores)
+            check_finite(scores.tolist(), str(path))
+            own[name] = scores.tolist()
+        found[labels.ids[row]] = own if log is None else log.add(labels.ids[row], own)
+    rows = [row for row, name in enumerate(labels.ids) if name in found]
     if not rows:
         raise TTDError(f"{labels.title}: no image can be decoded ({first_few(damaged, 2)})")
-    return {name: np.stack(scores) for name, scores in found.items()}, rows, damaged
+    stacked = {
+        name: np.array([found[labels.ids[row]][name] for row in rows], np.float64)
+        for name in scorers
+    }
+    return stacked, rows, damaged
 
 
 def precisions_of(scores: Floats, variant: Variant) -> Floats:

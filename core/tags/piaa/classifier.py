@@ -7,7 +7,7 @@
     piaa_scores(classifier, seen.patches.numpy(), cosines, settings)         # [C]
 
 Patches that the text is sure of train a Gaussian discriminant analysis: one mean per class, one
-covariance for all. Its own sure answers then take the text's place, twice. All in float64.
+covariance for all. Its own sure answers then take the text's place, once. All in float64.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PiaaSettings:
     temperature: float = 60.0
     keep: int = 512
     tau: float = 100.0
-    rounds: int = 2
+    rounds: int = 1
     spread: float = 500.0
     beta: float = 200.0
     alpha: float = 80.0
