@@ -137,12 +137,12 @@ def saco_table(found: Sequence[SubsetScores]) -> str:
     head = ["percent", label, *names[1:], "union IoU", "pairs", "positive", "one instance"]
     table = [head]
     for one in found:
-        cells = [f"{100 * one.official[name]:.2f}" for name in names]
-        counts = [str(one.pairs), str(one.positive), f"{100 * one.single:.1f}"]
-        table.append([one.name, *cells, f"{100 * one.union_iou:.2f}", *counts])
+        cells = [percent(one.official[name]) for name in names]
+        counts = [str(one.pairs), str(one.positive), percent(one.single)]
+        table.append([one.name, *cells, percent(one.union_iou), *counts])
     if len(found) > 1:
         means = average(found)
-        cells = [f"{100 * means[name]:.2f}" for name in (*names, "union_iou")]
+        cells = [percent(means[name]) for name in (*names, "union_iou")]
         table.append([f"mean of {len(found)} subsets", *cells, "", "", ""])
     for name, row in SACO_PUBLISHED.items():
         empty = [""] * (len(head) - 4)
@@ -224,13 +224,18 @@ def png_lines(narrative: Narrative, masked: Sequence[Masked]) -> list[str]:
     return lines
 
 
+def percent(value: float) -> str:
+    """A fraction in percent; "" for NaN, the mean of nothing."""
+    return "" if value != value else f"{100 * value:.2f}"
+
+
 def png_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
     """Average recall of every group, and of those published."""
     from core.evaluation.phrases.png import PUBLISHED
 
     table = [["percent", *groups], ["phrases", *(str(g["phrases"]) for g in groups.values())]]
     for label, key in (("average recall", "average_recall"), ("acc, IoU > 0.5", "acc@0.5")):
-        table.append([label, *(f"{100 * group[key]:.2f}" for group in groups.values())])
+        table.append([label, *(percent(group[key]) for group in groups.values())])
     for name, row in PUBLISHED.items():
         table.append([f"{name}, published", *(f"{value:.1f}" for value in row)])
     return text_of(table)

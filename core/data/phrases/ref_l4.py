@@ -88,9 +88,9 @@ def _annotation(index: int, row: Any, folder: Path, where: str) -> Annotation:
     place = PurePosixPath(str(name))
     if bad_id(str(name)) or place.is_absolute() or ".." in place.parts:
         raise TTDError(f"{where}: file_name {str(name)[:60]!r} leaves the folder of the images")
-    box = own.get("bbox")
+    box = own.get("bbox") or []
     check_numbers(box, where)
-    left, top, width, height = map(float, box)
+    left, top, width, height = (float(value) for value in box)
     if width < 0 or height < 0:
         raise TTDError(f"{where}: the box must be [x, y, width, height], got {box}")
     choices = [folder / str(name), folder.parent / str(name)]
@@ -127,11 +127,11 @@ def read_boxes(path: str | Path, wanted: Sequence[str]) -> list[Box]:
 
 def _corners(row: dict[str, Any], where: str) -> Box:
     """TTDError unless the entry is four numbers in one of the two formats."""
-    box, form = row.get("pred_bbox"), row.get("format")
+    box, form = row.get("pred_bbox") or [], row.get("format")
     check_numbers(box, where)
     if form not in ("xyxy", "xywh"):
         raise TTDError(f"{where}: format must be xyxy or xywh, got {str(form)[:20]}")
-    first, second, third, fourth = (float(value) for value in box or ())
+    first, second, third, fourth = (float(value) for value in box)
     if form == "xywh":
         return first, second, first + third, second + fourth
     return first, second, third, fourth

@@ -80,9 +80,10 @@ def read_masks(path: Path) -> dict[tuple[int, int], Mapping[str, Any]]:
     """Predicted run lengths by (narrative, phrase). TTDError with file and line."""
     found: dict[tuple[int, int], Mapping[str, Any]] = {}
     for number, row in json_rows(path, FORM):
-        key, mask = (row.get("narrative"), row.get("phrase")), row.get("segmentation")
-        if not all(type(value) is int for value in key) or not isinstance(mask, dict):
+        one, place, mask = (row.get(k) for k in ("narrative", "phrase", "segmentation"))
+        if type(one) is not int or type(place) is not int or not isinstance(mask, dict):
             raise TTDError(f"{path}:{number}: {FORM}")
+        key = (one, place)
         if key in found:
             raise TTDError(f"{path}:{number}: narrative {key[0]}, phrase {key[1]} is there twice")
         found[key] = mask
