@@ -69,7 +69,8 @@ def _parquet(path: Path) -> list[Any]:
         from pyarrow import parquet
     except ImportError:
         raise TTDError(
-            f"{path}: needs pyarrow (pip install -r requirements-labels.txt), or the same rows as JSONL"
+            f"{path}: needs pyarrow (pip install -r requirements-labels.txt); or give the same "
+            "rows as JSONL"
         ) from None
     try:
         rows: list[Any] = parquet.read_table(path).to_pylist()
