@@ -70,8 +70,7 @@ def gda(features, shares, classes, text):
     return weight, bias
 
 
-@pytest.mark.parametrize("keep", [4, 512])
-@pytest.mark.parametrize(("tau", "rounds"), [(0.05, 2), (0.5, 1)])
+@pytest.mark.parametrize(("keep", "tau", "rounds"), [(512, 0.05, 2), (512, 0.5, 1), (8, 0.05, 1)])
 def test_equals_the_method_written_down(keep, tau, rounds):
     rng = np.random.default_rng(3)
     text, images = unit(rng, 5, 8), [unit(rng, 12, 8) for _ in range(9)]
@@ -119,8 +118,21 @@ def test_a_class_with_one_patch_keeps_none():
     kept = surest(np.array([0.5, 0.9, 0.4, 0.7]), np.array([0, 0, 0, 1]))
     assert kept.tolist() == [False, True, False, False]  # 0.6 + 0.2646 < 0.9
     text = np.eye(3)
-    found = discriminant(np.eye(3)[:2], np.ones(2), np.array([0, 1]), text)
-    assert found.patches.tolist() == [1, 1, 0]
+    corners = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0]])
+    found = discriminant(corners, np.ones(3), np.array([0, 1, 1]), text)
+    assert found.patches.tolist() == [1, 2, 0]
+
+
+def test_patches_without_spread_are_not_fitted_to():
+    text = np.eye(3)
+    assert discriminant(np.eye(3)[:2], np.ones(2), np.array([0, 1]), text) is None
+    chosen = LowEntropy(text, PiaaSettings())
+    chosen.add(np.eye(3))
+    with pytest.raises(TTDError, match="more training images"):
+        fit(chosen, PiaaSettings())
+    chosen.add([[0.6, 0.8, 0.0]])  # now one class has two; of them one is surest: no second fit
+    first = fit(chosen, PiaaSettings(tau=0.01, rounds=0))
+    assert np.array_equal(first.weight, fit(chosen, PiaaSettings(tau=0.01)).weight)
 
 
 def test_constants_of_the_sets():

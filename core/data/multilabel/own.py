@@ -32,11 +32,20 @@ MARKS = {"1": True, "1.0": True, "0": False, "0.0": False, "": False, "?": None}
 
 @dataclass(frozen=True)
 class Listed:
-    """One image of a list: its file name, its classes, and those that are not scored."""
+    """One image of a list: its file name, its classes, and those that are not scored.
+
+    absent: classes that the list says are not there.
+    """
 
     name: str
     labels: frozenset[str]
     ignored: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Every class that it speaks of."""
+        return self.labels | self.ignored | self.absent
 
 
 def read_own(path: str | Path, classes: Sequence[str] = (), root: str | None = None) -> LabelSet:
@@ -44,15 +53,15 @@ def read_own(path: str | Path, classes: Sequence[str] = (), root: str | None = N
 
     Args:
         path: any form of this file's docstring.
-        classes: the classes in their order; () takes those of the list, sorted.
+        classes: the classes in their order; () takes those that the list names, sorted.
         root: folder of the images; None: the list's own, or images/ beside it.
     Errors: TTDError with file and line.
     """
     place = expanded(path)
     rows = read_list(place, classes)
-    names = tuple(classes) or tuple(sorted(frozenset().union(*(row.labels for row in rows))))
-    if not names:
-        raise TTDError(f"{place}: no image shows any class; name them with --classes")
+    names = tuple(classes) or tuple(sorted(frozenset().union(*(row.named for row in rows))))
+    if not any(row.labels for row in rows):
+        raise TTDError(f"{place}: no image shows any class, so there is nothing to rank")
     folder = place.parent if root is None else expanded(root)
     variant = _variant(place, rows, names, list(range(len(rows))), len(rows), "your labels")
     return LabelSet(
@@ -102,7 +111,7 @@ def _variant(
     chosen, shape = np.zeros(count, bool), (count, len(classes))
     truth, scored = np.zeros(shape, bool), np.ones(shape, bool)
     for at, row in zip(places, rows, strict=True):
-        unknown = sorted((row.labels | row.ignored) - numbers.keys())
+        unknown = sorted(row.named - numbers.keys())
         if unknown:
             raise TTDError(
                 f"{path}: {row.name}: {first_few(unknown, 3)} is no class; there are "
@@ -196,7 +205,7 @@ def _wide(row: dict[str, str], where: str) -> Listed:
             )
     labels = frozenset(name for name, value in marks.items() if MARKS[value])
     ignored = frozenset(name for name, value in marks.items() if MARKS[value] is None)
-    return Listed(row["image"], labels, ignored)
+    return Listed(row["image"], labels, ignored, frozenset(marks) - labels - ignored)
 
 
 def _numbered_lines(path: Path, classes: Sequence[str]) -> Iterator[Listed]:

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from ...errors import TTDError
 
+NO_SPREAD = 1e-12  # a mean squared distance, of vectors of unit length
+
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
@@ -135,20 +137,21 @@ class LowEntropy:
 def fit(chosen: LowEntropy, settings: PiaaSettings) -> Classifier:
     """Steps 2 and 3: the analysis of the kept patches, then of what it is itself sure of.
 
-    TTDError where fewer than two patches were seen: they have no covariance.
+    TTDError where no class has two patches that differ: there is no covariance.
     """
     features, weights, classes = chosen.gathered()
-    if len(features) < 2:
-        raise TTDError("PIAA: fewer than two patches to train on; give it more images")
     classifier = discriminant(features, weights, classes, chosen.text)
+    if classifier is None:
+        raise TTDError("PIAA: no class has two patches that differ; give it more training images")
     for _ in range(settings.rounds):
         shares = softmax(settings.tau * classifier.logits(features))
         best = shares.argmax(1)
         own = shares[np.arange(len(best)), best]  # of the best class, [n]
         sure = surest(own, best)
-        if sure.sum() < 2:
-            break  # nothing to fit on: what was fitted before stays
-        classifier = discriminant(features[sure], own[sure], best[sure], chosen.text)
+        again = discriminant(features[sure], own[sure], best[sure], chosen.text)
+        if again is None:
+            break  # too few to fit to: what was fitted before stays
+        classifier = again
     return classifier
 
 
@@ -168,11 +171,11 @@ def surest(shares: Floats, classes: Numbers) -> npt.NDArray[np.bool_]:
 
 def discriminant(
     features: npt.ArrayLike, weights: Floats, classes: Numbers, text: Floats
-) -> Classifier:
-    """Gaussian discriminant analysis with equal priors.
+) -> Classifier | None:
+    """Gaussian discriminant analysis with equal priors; None where no class has any spread.
 
     Args:
-        features: f, [n, D], n >= 2. weights: p, of each patch in its class's mean, [n].
+        features: f, [n, D], unit length. weights: p, of each patch in its class's mean, [n].
         classes: of each patch, int [n]. text: [C, D], the mean of a class without patches.
 
     m_c = sum p f / sum p; S: covariance (n - 1) of f - m_class, D x D;
@@ -184,6 +187,8 @@ def discriminant(
         own = classes == k
         means[k] = weights[own] @ values[own] / weights[own].sum()
     dim, count = values.shape[1], len(values)
+    if count < 2 or np.square(values - means[classes]).mean(0).sum() < NO_SPREAD:
+        return None  # its inverse would be rounding errors
     covariance = np.cov(values - means[classes], rowvar=False).reshape(dim, dim)
     scatter = (count - 1) * covariance + np.trace(covariance) * np.eye(dim)
     inverse = dim * np.linalg.pinv(scatter, hermitian=True)

@@ -27,6 +27,11 @@ def test_every_form_says_the_same(tmp_path, name):
     assert variant.scored.tolist() == [[True, True], [True, False]]
 
 
+def test_a_column_of_zeros_is_a_class_too(tmp_path):
+    (tmp_path / "a.csv").write_text("image,cow,cat\na.jpg,0,1\n")
+    assert read_own(tmp_path / "a.csv").classes == ("cat", "cow")
+
+
 def test_class_numbers_need_classes(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a 1 0\nb\n")
