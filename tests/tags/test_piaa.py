@@ -70,7 +70,7 @@ def gda(features, shares, classes, text):
     return weight, bias
 
 
-@pytest.mark.parametrize(("keep", "tau", "rounds"), [(512, 0.05, 2), (512, 0.5, 1), (8, 0.05, 1)])
+@pytest.mark.parametrize(("keep", "tau", "rounds"), [(512, 0.05, 2), (512, 0.5, 1), (16, 0.05, 1)])
 def test_equals_the_method_written_down(keep, tau, rounds):
     rng = np.random.default_rng(3)
     text, images = unit(rng, 5, 8), [unit(rng, 12, 8) for _ in range(9)]
