@@ -14,16 +14,24 @@ the methods: trivial baselines.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from tools.cli import run, say
-from tools.evaluation import limit_words, save_picture, write_json
+from tools.evaluation import (
+    limit_words,
+    report_options,
+    save_picture,
+    say_change,
+    write,
+    write_json,
+)
 
 if TYPE_CHECKING:
+    from core.data.records import Record
     from core.evaluation.tags import Method, Row
 
 PROTOCOLS = ("words", "multilabel")
@@ -72,6 +80,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="draw the precision-recall curves"
     )
+    report_options(parser, "NAME", "an earlier result")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     return parser
 
@@ -94,13 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     paths = [find_result(name, args.out) for name in args.arch]
-    limits = [limit for limit in map(limit_of, paths) if limit is not None]
+    earlier = [find_result(args.against, args.out)] if args.against else []
+    if earlier and earlier[0].lines in [path.lines for path in paths]:
+        raise TTDError(f"--against {args.against}: that is a result of --arch; name an earlier one")
+    limits = [limit for limit in map(limit_of, paths + earlier) if limit is not None]
     limit = min(limits, default=None)
     description, truth = load_truth(args.root, args.allow_missing, limit)
     if line := unmatched_line(truth):
         say(line)
     methods = [load_method(path, truth, part=limit is not None) for path in paths]
-    report_problems(methods, args.allow_missing)
+    before = [load_method(path, truth, part=limit is not None) for path in earlier]
+    report_problems(methods + before, args.allow_missing)
     baselines, notes = baseline_rows(truth)
     rows = list(chain.from_iterable(map(method_rows, methods))) + baselines
     for row in rows[: 2 * len(methods) : 2]:
@@ -112,6 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_json(args.json, {"root": str(args.root), "rows": [as_dict(row) for row in rows]})
     if args.plot:
         plot(args.plot, methods, rows, baselines)
+    if args.report or before:
+        metas = {path.lines.stem: path.meta for path in paths + earlier}
+        compared = list(chain.from_iterable(map(method_rows, before)))
+        shown = rows[: 2 * len(methods)] + compared + baselines
+        show(args, f"{description}{limit_words(limit)}", truth, methods + before, shown, metas)
     return 0
 
 
@@ -120,6 +138,35 @@ def protocol_of(argv: Sequence[str] | None) -> str:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--protocol", default="words")
     return parser.parse_known_args(argv)[0].protocol
+
+
+def show(
+    args: argparse.Namespace,
+    title: str,
+    truth: Mapping[str, Record],
+    methods: Sequence[Method],
+    rows: Sequence[Row],
+    metas: Mapping[str, Path],
+) -> None:
+    """Write --report, and say what has changed since the result of --against, the last method."""
+    from core.metrics.bootstrap import f1_of
+    from core.report.tags import sums_of, tags_report
+
+    check_same(methods)
+    before = methods[-1] if args.against else None
+    if before is not None:
+        said = (before.name, sums_of(before))
+        say_change(methods[0].name, sums_of(methods[0]), said, f1_of)
+    if args.report:
+        write(args.report, tags_report(title, truth, methods, rows, metas, before))
+        print(f"report: {args.report}")
+
+
+def check_same(methods: Sequence[Method]) -> None:
+    """TTDError where --allow-missing left different captions: intervals would be of unlike ones."""
+    if len({frozenset(one.captions) for one in methods}) > 1:
+        counts = ", ".join(f"{one.name}: {len(one.captions)}" for one in methods)
+        raise TTDError(f"not of the same captions ({counts} scored); report on them apart")
 
 
 def published_line(row: Row) -> str:

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING
 
 from core.errors import TTDError
 from tools.cli import choose_device, positive_int
+from tools.evaluation import report_options
 from tools.grounding_report import (
     Found,
     Key,
     Rows,
+    box_result,
     draw,
     named,
     table_of,
@@ -69,6 +71,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--csv", type=Path, metavar="FILE", help="write the table")
+    report_options(parser, "FILE", "an earlier --grounder")
     add("--gallery", type=Path, metavar="FILE.png", help="draw 8 right and 8 wrong boxes")
     add("--pred", type=Path, metavar="FOLDER", help="write every box, as JSONL and COCO results")
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:N (default: CUDA where there is one)")
@@ -85,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError("--predictions goes with --ref-l4")
     if not args.grounder and args.baselines is None and not args.ref_l4:
         raise TTDError("--grounder is missing: a trained model, ours or CLIP-VG's checkpoint")
+    if (args.report or args.against) and not args.grounder:
+        raise TTDError("--report, --against: of a model; name it with --grounder")
     if args.gallery and len(args.grounder or []) > 1:
         raise TTDError("--gallery draws the boxes of one model: name one --grounder")
     device = place(choose_device(args.device, None), None)
@@ -94,10 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         with ranks.together():
             lists = open_lists(args)
-        models = names_of(args.grounder or [])
+        models = names_of([*(args.grounder or []), *([args.against] if args.against else [])])
         found = {name: locate(args, path, lists, device, ranks) for name, path in models.items()}
         if ranks.first:
             report(args, found, baselines(args))
+            if args.report or args.against:
+                show(args, found, models)
     return 0
 
 
@@ -197,6 +204,28 @@ def report(args: argparse.Namespace, models: Mapping[str, Found], others: Rows) 
             write_predictions(args.pred / name if len(models) > 1 else args.pred, own)
     if args.gallery:
         draw(args.gallery, list(chain.from_iterable(found.values())))
+
+
+def show(args: argparse.Namespace, models: Mapping[str, Found], files: Mapping[str, str]) -> None:
+    """Write --report over all lists, and say what has changed since --against, the last model."""
+    from core.evaluation.grounding import PUBLISHED
+    from core.grounding.locate import scores_of
+    from core.metrics.bootstrap import mean_of
+    from core.report.boxes import boxes_report, sums_of
+    from tools.evaluation import say_change, write
+
+    own = [box_result(tag, found, files[tag]) for tag, found in models.items()]
+    results, before = (own[:-1], own[-1]) if args.against else (own, None)
+    if before is not None:
+        said = (before.tag, sums_of(before))
+        say_change(results[0].tag, sums_of(results[0]), said, mean_of)
+    if args.report:
+        keys = list(next(iter(models.values())))
+        scores = {tag: {k: scores_of(v) for k, v in found.items()} for tag, found in models.items()}
+        table = table_of(keys, scores, dict(PUBLISHED))
+        name = ", ".join(title(key) for key in keys)
+        write(args.report, boxes_report(name, results, table, before))
+        print(f"report: {args.report}")
 
 
 def print_groups(found: Found, name: str) -> None:

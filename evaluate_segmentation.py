@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TTDError
 from tools.cli import run, say
 from tools.evaluation import (
+    SHOWN,
+    against_folder,
     common_limit,
     evaluator_parser,
     limit_words,
@@ -28,6 +30,7 @@ from tools.evaluation import (
     progress_bar,
     report_left_out,
     save_gallery,
+    say_change,
     write,
     write_json,
 )
@@ -62,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     folders = named_folders(args, "results")
-    found = score(folders, args)
+    earlier = against_folder(args, "results", folders)
+    every = score({**folders, **earlier}, args)
+    found = {tag: every[tag] for tag in folders}
     first = next(iter(found.values()))
     for tag, one in found.items():
         print(published_line(tag, "mIoU", one.scores.means))
@@ -77,12 +82,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.csv:
         write(args.csv, to_csv(csv_rows(rows)))
     if args.json:
-        every = [as_dict(one, tag, folders[tag], rows[tag]) for tag, one in found.items()]
-        write_json(args.json, every[0] if len(every) == 1 else {"results": every})
+        content = [as_dict(one, tag, folders[tag], rows[tag]) for tag, one in found.items()]
+        write_json(args.json, content[0] if len(content) == 1 else {"results": content})
+    if args.report or earlier:
+        show(args, {**folders, **earlier}, every, next(iter(earlier), None))
     if args.gallery:
         for tag, one in found.items():
             gallery(one, folders[tag], args.gallery)
     return 0
+
+
+def show(
+    args: argparse.Namespace,
+    folders: Mapping[str, Path],
+    found: Mapping[str, Evaluation],
+    earlier: str | None,
+) -> None:
+    """Write --report, and say what has changed since the result called `earlier`."""
+    from core.metrics.bootstrap import iou_of
+    from core.report.labels import LabelResult, labels_report, sums_of
+
+    own = {tag: LabelResult(tag, folders[tag], one) for tag, one in found.items()}
+    before = own.pop(earlier) if earlier is not None else None
+    results = list(own.values())
+    if before is not None:
+        say_change(results[0].tag, sums_of(results[0]), (before.tag, sums_of(before)), iou_of)
+    if args.report:
+        write(args.report, labels_report(results, before, args.gallery or SHOWN))
+        print(f"report: {args.report}")
 
 
 def score(folders: Mapping[str, Path], args: argparse.Namespace) -> dict[str, Evaluation]:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TTDError
 from tools.cli import run
 from tools.evaluation import (
+    SHOWN,
+    against_folder,
     common_limit,
     evaluator_parser,
     limit_words,
@@ -29,6 +31,7 @@ from tools.evaluation import (
     progress_bar,
     report_left_out,
     save_gallery,
+    say_change,
     write,
     write_json,
 )
@@ -68,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError("--tune goes with one --pred: its threshold is that of one model")
     data = data_name(folders, args)
     captions = open_caption_set(data, args.root)
-    found = score(captions, folders, args)
+    earlier = against_folder(args, "results_caption", folders)
+    every = score(captions, {**folders, **earlier}, args)
+    found = {tag: every[tag] for tag in folders}
     first = next(iter(found.values()))
     rows = rows_of(found)
     if args.tune:
@@ -86,12 +91,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.csv:
         write(args.csv, to_csv(csv_rows(found)))
     if args.json:
-        every = [as_dict(one, tag, folders[tag], data, rows) for tag, one in found.items()]
-        write_json(args.json, every[0] if len(every) == 1 else {"results": every})
+        content = [as_dict(one, tag, folders[tag], data, rows) for tag, one in found.items()]
+        write_json(args.json, content[0] if len(content) == 1 else {"results": content})
+    if args.report or earlier:
+        results = {**folders, **earlier}
+        show(args, captions, results, every, next(iter(earlier), None))
     if args.gallery:
         for tag, one in found.items():
             gallery(captions, one, folders[tag], args.gallery)
     return 0
+
+
+def show(
+    args: argparse.Namespace,
+    captions: CaptionSet,
+    folders: Mapping[str, Path],
+    found: Mapping[str, CaptionEvaluation],
+    earlier: str | None,
+) -> None:
+    """Write --report, and say what has changed since the result called `earlier`."""
+    from core.metrics.bootstrap import mean_of
+    from core.report.captions import CaptionResult, captions_report, sums_of
+
+    own = {tag: CaptionResult(tag, folders[tag], one) for tag, one in found.items()}
+    before = own.pop(earlier) if earlier is not None else None
+    results = list(own.values())
+    if before is not None:
+        say_change(results[0].tag, sums_of(results[0]), (before.tag, sums_of(before)), mean_of)
+    if args.report:
+        write(args.report, captions_report(captions, results, before, args.gallery or SHOWN))
+        print(f"report: {args.report}")
 
 
 def data_name(folders: Mapping[str, Path], args: argparse.Namespace) -> str:

@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tags",),
     ("masks",),
     ("evaluation", "predictor"),
-    ("training", "export"),
+    ("training", "export", "report"),
     ("ttd", "tcl", "grounding", "tiny_clip"),
     ("labelling", "app"),
     (PACKAGE,),  # core/__init__.py, which exports the way in

@@ -28,6 +28,7 @@ PLACES = {
     "tiny_clip": (1, 3),
     "training": (2, 0),
     "export": (2, 1),
+    "report": (2, 2),
     "evaluation": (3, 1),
     "predictor": (3, 2),
     "masks": (4, 1),

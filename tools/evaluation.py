@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from tqdm import tqdm
 
+    from core.metrics.bootstrap import Statistic
     from core.plots.gallery import Row
+
+SHOWN = 6  # best and worst images in a report, unless --gallery says how many
 
 
 def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
@@ -49,6 +52,7 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows as CSV")
+    report_options(parser, "FOLDER", "a folder of earlier predictions")
     parser.add_argument(
         "--gallery",
         type=positive_int,
@@ -68,6 +72,19 @@ def evaluator_parser(description: str, pred: str) -> argparse.ArgumentParser:
         help="threads that read masks (default: %(default)s)",
     )
     return parser
+
+
+def report_options(parser: argparse._ActionsContainer, what: str, earlier: str) -> None:
+    """--report and --against."""
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="write one page to show: scores, charts, the best and the worst",
+    )
+    parser.add_argument(
+        "--against", metavar=what, help=f"{earlier}: the report and a line say what has changed"
+    )
 
 
 def named_folders(args: argparse.Namespace, usual: str) -> dict[str, Path]:
@@ -91,6 +108,34 @@ def named_folders(args: argparse.Namespace, usual: str) -> dict[str, Path]:
     if len(set(tags)) < len(tags):
         raise TTDError(f"--tag: two results of one name ({', '.join(tags)}); give each its own")
     return dict(zip(tags, folders, strict=True))
+
+
+def against_folder(
+    args: argparse.Namespace, usual: str, folders: Mapping[str, Path]
+) -> dict[str, Path]:
+    """The folder of --against by a name that no other result has; {} without it.
+
+    TTDError: it does not exist, or is one of those that are scored.
+    """
+    from core.evaluation.predictions import find_folder
+
+    if not args.against:
+        return {}
+    folder = find_folder(args.against, usual)
+    if folder.resolve() in [other.resolve() for other in folders.values()]:
+        raise TTDError(f"--against {args.against}: that is a result of --pred; name an earlier one")
+    name = folder.resolve().name
+    return {f"{name} (before)" if name in folders else name: folder}
+
+
+def say_change(
+    name: str, sums: np.ndarray, before: tuple[str, np.ndarray], statistic: Statistic
+) -> None:
+    """Print the difference of two results with its interval. sums: see `bootstrap.replicates`."""
+    from core.report.parts import change, scored
+
+    _, found, spread = change(scored(sums, statistic), scored(before[1], statistic), before[0])
+    print(f"\n{name}: {found} points ({spread})")
 
 
 def common_limit(folders: Sequence[Path]) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from tools.evaluation import save_picture, write
 
 if TYPE_CHECKING:
     from core.grounding.locate import Located
+    from core.report.boxes import BoxResult
 
 Key = tuple[str, str]  # (set, split), or ("", file) for a list of one's own
 Found = Mapping[Key, "list[Located]"]
@@ -84,6 +87,22 @@ def write_predictions(folder: Path, found: Found) -> None:
         name = title(key).replace(" ", "_")
         write(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
         write(folder / f"{name}.coco.json", json.dumps(coco) + "\n")
+
+
+def box_result(tag: str, found: Found, file: str) -> BoxResult:
+    """The boxes of all lists as a report takes them. file: of the model."""
+    from core.data.images import read_image
+    from core.report.boxes import BoxResult as Result
+    from core.report.boxes import Found as One
+
+    entries = []
+    for item in chain.from_iterable(found.values()):
+        phrase, path = item.phrase, item.phrase.image
+        read = partial(read_image, path)
+        box, truth = tuple(item.box), tuple(phrase.box)
+        iou = min(1.0, float(item.iou))
+        entries.append(One(str(path), phrase.text, box, truth, iou, float(item.share), read))
+    return Result(tag, entries, {"grounder": file})
 
 
 def draw(path: Path, items: Sequence[Located]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -17,8 +17,10 @@ from ..metrics.segmentation import (
     Counts,
     SegScores,
     confusion_matrix,
+    counts_of,
     joint_histogram,
     label_baselines,
+    scores_from_counts,
     scores_of,
 )
 from .predictions import (
@@ -32,18 +34,21 @@ from .predictions import (
     score_chunks,
 )
 
-# Joint histogram [256, 256] of some images, and the mean IoU of each by id.
-Part: TypeAlias = tuple[Counts, dict[str, float]]
+# Joint histogram [256, 256] of some images, and TP, FP, FN [L, 3] of each by id.
+Part: TypeAlias = tuple[Counts, dict[str, Counts]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set: confusion int64 [L, L + 1], IoU of each image by id, what was left out."""
+    """Scores of a set: confusion int64 [L, L + 1], what was left out, and by id of each image its
+    mean IoU and its TP, FP, FN int64 [L, 3].
+    """
 
     dataset: Dataset
     confusion: Counts
     pictures: dict[str, float]
     problems: Problems
+    counts: dict[str, Counts] = field(default_factory=dict, repr=False)
 
     @property
     def scores(self) -> SegScores:
@@ -89,19 +94,21 @@ def evaluate(
     def work(names: list[str]) -> tuple[Part, Problems]:
         return _score([(items[name], found[name]) for name in names], dataset)
 
-    total, scored = np.zeros((256, 256), np.int64), dict[str, float]()
+    total, counts = np.zeros((256, 256), np.int64), dict[str, Counts]()
     for joint, part in score_chunks(work, common, problems, workers, progress):
         total += joint
-        scored |= part
+        counts |= part
+    scored = {name: scores_from_counts(own).means[0] for name, own in counts.items()}
     refuse(problems, folder, allow_missing, scored=bool(scored))
     if reason := wrong_counts(dataset, total.sum(1), total.sum(0)):
         raise TTDError(f"{dataset.name}: {reason}")
-    return Evaluation(dataset, confusion_matrix(total, dataset.label_values), scored, problems)
+    confusion = confusion_matrix(total, dataset.label_values)
+    return Evaluation(dataset, confusion, scored, problems, counts)
 
 
 def _score(pairs: list[tuple[Item, Path]], dataset: Dataset) -> tuple[Part, Problems]:
-    """Joint histogram and IoU of some images, and what is wrong with their predictions."""
-    total, scored, problems = np.zeros((256, 256), np.int64), dict[str, float](), Problems()
+    """Joint histogram and counts of some images, and what is wrong with their predictions."""
+    total, scored, problems = np.zeros((256, 256), np.int64), dict[str, Counts](), Problems()
     wrong, read = partial(wrong_labels, dataset), partial(read_predicted, dataset)
     for item, path in pairs:
         truth = read_truth(dataset, item)
@@ -110,5 +117,5 @@ def _score(pairs: list[tuple[Item, Path]], dataset: Dataset) -> tuple[Part, Prob
             continue
         joint = joint_histogram(truth, prediction)
         total += joint
-        scored[item.id] = scores_of(confusion_matrix(joint, dataset.label_values)).means[0]
+        scored[item.id] = counts_of(confusion_matrix(joint, dataset.label_values))
     return (total, scored), problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -43,7 +43,8 @@ class Method:
     """The pooled words of a result.
 
     norms: normalized scores, float [W]; selected, truth, allowed: which words were selected, are
-    true tags, and could be selected, bool [W]; problems: captions that did not match.
+    true tags, and could be selected, bool [W]; problems: captions that did not match; captions:
+    their ids; words: as they stand in them [W]; owner: the place of each word's caption, int [W].
     """
 
     name: str
@@ -52,6 +53,16 @@ class Method:
     truth: Flags
     allowed: Flags
     problems: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    owner: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """TP, FP, FN, TN of every caption's words, int64 [B, 4]."""
+        kinds = np.where(self.selected, np.where(self.truth, 0, 1), np.where(self.truth, 2, 3))
+        flat = np.bincount(4 * self.owner + kinds, minlength=4 * len(self.captions))
+        return flat.reshape(-1, 4)
 
 
 def load_truth(
@@ -138,9 +149,11 @@ def load_method(paths: ResultPaths, truth: dict[str, Record], part: bool = False
     stopwords = section(meta, "protocol").get("stopwords")
     words: list[dict[str, Any]] = []
     true: list[Flags] = []
-    for key in common:
+    owner: list[int] = []
+    for place, key in enumerate(common):
         own = rows[key]["words"]
         words += own
+        owner += [place] * len(own)
         true.append(truth_of([word["word"] for word in own], truth[key].tags or ()))
     listed = stopwords if isinstance(stopwords, str) else None
     rejected = [listed is not None and is_stopword(word["word"], listed) for word in words]
@@ -151,6 +164,9 @@ def load_method(paths: ResultPaths, truth: dict[str, Record], part: bool = False
         truth=np.concatenate(true),
         allowed=~np.array(rejected, dtype=bool),
         problems=tuple(problems),
+        captions=tuple(common),
+        words=tuple(word["word"] for word in words),
+        owner=np.array(owner, dtype=np.int64),
     )
 
 

@@ -71,10 +71,15 @@ def confusion_matrix(joint: Counts, labels: Sequence[int]) -> Counts:
 
 def scores_of(confusion: Counts) -> SegScores:
     """Scores per class [L] from int64 [L, L + 1] (see `confusion_matrix`)."""
+    return scores_from_counts(counts_of(confusion))
+
+
+def counts_of(confusion: Counts) -> Counts:
+    """TP, FP, FN per class int64 [L, 3] from int64 [L, L + 1] (see `confusion_matrix`)."""
     hits = np.diagonal(confusion)  # [L], the last column has no diagonal
     false_positives = confusion[:, :-1].sum(0) - hits
     false_negatives = confusion.sum(1) - hits
-    return scores_from_counts(np.stack([hits, false_positives, false_negatives], axis=-1))
+    return np.stack([hits, false_positives, false_negatives], axis=-1)
 
 
 def scores_from_counts(counts: Counts) -> SegScores:

@@ -72,8 +72,8 @@ def _draw_row(
     draw = ImageDraw.Draw(sheet)
     cells = (
         (row.title, row.image),
-        ("truth", _coloured(row, row.truth, palette)),
-        ("prediction", _coloured(row, row.prediction, palette)),
+        ("truth", coloured(row.image, row.truth, palette)),
+        ("prediction", coloured(row.image, row.prediction, palette)),
     )
     for index, (heading, pixels) in enumerate(cells):
         x = GAP + index * column
@@ -126,14 +126,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%" if 0 < share < 0.01 else f"{100 * share:.0f}%"
 
 
-def _coloured(row: Row, labels: Pixels, palette: Pixels) -> Pixels:
-    """Labels uint8 [H, W] in their colours over the image in grey -> uint8 [H, W, 3].
+def coloured(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
+    """Labels uint8 [H, W] in their colours over the image [H, W, 3] in grey -> uint8 [H, W, 3].
 
     Without the image where its size is another one.
     """
     colours = palette[labels].astype(np.float32)
-    if row.image.shape[:2] == labels.shape:
-        grey = row.image.mean(axis=2, keepdims=True)
+    if image.shape[:2] == labels.shape:
+        grey = image.mean(axis=2, keepdims=True)
         colours = COLOUR_SHARE * colours + (1 - COLOUR_SHARE) * grey
     rounded: Pixels = np.round(colours).astype(np.uint8)
     return rounded

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from harmless_page import HOSTILE, check_harmless
 from oracle_grounding import ReferenceGrounder, official_file
 from paths import ROOT
 from PIL import Image
@@ -141,6 +143,28 @@ def produce(weights, out, *argv):
 
 def read(out):
     return [json.loads(line) for line in (out / "x.jsonl").read_text().splitlines()]
+
+
+def test_the_page_of_boxes(weights, phrases, tmp_path, capsys):
+    """--report and --against the same weights under another name: no change, in no draw."""
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(Path(weights).read_bytes())
+    lines = [json.loads(line) for line in phrases.read_text().splitlines()]
+    page, own = tmp_path / "page.html", tmp_path / "list.jsonl"
+    for line in lines:
+        line["image"] = str(phrases.parent / "images" / line["image"])
+        line["text"] += HOSTILE.replace("\ud800", "").replace("\x00", "")
+    own.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    argv = ["--grounder", weights, "--data", str(own), "--report", str(page)]
+    assert evaluate(*argv, "--against", str(other)) == 0
+    said = capsys.readouterr().out
+    assert "0.0 points (95 %: 0.0 to 0.0" in said
+    source = page.read_text(encoding="utf-8")
+    reader = check_harmless(source)
+    score = re.search(r"acc@0.5, model +([\d.]+)", said)[1]
+    assert f'<b class="value">{float(score):.1f}</b>' in source
+    assert sum(name == "img" for name, _ in reader.elements) == 16
+    assert "Most changed" not in source
 
 
 def test_boxes_are_exported(weights, phrases, tmp_path):

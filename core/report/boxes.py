@@ -1,0 +1,176 @@
+"""The report of grounding: accuracy by IoU, by length and size, the best and the worst boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..metrics.bootstrap import Floats, by_image, mean_of
+from ..metrics.boxes import by_length, by_size
+from ..plots.boxes import FOUND, TRUE, Labelled, draw_boxes
+from . import images
+from .charts import Bar, Line, bars, histogram, lines, percent, signed
+from .page import Html, element, numbers, page, section, table, text
+from .parts import DRAWN, change, protocols, range_words, scored
+
+STEPS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+RIGHT = 0.5  # IoU from which a box counts as right
+EARLIER = (120, 130, 140)
+COLOURS = ((TRUE, "true"), (FOUND, "found"))
+Pixels = npt.NDArray[np.uint8]
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A phrase and the box found for it: corners in the image's pixels, its IoU with the true one.
+
+    image: which one it is; read: reads it, uint8 [H, W, 3]; share: of the true box in the image.
+    """
+
+    image: str
+    text: str
+    box: Corners
+    truth: Corners
+    iou: float
+    share: float
+    read: Callable[[], Pixels]
+
+
+@dataclass(frozen=True)
+class BoxResult:
+    """A model, the boxes that it found in a list of phrases, and what the model is."""
+
+    tag: str
+    found: Sequence[Found]
+    settings: Mapping[str, object]
+
+    @property
+    def ious(self) -> Floats:
+        """IoU of every phrase [N]."""
+        return np.array([one.iou for one in self.found], np.float64)
+
+
+def boxes_report(
+    name: str,
+    results: Sequence[BoxResult],
+    lists: Sequence[Sequence[str]],
+    before: BoxResult | None = None,
+    count: int = 8,
+) -> str:
+    """The page of results over the same phrases; charts are of the first.
+
+    name: of the list of phrases; lists: the table that is printed, its head first; before: what
+    the first is compared with; count: best and worst phrases.
+    """
+    first = results[0]
+    every = [*results, *([before] if before is not None else [])]
+    pictures = len({one.image for one in first.found})
+    return page(
+        f"Boxes of {name}",
+        f"{first.tag}; {len(first.found)} phrases of {pictures} images",
+        [
+            _scores(every, before),
+            section("All lists", table(lists[0], lists[1:])),
+            protocols({one.tag: one.settings for one in every}, lambda stored: ""),
+            _groups(first, before),
+            _accuracy(every),
+            _spread(first, before),
+            _gallery(first, before, count),
+        ],
+    )
+
+
+def sums_of(one: BoxResult) -> Floats:
+    """Right boxes and phrases of each image, float64 [images, 2]; see `mean_of`."""
+    right = (one.ious >= RIGHT).astype(np.float64)
+    values = np.stack([right, np.ones(len(right))], axis=1)
+    return by_image([item.image for item in one.found], values)
+
+
+def _scores(results: Sequence[BoxResult], before: BoxResult | None) -> Html:
+    """Acc@0.5 and mean IoU of all results."""
+    rows, drawn = [], {}
+    for one in results:
+        drawn[one.tag] = scored(sums_of(one), mean_of)
+        found, mean = drawn[one.tag][0], float(one.ious.mean())
+        spread = f"{percent(found.low)} to {percent(found.high)}"
+        rows.append([one.tag, percent(found.value), spread, percent(mean)])
+    first = results[0].tag
+    cards = [("Acc@0.5, %", percent(drawn[first][0].value), range_words(drawn[first][0]))]
+    if before is not None:
+        cards.append(change(drawn[first], drawn[before.tag], before.tag))
+    head = ["result", "Acc@0.5, %", "95 % interval", "mean IoU, %"]
+    return section("Scores", numbers(cards), table(head, rows, strong=len(rows)), note=DRAWN)
+
+
+def _groups(first: BoxResult, before: BoxResult | None) -> Html:
+    """Acc@0.5 by length of the phrase and size of the true box."""
+    texts = [one.text for one in first.found]
+    shares = np.array([one.share for one in first.found], np.float64)
+    groups = {"words": by_length(first.ious, texts), "box": by_size(first.ious, shares)}
+    old = {}
+    if before is not None:
+        old = {"words": by_length(before.ious, texts), "box": by_size(before.ious, shares)}
+    rows = []
+    for kind, found in groups.items():
+        for name, (number, value) in found.items():
+            past = old[kind][name][1] if old else None
+            label = f"{name} words" if kind == "words" else f"{name} box"
+            if number:
+                rows.append(Bar(label, value, past, f"{number} phrases"))
+    note = "Acc@0.5 by the number of words and by the true box's share of the image."
+    return section("Groups", bars(rows), note=note)
+
+
+def _accuracy(results: Sequence[BoxResult]) -> Html:
+    """How accuracy falls with the IoU that is asked for."""
+    drawn = []
+    for number, one in enumerate(results):
+        values = np.array([float((one.ious >= step).mean()) for step in STEPS])
+        drawn.append(Line(one.tag, values, dashed=number > 0))
+    chart = lines(
+        STEPS, drawn, "IoU from which a box is right", "accuracy, %", mark=RIGHT, peaks=False
+    )
+    return section("Accuracy by IoU", chart)
+
+
+def _spread(first: BoxResult, before: BoxResult | None) -> Html:
+    """How phrases differ."""
+    old = None if before is None else before.ious
+    return section("Phrases", histogram(first.ious, old, "IoU of a box"))
+
+
+def _gallery(first: BoxResult, before: BoxResult | None, count: int) -> Html:
+    """The best and worst boxes; of two results those that changed most, too."""
+    order = np.argsort(-first.ious, kind="stable").tolist()
+    chosen = order if len(order) <= 2 * count else [*order[:count], *order[-count:]]
+    shown = images.items([_entry(first, before, place) for place in chosen])
+    sections = [section("Best and worst", shown, note="By IoU, best first.")]
+    if before is not None:
+        change_of = first.ious - before.ious
+        ranked = np.argsort(-change_of, kind="stable").tolist()
+        gains = [place for place in ranked if change_of[place] > 0][:count]
+        losses = [place for place in ranked if change_of[place] < 0][-count:]
+        changed = images.items([_entry(first, before, place) for place in gains + losses])
+        note = f"Gains over {before.tag} first, then losses."
+        sections.append(section("Most changed", changed, note=note))
+    return Html("".join(sections))
+
+
+def _entry(first: BoxResult, before: BoxResult | None, place: int) -> Html:
+    """An image with the true box, the one found, and the earlier one."""
+    one = first.found[place]
+    drawn, key = [Labelled(one.truth, "", TRUE), Labelled(one.box, "", FOUND)], list(COLOURS)
+    title = f"IoU {percent(one.iou)}"
+    if before is not None:
+        earlier = before.found[place]
+        title += f" ({signed(one.iou - earlier.iou)})"
+        drawn.insert(1, Labelled(earlier.box, "", EARLIER))
+        key.append((EARLIER, "before"))
+    picture = np.asarray(draw_boxes(one.read(), drawn, side=images.SIDE))
+    shown = images.views([("", images.image(picture, one.text))])
+    return images.item(title, shown, images.key(key), element("p", text(one.text)))

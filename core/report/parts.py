@@ -1,0 +1,103 @@
+"""Sections that several reports have: what made the results, what changed, what was left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ..metrics.bootstrap import DRAWS, Floats, Interval, Statistic, interval, replicates
+from ..utils.files import flatten
+from .charts import percent, signed
+from .page import Html, element, folded, section, table, text
+
+SHOWN = 400  # characters of a setting
+
+
+def scored(sums: npt.ArrayLike, statistic: Statistic) -> tuple[Interval, Floats]:
+    """A score with its interval, and the score of every draw. sums: see `replicates`."""
+    values = np.asarray(sums, np.float64)
+    whole = float(statistic(values.sum(0, keepdims=True))[0])
+    found = replicates(values, statistic)
+    return interval(whole, found), found
+
+
+def range_words(found: Interval) -> str:
+    """`95 %: 40.1 to 43.2`, in percent."""
+    return f"95 %: {percent(found.low)} to {percent(found.high)}"
+
+
+def change(
+    now: tuple[Interval, Floats], before: tuple[Interval, Floats], name: str
+) -> tuple[str, str, str]:
+    """The difference of two scores over the same draws, for `numbers`. name: the earlier one's."""
+    found = interval(now[0].value - before[0].value, now[1] - before[1])
+    words = f"95 %: {signed(found.low)} to {signed(found.high)}, against {name}"
+    return "change, points", signed(found.value), words
+
+
+DRAWN = (
+    f"Intervals: the images drawn {DRAWS} times with replacement, the same ones for all results; "
+    "they say how much the score depends on these images, not on training."
+)
+
+
+def protocols(
+    stored: Mapping[str, Mapping[str, object]], line: Callable[[Mapping[str, object]], str]
+) -> Html:
+    """What made each result, in a line and in full; of several, what differs among them first.
+
+    stored: protocol.json or the like, by the result's name; line: says it in short.
+    """
+    flat = {name: flatten(content) for name, content in stored.items()}
+    parts = []
+    if differing := _differing(flat):
+        rows = [[key, *(shown(one.get(key)) for one in flat.values())] for key in differing]
+        parts.append(element("h3", text("What differs")))
+        parts.append(element("div", table(["setting", *flat], rows), class_="said"))
+    for name, content in stored.items():
+        parts.append(element("h3", text(name)))
+        parts.append(element("p", text(line(content))))
+        if content:
+            rows = [[key, shown(value)] for key, value in flat[name].items()]
+            whole = element("div", table(["setting", "value"], rows), class_="said")
+            parts.append(folded("every setting", whole))
+    return section("Protocol", *parts)
+
+
+def _differing(flat: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The settings that results do not share, without those that always differ."""
+    usual = ("run", "started_at", "finished_at", "command", "name", "seconds", "bytes")
+    keys = dict.fromkeys(key for content in flat.values() for key in content)
+    found = []
+    for key in keys:
+        values = {shown(content.get(key)) for content in flat.values()}
+        if len(values) > 1 and key not in usual and not key.startswith("arguments."):
+            found.append(key)
+    return found
+
+
+def shown(value: object) -> str:
+    """A setting in a cell."""
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return said if len(said) <= SHOWN else said[:SHOWN] + "…"
+
+
+def left_out(lines: Mapping[str, str]) -> Html:
+    """What --allow-missing left out, by the result's name."""
+    rows = [[name, line] for name, line in lines.items() if line]
+    if not rows:
+        return Html("")
+    return section("Left out", element("div", table(["result", "what"], rows), class_="said"))
+
+
+def most_changed(now: Mapping[str, float], before: Mapping[str, float], count: int) -> list[str]:
+    """Ids with the largest gains, then those with the largest losses, `count` each at most."""
+    changes = {name: now[name] - before[name] for name in now if name in before}
+    known = [name for name, value in changes.items() if value == value]
+    ranked = sorted(known, key=lambda name: (-changes[name], name))
+    gains = [name for name in ranked if changes[name] > 0][:count]
+    losses = [name for name in ranked if changes[name] < 0][-count:]
+    return gains + losses
