@@ -70,4 +70,6 @@ after
 def test_the_site_asks_no_other_server():
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert config["theme"]["font"] is False
-    assert not {"extra_javascript", "extra_css", "extra"} & set(config)
+    assert not {"extra_javascript", "extra"} & set(config)
+    style = (ROOT / "docs" / "site.css").read_text()
+    assert config["extra_css"] == ["site.css"] and "url(" not in style and "@import" not in style

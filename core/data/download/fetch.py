@@ -11,10 +11,11 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ...errors import TTDError
-from .links import RANGE, Broken, Policy, Response, check_address, open_link
+from .links import RANGE, Broken, Policy, Response, Stalled, check_address, in_time, open_link
 from .part import Part
 from .sums import Measured, check_sums, difference, measure
 
@@ -97,18 +98,36 @@ def _transfer(
     if part.size and part.known(link.url).get("total") == part.size:
         return  # stopped between the last byte and the check
     response = _answer(link, part, policy)
-    with response:
-        _check_kind(response, link)
-        total = _total(response, part)
-        _check_total(total, link, part)
-        if response.status == 200:
-            part.restart()
-            part.note(link.url, _version(response), total)
-        _check_room(part, total)
-        _copy(response, part, _end(total, link), policy, lambda: progress(part.size, total))
+    try:
+        total = _receive(response, link, part, policy, progress)
+    except Stalled:
+        raise
+    except BaseException:
+        response.close()
+        raise
+    response.close()
     whole = link.size if total is None else total
     if whole is not None and part.size < whole:
         raise Broken(f"of {whole}")
+
+
+def _receive(
+    response: Response,
+    link: Link,
+    part: Part,
+    policy: Policy,
+    progress: Callable[[int, int | None], None],
+) -> int | None:
+    """The body of an answer, after every check of its headers; the length that it states."""
+    _check_kind(response, link)
+    total = _total(response, part)
+    _check_total(total, link, part)
+    if response.status == 200:
+        part.restart()
+        part.note(link.url, _version(response), total)
+    _check_room(part, total)
+    _copy(response, part, _end(total, link), policy, lambda: progress(part.size, total))
+    return total
 
 
 def _answer(link: Link, part: Part, policy: Policy) -> Response:
@@ -199,8 +218,11 @@ def _copy(
 ) -> None:
     """The body to the part. `Broken` where it breaks off or hardly moves; TTDError beyond `end`."""
     begun, at = time.monotonic(), part.size
+    read = partial(response.read1, CHUNK)
+    if response.chunked:  # the length of every chunk is a line
+        read = partial(in_time, read, policy.timeout)
     try:
-        while chunk := response.read1(CHUNK):
+        while chunk := read():
             if part.size + len(chunk) > end:
                 part.restart()
                 raise TTDError(f"{response.url}: more than the {end} bytes that it has; refused")

@@ -7,11 +7,14 @@ the whole body of each, which need not end.
 from __future__ import annotations
 
 import http.client
+import queue
 import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urljoin, urlsplit
 from urllib.request import (
@@ -27,6 +30,7 @@ from urllib.request import (
 
 from ...errors import TTDError
 
+Value = TypeVar("Value")
 Response = Any  # http.client's, which the type of `open` does not say
 MOVED = (301, 302, 303, 307, 308)
 BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -42,7 +46,8 @@ class Policy:
     plain_http: also over http, where whoever is on the way can change the file. timeout: seconds
     without a byte. tries: transfers without progress before it is given up. pause: seconds before
     the second try, doubled each time. redirects: how many are followed. slowest, window: bytes
-    per second, over so many seconds, below which a transfer counts as broken.
+    per second, over so many seconds, below which a transfer counts as broken. patience: seconds for
+    all headers of an answer: a server may send a byte of them now and then.
     """
 
     plain_http: bool = False
@@ -52,6 +57,7 @@ class Policy:
     redirects: int = 5
     slowest: float = 1000.0
     window: float = 60.0
+    patience: float = 120.0
 
 
 class Broken(Exception):
@@ -61,6 +67,33 @@ class Broken(Exception):
         """reason: a few words."""
         super().__init__(reason)
         self.wait = wait
+
+
+class Stalled(Broken):
+    """Nothing came of a read that still waits in its thread, so its response cannot be closed."""
+
+
+def in_time(work: Callable[[], Value], seconds: float) -> Value:
+    """What `work` returns or raises, if it does so in time; else `Stalled`, and it is left alone.
+
+    For reads that wait for the end of a line: a timeout of the socket begins anew at every byte.
+    """
+    done: queue.SimpleQueue[tuple[Value | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:  # raised again below
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        value, error = done.get(timeout=seconds)
+    except queue.Empty:
+        raise Stalled(f"nothing whole for {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
 
 
 def check_address(url: str, policy: Policy) -> None:
@@ -90,7 +123,8 @@ def open_link(url: str, headers: Mapping[str, str], policy: Policy) -> Response:
     opener, first = _opener(), url
     for _ in range(policy.redirects + 1):
         check_address(url, policy)
-        answer = _asked(opener, Request(url, headers=dict(headers)), policy)
+        request = Request(url, headers=dict(headers))
+        answer = in_time(partial(_asked, opener, request, policy), policy.patience)
         if not isinstance(answer, str):
             if answer.status in (200, 206):
                 return answer

@@ -267,6 +267,38 @@ def test_a_server_that_sends_a_byte_now_and_then(server, tmp_path):
     refused(server, tmp_path, answer, r"bytes in 0 s", slow)
 
 
+@pytest.mark.parametrize("head", [b"", b"Transfer-Encoding: chunked\r\n\r\n"])
+def test_a_line_that_never_ends(server, tmp_path, head):
+    """A timeout of the socket begins anew at every byte."""
+
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + head)
+        for _ in range(60):
+            handler.wfile.write(b"0")
+            handler.wfile.flush()
+            time.sleep(0.01)
+
+    quick = Policy(plain_http=True, timeout=0.1, tries=1, patience=0.1)
+    begun = time.monotonic()
+    refused(server, tmp_path, answer, "nothing whole for 0 s", quick, sums={"sha256": SHA})
+    assert time.monotonic() - begun < 0.5
+
+
+def test_a_body_in_chunks(server, tmp_path):
+    def answer(handler):
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for begin in range(0, len(DATA), 100_000):
+            piece = DATA[begin : begin + 100_000]
+            handler.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
+        handler.wfile.write(b"0\r\n\r\n")
+        handler.close_connection = True
+
+    assert get(server, tmp_path, answer, sums={"sha256": SHA}).size == len(DATA)
+
+
 def test_headers_that_are_none(server, tmp_path):
     def answer(handler):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n")
