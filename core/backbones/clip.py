@@ -18,7 +18,7 @@ class CLIPBackbone(Backbone):
         """Pixel and pooled embeddings [B, D, h, w], [B, D]; the blocks that both share run once."""
         visual = self.visual
         x, grid = visual.before_block(self.pad(images)[0], len(visual.blocks) - 1)
-        whole = visual.blocks[-1](x)
+        whole = visual.whole_last_block(x, grid)
         if self.head == "vanilla":
             tokens = whole[:, visual.prefix :]
         else:

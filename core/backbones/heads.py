@@ -12,59 +12,63 @@ import torch
 from torch import Tensor
 
 from ..errors import TTDError
-from .layers import Attention, Block
+from .layers import Attention, Block, Rotation
 
 Grid = tuple[int, int]
+Turn = Rotation | None  # of queries and keys
 
 
 @dataclass(frozen=True)
 class DenseHead:
     """One dense head.
 
-    attend: `attend(attn, ln_1(x) [B, L, C], grid, prefix) -> A v [B, L, C]`, before `out_proj`;
+    attend: `attend(attn, ln_1(x) [B, L, C], grid, prefix, rotation) -> A v [B, L, C]`, before
+        `out_proj`;
     residual: keep the block's residual connection and its MLP;
     source: where the head comes from.
     """
 
-    attend: Callable[[Attention, Tensor, Grid, int], Tensor]
+    attend: Callable[[Attention, Tensor, Grid, int, Turn], Tensor]
     residual: bool
     source: str
 
-    def __call__(self, block: Block, x: Tensor, grid: Grid, prefix: int) -> Tensor:
+    def __call__(
+        self, block: Block, x: Tensor, grid: Grid, prefix: int, rotation: Turn = None
+    ) -> Tensor:
         """The last block: tokens [B, prefix+h*w, C] -> [B, prefix+h*w, C]; grid (h, w)."""
         attn = block.attn
-        attended: Tensor = attn.out_proj(self.attend(attn, block.ln_1(x), grid, prefix))
+        attended: Tensor = attn.out_proj(self.attend(attn, block.ln_1(x), grid, prefix, rotation))
         if self.residual:
             return block.add_residuals(x, attended)
         return attended
 
 
-def _vanilla(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    return attn.attend(attn.queries(x), attn.keys(x), attn.values(x))
+def _vanilla(attn: Attention, x: Tensor, grid: Grid, prefix: int, turn: Turn) -> Tensor:
+    return attn.attend(attn.queries(x, turn), attn.keys(x, turn), attn.values(x))
 
 
-def _value(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
+def _value(attn: Attention, x: Tensor, grid: Grid, prefix: int, turn: Turn) -> Tensor:
     values: Tensor = attn.v_proj(x)  # A is the identity
     return values
 
 
-def _query_query_key_key(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    q, k, v = attn.queries(x), attn.keys(x), attn.values(x)
+def _query_query_key_key(attn: Attention, x: Tensor, grid: Grid, prefix: int, turn: Turn) -> Tensor:
+    q, k, v = attn.queries(x, turn), attn.keys(x, turn), attn.values(x)
     return attn.attend(q, q, v) + attn.attend(k, k, v)
 
 
-def _key_key(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    k = attn.keys(x)
+def _key_key(attn: Attention, x: Tensor, grid: Grid, prefix: int, turn: Turn) -> Tensor:
+    k = attn.keys(x, turn)
     return attn.attend(k, k, attn.values(x))
 
 
-def _query_query(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    q = attn.queries(x)
+def _query_query(attn: Attention, x: Tensor, grid: Grid, prefix: int, turn: Turn) -> Tensor:
+    q = attn.queries(x, turn)
     return attn.attend(q, q, attn.values(x))
 
 
-def _key_key_neighbours(attn: Attention, x: Tensor, grid: Grid, prefix: int) -> Tensor:
-    k = attn.keys(x)
+def _key_key_neighbours(attn: Attention, x: Tensor, grid: Grid, prefix: int, turn: Turn) -> Tensor:
+    k = attn.keys(x, turn)
     window = gaussian_window(grid, prefix, sigma=5.0).to(x)
     return attn.attend(k, k, attn.values(x), mask=window)
 

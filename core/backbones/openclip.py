@@ -1,4 +1,4 @@
-"""The one file that touches the inside of open_clip (and of the timm towers it wraps).
+"""The one file that touches the inside of open_clip; the timm towers that it wraps have their own.
 
 It takes an open_clip model apart into `VisionTower` and `TextTower`; nothing else in the project
 knows open_clip's attribute names. Weights are copied as they are, packed attention projections are
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ..errors import TTDError
 from .base import Preprocess
-from .layers import Attention, Block
-from .towers import MapReadout, MatrixProjection, TextTower, TokenReadout, VisionTower
+from .families.timm_towers import SUPPORTED, check_timm, timm_tower
+from .layers import Block, unpack_attention
+from .readouts import TokenReadout
+from .towers import MatrixProjection, TextTower, VisionTower
 
 OpenCLIP = Any  # a module of open_clip's or timm's: neither has types
 PACKED = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
-# Parts that an attention of timm's may have and ours does not
-NORMS = ("q_norm", "k_norm", "norm")
 
 
 def check_supported(model: OpenCLIP, name: str) -> None:
@@ -38,7 +38,7 @@ def check_supported(model: OpenCLIP, name: str) -> None:
 def vision_tower(model: OpenCLIP, name: str) -> VisionTower:
     """The image tower of an open_clip model that `check_supported` let pass."""
     if _kind(model.visual) == "TimmModel":
-        return _timm_vit(model.visual, name)
+        return timm_tower(model.visual, name)
     return _vit(model.visual, name)
 
 
@@ -88,25 +88,6 @@ def build_openai_clip(
     return model
 
 
-def attention(packed: Mapping[str, Tensor], heads: int) -> Attention:
-    """Attention with plain linears from packed weights; queries, keys and values are copied.
-
-    packed: in_proj_weight [3C, C] (rows: queries, keys, values), in_proj_bias [3C] where there is
-        one, out_proj.weight [C, C], out_proj.bias [C].
-    """
-    width = packed["out_proj.weight"].shape[0]
-    with torch.device("meta"):
-        attn = Attention(width, heads, bias="in_proj_bias" in packed)
-    state = {"out_proj.weight": packed["out_proj.weight"], "out_proj.bias": packed["out_proj.bias"]}
-    for kind in ("weight", "bias"):
-        if f"in_proj_{kind}" in packed:
-            thirds = packed[f"in_proj_{kind}"].detach().chunk(3)
-            for name, rows in zip("qkv", thirds, strict=True):
-                state[f"{name}_proj.{kind}"] = rows.clone()
-    attn.load_state_dict(state, assign=True)
-    return attn
-
-
 def clip_mlp(width: int, hidden: int, quick_gelu: bool = True) -> nn.Sequential:
     """An MLP of OpenAI's kind, its layers named as in CLIP: [..., width] -> [..., width]."""
     from open_clip.transformer import QuickGELU
@@ -123,12 +104,12 @@ def _kind(module: OpenCLIP) -> str:
 
 def _check_vision(visual: OpenCLIP, name: str) -> None:
     if _kind(visual) == "TimmModel":
-        _check_timm(visual.trunk, name)
+        check_timm(visual.trunk, name)
         return
     if _kind(visual) != "VisionTransformer":
         raise TTDError(
             f"{name}: image tower {_kind(visual)} is not supported; open_clip's VisionTransformer "
-            "(tok or avg pooling) and timm ViTs with map pooling (SigLIP) are"
+            f"(tok or avg pooling) and timm's {SUPPORTED} are"
         )
     if getattr(visual, "attn_pool", None) is not None or visual.pool_type not in ("tok", "avg"):
         raise TTDError(
@@ -137,20 +118,6 @@ def _check_vision(visual: OpenCLIP, name: str) -> None:
     if len(set(visual.conv1.kernel_size)) > 1 or len(set(visual.grid_size)) > 1:
         raise TTDError(
             f"{name}: image towers with non-square patches or position tables are not supported"
-        )
-
-
-def _check_timm(trunk: OpenCLIP, name: str) -> None:
-    pool: OpenCLIP = getattr(trunk, "attn_pool", None)
-    kind = f"{name}: timm tower {_kind(trunk)}"
-    if _kind(trunk) != "VisionTransformer" or _kind(pool) != "AttentionPoolLatent":
-        raise TTDError(
-            f"{kind} is not supported; of timm's towers only ViTs with map pooling (SigLIP) are"
-        )
-    other_pool = pool.pos_embed is not None or pool.mlp is None
-    if other_pool or trunk.num_prefix_tokens or trunk.pos_embed is None:
-        raise TTDError(
-            f"{kind} with class tokens, or pooling of another form than SigLIP's, is not supported"
         )
 
 
@@ -174,37 +141,8 @@ def _block(block: OpenCLIP, name: str) -> Block:
     plain = set(packed) <= PACKED and hasattr(attn, "num_heads")
     if _kind(block) != "ResidualAttentionBlock" or not plain:
         raise TTDError(f"{name}: transformer blocks of kind {_kind(block)} are not supported")
-    ours = attention(packed, attn.num_heads)
+    ours = unpack_attention(packed, attn.num_heads)
     return Block(block.ln_1, ours, block.ln_2, block.mlp, block.ls_1, block.ls_2)
-
-
-def _timm_vit(visual: OpenCLIP, name: str) -> VisionTower:
-    trunk = visual.trunk
-    after = nn.Sequential(trunk.fc_norm, trunk.head, visual.head)
-    return VisionTower(
-        trunk.patch_embed.proj,
-        None,
-        nn.Parameter(trunk.pos_embed[0].detach()),
-        trunk.norm_pre,
-        [_timm_block(block, f"{name}: timm tower") for block in trunk.blocks],
-        MapReadout(trunk.norm, trunk.attn_pool, after),
-    )
-
-
-def _timm_block(block: OpenCLIP, kind: str) -> Block:
-    attn = block.attn
-    norms = [getattr(attn, norm, nn.Identity()) for norm in NORMS]
-    if not all(isinstance(norm, nn.Identity) for norm in norms):
-        raise TTDError(f"{kind} with normalized queries or keys is not supported")
-    packed = {
-        "in_proj_weight": attn.qkv.weight,
-        "out_proj.weight": attn.proj.weight,
-        "out_proj.bias": attn.proj.bias,
-    }
-    if attn.qkv.bias is not None:
-        packed["in_proj_bias"] = attn.qkv.bias
-    ours = attention(packed, attn.num_heads)
-    return Block(block.norm1, ours, block.norm2, block.mlp, block.ls1, block.ls2)
 
 
 def _projection(projection: nn.Module | nn.Parameter | None) -> nn.Module:

@@ -1,7 +1,7 @@
 """The two towers of CLIP as one image and one text module, whatever library they come from."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -9,81 +9,10 @@ from torch import Tensor, nn
 
 from ..errors import TTDError
 from .heads import HEADS
-from .layers import Block, resize_positions
+from .layers import USUAL_RULE, Block, PositionRule, Rotation, resize_positions
+from .readouts import Readout
 
-
-class TokenReadout(nn.Module):
-    """Final norm and projection of a tower pooled by its class token or the mean of its patches."""
-
-    heads = tuple(HEADS)
-
-    def __init__(
-        self, ln_post: nn.Module, proj: nn.Parameter | None, pool: str, norm_after_pool: bool
-    ):
-        """A readout from the tower's own parts.
-
-        Args:
-            ln_post: norm over the last dimension.
-            proj: [C, D]; None: D = C, no projection.
-            pool: "tok" (class token) or "avg" (mean of the patches).
-            norm_after_pool: with "avg", average first and normalize then.
-        """
-        super().__init__()
-        self.ln_post, self.proj = ln_post, proj
-        self.pool, self.norm_after_pool = pool, norm_after_pool
-        self.default_head = "maskclip" if pool == "tok" else "vanilla"
-
-    def project(self, x: Tensor) -> Tensor:
-        """ln_post and the projection on any [..., C] -> [..., D]."""
-        normed: Tensor = self.ln_post(x)
-        return normed if self.proj is None else normed @ self.proj
-
-    def dense(self, tokens: Tensor) -> Tensor:
-        """Patch tokens [B, L, C] -> [B, L, D]."""
-        return self.project(tokens)
-
-    def pooled(self, x: Tensor, prefix: int) -> Tensor:
-        """All tokens [B, prefix+L, C] -> [B, D]."""
-        if self.pool == "tok":
-            return self.project(x[:, 0])
-        if self.norm_after_pool:
-            return self.project(x[:, prefix:].mean(1))
-        # The projection is linear: it commutes with the mean.
-        return self.project(x[:, prefix:]).mean(1)
-
-
-class MapReadout(nn.Module):
-    """Attention ("map") pooling of timm's SigLIP towers.
-
-    Dense features take the pool's value path at every token.
-    """
-
-    heads = ("vanilla", "maskclip")
-    default_head = "vanilla"
-
-    def __init__(self, norm: nn.Module, attn_pool: nn.Module, after: nn.Module):
-        """A readout from the tower's own parts.
-
-        Args:
-            norm: before the pool.
-            attn_pool: timm's `AttentionPoolLatent`.
-            after: [..., C] -> [..., D].
-        """
-        super().__init__()
-        self.norm, self.after = norm, after
-        self.attn_pool: Any = attn_pool  # timm has no types
-
-    def dense(self, tokens: Tensor) -> Tensor:
-        """Patch tokens [B, L, C] -> [B, L, D]: the pool's output if it saw this token alone."""
-        value = self.attn_pool.kv(self.norm(tokens)).chunk(2, dim=-1)[1]
-        y = self.attn_pool.proj(value)
-        out: Tensor = self.after(y + self.attn_pool.mlp(self.attn_pool.norm(y)))
-        return out
-
-    def pooled(self, x: Tensor, prefix: int) -> Tensor:
-        """All tokens [B, L, C] -> [B, D]; there is no class token, `prefix` is 0."""
-        out: Tensor = self.after(self.attn_pool(self.norm(x)))
-        return out
+Turns = Callable[[tuple[int, int]], Rotation]  # grid (h, w) -> of its tokens, prefix included
 
 
 class VisionTower(nn.Module):
@@ -96,24 +25,32 @@ class VisionTower(nn.Module):
         positional_embedding: nn.Parameter,
         ln_pre: nn.Module,
         blocks: list[Block],
-        readout: TokenReadout | MapReadout,
+        readout: Readout,
+        *,
+        rule: PositionRule = USUAL_RULE,
+        turns: Turns | None = None,
     ):
         """A tower from its parts.
 
         Args:
             conv: patch embedding, kernel = stride = patch.
-            class_embedding: [C]; None: the tower has no class token.
-            positional_embedding: [prefix + g*g, C], of a square grid.
+            class_embedding: the tokens before the patches, [C] or [prefix, C], class token first;
+                None: the tower has none.
+            positional_embedding: [prefix + g*g, C], of a square grid; rows of zeros for tokens
+                without a position.
             ln_pre: before the first block; identity where there is none.
             blocks: at least one.
             readout: after the last block.
+            rule: how positions are resized to other grids.
+            turns: rotary positions of a grid; None: the tower has none.
         """
         super().__init__()
         self.conv = conv
         self.class_embedding, self.positional_embedding = class_embedding, positional_embedding
         self.ln_pre, self.blocks, self.readout = ln_pre, nn.ModuleList(blocks), readout
         self.patch = conv.kernel_size[0]
-        self.prefix = 0 if class_embedding is None else 1
+        self.prefix = 0 if class_embedding is None else class_embedding.numel() // conv.out_channels
+        self._rule, self._turns = rule, turns
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The input of the first block.
@@ -131,16 +68,24 @@ class VisionTower(nn.Module):
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)  # [B, h*w, C]
         if self.class_embedding is not None:
-            first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+            first = self.class_embedding.to(x.dtype).expand(x.shape[0], self.prefix, -1)
             x = torch.cat([first, x], dim=1)
-        positions = resize_positions(self.positional_embedding, grid, self.prefix)
+        positions = resize_positions(self.positional_embedding, grid, self.prefix, self._rule)
         return self.ln_pre(x + positions), grid
+
+    def rotation(self, x: Tensor, grid: tuple[int, int]) -> Rotation | None:
+        """Rotary positions of tokens x [B, prefix+h*w, C] on grid (h, w); None: there are none."""
+        if self._turns is None:
+            return None
+        turn = self._turns(grid)
+        return Rotation(turn.cos.to(x.device), turn.sin.to(x.device), turn.half)
 
     def before_block(self, images: Tensor, index: int) -> tuple[Tensor, tuple[int, int]]:
         """[B, 3, H, W] -> tokens [B, prefix+h*w, C] that enter block `index`, and (h, w)."""
         x, grid = self.embed(images)
+        rotation = self.rotation(x, grid)
         for block in self.blocks[:index]:
-            x = block(x)
+            x = block(x, rotation=rotation)
         return x, grid
 
     def hidden_states(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
@@ -159,10 +104,11 @@ class VisionTower(nn.Module):
         Errors: TTDError for a block that the tower does not have.
         """
         wanted = [self._block_index(index) for index in blocks]
-        x, _ = self.embed(images)
+        x, grid = self.embed(images)
+        rotation = self.rotation(x, grid)
         states: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks[: max(wanted, default=-1) + 1]):
-            x = block(x)
+            x = block(x, rotation=rotation)
             if index in wanted:
                 states[index] = x
         return [states[index] for index in wanted]
@@ -182,8 +128,13 @@ class VisionTower(nn.Module):
         Args: x [B, prefix+h*w, C]; grid (h, w); head: a name of `HEADS`.
         Returns: patch tokens [B, h*w, C].
         """
-        last = cast(Block, self.blocks[-1])
-        return HEADS[head](last, x, grid, self.prefix)[:, self.prefix :]
+        last, rotation = cast(Block, self.blocks[-1]), self.rotation(x, grid)
+        return HEADS[head](last, x, grid, self.prefix, rotation)[:, self.prefix :]
+
+    def whole_last_block(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The last block as it is: x [B, prefix+h*w, C], grid (h, w) -> the same shape."""
+        out: Tensor = self.blocks[-1](x, rotation=self.rotation(x, grid))
+        return out
 
     def dense(self, images: Tensor, head: str) -> Tensor:
         """[B, 3, H, W] -> [B, D, h, w], not normalized; H and W multiples of the patch."""

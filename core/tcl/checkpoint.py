@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.layers import Block
+from ..backbones.readouts import TokenReadout
 from ..backbones.tcl import layout as names
 from ..backbones.tcl.base import METADATA
 from ..backbones.tcl.model import TCLBackbone
-from ..backbones.towers import TokenReadout
 from ..utils.files import atomic
 from ..utils.finite import check_weights
 from ..utils.tensors.tensor_files import save_safetensors, save_torch

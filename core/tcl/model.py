@@ -14,10 +14,10 @@ from torch import nn
 from ..backbones import load_backbone
 from ..backbones.base import Backbone
 from ..backbones.layers import Block
+from ..backbones.readouts import TokenReadout
 from ..backbones.tcl import layout as names
 from ..backbones.tcl.base import facts_of, imagenet_preprocess, usual_facts
 from ..backbones.tcl.model import Masker, TCLBackbone
-from ..backbones.towers import TokenReadout
 from ..errors import TTDError
 from .config import TCLConfig
 

@@ -24,7 +24,8 @@ from ...errors import TTDError
 from ...utils.tensors.file_kinds import file_kind
 from ..base import Backbone, Preprocess
 from ..layers import Block
-from ..towers import MatrixProjection, TokenReadout
+from ..readouts import TokenReadout
+from ..towers import MatrixProjection
 from ..weights import reading
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

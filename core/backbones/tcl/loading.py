@@ -16,7 +16,7 @@ from .. import openclip
 from ..clip_loading import Tokenizer, state_dict_of_openai_clip
 from ..heads import check_head
 from ..hub_files import hub_file, is_hub_name
-from ..layers import Block
+from ..layers import Block, unpack_attention
 from ..weights import OFFLINE_HINT, OPENAI_MODEL, check_tensors, existing_file, read_checkpoint
 from . import layout as names
 from .base import (
@@ -184,7 +184,7 @@ def _tail_block(state: dict[str, Tensor], s: names.Sizes, facts: Facts) -> Block
     """A copied block from its twelve tensors in CLIP's names."""
     block = Block(
         nn.LayerNorm(s.width),
-        openclip.attention(_below(state, "attn."), facts.heads),
+        unpack_attention(_below(state, "attn."), facts.heads),
         nn.LayerNorm(s.width),
         openclip.clip_mlp(s.width, s.hidden, facts.quick_gelu),
     )

@@ -1,0 +1,1 @@
+"""Families of towers, one adapter file each: from a library's or a file's names to ours."""
