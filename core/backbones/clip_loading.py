@@ -4,9 +4,6 @@ Names are those built into open_clip, local folders, and repositories of the Hug
 """
 
 import difflib
-import hashlib
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,9 @@ from ..utils.shipped import shipped
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
-from .openclip_config import (
-    FOLDER_CONFIG,
-    check_folder,
-    folder_config,
-    hub_config,
-    uses_hub_tokenizer,
-)
+from .openclip_config import FOLDER_CONFIG, check_folder, hub_config
 from .own_settings import own_settings
+from .tokenizers.openclip import Tokenizer
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
@@ -41,8 +33,6 @@ from .weights import (
     weight_file,
 )
 
-Tokenize = Callable[[list[str]], Tensor]
-
 # What short names stand for; TCL is loaded by core/backbones/tcl/loading.py
 SHORT_NAMES = {
     "CLIP": f"{OPENAI_MODEL}:openai",
@@ -50,8 +40,6 @@ SHORT_NAMES = {
     "tiny": f"local-dir:{shipped('weights/tiny')}",
     "tiny-cls": f"local-dir:{shipped('weights/tiny-cls')}",
 }
-# Files of a model's folder that its tokenizer may be made of
-VOCABULARIES = (".json", ".txt", ".gz", ".model")
 
 
 def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]:
@@ -67,13 +55,19 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     backbone = CLIPBackbone(
         openclip.vision_tower(model, arch),
         openclip.text_tower(model, arch),
-        Tokenizer(name),
+        Tokenizer(name, _beside(arch, weights)),
         openclip.preprocess(model),
         logit_scale=float(model.logit_scale.detach().exp()),
         mask=(scale, bias),
     )
     backbone.own = own
     return backbone, own.head or backbone.visual.readout.default_head
+
+
+def _beside(arch: str, weights: str | Path | None) -> Path | None:
+    """The folder of the weight file that a user named; a tokenizer's files may lie there."""
+    source = str(weights or arch.partition(":")[2])
+    return expanded(source).parent if source and expanded(source).is_file() else None
 
 
 def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, str]:
@@ -87,89 +81,6 @@ def load_openclip_model(arch: str, weights: str | Path | None) -> tuple[openclip
     if arch.startswith("hf-hub:"):
         return _from_hub(arch, weights), arch
     return _builtin(arch, weights)
-
-
-class Tokenizer:
-    """open_clip's tokenizer for a model, made at the first call.
-
-    Some need a download, which those who bring token ids can do without.
-    """
-
-    def __init__(self, name: str):
-        """name: open_clip's name of the model, or `local-dir:/path`."""
-        self._name = name
-        self._made: Tokenize | None = None
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        """Strings -> token ids [N, L]. TTDError where a download is needed and fails."""
-        if self._made is None:
-            self._made = _make_tokenizer(self._name)
-        return self._made(texts)
-
-    @property
-    def merges(self) -> bytes | None:
-        """Byte-pair merges of its own, gzipped; None: CLIP's. TTDError where it has no merges."""
-        import open_clip
-
-        if self._made is None:
-            self._made = _make_tokenizer(self._name)
-        if not isinstance(self._made, open_clip.SimpleTokenizer):
-            raise TTDError(f"{self._name}: its tokenizer is not CLIP's byte-pair encoding")
-        own = Path(self._name.removeprefix("local-dir:")) / "bpe.txt.gz"
-        packed = self._name.startswith("local-dir:") and own.is_file()
-        return own.read_bytes() if packed else None
-
-    @property
-    def key(self) -> str:
-        """What decides its token ids: open_clip's version, and the files of a local folder.
-
-        The tokenizer is not made for it.
-        """
-        installed = version("open_clip_torch")
-        if not self._name.startswith("local-dir:"):
-            return f"{self._name}; {installed}"
-        folder = Path(self._name.removeprefix("local-dir:"))  # the files count, not their place
-        files = [
-            f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-            for path in sorted(folder.iterdir())
-            if path.suffix in VOCABULARIES and path.is_file()
-        ]
-        return "; ".join(["local-dir", installed, *files])
-
-
-def _make_tokenizer(name: str) -> Tokenize:
-    import open_clip
-
-    folder = Path(name.removeprefix("local-dir:"))
-    own = folder / "bpe.txt.gz"
-    made: Tokenize
-    try:
-        with hub():
-            if name.startswith("local-dir:") and own.is_file():  # a vocabulary smaller than CLIP's
-                text = folder_config(folder)["model_cfg"]["text_cfg"]
-                length = int(text.get("context_length", 77))
-                made = open_clip.SimpleTokenizer(bpe_path=str(own), context_length=length)
-            else:
-                made = open_clip.get_tokenizer(name, **_tokenizer_options(name))
-    except Exception as error:
-        raise TTDError(
-            f"the tokenizer of {name} could not be loaded ({shorten(error)}): it needs files from "
-            f"the Hugging Face Hub once, {OFFLINE_HINT}"
-        ) from None
-    return made
-
-
-def _tokenizer_options(name: str) -> dict[str, Any]:
-    """What is passed to a tokenizer of Hugging Face: that it runs no code of its repository."""
-    import open_clip
-
-    if name.startswith("local-dir:"):
-        config = folder_config(Path(name.removeprefix("local-dir:")))
-    elif name.startswith("hf-hub:"):
-        config = hub_config(name)
-    else:
-        config = {"model_cfg": open_clip.get_model_config(name)}
-    return {"trust_remote_code": False} if uses_hub_tokenizer(config) else {}
 
 
 def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, str]:

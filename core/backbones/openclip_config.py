@@ -160,11 +160,6 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < MOST  # False for NaN
 
 
-def uses_hub_tokenizer(config: Mapping[str, Any]) -> bool:
-    """Whether the tokenizer of a checked config is one of Hugging Face's."""
-    return bool(config["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
-
-
 def _check_keys(
     values: Mapping[str, Any], known: frozenset[str] | set[str], source: str, section: str
 ) -> None:

@@ -175,7 +175,7 @@ def tokenizer_folder(folder):
 
 
 def read_tokenizer(path):
-    from core.backbones.clip_loading import Tokenizer
+    from core.backbones.tokenizers.openclip import Tokenizer
 
     return Tokenizer(f"local-dir:{path.parent}")(["a cat"])
 

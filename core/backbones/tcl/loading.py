@@ -13,10 +13,11 @@ from ...errors import TTDError
 from ...utils.files import expanded
 from ...utils.shipped import own_weights
 from .. import openclip
-from ..clip_loading import Tokenizer, state_dict_of_openai_clip
+from ..clip_loading import state_dict_of_openai_clip
 from ..heads import check_head
 from ..hub_files import hub_file, is_hub_name
 from ..layers import Block, unpack_attention
+from ..tokenizers.openclip import Tokenizer
 from ..weights import OFFLINE_HINT, OPENAI_MODEL, check_tensors, existing_file, read_checkpoint
 from . import layout as names
 from .base import (

@@ -18,8 +18,8 @@ from torch import Tensor
 from ...backbones import openclip
 from ...backbones.base import Preprocess
 from ...backbones.clip import CLIPBackbone
-from ...backbones.clip_loading import Tokenizer
 from ...backbones.heads import check_head
+from ...backbones.tokenizers.openclip import Tokenizer
 from ...backbones.weights import OPENAI_MODEL, check_tensors, reading
 from ...errors import TTDError
 from ...utils.tensors.pickled_values import Unknown
