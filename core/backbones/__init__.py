@@ -54,8 +54,7 @@ def load_backbone(
     target, kind = resolve_device(device), resolve_dtype(dtype)
     if target.type == "cuda":
         use_full_float32()
-    loader = BACKBONES.get(arch, _load_clip)
-    backbone, default = loader(arch, weights, head)
+    backbone, default = _loader_of(arch)(arch, weights, head)
     backbone.arch = arch
     backbone.head = check_head(head or default, backbone.visual.readout.heads, arch)
     backbone.eval().requires_grad_(False)
@@ -64,6 +63,11 @@ def load_backbone(
 
         load_adapter(backbone, lora)
     return backbone.to(device=target, dtype=kind)
+
+
+def _loader_of(arch: str) -> Loader:
+    family = next((prefix for prefix in FAMILIES if arch.startswith(prefix)), None)
+    return BACKBONES.get(arch, _load_clip) if family is None else FAMILIES[family]
 
 
 def _load_clip(arch: str, weights: str | Path | None, head: str | None) -> tuple[Backbone, str]:
@@ -78,6 +82,12 @@ def _load_tcl(arch: str, weights: str | Path | None, head: str | None) -> tuple[
     return load_tcl(weights, head), "maskclip"
 
 
+def _load_tips(arch: str, weights: str | Path | None, head: str | None) -> tuple[Backbone, str]:
+    from .families.tips import load_tips
+
+    return load_tips(arch, weights)
+
+
 # The names of models; every other name is one of open_clip's, a folder's or the Hub's.
 BACKBONES: dict[str, Loader] = {
     "CLIP": _load_clip,
@@ -86,3 +96,5 @@ BACKBONES: dict[str, Loader] = {
     "tiny": _load_clip,
     "tiny-cls": _load_clip,
 }
+# Families with files of their own, by what a name begins with; a folder follows.
+FAMILIES: dict[str, Loader] = {"tips:": _load_tips}

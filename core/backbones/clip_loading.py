@@ -50,8 +50,9 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     """
     model, name = load_openclip_model(arch, weights)
     own = own_settings(name)
-    scale = CLIP_MASK[0] if own.mask_scale is None else own.mask_scale
-    bias = CLIP_MASK[1] if own.mask_bias is None else own.mask_bias
+    usual = _mask_mapping(model)
+    scale = usual[0] if own.mask_scale is None else own.mask_scale
+    bias = usual[1] if own.mask_bias is None else own.mask_bias
     backbone = CLIPBackbone(
         openclip.vision_tower(model, arch),
         openclip.text_tower(model, arch),
@@ -62,6 +63,18 @@ def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]
     )
     backbone.own = own
     return backbone, own.head or backbone.visual.readout.default_head
+
+
+def _mask_mapping(model: openclip.OpenCLIP) -> tuple[float, float]:
+    """(a, b) of the soft mask `sigmoid(a (S - b))` where a folder's config says nothing.
+
+    CLIP's; for models that were trained with a bias of their logits (SigLIP), b is the cosine at
+    which the model itself gives a pair the probability 1/2: their cosines never reach CLIP's b.
+    """
+    logit_bias = getattr(model, "logit_bias", None)
+    if logit_bias is None:
+        return CLIP_MASK
+    return CLIP_MASK[0], float(-logit_bias.detach() / model.logit_scale.detach().exp())
 
 
 def _beside(arch: str, weights: str | Path | None) -> Path | None:

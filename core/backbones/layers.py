@@ -96,15 +96,17 @@ class Attention(nn.Module):
         return out
 
 
-def unpack_attention(packed: Mapping[str, Tensor], heads: int) -> Attention:
-    """Attention with plain linears from packed weights; queries, keys and values are copied.
+def unpack_attention(
+    packed: Mapping[str, Tensor], heads: int, kind: type[Attention] = Attention
+) -> Attention:
+    """Attention (of class `kind`) with plain linears from packed weights, which are copied.
 
     packed: in_proj_weight [3C, C] (rows: queries, keys, values), in_proj_bias [3C] where there is
         one, out_proj.weight [C, C], out_proj.bias [C].
     """
     width = packed["out_proj.weight"].shape[0]
     with torch.device("meta"):
-        attn = Attention(width, heads, bias="in_proj_bias" in packed)
+        attn = kind(width, heads, bias="in_proj_bias" in packed)
     state = {"out_proj.weight": packed["out_proj.weight"], "out_proj.bias": packed["out_proj.bias"]}
     for kind in ("weight", "bias"):
         if f"in_proj_{kind}" in packed:

@@ -171,7 +171,8 @@ class TextTower(nn.Module):
             blocks: transformer blocks.
             ln_final: norm over the last dimension.
             projection: [..., C] -> [..., D].
-            pool: which token is the embedding: "first", "last", "argmax" (highest id) or "eos".
+            pool: which token is the embedding: "first", "last", "argmax" (highest id) or "eos"; or
+                "mean" of all that are no padding.
             causal: a token sees only itself and those before it.
             eos_id: for pool "eos", the id whose first occurrence is read.
             pad_id: tokens of this id are seen by none; None: every token is seen.
@@ -183,7 +184,15 @@ class TextTower(nn.Module):
         self.eos_id = -1 if eos_id is None else eos_id
 
     def end_positions(self, tokens: Tensor) -> Tensor:
-        """Token ids [N, L] -> index [N] of the token whose output is the embedding."""
+        """Token ids [N, L] -> index [N] of the token whose output is the embedding.
+
+        Errors: TTDError for a tower that averages its tokens.
+        """
+        if self.pool == "mean":
+            raise TTDError(
+                "this text tower averages its tokens, so no single one is the embedding; it is not "
+                "supported where one is needed (grounding)"
+            )
         if self.pool == "first":
             return tokens.new_zeros(tokens.shape[0])
         if self.pool == "last":
@@ -195,6 +204,8 @@ class TextTower(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids [N, L] -> [N, D], not normalized. TTDError for ids outside the vocabulary."""
         self._check(tokens)
+        if self.pool == "mean":
+            return self._mean(tokens)
         ends = self.end_positions(tokens)
         if self.causal and self.pool in ("argmax", "eos") and tokens.numel():
             # Later tokens are invisible to the end token of a causal tower: cutting them is exact
@@ -204,6 +215,17 @@ class TextTower(nn.Module):
         # The norm is per token: pooling first is cheaper.
         x = x[torch.arange(len(x), device=x.device), ends]
         out: Tensor = self.projection(self.ln_final(x))
+        return out
+
+    def _mean(self, tokens: Tensor) -> Tensor:
+        """Token ids [N, L] -> mean [N, D] of the tokens that are no padding; zeros without any."""
+        real = tokens.ne(-1 if self.pad_id is None else self.pad_id)
+        longest = int(real.sum(1).max()) if tokens.numel() else 0
+        if self.pad_id is not None and bool(real[:, :longest].sum() == real.sum()):
+            # Padding behind the longest text is seen by none: cutting it is exact.
+            tokens, real = tokens[:, : max(longest, 1)], real[:, : max(longest, 1)]
+        states = self.ln_final(self._transform(tokens)) * real[..., None]
+        out: Tensor = self.projection(states.sum(1) / real.sum(1, keepdim=True).clamp(min=1))
         return out
 
     def token_states(self, tokens: Tensor) -> Tensor:
@@ -223,7 +245,11 @@ class TextTower(nn.Module):
 
     def _transform(self, tokens: Tensor) -> Tensor:
         """Token ids [N, L] -> output of the last block [N, L, C]."""
-        mask = None if self.pad_id is None else (tokens != self.pad_id)[:, None, None, :]
+        mask = None
+        if self.pad_id is not None:
+            seen = tokens != self.pad_id
+            seen = seen | ~seen.any(dim=1, keepdim=True)  # no row without anything to see
+            mask = seen[:, None, None, :]
         x: Tensor = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x, mask, causal=self.causal)
