@@ -88,6 +88,12 @@ def _load_tips(arch: str, weights: str | Path | None, head: str | None) -> tuple
     return load_tips(arch, weights)
 
 
+def _load_dinotxt(arch: str, weights: str | Path | None, head: str | None) -> tuple[Backbone, str]:
+    from .families.dinotxt import load_dinotxt
+
+    return load_dinotxt(arch, weights)
+
+
 # The names of models; every other name is one of open_clip's, a folder's or the Hub's.
 BACKBONES: dict[str, Loader] = {
     "CLIP": _load_clip,
@@ -97,4 +103,4 @@ BACKBONES: dict[str, Loader] = {
     "tiny-cls": _load_clip,
 }
 # Families with files of their own, by what a name begins with; a folder follows.
-FAMILIES: dict[str, Loader] = {"tips:": _load_tips}
+FAMILIES: dict[str, Loader] = {"tips:": _load_tips, "dinotxt:": _load_dinotxt}

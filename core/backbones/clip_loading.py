@@ -40,6 +40,16 @@ SHORT_NAMES = {
     "tiny": f"local-dir:{shipped('weights/tiny')}",
     "tiny-cls": f"local-dir:{shipped('weights/tiny-cls')}",
 }
+# Families that people ask for and that do not serve: what to use instead. By a part of the name.
+NO_TEXT = "it has no text tower, so nothing compares its patches with words"
+REFUSED = {
+    "pe-spatial": f"{NO_TEXT}; use PE-Core, such as PE-Core-B-16:meta",
+    "pe-lang": f"{NO_TEXT}; use PE-Core, such as PE-Core-B-16:meta",
+    "naflex": "its images have no fixed grid; use ViT-B-16-SigLIP2-256:webli",
+    "dinov2": f"{NO_TEXT}; use dino.txt, dinotxt:/FOLDER",
+    "dinov3": f"{NO_TEXT}; use dino.txt, dinotxt:/FOLDER",
+    "tips": "it is read from its own files, tips:/FOLDER",
+}
 
 
 def load_clip(arch: str, weights: str | Path | None) -> tuple[CLIPBackbone, str]:
@@ -125,6 +135,9 @@ def _builtin(arch: str, weights: str | Path | None) -> tuple[openclip.OpenCLIP, 
 
 
 def _unknown(arch: str, similar: list[str]) -> TTDError:
+    for name, reason in REFUSED.items():
+        if name in arch.partition(":")[0].lower():
+            return TTDError(f"{arch} is not supported: {reason}")
     return TTDError(
         f"unknown arch {arch!r}: use {', '.join(SHORT_NAMES)}, TCL, MODEL:PRETRAINED or "
         f"MODEL:/path/to/checkpoint (MODEL from open_clip, such as {', '.join(similar)}), "

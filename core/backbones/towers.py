@@ -189,10 +189,7 @@ class TextTower(nn.Module):
         Errors: TTDError for a tower that averages its tokens.
         """
         if self.pool == "mean":
-            raise TTDError(
-                "this text tower averages its tokens, so no single one is the embedding; it is not "
-                "supported where one is needed (grounding)"
-            )
+            raise TTDError("this text tower averages its tokens: no single one is the embedding")
         if self.pool == "first":
             return tokens.new_zeros(tokens.shape[0])
         if self.pool == "last":

@@ -192,3 +192,19 @@ def test_checksum_of_the_shipped_model_is_stable():
     constants = config["preprocess_cfg"]
     want = [(0.5 - m) / s for m, s in zip(constants["mean"], constants["std"], strict=True)]
     assert torch.allclose(backbone.normalize(grey).flatten(), torch.tensor(want), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arch", "instead"),
+    [
+        ("PE-Spatial-B16-512:meta", "PE-Core"),
+        ("ViT-B-16-SigLIP2-naflex:webli", "ViT-B-16-SigLIP2-256:webli"),
+        ("dinov2_vitl14_reg", "dinotxt:"),
+        ("dinov3-vitl16:lvd1689m", "dinotxt:"),
+        ("google/tipsv2-b14", "tips:"),
+    ],
+)
+def test_families_that_do_not_serve_say_what_does(arch, instead):
+    with pytest.raises(TTDError, match="is not supported") as error:
+        load_backbone(arch)
+    assert instead in str(error.value) and "\n" not in str(error.value)

@@ -15,6 +15,7 @@ from small_perception import CONTEXT, NAMES, write_perception
 
 from core.backbones import load_backbone
 from core.backbones.lora.adapter import adapter_parameters, add_adapter
+from core.backbones.lora.merge import largest_difference, merge, read_source, write_file
 from core.backbones.lora.targets import lora_targets
 from core.errors import TTDError
 
@@ -141,6 +142,19 @@ def test_lora_reaches_every_part_that_pixels_pass(folders):
             value.add_(0.01)
     backbone.encode_pixels(random_images(1, 3, 32, 32)).square().sum().backward()
     assert all(value.grad is not None and value.grad.any() for value in parameters.values())
+
+
+def test_a_merged_adapter_is_the_adapter(folders, tmp_path):
+    folder = folders[NAMES[0]]
+    backbone = load_backbone(f"local-dir:{folder}")
+    add_adapter(backbone, lora_targets(backbone), rank=2, alpha=2)
+    with torch.no_grad():
+        for value in adapter_parameters(backbone).values():
+            value.add_(0.02)
+    path = tmp_path / "merged.safetensors"
+    write_file(merge(backbone, read_source(f"local-dir:{folder}", None)), path)
+    merged = load_backbone(f"local-dir:{folder}", weights=path)
+    assert largest_difference(backbone, merged) < 1e-6
 
 
 @pytest.mark.parametrize("head", ["maskclip-value", "sclip", "naclip", "kk", "clearclip"])

@@ -9,10 +9,11 @@ import torch
 from oracle_dino import attend, linear, patches, relu, vision_block
 from oracle_vit import layer_norm
 from small_clip import random_images, relative_error
-from small_tips import DEPTH, PIECES, SMALL, WIDTH, Sizes, sentencepiece_model, write_tips
+from small_tips import CHARSMAP, DEPTH, PIECES, SMALL, WIDTH, Sizes, sentencepiece_model, write_tips
 
 from core.backbones import load_backbone
 from core.backbones.lora.adapter import adapter_parameters, add_adapter
+from core.backbones.lora.merge import read_source
 from core.backbones.lora.targets import lora_targets
 from core.errors import TTDError
 from core.text.encode import encode_texts
@@ -147,6 +148,14 @@ def test_unknown_letters_and_names_of_control_pieces(tips):
     assert 1 not in rows[1]
 
 
+def test_the_normalizers_table(tmp_path):
+    """Its only entry makes a tab a space."""
+    write_tips(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model(charsmap=CHARSMAP))
+    rows = load_backbone(f"tips:{tmp_path}").tokenize(["a\tdog", "a dog"])
+    assert torch.equal(rows[0], rows[1])
+
+
 def test_lora_reaches_both_towers_and_learns(tips):
     backbone = load_backbone(f"tips:{tips[0]}")
     targets = lora_targets(backbone)
@@ -162,6 +171,11 @@ def test_lora_reaches_both_towers_and_learns(tips):
     pixels = backbone.encode_pixels(random_images(1, 3, 56, 56))
     backbone.similarity(pixels, backbone.encode_text(["a dog"])).sum().backward()
     assert all(value.grad is not None and value.grad.any() for value in parameters.values())
+
+
+def test_merging_says_what_to_do_instead(tips):
+    with pytest.raises(TTDError, match="keep the adapter"):
+        read_source(f"tips:{tips[0]}", None)
 
 
 # --- files

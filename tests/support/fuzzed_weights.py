@@ -3,14 +3,17 @@
 import json
 import pickle
 
+import numpy as np
 import torch
 from fuzzed import Reader, stored
 from small_adapter import tensors
+from small_tips import CHARSMAP, sentencepiece_model
 
 from core.backbones.lora.files import read_adapter
 from core.backbones.lora.peft_config import read_peft_config
-from core.backbones.weights import read_weights
+from core.backbones.weights import check_tensors, read_weights
 from core.errors import TTDError
+from core.utils.tensors.npz_files import read_npz
 
 READERS: dict[str, Reader] = {}
 
@@ -181,3 +184,28 @@ def read_tokenizer(path):
 
 
 READERS["tokenizer merges"] = Reader(tokenizer_folder, read_tokenizer)
+
+
+def npz_file(folder):
+    np.savez(folder / "m.npz", **{name: value.numpy() for name, value in STATE.items()})
+    return folder / "m.npz"
+
+
+def read_npz_state(path):
+    state = read_npz(path)
+    check_tensors(state, path)
+    return finite(state)
+
+
+READERS["npz"] = Reader(npz_file, read_npz_state)
+
+
+def read_pieces(path):
+    from core.backbones.tokenizers.sentencepiece import SentencePieceTokenizer
+
+    return SentencePieceTokenizer(path, 16, "its page")(["a dog\tcat"])
+
+
+READERS["sentencepiece"] = Reader(
+    stored("tokenizer.model", sentencepiece_model(charsmap=CHARSMAP)), read_pieces
+)

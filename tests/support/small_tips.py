@@ -97,15 +97,29 @@ def write_tips(folder: Path, sizes: Sizes = SMALL) -> tuple[dict, dict]:
     return vision, text
 
 
-def sentencepiece_model(kind: int = 1, extra: tuple = ()) -> bytes:
+def _charsmap() -> bytes:
+    """A normalizer's table: a tab becomes a space. A trie of three units in use, of 512."""
+    units = [0] * 512
+    units[0] = 256 << 10  # the children of the root are at 256 ^ letter
+    units[256 ^ 9] = 9 | 1 << 8 | 3 << 10  # "\t": a value follows, at its own place ^ 3
+    units[256 ^ 9 ^ 3] = 1 << 31  # the text at 0
+    return struct.pack("<I512I", 2048, *units) + b" \0"
+
+
+CHARSMAP = _charsmap()
+
+
+def sentencepiece_model(kind: int = 1, extra: tuple = (), charsmap: bytes = b"") -> bytes:
     """A unigram model: <pad> 0, </s> 1, <unk> 2, then `PIECES`, earlier ones more likely.
 
-    kind: of the model (2: BPE); extra: further pieces (text, score, type).
+    kind: of the model (2: BPE); extra: further pieces (text, score, type); charsmap: of the
+    normalizer.
     """
     pieces = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
     pieces += [(piece, -1.0 - 0.5 * place, 1) for place, piece in enumerate(PIECES)]
     data = b"".join(_message(1, _piece(*piece)) for piece in [*pieces, *extra])
-    return data + _message(2, b"\x18" + bytes([kind])) + _message(3, b"\x18\x01\x20\x01")
+    normalizer = b"\x18\x01\x20\x01" + (_message(2, charsmap) if charsmap else b"")
+    return data + _message(2, b"\x18" + bytes([kind])) + _message(3, normalizer)
 
 
 def _piece(text: str, score: float, kind: int) -> bytes:

@@ -100,8 +100,9 @@ def _attention(state: State, prefix: str, width: int, names: BlockNames) -> dict
         "out_proj.weight": state.take(f"{projection}.weight", width, width),
         "out_proj.bias": state.take(f"{projection}.bias", width),
     }
-    if state.has(bias):
-        packed["in_proj_bias"] = state.take(bias, 3 * width)
+    if not state.has(bias):
+        return packed
+    packed["in_proj_bias"] = state.take(bias, 3 * width)
     mask = f"{bias}_mask"  # DINOv3 keeps the keys' bias at zero by a mask
     if state.has(mask):
         packed["in_proj_bias"] = packed["in_proj_bias"] * state.take(mask, 3 * width)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ...errors import TTDError
 from ...utils.finite import check_weights
+from .. import FAMILIES
 from ..base import Backbone
 from ..clip_loading import load_openclip_model, state_dict_of_openai_clip
 from ..openclip import OpenCLIP
@@ -82,6 +83,10 @@ def read_source(arch: str, weights: str | Path | None) -> Source:
     """Every tensor of a model in its file's names. TTDError as `load_backbone`."""
     if arch == "TCL":
         return Source(_tcl_state(tcl_file(weights)), why_not="TCL's weights are one file")
+    if arch.startswith(tuple(FAMILIES)):
+        raise TTDError(
+            f"{arch}: merged weights have no file in this family's form; keep the adapter, --lora"
+        )
     model, name = load_openclip_model(arch, weights)
     state = {key: _at_float32(value) for key, value in model.state_dict().items()}
     if name.startswith("local-dir:"):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -142,6 +143,29 @@ def read_model(path: Path) -> Model:
     return model
 
 
+def _check_charsmap(charsmap: bytes) -> None:
+    """ValueError for a normalizer's table that leads outside of itself, where Rust would panic.
+
+    It is the size in bytes of a double-array trie, the trie (units of 32 bits: label, whether a
+    value follows, offset; or a value), and the texts that its values point into, each ended by 0.
+    """
+    size = int.from_bytes(charsmap[:4], "little")
+    if size % 4 or not 1024 <= size <= len(charsmap) - 4:
+        raise ValueError("a table of another size")
+    units = np.frombuffer(charsmap, "<u4", size // 4, 4).astype(np.int64)
+    texts = charsmap[4 + size :]
+    texts.decode("utf-8")
+    inner = np.flatnonzero(units < 1 << 31)
+    follow = units[inner]
+    base = inner ^ ((follow >> 10) << ((follow & 512) >> 6))
+    if (base | 255).max(initial=0) >= len(units):
+        raise ValueError("a trie that leads outside")
+    values = units[base[follow & 256 > 0]] & ((1 << 31) - 1)
+    starts = np.flatnonzero(np.frombuffer(b"\0" + texts, np.uint8) == 0)
+    if not np.isin(values, starts).all():
+        raise ValueError("a trie whose values are no texts")
+
+
 def _parse(data: bytes, path: Path) -> Model:
     """ModelProto: 1 pieces, 2 trainer (3 model_type), 3 normalizer (2 charsmap, 3, 4 spaces)."""
     pieces: list[tuple[str, float, int]] = []
@@ -156,12 +180,10 @@ def _parse(data: bytes, path: Path) -> Model:
             normalizer = dict(_fields(_bytes(value)))
     if trainer.get(3, UNIGRAM) != UNIGRAM:
         raise TTDError(f"{path}: SentencePiece models other than unigram are not supported")
-    return Model(
-        pieces,
-        _bytes(normalizer.get(2, b"")),
-        bool(normalizer.get(3, 1)),
-        bool(normalizer.get(4, 1)),
-    )
+    charsmap = _bytes(normalizer.get(2, b""))
+    if charsmap:
+        _check_charsmap(charsmap)
+    return Model(pieces, charsmap, bool(normalizer.get(3, 1)), bool(normalizer.get(4, 1)))
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:
