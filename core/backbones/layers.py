@@ -97,16 +97,16 @@ class Attention(nn.Module):
 
 
 def unpack_attention(
-    packed: Mapping[str, Tensor], heads: int, kind: type[Attention] = Attention
+    packed: Mapping[str, Tensor], heads: int, form: type[Attention] = Attention
 ) -> Attention:
-    """Attention (of class `kind`) with plain linears from packed weights, which are copied.
+    """Attention (of class `form`) with plain linears from packed weights, which are copied.
 
     packed: in_proj_weight [3C, C] (rows: queries, keys, values), in_proj_bias [3C] where there is
         one, out_proj.weight [C, C], out_proj.bias [C].
     """
     width = packed["out_proj.weight"].shape[0]
     with torch.device("meta"):
-        attn = kind(width, heads, bias="in_proj_bias" in packed)
+        attn = form(width, heads, bias="in_proj_bias" in packed)
     state = {"out_proj.weight": packed["out_proj.weight"], "out_proj.bias": packed["out_proj.bias"]}
     for kind in ("weight", "bias"):
         if f"in_proj_{kind}" in packed:

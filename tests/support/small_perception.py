@@ -13,13 +13,15 @@ VISION = {"image_size": 32, "timm_pool": "map", "timm_proj": None}
 TEXT = {"context_length": CONTEXT, "vocab_size": 128, "width": 24, "heads": 2, "layers": 1}
 
 
-def write_perception(folder: Path, name: str = NAMES[0]) -> Path:
-    """32 px, patch 8, width 48, 4 heads in blocks and 2 in the pool, D = 24; token ids below 128.
+def write_perception(folder: Path, name: str = NAMES[0], words: int = 128) -> Path:
+    """32 px, patch 8, width 48, 4 heads in blocks and 2 in the pool, D = 24.
 
-    name: with class token, the same with layer scales, or neither (PE-Core-bigG's form).
+    name: with class token, the same with layer scales, or neither (PE-Core-bigG's form); words:
+    token ids are below this; CLIP's tokenizer has 49,408.
     """
     _register()
-    config = {"embed_dim": 24, "custom_text": True, "text_cfg": TEXT}
+    text = {**TEXT, "vocab_size": words}
+    config = {"embed_dim": 24, "custom_text": True, "text_cfg": text}
     write_clip(folder, {**config, "vision_cfg": {**VISION, "timm_model_name": name}})
     return folder
 

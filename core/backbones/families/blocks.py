@@ -45,6 +45,11 @@ class LayerScale(nn.Module):
 class SwiGLU(nn.Module):
     """`w3(silu(w1 x) * w2 x)`; w1 and w2 may be packed into w12, w1 first."""
 
+    w1: nn.Linear
+    w2: nn.Linear
+    w12: nn.Linear
+    w3: nn.Linear
+
     def __init__(self, **linears: nn.Linear):
         """linears: w1, w2, w3, or w12, w3."""
         super().__init__()
