@@ -14,7 +14,7 @@ from ..errors import TTDError
 from ..refine.pamr import PAMR
 from .layers import at_least_float32
 from .own_settings import OwnSettings
-from .similarity import cosine_maps
+from .readouts import cosine_maps
 from .towers import TextTower, VisionTower, pad_to_multiple
 
 CLIP_MASK = (10.0, 0.25)  # TCL's mapping of CLIP cosines to soft masks: sigmoid(10 (S - 0.25))

@@ -1,7 +1,11 @@
-"""What follows the last block of an image tower: one pooled feature, or one per patch."""
+"""What follows the last block of an image tower: one pooled feature, or one per patch.
+
+And what they are for: the similarity map, the cosine of every patch with every text.
+"""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .heads import HEADS
@@ -97,3 +101,14 @@ class MapReadout(Readout):
         """All tokens [B, prefix+L, C] -> [B, D]; the pool sees the class token too."""
         out: Tensor = self.after(self.attn_pool(self.norm(x)))
         return out
+
+
+def cosine_maps(pixels: Tensor, text: Tensor) -> Tensor:
+    """Similarity maps of embeddings that are normalized already; gradient flows.
+
+    pixels [B, D, h, w] and text [N, D], or text [B, N, D] for N texts of its own for each image,
+    vectors over D of unit length. Returns [B, N, h, w] in [-1, 1]. Source: TTD, S = <V_xy, w>.
+    """
+    if text.ndim == 2:
+        return torch.einsum("bdhw,nd->bnhw", pixels, text)
+    return torch.einsum("bdhw,bnd->bnhw", pixels, text)

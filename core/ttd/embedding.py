@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..backbones.similarity import cosine_maps
+from ..backbones.readouts import cosine_maps
 from ..data.words import is_stopword, split_words
 from ..errors import TTDError
 from ..text.encode import encode_texts
