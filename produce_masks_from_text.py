@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import TTDError
 from core.utils.files import expanded
-from tools.cli import run
+from tools.cli import min_score, min_score_option, run
 from tools.mask_options import check_for_captions, mask_options
 from tools.mask_run import Task, produce
 
@@ -54,6 +54,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         default="caption",
         help="the caption's own map, or those of the words it keeps (default: %(default)s)",
     )
+    min_score_option(parser)
     return parser
 
 
@@ -61,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make the masks that are missing."""
     args = get_args_parser().parse_args(argv)
     check_for_captions(args)
+    if args.min_score is not None and args.tags != "selected":
+        raise TTDError(
+            "--min-score rejects words, but --tags caption has none; use --tags selected"
+        )
+    args.min_score = min_score(args)
     return produce(args, setup)
 
 
@@ -71,18 +77,19 @@ def setup(args: argparse.Namespace) -> Task:
 
     name, place, records = find_records(args.data, args.root)
     jobs, skipped = jobs_of_records(records.iterate(0, args.limit))
+    least = {} if args.min_score is None else {"min_score": args.min_score}
     return Task(
         name=name,
         description=records.description,
         rule="threshold",
         background_threshold=BG,
         jobs=jobs,
-        make=partial(make_masks, args.tags),
+        make=partial(make_masks, args.tags, args.min_score),
         categories={FOREGROUND: 1},
         inputs=partial(inputs_of, records, args.limit, args.trust_inputs),
         skipped=skipped,
-        identity={"tags": args.tags, "pictures": place},
-        extras={"tags": args.tags if args.tags != "caption" else None},
+        identity={"tags": args.tags, "pictures": place, **least},
+        extras={"tags": args.tags if args.tags != "caption" else None, **least},
         model_defaults=("image",),  # no templates; the model's threshold is for many classes
     )
 
@@ -113,12 +120,16 @@ def find_records(data: str, root: str) -> tuple[str, str, RecordSet]:
     )
 
 
-def make_masks(tags: str, backbone: Backbone, used: MaskProtocol, batch: int) -> MasksFromText:
-    """How captions become masks."""
+def make_masks(
+    tags: str, least: float | None, backbone: Backbone, used: MaskProtocol, batch: int
+) -> MasksFromText:
+    """How captions become masks. least: the cosine below which no word is kept."""
     from core.masks.pipeline import MasksFromText
     from core.tags.protocol import TagProtocol
 
-    words = TagProtocol(backbone.image_size, scorers=("pixel",)) if tags == "selected" else None
+    words = None
+    if tags == "selected":
+        words = TagProtocol(backbone.image_size, scorers=("pixel",), min_score=least)
     return MasksFromText(backbone, used, words, batch)
 
 

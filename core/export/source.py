@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 from ..data.images import FORMATS
 from ..data.labels.dataset_yaml import voc_palette
 from ..data.labels.mask_files import read_stored
+from ..data.labels.rle import bounds
 from ..data.records import Packed
 from ..errors import TTDError, UnreadableError
 from ..evaluation.preview import Item, Photo, open_result
@@ -118,7 +119,7 @@ class Source:
             raise TTDError(f"{item.mask}: label {strange[0]} is no class of classes.json")
         for value in there:
             if value in known:
-                yield Region(known[value], box_of(labels == value), labels, item.caption)
+                yield Region(known[value], bounds(labels == value), labels, item.caption)
 
     def _of_boxes(self, item: Item, picture: Picture) -> Iterator[Region]:
         """A region for every phrase, its box cut at the image's edges."""
@@ -211,13 +212,6 @@ def read_labels(item: Item, picture: Picture) -> Labels:
         seen = f"{labels.shape[1]}x{labels.shape[0]}, its image {width}x{height}"
         raise TTDError(f"{item.mask}: the mask has {seen}; see --images")
     return labels
-
-
-def box_of(mask: Mask) -> Box:
-    """The box around a mask bool [H, W] that is not empty: whole pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    left, top = int(columns[0]), int(rows[0])
-    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
 
 def read_bytes(photo: Photo) -> bytes:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..backbones.own_settings import ModelDefaults
 from ..data.labels.dataset_yaml import voc_palette
-from ..data.labels.rle import compress
+from ..data.labels.rle import bounds, compress
 from ..errors import TTDError
 from ..maps.views import Views
 from ..masks.protocol import MaskProtocol, protocol
@@ -62,13 +62,10 @@ def coco_entries(labels: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
     for label, name in enumerate(names, start=1):
         mask = labels == label
         if mask.any():
-            found = {"segmentation": compress(mask), "area": int(mask.sum()), "bbox": bounds(mask)}
+            found = {
+                "segmentation": compress(mask),
+                "area": int(mask.sum()),
+                "bbox": list(bounds(mask)),
+            }
             entries.append({"category_id": label, "category": name, **found})
     return entries
-
-
-def bounds(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """[x, y, width, height] of a mask [H, W] that is not empty."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    left, top, right, bottom = columns[0], rows[0], columns[-1], rows[-1]
-    return [int(left), int(top), int(right - left + 1), int(bottom - top + 1)]

@@ -116,6 +116,21 @@ def test_shards_and_torchrun_ranks_make_the_same_files(place, whole, tmp_path):
     assert masks(tmp_path / "ranks") == masks(whole)
 
 
+def test_words_below_a_score_make_no_mask(place, tmp_path, capsys):
+    """--min-score 1 keeps no word and -1 all that are kept without it; it needs --tags selected."""
+    options = ("--tags", "selected", "--limit", 3)
+    assert run_here(capsys, place, tmp_path / "a", *options, script="text")[0] == 0
+    low, high = (tmp_path / "b", "--min-score=-1"), (tmp_path / "c", "--min-score=1")
+    for out, cut in (low, high):
+        assert run_here(capsys, place, out, *options, cut, script="text")[0] == 0
+    assert masks(tmp_path / "a") == masks(tmp_path / "b")
+    (folder,) = (tmp_path / "c").iterdir()
+    assert "@min_score=1.0@" in folder.name and len(list(folder.glob("*.png"))) == 3
+    assert not any(np.asarray(Image.open(path)).any() for path in folder.glob("*.png"))
+    code, _, said = run_here(capsys, place, tmp_path / "d", "--min-score=1", script="text")
+    assert code == 2 and "use --tags selected" in said
+
+
 def exported(out):
     """The bytes of every exported file of the one result of `out`."""
     (folder,) = out.iterdir()

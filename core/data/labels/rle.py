@@ -26,6 +26,13 @@ def encode(mask: Mask) -> dict[str, list[int]]:
     return {"size": [height, width], "counts": counts.tolist() if flat.size else []}
 
 
+def bounds(mask: Mask) -> tuple[int, int, int, int]:
+    """COCO's box (left, top, width, height), in pixels, of a mask bool [H, W] that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+
+
 def compress(mask: Mask) -> dict[str, Any]:
     """bool [H, W] -> {"size": [H, W], "counts": str}: `encode` with COCO's compressed string.
 
