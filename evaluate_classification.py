@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return multilabel.main(argv)
     args = get_args_parser().parse_args(argv)
+    from core.data.inputs.table import inputs_digest
     from core.evaluation.tags import (
         baseline_rows,
         find_result,
@@ -122,7 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in notes:
         say(note)
     if args.json:
-        write_json(args.json, {"root": str(args.root), "rows": [as_dict(row) for row in rows]})
+        inputs = {path.lines.stem: inputs_digest(path.inputs) for path in paths}
+        content = {"root": str(args.root), "rows": [as_dict(row) for row in rows]}
+        write_json(args.json, {**content, "inputs": inputs})
     if args.plot:
         plot(args.plot, methods, rows, baselines)
     if args.report or before:

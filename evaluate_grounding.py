@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         models = names_of([*(args.grounder or []), *([args.against] if args.against else [])])
         found = {name: locate(args, path, lists, device, ranks) for name, path in models.items()}
         if ranks.first:
-            report(args, found, baselines(args))
+            report(args, found, baselines(args), lists)
             if args.report or args.against:
                 show(args, found, models)
     return 0
@@ -172,7 +172,12 @@ def baselines(args: argparse.Namespace) -> Rows:
     return rows
 
 
-def report(args: argparse.Namespace, models: Mapping[str, Found], others: Rows) -> None:
+def report(
+    args: argparse.Namespace,
+    models: Mapping[str, Found],
+    others: Rows,
+    lists: Mapping[Key, PhraseList],
+) -> None:
     """Print the tables, and write the files that were asked for."""
     from core.evaluation.grounding import PUBLISHED
     from core.grounding.locate import groups_of, scores_of
@@ -196,7 +201,9 @@ def report(args: argparse.Namespace, models: Mapping[str, Found], others: Rows) 
             content[name] = {title(k): {**v, "groups": groups_of(own[k])} for k, v in values}
         if len(content) <= 1:
             content = next(iter(content.values()), {})
-        write(args.json, json.dumps({"scores": content, "others": named(others)}, indent=1) + "\n")
+        inputs = {title(key): part.digest for key, part in lists.items()}
+        whole = {"scores": content, "others": named(others), "inputs": inputs}
+        write(args.json, json.dumps(whole, indent=1) + "\n")
     if args.csv:
         write(args.csv, "\n".join(",".join(row) for row in table) + "\n")
     if args.pred:

@@ -176,8 +176,10 @@ def as_dict(
     found: Evaluation, tag: str, folder: Path, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Everything, for JSON; fractions."""
+    from core.data.inputs.table import inputs_digest
     from core.evaluation.predictions import read_protocol
     from core.evaluation.report import named_means
+    from core.masks.results import INPUTS
 
     return {
         "tag": tag,
@@ -190,6 +192,7 @@ def as_dict(
         "baselines": {name: named_means(scores.means) for name, scores in found.baselines.items()},
         "pictures": found.pictures,
         "protocol": read_protocol(folder),
+        "inputs": inputs_digest(folder / INPUTS),
     }
 
 

@@ -225,8 +225,10 @@ def as_dict(
     rows: dict[str, tuple[float, float, float]],
 ) -> dict[str, Any]:
     """Everything, for JSON; fractions."""
+    from core.data.inputs.table import inputs_digest
     from core.evaluation.predictions import read_protocol
     from core.evaluation.report import named_means
+    from core.masks.results import INPUTS
 
     return {
         "tag": tag,
@@ -239,6 +241,7 @@ def as_dict(
         "rows": {name.strip(): named_means(means) for name, means in rows.items()},
         "captions": dict(zip(found.ids, found.scores.iou.tolist(), strict=True)),
         "protocol": read_protocol(folder),
+        "inputs": inputs_digest(folder / INPUTS),
     }
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.labels.dataset_yaml import voc_palette
+from ..data.labels.rle import bounds
 from ..export.coco import annotation, category_entry
-from ..export.source import Category, Region, box_of
+from ..export.source import Category, Region
 from ..plots.heat import resized
 from ..plots.label_overlay import overlay, with_legend
 from ..predictor import Predictor
@@ -87,7 +88,7 @@ def coco_file(labels: Labels, tags: list[str], name: str) -> str:
     numbered = enumerate(tags, start=1)
     categories = [Category(k, tag, tuple(colours[k]), k) for k, tag in numbered]
     there = [category for category in categories if (labels == category.id).any()]
-    regions = [Region(one, box_of(labels == one.id), labels) for one in there]
+    regions = [Region(one, bounds(labels == one.id), labels) for one in there]
     content = {
         "images": [{"id": 1, "file_name": name, "width": width, "height": height}],
         "categories": [category_entry(category) for category in categories],

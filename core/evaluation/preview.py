@@ -237,7 +237,7 @@ def _photos(names: Iterable[str], place: Path) -> Images:
     if found or not _openable(place):
         return found
     records = (item for item in open_records(place).iterate() if isinstance(item, Record))
-    return {item.name: _photo_of(item) for item in records}
+    return {item.name: replace(_photo_of(item), caption="") for item in records}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

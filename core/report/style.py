@@ -75,6 +75,8 @@ svg text { font-family: inherit; fill: var(--ink); }
   body { font-size: 11pt; }
   section, .item, .card, tr { break-inside: avoid; }
   section { break-inside: auto; }
+  h2, h3, .note { break-after: avoid; }
+  .chart { max-width: 420px; }
   .wide { overflow: visible; }
   details:not([open]) { display: none; }
 }

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 from small_pairs import write_jsonl, write_set, write_shards
 
 from core.data.inputs.sources import inputs_of
-from core.data.inputs.table import BLOCK, BLOCKS, Inputs, check_inputs, sample_of
+from core.data.inputs.table import BLOCK, BLOCKS, Inputs, check_inputs, inputs_digest, sample_of
 from core.data.records import open_records
 from core.errors import TTDError
 
@@ -143,3 +144,19 @@ def test_pipes_are_not_opened(tmp_path):
     inputs = Inputs([("a", "text", "pipe.png", tmp_path / "pipe.png")])
     inputs.save(tmp_path / "t.npz")  # would wait for ever
     assert inputs.differences(tmp_path / "t.npz") == []
+
+
+def test_the_digest_is_that_of_what_is_in_the_inputs(root, table, tmp_path):
+    """Not of where and when: a copy has the same one, another caption another one."""
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(root, copy)
+    inputs_of(open_records(copy)).save(tmp_path / "copy.npz")
+    digest = inputs_digest(table)
+    assert digest == inputs_digest(tmp_path / "copy.npz") and len(digest) == 32
+    some = next(path for path in sorted(copy.rglob("*")) if path.suffix in (".json", ".txt"))
+    some.write_text(some.read_text().replace("a", "o"))
+    inputs_of(open_records(copy)).save(tmp_path / "other.npz")
+    assert inputs_digest(tmp_path / "other.npz") not in (None, digest)
+    (tmp_path / "bad.npz").write_bytes(b"no table")
+    assert inputs_digest(tmp_path / "bad.npz") is None
+    assert inputs_digest(tmp_path / "none.npz") is None

@@ -57,7 +57,9 @@ def test_several_models_are_one_table(weights, phrases, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split("  ")[0]: line.split()[-1] for line in lines if line.startswith("miou")}
     assert list(rows) == ["miou, model", "miou, second"] and len(set(rows.values())) == 1
-    scores = json.loads((tmp_path / "x.json").read_text())["scores"]
+    content = json.loads((tmp_path / "x.json").read_text())
+    scores, inputs = content["scores"], content["inputs"]
+    assert set(inputs) == {"list"} and len(inputs["list"]) == 16
     assert scores["model"] == scores["second"] and "list" in scores["model"]
     assert (tmp_path / "boxes" / "second" / "list.jsonl").exists()
     with pytest.raises(TTDError, match="--gallery draws the boxes of one model"):

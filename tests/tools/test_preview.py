@@ -211,3 +211,20 @@ def test_a_folder_without_masks_is_no_result(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(TTDError, match="masks"):
             open_result(path)
+
+
+def test_boxes_of_a_list_are_named_by_their_image_not_by_one_phrase(tmp_path):
+    """Images that are found through the list they came from: several phrases, no caption."""
+    save(tmp_path / "images/a.png", photo())
+    lines, boxes = [], []
+    for k, text in enumerate(("a dog", "the tree")):
+        lines.append(json.dumps({"id": f"a{k}", "image": "images/a.png", "text": text}) + "\n")
+        row = {"id": f"a{k}", "image": "images/a.png", "text": text, "box": [1, 2, 9, 8]}
+        boxes.append(json.dumps(row) + "\n")
+    (tmp_path / "list.jsonl").write_text("".join(lines))
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/x.jsonl").write_text("".join(boxes))
+    meta = {"identity": {"root": str(tmp_path / "list.jsonl")}}
+    (tmp_path / "made/x.meta.json").write_text(json.dumps(meta))
+    (item,) = open_result(tmp_path / "made/x.jsonl").items
+    assert item.caption == "" and [text for _, text in item.boxes] == ["a dog", "the tree"]

@@ -194,6 +194,23 @@ def load_table(path: Path) -> Table | None:
         ) from None
 
 
+def inputs_digest(path: Path) -> str | None:
+    """A digest of the inputs whose table lies at `path`: ids, captions, names and content of files.
+
+    The same wherever and whenever they were stored. None where there is no table, or none of ours.
+    """
+    try:
+        table = load_table(path)
+    except TTDError:
+        return None
+    if table is None:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for column in (table.ids, table.texts, table.images, table.files, table.samples):
+        digest.update(len(column).to_bytes(8, "little") + column.astype("<u8").tobytes())
+    return digest.hexdigest()
+
+
 def stamps_of(paths: Sequence[Path]) -> tuple[Numbers, Numbers]:
     """Sizes in bytes, `NOWHERE` for files that are not there, and times in ns: int64 [m] each."""
     found = itertools.chain.from_iterable(_in_threads(_stamps, paths))
