@@ -51,10 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     labels = open_labels(args.labels)
     choice = Choice(tuple(tag.lower() for tag in args.tags or ()), args.limit)
-    total = sum(shard.about["pairs"] for shard in labels.shards)
-    with tqdm(
-        total=None if args.tags else total, unit="pair", file=sys.stderr, disable=None
-    ) as bar:
+    with tqdm(total=args.limit, unit="pair", file=sys.stderr, disable=None) as bar:
         done = export_labels(labels, args.format, args.out, choice, bar.update)
     print(f"{args.out}: {done.pairs} pairs")
     if done.left:

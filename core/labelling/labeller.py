@@ -13,18 +13,17 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..backbones import load_backbone
-from ..backbones.weights import existing_file
 from ..data.grounding_view import Seen, view
 from ..data.images import Pixels, Size, is_giant
 from ..data.records import Item, Record, Skipped, read_record, read_reduced_record
 from ..grounding.predict import Grounder, load_grounder
 from ..grounding.produce import rounded
+from ..grounding.weights.checkpoint import model_file
 from ..maps.views import Prepared, Views, prepare
 from ..masks.protocol import MaskProtocol
 from ..refine.pamr import PAMR
@@ -136,7 +135,7 @@ class Labeller:
             kernel = backbone.pamr.kernel(backbone.device) if used.pamr else None
             found["masks"] = used.as_dict() | {"windows": settings.windows, "pamr_kernel": kernel}
         if settings.grounder:
-            content = Path(existing_file(settings.grounder)).read_bytes()
+            content = model_file(settings.grounder).read_bytes()
             found["grounder"] = hashlib.sha256(content).hexdigest()[:32]
         return found
 

@@ -10,7 +10,7 @@ from ..errors import TTDError
 from ..utils.prefetch import prefetch
 from .places import Output, list_shards, static_root
 from .shard import FAILED, PROTOCOL, Shard, digest_of_set, parsed
-from .table import parquet
+from .table import parquet, table_writer
 
 NAME = "_manifest.parquet"
 OWN = (NAME, PROTOCOL)
@@ -63,18 +63,21 @@ def write_manifest(out: Output) -> int:
 
     What killed processes left unfinished of these shards is deleted.
     """
-    pa, pq = parquet()
+    pa, _ = parquet()
     out.sweep(partial(_is_done, out.sizes()))
     protocol = out.read(PROTOCOL) or b"{}"
     digest = digest_of_set(out)
-    rows = [row for row in read_rows(out) if row["protocol"] in (digest, None)]
     schema = pa.schema(
         [(name, pa.int64() if name in COUNTS else pa.string()) for name in COLUMNS],
         metadata={b"ttd": protocol},
     )
-    with out.storing(NAME), out.part(NAME) as part:
-        pq.write_table(pa.Table.from_pylist(rows, schema), part, compression="zstd")
-    return len(rows)
+    count = 0
+    with out.storing(NAME), out.part(NAME) as part, table_writer(part, schema) as table:
+        for row in read_rows(out):
+            if row["protocol"] in (digest, None):
+                table.add(row)
+                count += 1
+    return count
 
 
 def _is_done(there: Mapping[str, int], name: str) -> bool:
@@ -83,6 +86,7 @@ def _is_done(there: Mapping[str, int], name: str) -> bool:
     return name in OWN or name in there or f"{stem}.json" in there
 
 
+NEEDED = {"name", "shard", "input", "output", "pairs", "words", "tags", "skipped", "protocol"}
 COUNTS = ("input_bytes", "output_bytes", "pairs", "skipped", "words", "tags")
 COLUMNS = (
     *("name", "state", "shard", "input_bytes", "input_mark", "input_sha256", "output_bytes"),
@@ -90,22 +94,27 @@ COLUMNS = (
 )
 
 
-def read_rows(out: Output) -> list[dict[str, Any]]:
+def read_rows(out: Output) -> Iterator[dict[str, Any]]:
     """A row of `COLUMNS` for every shard that is labelled or has failed, by name."""
-    rows = []
-    for name, content in read_all(out):
-        rows.append(_row(content) if not name.startswith(f"{FAILED}/") else _failed(content))
-    return sorted(rows, key=lambda row: str(row["name"]))
+    files = json_files(out)
+    read = partial(read_about, out)
+    for file, content in zip(files, prefetch(read, files, 64, READERS), strict=True):
+        yield _failed(content) if file.startswith(f"{FAILED}/") else _row(content)
 
 
-def read_all(out: Output) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file, content) of every NAME.json, those of failed shards too. TTDError: one is damaged."""
+def json_files(out: Output) -> list[str]:
+    """Every NAME.json and _failed/NAME.json, by NAME."""
     names = [name for name in out.sizes() if name.endswith(".json") and name not in OWN]
-    for name, data in zip(names, prefetch(out.read, names, 64, READERS), strict=True):
-        content = parsed(data or b"")
-        if not isinstance(content.get("name"), str):
-            raise TTDError(f"{out}/{name}: damaged; delete it, its shard is labelled again")
-        yield name, content
+    return sorted(names, key=lambda name: name.removeprefix(f"{FAILED}/").removesuffix(".json"))
+
+
+def read_about(out: Output, file: str) -> dict[str, Any]:
+    """The content of one of `json_files`. TTDError: it is damaged."""
+    content = parsed(out.read(file) or b"")
+    needed = {"name", "shard"} if file.startswith(f"{FAILED}/") else NEEDED
+    if not content.keys() >= needed or not isinstance(content["name"], str):
+        raise TTDError(f"{out}/{file}: damaged; delete it, its shard is labelled again")
+    return content
 
 
 def _row(content: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ PART = ".part"
 
 
 class OutputError(TTDError):
-    """Labels cannot be stored: no shard can be finished, so the run ends."""
+    """No shard can be finished, because labels cannot be stored, say: the run ends."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.records import Record
 from ..errors import TTDError
-from .manifest import FORM, read_all
+from .manifest import FORM, json_files, read_about
 from .places import Output, fetched, stamp_of
 from .shard import FAILED, PROTOCOL, parsed, records_of
 from .table import parquet
@@ -21,15 +21,15 @@ AT_ONCE = 256  # rows that are made Python's at a time
 
 @dataclass(frozen=True)
 class LabelledShard:
-    """One shard of a set: what its NAME.json says, and where its rows are."""
+    """One shard of a set: where its labels are, and their name."""
 
     out: Output
-    about: dict[str, Any]
+    name: str
 
     @property
-    def name(self) -> str:
-        """The name of its labels."""
-        return str(self.about["name"])
+    def about(self) -> dict[str, Any]:
+        """What its NAME.json says, read now. TTDError: it is damaged."""
+        return read_about(self.out, f"{self.name}.json")
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Its rows in order. TTDError: the file is damaged, or lacks one of `columns`."""
@@ -42,7 +42,8 @@ class LabelledShard:
 
         UnreadableError: the shard itself is gone; TTDError: it is another one.
         """
-        url, size = self.about["shard"], self.about["input"]["size"]
+        about = self.about
+        url, size = about["shard"], about["input"]["size"]
         with ExitStack() as held:
             path = held.enter_context(fetched(url, stamp_of(url).size))
             if path.stat().st_size != size:
@@ -79,12 +80,12 @@ def _rows(path: Path, url: str, columns: Sequence[str] | None) -> Iterator[dict[
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """A set that label_shards.py made: its settings, its shards by name, and what failed."""
+    """A set that label_shards.py made: settings, shards by name, names of those that failed."""
 
     out: Output
     identity: dict[str, Any]
     shards: list[LabelledShard]
-    failed: list[dict[str, Any]]
+    failed: list[str]
 
     @property
     def columns(self) -> set[str]:
@@ -100,15 +101,12 @@ def open_labels(place: str) -> LabelledSet:
     identity = parsed(out.read(PROTOCOL) or b"").get("identity")
     if not isinstance(identity, dict):
         raise TTDError(f"{place}: no {PROTOCOL} in it, so no labels; {FORM}")
-    shards, failed = [], []
-    for name, content in read_all(out):
-        if name.startswith(f"{FAILED}/"):
-            failed.append(content)
-        else:
-            shards.append(LabelledShard(out, content))
+    names = [file.removesuffix(".json") for file in json_files(out)]
+    failed = [name for name in names if name.startswith(f"{FAILED}/")]
+    shards = [LabelledShard(out, name) for name in names if not name.startswith(f"{FAILED}/")]
     if not shards:
         raise TTDError(f"{place}: no labels of any shard in it; {FORM}")
-    return LabelledSet(out, identity, sorted(shards, key=lambda one: one.name), failed)
+    return LabelledSet(out, identity, shards, failed)
 
 
 def rle_of(value: dict[str, Any]) -> dict[str, Any]:

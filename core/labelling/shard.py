@@ -35,6 +35,7 @@ from .table import row, schema_of, table_writer
 
 PROTOCOL, FAILED = "_protocol.json", "_failed"
 TRIES = 2  # of a shard that cannot be read
+STRANGE = 5  # shards in a row that fail unforeseen: then it is the machine or the program
 PAUSE = 1.0  # seconds before another try
 MADE, KEPT, LOST, STOPPED = "made", "kept", "failed", "stopped"
 BLOCK = 1 << 22
@@ -81,6 +82,7 @@ class Worker:
         """out: folder or URL. overwrite: labels of other settings are replaced."""
         self.settings, self.out, self._overwrite = settings, Output(out), overwrite
         self._labeller: Labeller | None = None
+        self._strange = 0  # shards in a row that failed in a way that no reader has foreseen
 
     @property
     def labeller(self) -> Labeller:
@@ -102,7 +104,7 @@ class Worker:
         return replace(report, seconds=time.perf_counter() - start)
 
     def _tried(self, shard: Shard) -> Report:
-        """A shard after at most `TRIES` tries. OutputError: nothing can be stored."""
+        """A shard after at most `TRIES` tries. OutputError: the run cannot go on."""
         reason = ""
         for number in range(TRIES):
             time.sleep(PAUSE * (number > 0))
@@ -112,6 +114,11 @@ class Worker:
                 raise
             except TTDError as error:
                 reason = " ".join(str(error).split())
+            except Exception as error:  # what no reader has foreseen must not end a run of days
+                reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self._strange = self._strange + 1 if reason.startswith("unexpected") else 0
+        if self._strange == STRANGE:
+            raise OutputError(f"{STRANGE} shards in a row failed, the last by: {reason}")
         return list_failed(self.out, shard, reason)
 
     def _labelled(self, shard: Shard) -> Report:

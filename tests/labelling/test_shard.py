@@ -246,3 +246,22 @@ def test_files_of_two_runs_hold_no_times(model, tmp_path):
         label_all(pattern, model, tmp_path / name)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert json.loads((tmp_path / "a/_protocol.json").read_text())["identity"]["want"] == ["tags"]
+
+
+def test_what_no_reader_foresaw_is_listed_until_it_is_the_rule(model, tmp_path, monkeypatch):
+    """A bug that one shard meets costs that shard; one that all meet ends the run."""
+    pattern, real, broken = small_set(tmp_path / "in", (1,) * 8), shards.records_of, {"00001.tar"}
+
+    def fails(path):
+        if path.name in broken:
+            raise ZeroDivisionError("of a bug")
+        return real(path)
+
+    monkeypatch.setattr(shards, "records_of", fails)
+    reports = label_all(pattern, model, tmp_path / "out")
+    assert [one.state for one in reports] == ["made", "failed", *["made"] * 6]
+    assert reports[1].reason == "unexpected ZeroDivisionError: of a bug"
+    broken |= {f"{k:05d}.tar" for k in range(8)}
+    reports = label_all(pattern, model, tmp_path / "none")
+    assert [one.state for one in reports[:5]] == [*["failed"] * 4, "stopped"]
+    assert "5 shards in a row" in reports[4].reason
