@@ -135,7 +135,7 @@ def _located(settings: Settings) -> dict[str, str]:
 def devices(args: argparse.Namespace) -> list[str | None]:
     """Where workers compute: --device, the GPUs of --gpus, else all GPUs, else every processor."""
     if args.device is not None:
-        return [args.device] * (1 if args.device.startswith("cuda") else cpus())
+        return [args.device] * (cpus() if args.device == "cpu" else 1)
     numbers = [number for number in ",".join(args.gpus or []).split(",") if number]
     if not all(number.isdecimal() for number in numbers):
         raise TTDError(
