@@ -37,7 +37,7 @@ app: install  ## a local page to play with: captions, tags, phrases about your o
 docs: install  ## the documentation as a site (out/site/index.html); needs mkdocs-material, once
 	@$(PY) -m pip install --disable-pip-version-check -q -r requirements-docs.txt
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
-	@echo "out/site/index.html"
+	@echo "out/site/index.html; its search works once it is served: python3 -m http.server -d out/site"
 
 bench: install  ## every benchmark against its literal reference, on the CPU
 	@$(PY) benchmarks/run_all.py
