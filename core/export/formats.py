@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from ..masks.results import EXPORT
-from ..utils.files import write_errors
+from ..utils.files import wait_for_lock, write_errors
 from . import FORMATS
 from .coco import write_annotations, write_coco
 from .label_studio import LOCAL, write_label_studio
 from .source import Source, open_source
 from .voc import write_voc
 from .walk import Walk
+
+LOCK = ".lock"
+PARTS = (".*.part", "*/.*.part", "*/*/.*.part")  # what a kill has left
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,12 @@ def export(
         "supervision": write_supervision,
     }
     with write_errors(out, "make room, or name another folder"):
-        writers[form](source, out, walk)
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / LOCK).open("a", encoding="utf-8") as lock:
+            wait_for_lock(lock)  # several processes may find the same result complete
+            for part in chain.from_iterable(map(out.glob, PARTS)):
+                part.unlink(missing_ok=True)
+            writers[form](source, out, walk)
     count = len(source.pictures) - len(walk.problems)
     return Exported(out, count, tuple(walk.problems))
 

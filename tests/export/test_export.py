@@ -192,6 +192,16 @@ def test_the_same_result_gives_the_same_bytes(made):
         assert tree(again) == tree(made / form)
 
 
+def test_what_a_kill_has_left_is_gone_after_the_next_export(tmp_path):
+    result = write_labels(tmp_path)
+    out = tmp_path / "voc"
+    (out / "JPEGImages").mkdir(parents=True)
+    for part in (out / ".labelmap.txt.12ab.part", out / "JPEGImages/.x.jpg.12ab.part"):
+        part.write_bytes(b"half")
+    export("voc", open_source(result), out)
+    assert not list(out.rglob("*.part")) and (out / "labelmap.txt").is_file()
+
+
 def test_a_result_without_masks_is_empty_in_every_format(tmp_path):
     (tmp_path / "made").mkdir()
     (tmp_path / "made/protocol.json").write_text("{}")
