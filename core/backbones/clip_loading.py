@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..errors import TTDError
 from ..utils.files import expanded
 from ..utils.shipped import shipped
+from ..utils.tensors.file_kinds import file_kind
+from ..utils.tensors.npz_files import check_npz
 from . import openclip
 from .base import CLIP_MASK
 from .clip import CLIPBackbone
@@ -22,6 +24,7 @@ from .tokenizers.openclip import Tokenizer
 from .weights import (
     OFFLINE_HINT,
     OPENAI_MODEL,
+    check_tensors,
     existing_file,
     hub,
     is_torchscript,
@@ -183,8 +186,10 @@ def _fill(model: nn.Module, path: Path) -> openclip.OpenCLIP:
     from open_clip.convert import load_big_vision_weights
 
     with reading(path), quiet():
-        if path.suffix == ".npz":
+        if file_kind(path) == "npz":
+            check_npz(path)
             load_big_vision_weights(model, str(path))
+            check_tensors(model.state_dict(), path)
             return model
         # Not open_clip.load_checkpoint: it resizes a position table that does not fit in silence,
         # by another rule.

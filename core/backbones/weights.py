@@ -49,6 +49,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 f"{path} is a TorchScript archive, a compiled model: only OpenAI's CLIP files of "
                 "this form are supported, as MODEL:/path/to/file"
             )
+        if kind == "npz":
+            raise TTDError(
+                f"{path} holds numpy's arrays: of these, big_vision's SigLIP is supported, as "
+                "MODEL:/path/to/file, and TIPSv2, as tips:/FOLDER"
+            )
         if kind == "safetensors":
             from safetensors.torch import load_file
 

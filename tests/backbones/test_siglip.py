@@ -1,8 +1,14 @@
 """SigLIP: timm towers with map pooling, against timm's own modules and open_clip's forward."""
 
+import json
+
+import numpy as np
+import open_clip
 import pytest
 import torch
+from big_vision import write_big_vision
 from oracle_tcl import pad
+from safetensors.torch import load_file
 from small_clip import (
     assert_equals_open_clip,
     random_images,
@@ -13,6 +19,7 @@ from small_clip import (
 from small_siglip import CONTEXT, write_siglip
 
 from core.backbones import load_backbone
+from core.backbones.weights import read_weights
 from core.errors import TTDError
 
 
@@ -94,10 +101,55 @@ def test_a_tokenizer_that_needs_a_download_says_so(siglip):
     assert "tokenizer" in str(error.value) and "\n" not in str(error.value)
 
 
+def siglip_by_name(monkeypatch, tmp_path):
+    """A small SigLIP that open_clip knows by name, and its weights as big_vision's file."""
+    folder = write_siglip(tmp_path / "model")
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    added = {**open_clip.factory._MODEL_CONFIGS, "ViT-small-siglip": config}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", added)
+    state = load_file(folder / "open_clip_model.safetensors")
+    path = write_big_vision(state, tmp_path / "siglip2_small.npz", {"img": 4, "txt": 2})
+    return folder, path
+
+
+def test_big_visions_files(monkeypatch, tmp_path):
+    """Google's own releases: the same model as from open_clip's file."""
+    folder, path = siglip_by_name(monkeypatch, tmp_path)
+    by_name = load_backbone(f"ViT-small-siglip:{path}")
+    images, rows = random_images(2, 3, 32, 32), torch.randint(0, 128, (2, CONTEXT))
+    for backbone in (by_name, load_backbone(f"local-dir:{folder}", weights=path)):
+        want = load_backbone(f"local-dir:{folder}")
+        assert relative_error(backbone.encode_image(images), want.encode_image(images)) < 1e-6
+        assert relative_error(backbone.encode_tokens(rows), want.encode_tokens(rows)) < 1e-6
+        assert backbone.mask_bias == pytest.approx(want.mask_bias)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"params/img/pos_embedding": np.array([{}])}, "never unpickled"),
+        ({"params/t": np.array([np.nan], np.float32)}, "not finite"),
+        ({"params/img/embedding/bias": np.zeros(7, np.float32)}, "siglip2_small.npz"),
+    ],
+)
+def test_damaged_files_of_big_vision(monkeypatch, tmp_path, change, words):
+    _, path = siglip_by_name(monkeypatch, tmp_path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **{**arrays, **change})
+    with pytest.raises(TTDError, match=words) as error:
+        load_backbone(f"ViT-small-siglip:{path}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_numpys_arrays_where_an_adapter_must_be(siglip, tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    with pytest.raises(TTDError, match="numpy's arrays"):
+        read_weights(tmp_path / "a.npz")
+
+
 @pytest.mark.slow
 def test_siglip_b_16(tmp_path):
-    import open_clip
-
     config = open_clip.get_model_config("ViT-B-16-SigLIP")
     write_clip(tmp_path, config)
     reference = reference_model(tmp_path)

@@ -43,8 +43,8 @@ def file_kind(path: Path) -> str:
     """One word for what a file is, whatever its name ends in.
 
     "safetensors", "torchscript" (a compiled model), "torch" (torch.save's zip), "pickle" (its
-    legacy form), a key of `NOT_WEIGHTS`, or "unknown". Reads the first bytes, and of a zip the list
-    of its members. Errors: OSError when it cannot be read.
+    legacy form), "npz" (numpy's arrays), a key of `NOT_WEIGHTS`, or "unknown". Reads the first
+    bytes, and of a zip the list of its members. Errors: OSError when it cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -68,9 +68,12 @@ def _zip_kind(path: Path) -> str:
     """torch's own test of TorchScript is the member constants.pkl, not a folder called code."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
+            members = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error):
         return "torch"  # cut short: its reader says so
+    if members and all(name.endswith(".npy") for name in members):
+        return "npz"
+    names = {name.partition("/")[2] for name in members}
     if "constants.pkl" in names:
         return "torchscript"
     return "torch" if "data.pkl" in names else "zip"

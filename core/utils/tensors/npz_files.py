@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +21,8 @@ from ...errors import TTDError
 
 MOST_RATIO = 200  # times that a member may shrink by its packing; weights hardly shrink at all
 MOST_MEMBERS = 100_000
+# (shape, whether in Fortran's order, type) of an array
+Header = tuple[tuple[int, ...], bool, "np.dtype[np.generic]"]
 KINDS = "fiub"  # float, int, unsigned, bool
 
 
@@ -28,12 +32,27 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     Errors: TTDError for a file that is no such archive, is damaged, holds Python objects (which
         numpy would unpickle), or says sizes that its bytes cannot hold.
     """
+    with _opened(path) as archive:
+        return {_name(info): _array(archive, info, path) for info in archive.infolist()}
+
+
+def check_npz(path: Path) -> None:
+    """TTDError as `read_npz`, from what the file says of its arrays; they are not read."""
+    with _opened(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as file:
+                _checked_header(file, info, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive. What its library raises becomes one TTDError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if not members or len(members) > MOST_MEMBERS:
-                raise TTDError(f"{path} is an archive of {len(members)} files, not of weights")
-            return {_name(info): _array(archive, info, path) for info in members}
+            count = len(archive.infolist())
+            if not 0 < count <= MOST_MEMBERS:
+                raise TTDError(f"{path} is an archive of {count} files, not of weights")
+            yield archive
     except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, RuntimeError) as error:
         raise TTDError(
             f"{path} is not a readable .npz file, was its download cut short? "
@@ -47,25 +66,31 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Tensor:
     """One member as a tensor. TTDError naming it where it is no array of numbers."""
-    where = f"{path}: {info.filename[:100]!r}"
-    if not info.filename.endswith(".npy") or info.is_dir():
-        raise TTDError(f"{where} is no array: a .npz file of weights holds .npy files alone")
-    if info.file_size > MOST_RATIO * max(info.compress_size, 1):
-        raise TTDError(f"{where} unpacks to {info.file_size} bytes, more than weights ever do")
     with archive.open(info) as file:
-        shape, fortran, dtype = _header(file, where)
-        count = math.prod(shape)
-        if count * dtype.itemsize > info.file_size:
-            raise TTDError(f"{where} is said to be {list(shape)}, more than its bytes can hold")
-        data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise TTDError(f"{where} is cut short")
+        shape, fortran, dtype = _checked_header(file, info, path)
+        size = math.prod(shape) * dtype.itemsize
+        data = file.read(size)
+    if len(data) != size:
+        raise TTDError(f"{path}: {info.filename[:100]!r} is cut short")
     array = np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if fortran else "C")
     native = np.ascontiguousarray(array, dtype.newbyteorder("="))
     return torch.from_numpy(native).reshape(shape)
 
 
-def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def _checked_header(file: IO[bytes], info: zipfile.ZipInfo, path: Path) -> Header:
+    """What a member says of its array, checked against its bytes. TTDError naming it."""
+    where = f"{path}: {info.filename[:100]!r}"
+    if not info.filename.endswith(".npy") or info.is_dir():
+        raise TTDError(f"{where} is no array: a .npz file of weights holds .npy files alone")
+    if info.file_size > MOST_RATIO * max(info.compress_size, 1):
+        raise TTDError(f"{where} unpacks to {info.file_size} bytes, more than weights ever do")
+    shape, fortran, dtype = _header(file, where)
+    if math.prod(shape) * dtype.itemsize > info.file_size:
+        raise TTDError(f"{where} is said to be {list(shape)}, more than its bytes can hold")
+    return shape, fortran, dtype
+
+
+def _header(file: IO[bytes], where: str) -> Header:
     """(shape, whether in Fortran's order, type) of an array. TTDError for what is no number."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
