@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from ..errors import TTDError
@@ -35,34 +35,27 @@ class Walk:
         for picture, stem in zip(source.pictures, stems, strict=True):
             try:
                 regions = list(source.regions(picture))
-                name, data = picture.photo.name, None
+                name, data = picture.photo.name, b""
                 if self.folder is not None:
                     name, data = portable(picture, stem)
             except TTDError as error:
                 self.problems.append(str(error))
                 continue
             if self.folder is not None:
-                store(self.folder / name, data, picture)
+                with atomic(self.folder / name, shared=True) as part:
+                    part.write_bytes(data)
             yield picture, regions, name
             self.progress(1)
 
 
-def portable(picture: Picture, stem: str) -> tuple[str, bytes | None]:
-    """The name of a copy that every tool reads, and its bytes; None where it must be drawn anew.
+def portable(picture: Picture, stem: str) -> tuple[str, bytes]:
+    """The name and the bytes of a copy that every tool reads. TTDError: it cannot be read.
 
     Upright JPEG and PNG files are copied as they are; anything else becomes a PNG of its pixels.
     """
     _, _, form = picture.header
-    if form not in KEPT:
-        return f"{stem}.png", None
-    return stem + KEPT[form], read_bytes(picture.photo)
-
-
-def store(path: Path, data: bytes | None, picture: Picture) -> None:
-    """Write a copy of an image."""
-    pixels = picture.photo.read() if data is None else None
-    with atomic(path, shared=True) as part, part.open("wb") as file:
-        if data is not None:
-            file.write(data)
-        else:
-            Image.fromarray(np.asarray(pixels)).save(file, format="PNG")
+    if form in KEPT:
+        return stem + KEPT[form], read_bytes(picture.photo)
+    file = io.BytesIO()
+    Image.fromarray(picture.photo.read()).save(file, format="PNG")
+    return f"{stem}.png", file.getvalue()

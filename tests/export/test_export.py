@@ -228,6 +228,32 @@ def test_what_cannot_be_exported_is_said(tmp_path, capsys):
         export("coco", open_source(result), tmp_path / "file" / "x")
 
 
+def test_an_image_that_ends_too_early_is_left_out_alone(tmp_path, capsys):
+    result = write_labels(tmp_path)
+    photo = tmp_path / "photos" / "it's.webp"
+    photo.write_bytes(photo.read_bytes()[:200])  # its header is whole
+    assert export_results.main([str(result), "--format", "supervision"]) == 2
+    assert "left out" in capsys.readouterr().err
+    folder = result / "export/supervision"
+    content = json.loads((folder / "annotations.json").read_text())
+    names = sorted(one["file_name"] for one in content["images"])
+    assert names == sorted(path.name for path in (folder / "images").iterdir()) and len(names) == 4
+
+
+@pytest.mark.parametrize("row", [
+    {"box": [1e308, -1e308, 5, 5]}, {"box": [9, 9, 2, 2]}, {"image": "../../etc/passwd"},
+    {"image": "\u0000"}, {"image": "x" * 5000}, {"text": ""}, {"id": ""},
+])  # fmt: skip
+def test_boxes_of_strangers_are_cut_left_out_or_refused(tmp_path, row):
+    result = write_boxes(tmp_path)
+    line = {"id": "s", "image": "a b.png", "text": "t", "box": [1, 2, 3, 4], **row}
+    result.write_text(result.read_text() + json.dumps(line) + "\n")
+    assert export_results.main([str(result), "--format", *FORMATS]) in (0, 2)
+    content = json.loads((tmp_path / "boxes.export/supervision/annotations.json").read_text())
+    for one in content["annotations"]:
+        assert all(0 <= value <= 30 for value in one["bbox"])
+
+
 def test_sets_whose_first_class_is_label_0(tmp_path):
     result = write_labels(tmp_path)
     content = [{"id": 0, "name": "road", "color": [1, 2, 3]}]
