@@ -7,8 +7,10 @@
 
 It first says what will be fetched: sizes, sources, licences. What asks for a sign-in, a form or a
 licence is not fetched for you: the page to open and the file to save are named, the rest goes on,
-and the exit code is 2. Everything resumes: downloads, preparing, scripts. Names of --only: {names};
-tcl and grounding stand for all of theirs.
+and the exit code is 2. Everything resumes: downloads, preparing, scripts. Names of --only, of which
+tcl and grounding stand for all of theirs:
+
+{names}
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,11 +40,14 @@ if TYPE_CHECKING:
     from core.data.download.store import Store
 
 GROUPS = ("tcl", "grounding")
+INDENT = 4 * " "
 
 
 def get_args_parser() -> argparse.ArgumentParser:
     """All options."""
-    about = str(__doc__).format(names=", ".join(all_targets()))
+    layout = {"initial_indent": INDENT, "subsequent_indent": INDENT, "break_on_hyphens": False}
+    names = textwrap.fill(", ".join(all_targets()), 96, **layout)
+    about = str(__doc__).format(names=names)
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
