@@ -66,6 +66,26 @@ def test_several_models_are_one_table(weights, phrases, tmp_path, capsys):
         evaluate("--grounder", weights, str(other), "--gallery", "x.png")
 
 
+def test_ref_l4_of_a_model_and_of_its_boxes(weights, phrases, tmp_path):
+    rows = []
+    for line in phrases.read_text().splitlines():
+        row = json.loads(line)
+        left, top, right, bottom = row["box"]
+        own = {"id": f"{len(rows):06d}", "caption": row["text"], "file_name": row["image"]}
+        own |= {"bbox": [left, top, right - left, bottom - top], "ori_category_id": "o365_1"}
+        rows.append(json.dumps(own))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    argv = ["--ref-l4", str(tmp_path / "rows.jsonl"), "--data_root", str(phrases.parent)]
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    assert (
+        evaluate(*argv, "--grounder", weights, "--json", str(first), "--pred", str(tmp_path)) == 0
+    )
+    boxes = ["--predictions", str(tmp_path / "ref-l4.json")]
+    assert evaluate(*argv, *boxes, "--json", str(second)) == 0
+    assert first.read_text() == second.read_text()
+    assert json.loads(first.read_text())["phrases"] == len(rows)
+
+
 def test_scores_files_and_gallery(weights, phrases, tmp_path, capsys):
     out = {name: tmp_path / f"x.{name}" for name in ("json", "csv", "png")}
     argv = ["--grounder", weights, "--data", str(phrases), "--baselines", "--pred", str(tmp_path)]
