@@ -93,6 +93,14 @@ def test_referit(tmp_path):
     ]
 
 
+def test_referit_boxes_that_are_no_mapping(tmp_path):
+    (tmp_path / "referit_bbox.json").write_text("1.5")
+    (tmp_path / "referit_query_val.json").write_text('{"38_1": ["sky"]}')
+    argv = ["referit", "--source", str(tmp_path), "--out", str(tmp_path / "out"), "--splits", "val"]
+    with pytest.raises(TTDError, match="no mapping from regions"):
+        prepare_grounding.main(argv)
+
+
 XML = """<annotation>
 <object><name>5</name><bndbox><xmin>10</xmin><ymin>20</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
 <object><name>5</name><name>6</name><bndbox><xmin>25</xmin><ymin>5</ymin><xmax>60</xmax><ymax>30</ymax></bndbox></object>

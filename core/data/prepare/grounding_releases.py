@@ -68,7 +68,7 @@ def referit_rows(folder: Path, dataset: str, split: str) -> Iterator[Row]:
     The corners count whole pixels, as the release has them.
     """
     queries = _json(folder / f"referit_query_{split}.json")
-    boxes = _json(folder / "referit_bbox.json")
+    boxes = dict(_items(_json(folder / "referit_bbox.json"), folder))
     for region, phrases in _items(queries, folder):
         match = CROP.fullmatch(region)
         if match is None or region not in boxes or not isinstance(phrases, list):
@@ -188,5 +188,5 @@ def _by_id(content: Any, key: str, wanted: str, folder: Path) -> dict[Any, Any]:
 
 def _items(content: Any, folder: Path) -> list[tuple[str, Any]]:
     if not isinstance(content, dict):
-        raise TTDError(f"{folder}: the phrases are no mapping from regions")
+        raise TTDError(f"{folder}: phrases or boxes are no mapping from regions")
     return list(content.items())
