@@ -3,7 +3,7 @@
     python evaluate_classification.py --protocol multilabel --set voc07 --root VOCdevkit \\
         --arch CLIP --head sclip --scorer pixel piaa
     python evaluate_classification.py --protocol multilabel --set nus --root NUS-WIDE \\
-        --labels piaa_test.txt --scorer piaa --arch CLIP --head sclip
+        --labels PIAA.jsonl --scorer piaa --arch CLIP --head sclip
     python evaluate_classification.py --protocol multilabel --labels own.jsonl --arch tiny
 
 Scorers: pixel = cosine with the nearest pixel, image = with the whole image, softmax = the largest

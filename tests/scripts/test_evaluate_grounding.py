@@ -75,7 +75,7 @@ def test_ref_l4_of_a_model_and_of_its_boxes(weights, phrases, tmp_path):
         own |= {"bbox": [left, top, right - left, bottom - top], "ori_category_id": "o365_1"}
         rows.append(json.dumps(own))
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    argv = ["--ref-l4", str(tmp_path / "rows.jsonl"), "--data_root", str(phrases.parent)]
+    argv = ["--ref-l4", str(tmp_path / "rows.jsonl"), "--data_root", str(phrases.parent / "images")]
     first, second = tmp_path / "1.json", tmp_path / "2.json"
     assert (
         evaluate(*argv, "--grounder", weights, "--json", str(first), "--pred", str(tmp_path)) == 0

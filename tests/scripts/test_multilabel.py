@@ -63,12 +63,15 @@ def test_saved_scores_give_the_same_and_any_others(arguments, tmp_path, capsys):
 def test_a_list_of_ones_own_and_published_lists(tmp_path, capsys):
     write_nus(tmp_path)
     options = ["--protocol", "multilabel", "--arch", "tiny", "--device", "cpu", "--view", "whole"]
-    (tmp_path / "piaa.jsonl").write_text(
+    (tmp_path / "PIAA.jsonl").write_text(
         json.dumps({"image": "0001_23.jpg", "labels": ["sky"]}) + "\n"
     )
-    lists = ["--labels", str(tmp_path / "piaa.jsonl")]
+    lists = ["--labels", str(tmp_path / "PIAA.jsonl")]
     assert script.main([*options, "--set", "nus", "--root", str(tmp_path), *lists]) == 0
-    assert capsys.readouterr().out.splitlines()[2].split()[-1] == "piaa"
+    text, said = capsys.readouterr()
+    lines = text.splitlines()
+    assert lines[2].split()[-1] == "PIAA" and "published list has 60260 and 113418" in said
+    assert next(line for line in lines if line.startswith("PIAA on SC-CLIP")).split()[-1] == "50.6"
     rows = [{"image": f"{k}.jpg", "labels": [f"class {k % 2}"]} for k in range(2)]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "images").mkdir()

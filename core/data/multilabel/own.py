@@ -27,6 +27,8 @@ from ..image_lists import find_beside
 from .label_sets import Flags, LabelSet, Variant
 
 FORM = '{"image": file, "labels": [class, ...]}, optional "ignored": [class, ...]'
+# Images and positives of lists that are known by their file alone, by set and the file's name.
+PUBLISHED = {("nus", "PIAA"): (60260, 113418)}
 MARKS = {"1": True, "1.0": True, "0": False, "0.0": False, "": False, "?": None}
 
 
@@ -95,6 +97,9 @@ def with_list(labels: LabelSet, path: str | Path) -> LabelSet:
     if len(set(places)) < len(places):
         raise TTDError(f"{place}: two images of one name; the set tells images by their names")
     more = _variant(place, rows, labels.classes, places, len(labels), "a list of yours")
+    more = replace(more, published=PUBLISHED.get((labels.key, more.name)))
+    if more.name in {variant.name for variant in labels.variants}:
+        more = replace(more, name=f"{more.name}, list")
     return replace(labels, variants=(*labels.variants, more))
 
 

@@ -43,9 +43,7 @@ PUBLISHED: dict[str, list[Anchor]] = {
         Anchor("CDUL", "", 69.2),
     ],
     "nus": [
-        Anchor("PIAA on SCLIP, its 60,260 images", "", 49.2),
-        Anchor("PIAA on ITACLIP, its 60,260 images", "", 49.1),
-        Anchor("PIAA on SC-CLIP, its 60,260 images", "", 50.6),
+        *_piaa(49.2, 49.1, 50.6),
         Anchor("TaI-DPT, RN50", "official list", 46.5),
         Anchor("SPARC", "", 47.5),
         Anchor("TTD", "", 42.63),

@@ -50,6 +50,8 @@ def test_a_published_list_is_one_more_reading(tmp_path):
     more = with_list(labels, path).variants[-1]
     assert more.name == "tagclip" and more.rows.tolist() == [True, False, True, False]
     assert np.flatnonzero(more.truth[2]).tolist() == [11, 14] and more.positives == 3
+    path.rename(tmp_path / "VOC.txt")
+    assert with_list(labels, tmp_path / "VOC.txt").variants[-1].name == "VOC, list"
     path.write_text("000004 11\n000077 3\n")
     with pytest.raises(TTDError, match="1 of 2 images are not in VOC2007 test"):
         with_list(labels, path)
