@@ -47,6 +47,17 @@ def test_numbers_by_hand(files, capsys):
     assert "Ref-L4: 3 phrases" in out and "81.70" in out
 
 
+def test_of_a_mask_its_box_is_scored(files):
+    # Columns 0 and 99 of 400 pixels each, 100 pixels down from the top.
+    counts = [0, 100, 400 * 99 - 100, 100, 400 * 301 - 100]
+    mask = {"size": [400, 400], "counts": counts}
+    (files / "boxes.json").write_text(
+        json.dumps([*BOXES[:2], {"id": "000000", "segmentation": mask}])
+    )
+    script.main(arguments(files))
+    assert json.loads((files / "o.json").read_text())["scores"]["small_macc"] == 1.0
+
+
 def test_parquet_gives_the_same(files):
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow

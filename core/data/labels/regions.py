@@ -36,6 +36,17 @@ class Region:
         """Its pixels."""
         return int((self.ends - self.starts).sum())
 
+    def corners(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the box around it, in pixels; zeros for an empty mask."""
+        if not len(self.starts):
+            return 0, 0, 0, 0
+        height, last = self.size[0], self.ends - 1
+        left, right = int(self.starts[0] // height), int(last[-1] // height)
+        turned = bool((self.starts // height != last // height).any())  # on into the next column
+        top = 0 if turned else int((self.starts % height).min())
+        bottom = height - 1 if turned else int((last % height).max())
+        return left, top, right + 1, bottom + 1
+
 
 def region_of(rle: Mapping[str, Any]) -> Region:
     """Of {"size": [H, W], "counts": list or compressed string}. TTDError: damaged run lengths."""

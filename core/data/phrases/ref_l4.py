@@ -17,9 +17,13 @@ from ...utils.files import bad_id, check_regular, expanded, is_there
 from ...utils.json_lines import json_rows, load_json
 from ...utils.shown import first_few
 from ..grounding import Box, Phrase, check_numbers
+from ..labels.regions import region_of
 
 FORM = "wanted are rows of Ref-L4: id, caption, bbox, ori_category_id, file_name"
-PREDICTION = '{"id": "...", "pred_bbox": [4 numbers], "format": "xyxy" or "xywh"}'
+PREDICTION = (
+    '{"id": "...", "pred_bbox": [4 numbers], "format": "xyxy" or "xywh"}, or of a mask '
+    '{"id": "...", "segmentation": RLE}'
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ def read_boxes(path: str | Path, wanted: Sequence[str]) -> list[Box]:
 
 def _corners(row: dict[str, Any], where: str) -> Box:
     """TTDError unless the entry is four numbers in one of the two formats."""
+    if isinstance(row.get("segmentation"), dict):
+        return _around(row["segmentation"], where)
     box, form = row.get("pred_bbox") or [], row.get("format")
     check_numbers(box, where)
     if form not in ("xyxy", "xywh"):
@@ -136,3 +142,12 @@ def _corners(row: dict[str, Any], where: str) -> Box:
     if form == "xywh":
         return first, second, first + third, second + fourth
     return first, second, third, fourth
+
+
+def _around(rle: dict[str, Any], where: str) -> Box:
+    """The box around a mask."""
+    try:
+        left, top, right, bottom = region_of(rle).corners()
+    except TTDError as error:
+        raise TTDError(f"{where}: {error}") from None
+    return float(left), float(top), float(right), float(bottom)

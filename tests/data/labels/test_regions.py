@@ -31,6 +31,17 @@ def test_areas_intersections_unions(form):
     assert intersection(together, regions[7]) == (np.any(every[:5], axis=0) & every[7]).sum()
 
 
+def test_corners():
+    for seed in range(6):
+        for mask in [*masks(seed, 4), np.eye(9, 7, seed - 3) > 0, np.rot90(masks(seed)[0])]:
+            left, top, right, bottom = region_of(encode(mask)).corners()
+            rows, columns = np.nonzero(mask)
+            wanted = (0, 0, 0, 0)
+            if len(rows):
+                wanted = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert (left, top, right, bottom) == wanted
+
+
 def test_other_sizes_and_damage_are_refused():
     small, large = (
         region_of(encode(np.ones((2, 2), bool))),
