@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -177,7 +178,8 @@ def _middleware(folder: Path, upload: int) -> list[Any]:
 
 
 def wait() -> None:
-    """Until Ctrl-C."""
+    """Until Ctrl-C, or until the process is asked to end; either way uploads are removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Event().wait()
 
 

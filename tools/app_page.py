@@ -245,9 +245,9 @@ def warm_up(studio: Studio) -> None:
 
 
 def said(ask: Callable[[], Any]) -> tuple[Any, str | None]:
-    """An answer, or the line that is shown in its place; what nobody foresaw goes to the terminal.
+    """An answer, or the line that is shown in its place.
 
-    Visitors see no path and no traceback of the machine that serves them.
+    What nobody foresaw goes to the terminal: a visitor can do nothing about it.
     """
     try:
         return ask(), None
