@@ -17,7 +17,9 @@ DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
 REFINES = ("none", "pamr")
+LEAST_PAIRS = 16  # of a calibration
 SELECTORS = (*SCORERS, "pixel+image")
+SELECTIONS = ("caption", "calibrated")
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,11 @@ class DistillConfig:
 
     distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft
     mask. A sharpness above 1 stops pushing cosines that are far enough on the right side of b.
-    tag_weight: lambda. scorer, norm, threshold (None: Otsu), stopwords (True: function words are
-    never selected): how words are selected. Beside the scorers of core.tags.scoring there is
+    tag_weight: lambda.
+    selection: how words are selected, within each `caption` (scorer, norm, threshold, None: Otsu),
+    or `calibrated` on `calibration` unlabelled pairs (core/ttd/calibration.py): the frozen base
+    compares each word with itself in other images. stopwords: True: function words are never
+    selected. Beside the scorers of core.tags.scoring there is
     `pixel+image`, the mean of both cosines: what the nearest pixel and the whole image get wrong
     are different words, so together they teach each other.
     contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3
@@ -43,6 +48,8 @@ class DistillConfig:
     distance: str = "mse"
     sharpness: float = 1.0
     tag_weight: float = 1.0
+    selection: str = "caption"
+    calibration: int = 256
     scorer: str = "pixel"
     norm: str = "minmax"
     threshold: float | None = None
@@ -65,6 +72,8 @@ class DistillConfig:
             raise TTDError(
                 f"contrast {self.contrast}: 1 leaves the targets as they are, more stretches them"
             )
+        if self.calibration < LEAST_PAIRS:
+            raise TTDError(f"calibration {self.calibration}: must be {LEAST_PAIRS} pairs or more")
         if not 0 <= self.ema_decay <= 1:
             raise TTDError(f"ema_decay {self.ema_decay}: must be a share in [0, 1]")
         if (self.anchor == "none") != (self.anchor_weight == 0):
@@ -77,6 +86,7 @@ class DistillConfig:
         choices = {
             "distance": DISTANCES,
             "scorer": SELECTORS,
+            "selection": SELECTIONS,
             "norm": NORMS,
             "teacher": TEACHERS,
             "anchor": ANCHORS,
@@ -89,7 +99,12 @@ class DistillConfig:
     @property
     def needs_pooled(self) -> bool:
         """Whether the pooled image embedding takes part in the teacher's choice of words."""
-        return "image" in self.scorer
+        return self.selection == "caption" and "image" in self.scorer
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the frozen base selects, by a calibration."""
+        return self.selection == "calibrated"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..backbones.base import Backbone
 from ..backbones.lora.adapter import adapter_disabled, adapter_parameters, adapter_swapped
 from ..refine.pamr import PAMR
 from ..training.task import Step
+from .calibration import Calibration
 from .collapse import map_statistics
 from .config import DistillConfig
 from .embedding import Embedded, TextBatch, embed, gather_texts
@@ -34,9 +35,19 @@ class Distilled:
 class Distiller:
     """A backbone with an adapter, and its teacher. `average`: the EMA; None for other teachers."""
 
-    def __init__(self, backbone: Backbone, config: DistillConfig, pamr: PAMR | None = None):
-        """pamr: the run's own, which knows how many images there will be."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: DistillConfig,
+        pamr: PAMR | None = None,
+        calibration: Calibration | None = None,
+    ):
+        """pamr: the run's own, which knows how many images there will be.
+
+        calibration: what selects words, where the settings ask for it.
+        """
         self.backbone, self.config, self.pamr = backbone, config, pamr
+        self.calibration = calibration
         self.parameters = adapter_parameters(backbone)
         self.average: dict[str, Tensor] | None = None
         if config.teacher == "ema":
@@ -54,6 +65,9 @@ class Distiller:
         contrastive = self.config.anchor == "contrastive"
         selects = self.config.needs_pooled and teacher is None
         student = self._embed(images, texts, selects or contrastive, step)
+        chosen = None
+        if self.calibration is not None and base is not None:
+            chosen = self.calibration.choose(base, texts, self.config.stopwords)
         losses = ttd_loss(
             student,
             texts,
@@ -62,6 +76,7 @@ class Distiller:
             teacher=teacher,
             base=base,
             everyone=_gathered(student, step) if contrastive else None,
+            choice=chosen,
             logit_scale=self.backbone.logit_scale,
             images=images,
             pamr=self.pamr,
@@ -97,12 +112,13 @@ class Distiller:
     def _teachers(
         self, images: Tensor, texts: TextBatch, step: Step
     ) -> tuple[Embedded | None, Embedded | None]:
-        """The teacher (None: the student itself), and the base for the anchor (None: no anchor)."""
+        """The teacher (None: the student itself), and the base (None where nothing needs it)."""
         teacher = base = None
-        frozen = self.config.teacher == "frozen"
-        if frozen or self.config.anchor == "frozen":
+        config, frozen = self.config, self.config.teacher == "frozen"
+        if frozen or config.calibrated or config.anchor == "frozen":
+            pooled = config.calibrated or (frozen and config.needs_pooled)
             with adapter_disabled(self.backbone):
-                base = self._embed(images, texts, frozen and self.config.needs_pooled, step)
+                base = self._embed(images, texts, pooled, step)
         if frozen:
             teacher = base
         elif self.average is not None:

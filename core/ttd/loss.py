@@ -25,9 +25,10 @@ from torch import Tensor
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from ..training.losses import info_nce
+from .calibration import Choice
 from .config import DistillConfig
 from .embedding import Embedded, Maps, TextBatch, similarity_maps
-from .targets import Targets, make_targets
+from .targets import Targets, keep_unsure, make_targets
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def ttd_loss(
     teacher: Embedded | None = None,
     base: Embedded | None = None,
     everyone: tuple[Tensor, Tensor] | None = None,
+    choice: Choice | None = None,
     logit_scale: float = 100.0,
     images: Tensor | None = None,
     pamr: PAMR | None = None,
@@ -64,9 +66,10 @@ def ttd_loss(
         mask: a, b of the backbone's soft mask, for distance `bce`.
         teacher: whose maps give targets and selection; None is the student itself (teacher
         `current`).
-        base: the frozen base's embeddings of the same batch, for anchor `frozen`.
+        base: the frozen base's embeddings of the same batch, for anchor `frozen` and a choice.
         everyone: pooled images and captions [N, D] of the batch over all processes, for anchor
         `contrastive`; None: the student's own.
+        choice: what a calibration says of the words; None: the teacher chooses.
         logit_scale: CLIP's temperature, for norm `softmax` and anchor `contrastive`.
         images: the batch [B, 3, H, W], for `refine`. pamr: the run's own, which knows how many
         images there will be.
@@ -76,9 +79,17 @@ def ttd_loss(
     """
     maps = similarity_maps(student, texts)
     targets = make_targets(
-        teacher or student, texts, config, logit_scale=logit_scale, images=images, pamr=pamr
+        teacher or student,
+        texts,
+        config,
+        choice=choice,
+        logit_scale=logit_scale,
+        images=images,
+        pamr=pamr,
     )
     slope = (config.sharpness * mask[0], mask[1])
+    if choice is not None and base is not None:
+        targets = keep_unsure(targets, choice, as_targets(base, texts, config.distance, slope))
     distill, tag = distillation(maps, targets, texts.valid, config.distance, slope)
     anchor = torch.zeros_like(distill)
     if config.anchor_weight and config.anchor == "contrastive":
@@ -102,6 +113,15 @@ def distillation(
     words = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
     captions = pixel_distance(maps.captions, targets.union, distance, mask)
     return (captions * used).mean(), (words * used).mean()
+
+
+def as_targets(base: Embedded, texts: TextBatch, distance: str, mask: tuple[float, float]) -> Maps:
+    """The base's maps as the targets that a student with the same maps has reached."""
+    maps = similarity_maps(base, texts)
+    if distance != "bce":
+        return maps
+    a, b = mask
+    return Maps(torch.sigmoid(a * (maps.words - b)), torch.sigmoid(a * (maps.captions - b)))
 
 
 def pixel_distance(

@@ -12,6 +12,7 @@ from ..backbones.base import resize_maps
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from ..tags.selection import minmax, select
+from .calibration import Choice
 from .config import DistillConfig
 from .embedding import Embedded, Maps, TextBatch, similarity_maps
 
@@ -31,16 +32,51 @@ def make_targets(
     texts: TextBatch,
     config: DistillConfig,
     *,
+    choice: Choice | None = None,
     logit_scale: float = 100.0,
     images: Tensor | None = None,
     pamr: PAMR | None = None,
 ) -> Targets:
     """Select each caption's words by the teacher's scores; min-max maps for those, 0 for others.
 
+    choice: what a calibration says of the words, in place of the teacher's scores.
     images [B, 3, H, W], any value range: the batch, for `refine`. pamr: as in `ttd_loss`.
     TTDError when the images are needed and not there.
     """
     maps = similarity_maps(teacher, texts)
+    if choice is None:
+        selected = _within_captions(teacher, maps, texts, config, logit_scale)
+    else:
+        selected = choice.selected
+    words = _minmax(maps.words) * selected[..., None, None]
+    if config.refine == "pamr":
+        words = _refined(words, selected, images, pamr or PAMR())
+    if config.contrast != 1:
+        words = (0.5 + config.contrast * (words - 0.5)).clamp(0, 1)
+    return Targets(words, words.amax(1), selected)
+
+
+@torch.no_grad()
+def keep_unsure(targets: Targets, choice: Choice, base: Maps) -> Targets:
+    """Leave alone what is not known: unsure words, and where captions may name them.
+
+    base: the frozen model's maps as targets in [0, 1]. An unsure word's target is its base map. Of
+    a caption, the base's map takes the place of zeros as far as an unsure word may be there (its
+    min-max map); all of it, where no word is selected.
+    """
+    unsure = choice.unsure[..., None, None]
+    words = torch.where(unsure, base.words, targets.words)
+    perhaps = (_minmax(base.words) * unsure).amax(1)  # [B, h, w]
+    known = torch.maximum(targets.union, 1 - perhaps)
+    known = known * choice.selected.any(1)[:, None, None]
+    union = known * targets.union + (1 - known) * base.captions
+    return Targets(words, union, targets.selected)
+
+
+def _within_captions(
+    teacher: Embedded, maps: Maps, texts: TextBatch, config: DistillConfig, logit_scale: float
+) -> Tensor:
+    """The words [B, K] that stand out among those of their caption."""
     valid, stop = (flags.to(maps.words.device) for flags in (texts.valid, texts.stop))
     selected, _ = select(
         _scores(teacher, maps, texts, config.scorer),
@@ -50,12 +86,7 @@ def make_targets(
         threshold=config.threshold,
         logit_scale=logit_scale,
     )
-    words = _minmax(maps.words) * selected[..., None, None]
-    if config.refine == "pamr":
-        words = _refined(words, selected, images, pamr or PAMR())
-    if config.contrast != 1:
-        words = (0.5 + config.contrast * (words - 0.5)).clamp(0, 1)
-    return Targets(words, words.amax(1), selected)
+    return selected
 
 
 def _minmax(maps: Tensor) -> Tensor:

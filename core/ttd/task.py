@@ -21,6 +21,7 @@ from ..data.heldout import heldout_sources
 from ..data.inputs.sources import pair_sources
 from ..data.inputs.table import Inputs
 from ..data.pairs import Pairs
+from ..errors import TTDError
 from ..refine.pamr import PAMR
 from ..training.config import identity
 from ..training.distributed import Ranks
@@ -28,6 +29,7 @@ from ..training.sources import Pair, PairSource
 from ..training.task import Step, Task
 from ..utils.provenance import seed_everything
 from .augment import Augmentation, augment
+from .calibration import Calibration, calibrate
 from .collapse import CollapseMonitor, MapStatistics
 from .config import TTDConfig
 from .distiller import Distiller
@@ -82,13 +84,30 @@ class TTDTask(Task[Pair, Seen, Batch]):
         # Before the adapter is there: it knows the base by its checksum.
         self._identity = _identity(config, pairs, backbone, pamr)
         self._info = AdapterInfo.of(backbone, self._identity)
+        self._calibration = self._calibrate() if config.distill.calibrated else None
         seed_everything(config.seed)  # A of the adapter is drawn
         lora = config.lora
         names = lora_targets(backbone, lora.encoders, lora.targets)
         add_adapter(backbone, names, lora.rank, lora.alpha)
-        self.distiller = Distiller(backbone, config.distill, pamr)
+        self.distiller = Distiller(backbone, config.distill, pamr, self._calibration)
         self.monitor = CollapseMonitor()
         self.window = self.monitor.window
+
+    def _calibrate(self) -> Calibration:
+        """On pairs that follow from the data alone, seen whole; unreadable ones are left out."""
+        settings, source = self.config.distill, self._source
+        count = min(settings.calibration, len(source))
+        chosen = np.random.default_rng(0).choice(len(source), count, replace=False)
+        view = replace(self._view, hflip=False, crop=1.0)
+        images, captions = [], []
+        for number in sorted(chosen.tolist()):
+            try:
+                pair = source.read(number)
+            except (TTDError, OSError):
+                continue  # the trainer names it when it comes to it
+            images.append(augment(pair.image, view, view.size, np.random.default_rng(0)))
+            captions.append(pair.text)
+        return calibrate(self.backbone, images, captions, stopwords=settings.stopwords)
 
     @property
     def source(self) -> PairSource:
@@ -185,7 +204,8 @@ class TTDTask(Task[Pair, Seen, Batch]):
         count = sum(value.numel() for value in self.parameters().values())
         return [
             f"{self.backbone.arch} ({self.backbone.head}), adapter of rank "
-            f"{self.config.lora.rank} with {count:,} parameters"
+            f"{self.config.lora.rank} with {count:,} parameters",
+            *([self._calibration.describe()] if self._calibration else []),
         ]
 
 

@@ -1,0 +1,201 @@
+"""Which words of a caption its image shows, by a rule that knows nothing of the model's cosines.
+
+    calibration = calibrate(backbone, images, captions, stopwords=True)
+    calibration.choose(base, texts, stopwords=True).selected             # bool [B, K]
+
+A cosine says little by itself: every model has its own scale, and so has every word ("the" may lie
+above "boat" in all images). What counts is how much higher a word scores in its own image than in
+other images. `evidence` is that difference, for the nearest pixel and for the whole image, each in
+units of its spread over pairs of words and images that do not belong together, and their mean.
+
+The cut follows from a few hundred pairs without labels (all of it ours): Otsu's, of the evidence of
+all the words in their own images. How good the selection is can be estimated, too. Words in their
+own images are a mixture of shown and not shown, words in other images are mostly not shown, so the
+share of mistakes above a cut t is about pi0 * P(evidence > t | other image) / P(evidence > t | own
+image), pi0 = the share of a caption's words that are not shown (target-decoy search; Storey, 2002).
+It is an upper bound where other images often show the word, too.
+
+A word below its usual score is rejected. In between, and where a word scores alike in all images,
+nothing is known: such words are unsure, and training leaves their maps as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..backbones.base import Backbone
+from ..errors import TTDError
+from ..tags.selection import otsu_threshold
+from ..text.encode import encode_texts
+from .config import LEAST_PAIRS
+from .embedding import Embedded, TextBatch, embed, gather_texts
+
+IMAGES = 16  # of the sample that go through the model, and are compared with words, at a time
+TELLING = 1 / 3  # spreads that a word's scores must vary by, for a low one to mean "not shown"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the evidence is cut, and what is known of it without labels.
+
+    spread [2]: standard deviation, over words in other images, of the scores (nearest pixel, whole
+    image) less the word's mean. threshold: a word with more evidence is selected. mistakes:
+    estimated share of the selected words that are not shown, selected: share of the words that are
+    selected, both in [0, 1].
+    """
+
+    spread: Tensor
+    threshold: float
+    mistakes: float
+    selected: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The words of B captions, bool [B, K]: selected as shown; unsure.
+
+    All others are rejected: not shown, function words, padding.
+    """
+
+    selected: Tensor
+    unsure: Tensor
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The sample that words are compared with, M images, and the cut that it gave.
+
+    pixels [M, D, P] and pooled [M, D]: the frozen model's embeddings, of unit length.
+    """
+
+    pixels: Tensor
+    pooled: Tensor
+    cut: Cut
+
+    @torch.no_grad()
+    def evidence(self, base: Embedded, texts: TextBatch) -> tuple[Tensor, Tensor]:
+        """How much higher each word scores in its own image than in the sample's: [B, K].
+
+        Also the standard deviation of its scores over the sample, in the same unit [B, K]. base:
+        the frozen model's embeddings of the batch, with pooled ones.
+        """
+        elsewhere = scores(base.words, self.pixels, self.pooled)  # [U, M, 2]
+        usual = elsewhere.mean(1)
+        varies = ((elsewhere - usual[:, None]) / self.cut.spread).mean(-1).std(1)  # [U]
+        index = texts.index.to(base.words.device)
+        own = base.words[index]  # [B, K, D]
+        nearest = torch.einsum("bkd,bdp->bkp", own, base.pixels.flatten(2)).amax(2)
+        whole = torch.einsum("bkd,bd->bk", own, pooled_of(base))
+        above = torch.stack([nearest, whole], -1) - usual[index]
+        return (above / self.cut.spread).mean(-1), varies[index]
+
+    def choose(self, base: Embedded, texts: TextBatch, stopwords: bool) -> Choice:
+        """What the frozen model can tell of each word."""
+        evidence, varies = self.evidence(base, texts)
+        allowed = texts.valid & ~texts.stop if stopwords else texts.valid
+        allowed = allowed.to(evidence.device)
+        selected = allowed & (evidence > self.cut.threshold)
+        absent = (evidence < 0) & (varies > TELLING)
+        return Choice(selected, allowed & ~selected & ~absent)
+
+    def describe(self) -> str:
+        """One line of what was found."""
+        return (
+            f"calibration: {len(self.pooled)} pairs without labels; a word is selected "
+            f"{self.cut.threshold:.2f} spreads above its mean in other images: "
+            f"{100 * self.cut.selected:.0f} % of the words, an estimated "
+            f"{100 * self.cut.mistakes:.0f} % of them wrongly"
+        )
+
+
+@torch.no_grad()
+def calibrate(
+    backbone: Backbone, images: Sequence[Tensor], captions: Sequence[str], *, stopwords: bool
+) -> Calibration:
+    """Look at M images float32 [3, S, S] in [0, 1] and their captions with a model as it is.
+
+    stopwords: function words are left out. TTDError: fewer than `LEAST_PAIRS` pairs, no words.
+    """
+    if len(images) < LEAST_PAIRS:
+        raise TTDError(
+            f"selection 'calibrated' needs {LEAST_PAIRS} pairs with readable images, there are "
+            f"{len(images)}: use more pairs, or --set distill.selection=caption"
+        )
+    texts, parts = gather_texts(captions), []
+    for start in range(0, len(images), IMAGES):
+        batch = torch.stack(list(images[start : start + IMAGES])).to(backbone.device)
+        parts.append(embed(backbone, backbone.normalize(batch), gather_texts([]), True))
+    pixels = torch.cat([part.pixels.flatten(2) for part in parts])
+    pooled = torch.cat([pooled_of(part) for part in parts])
+    words = encode_texts(backbone, texts.words)
+    own = belongs(texts, stopwords).to(pooled.device)
+    return Calibration(pixels, pooled, fit(scores(words, pixels, pooled), own))
+
+
+def pooled_of(embedded: Embedded) -> Tensor:
+    """The whole images [B, D]. TTDError where they were not embedded."""
+    if embedded.pooled is None:
+        raise TTDError("selection 'calibrated' needs pooled image embeddings: pooled=True")
+    return embedded.pooled
+
+
+def scores(words: Tensor, pixels: Tensor, pooled: Tensor) -> Tensor:
+    """Cosines of U words [U, D] with M images' nearest pixels and with the wholes: [U, M, 2].
+
+    pixels [M, D, P], pooled [M, D], all of unit length.
+    """
+    nearest = [torch.einsum("ud,mdp->ump", words, part).amax(2) for part in pixels.split(IMAGES)]
+    return torch.stack([torch.cat(nearest, 1), words @ pooled.T], -1)
+
+
+def belongs(texts: TextBatch, stopwords: bool) -> Tensor:
+    """Whether word u is in caption m, bool [U, M]; nowhere for stop words, where they are out."""
+    allowed = texts.valid & ~texts.stop if stopwords else texts.valid
+    rows, columns = allowed.nonzero(as_tuple=True)
+    own = torch.zeros(len(texts.words), len(texts.captions), dtype=torch.bool)
+    own[texts.index[rows, columns], rows] = True
+    return own
+
+
+def fit(cosines: Tensor, own: Tensor) -> Cut:
+    """Otsu's cut for cosines [U, M, 2] of words with images; own [U, M]: in the image's caption.
+
+    A word counts with the number of captions that hold it, among the matched and the others alike.
+    TTDError: no word is in a caption, or no word is absent from one.
+    """
+    count = own.sum(1, keepdim=True)  # [U, 1]
+    others = own.shape[1] - 1
+    weight = torch.where(own, 0, count / (own.shape[1] - count).clamp(min=1)).double()
+    if not own.any() or not weight.any():
+        raise TTDError("calibration: the captions of the sample are all alike, or have no words")
+    # Less the mean over the other images: its own does not take part.
+    total = cosines.sum(1, keepdim=True)
+    above = (cosines - (total - cosines) / others).double()  # [U, M, 2]
+    weight = weight / weight.sum()
+    mean = (weight[..., None] * above).sum((0, 1))
+    spread = (weight[..., None] * (above - mean).square()).sum((0, 1)).sqrt().clamp(min=1e-9)
+    evidence = (above / spread).mean(-1)
+    matched, other = evidence[own], weight > 0
+    threshold = otsu_threshold(matched)
+    return Cut(
+        spread.to(cosines.dtype),
+        threshold,
+        _mistakes(matched, threshold, evidence[other], weight[other]),
+        float((matched > threshold).double().mean()),
+    )
+
+
+def _mistakes(matched: Tensor, threshold: float, other: Tensor, weight: Tensor) -> float:
+    """Estimated share of the matched [N] above the threshold that are not shown.
+
+    other [O], weight [O] (sum 1): evidence of words in other images.
+    """
+    order = other.argsort()
+    middle = other[order][(weight[order].cumsum(0) < 0.5).sum().clamp(max=len(other) - 1)]
+    absent = min(1.0, 2 * float((matched < middle).double().mean()))  # pi0
+    share = float((matched > threshold).double().mean())
+    return min(1.0, absent * float(weight[other > threshold].sum()) / max(share, 1e-9))

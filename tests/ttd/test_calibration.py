@@ -1,0 +1,161 @@
+"""Selection without constants of a model: known Gaussians, scales, words that say nothing."""
+
+import math
+from statistics import NormalDist
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from core.errors import TTDError
+from core.ttd.calibration import Calibration, Choice, Cut, belongs, fit, scores
+from core.ttd.embedding import Embedded, Maps, gather_texts, similarity_maps
+from core.ttd.loss import as_targets, pixel_distance
+from core.ttd.targets import Targets, keep_unsure
+
+WORDS, IMAGES = 60, 400
+SHOWN = 4.0  # how far the scores of a shown word lie above those of others
+
+
+def drawn(shown_share: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cosines [U, M, 2] of standard normal scores, captions [U, M], which of those are shown."""
+    rng = torch.Generator().manual_seed(seed)
+    cosines = torch.randn(WORDS, IMAGES, 2, generator=rng)
+    cosines += 3 * torch.randn(WORDS, 1, 1, generator=rng)  # every word has its own level
+    own = torch.rand(WORDS, IMAGES, generator=rng) < 0.05
+    shown = own & (torch.rand(WORDS, IMAGES, generator=rng) < shown_share)
+    return cosines + SHOWN * shown[..., None], own, shown
+
+
+def test_known_gaussians_give_the_cut_of_the_closed_form():
+    """Half shown, half not: Otsu's cut is in the middle; mistakes from the normal tails."""
+    cosines, own, shown = drawn(0.5)
+    cut = fit(cosines, own)
+    # The mean of two independent scores: N(0, 1/2) for words in other images, N(4, 1/2) for shown.
+    other = NormalDist(0, math.sqrt(0.5))
+    assert cut.threshold == pytest.approx(SHOWN / 2, abs=0.25)
+    assert cut.spread.tolist() == pytest.approx([1.0, 1.0], abs=0.05)
+    wrong, right = 1 - other.cdf(cut.threshold), other.cdf(SHOWN - cut.threshold)
+    assert cut.mistakes == pytest.approx(wrong / (wrong + right), abs=0.01)
+    assert cut.selected == pytest.approx((wrong + right) / 2, abs=0.02)
+    evidence = (cosines - cosines.mean(1, keepdim=True)).mean(-1)
+    selected = own & (evidence > cut.threshold)
+    assert (selected & ~shown).sum() / selected.sum() < 0.02
+
+
+def test_scale_and_level_of_the_cosines_change_nothing():
+    cosines, own, _ = drawn(0.4)
+    cut, moved = fit(cosines, own), fit(0.013 * cosines + 0.21, own)
+    assert moved.threshold == pytest.approx(cut.threshold, rel=1e-3)
+    assert moved.selected == pytest.approx(cut.selected, abs=2e-3)
+    assert torch.allclose(moved.spread, 0.013 * cut.spread, rtol=1e-3)
+
+
+def test_a_model_that_knows_nothing_says_so():
+    """All words are alike then: of those above the cut, all are mistakes."""
+    cosines, own, _ = drawn(0.0)
+    assert fit(cosines, own).mistakes > 0.85
+
+
+def test_captions_that_are_all_alike_are_refused():
+    with pytest.raises(TTDError, match="all alike"):
+        fit(torch.zeros(3, 20, 2), torch.ones(3, 20, dtype=torch.bool))
+
+
+def test_scores_against_a_loop():
+    rng = torch.Generator().manual_seed(1)
+    words, pooled = torch.randn(5, 8, generator=rng), torch.randn(20, 8, generator=rng)
+    pixels = torch.randn(20, 8, 6, generator=rng)
+    found = scores(words, pixels, pooled)
+    for u in range(5):
+        for m in range(20):
+            nearest = max(float(words[u] @ pixels[m, :, p]) for p in range(6))
+            assert found[u, m].tolist() == pytest.approx(
+                [nearest, float(words[u] @ pooled[m])], abs=1e-5
+            )
+
+
+def test_words_and_their_captions():
+    texts = gather_texts(["a red boat", "the boat"])
+    own = belongs(texts, stopwords=True)
+    by_word = dict(zip(texts.words, own.tolist(), strict=True))
+    assert by_word["boat"] == [True, True] and by_word["red"] == [True, False]
+    assert by_word["a"] == by_word["the"] == [False, False]
+    assert belongs(texts, stopwords=False)[texts.words.index("the")].tolist() == [False, True]
+
+
+@pytest.fixture
+def three_words():
+    """A calibration and one image: "usual" is in every image, "rare" stands out, "flat" is silent.
+
+    Direction 0 is in all images of the sample, 1 in every fourth, 2 in none.
+    """
+    rng = torch.Generator().manual_seed(2)
+    bank = 0.05 * torch.randn(40, 6, 4, generator=rng)
+    bank[:, 0] += 1
+    bank[::4, 1, 0] += 1
+    bank[:, 2] = 0
+    pooled = F.normalize(bank.mean(2), dim=1)
+    cut = Cut(torch.tensor([0.3, 0.3]), 1.0, 0.1, 0.5)
+    calibration = Calibration(F.normalize(bank, dim=1), pooled, cut)
+    texts = gather_texts(["usual rare flat the"])
+    image = torch.zeros(1, 6, 2, 2)
+    image[0, 0], image[0, 1] = 0.2, 1.0
+    whole = F.normalize(image.mean((2, 3)), dim=1)
+    base = Embedded(F.normalize(image, dim=1), torch.eye(6)[:4], torch.eye(6)[:1], whole)
+    return calibration, base, texts
+
+
+def test_what_stands_out_is_selected_and_what_says_nothing_is_left_alone(three_words):
+    calibration, base, texts = three_words
+    choice = calibration.choose(base, texts, stopwords=True)
+    assert choice.selected.tolist() == [[False, True, False, False]]
+    assert choice.unsure.tolist() == [[True, False, True, False]]  # "usual" hardly varies
+    without = Embedded(base.pixels, base.words, base.captions)
+    with pytest.raises(TTDError, match="pooled"):
+        calibration.choose(without, texts, stopwords=True)
+
+
+def test_a_word_that_varies_and_is_below_its_mean_is_rejected(three_words):
+    calibration, base, texts = three_words
+    image = torch.zeros(1, 6, 2, 2)
+    image[0, 0] = 1.0
+    absent = Embedded(image, base.words, base.captions, image.mean((2, 3)))
+    choice = calibration.choose(absent, texts, stopwords=True)
+    assert not choice.selected.any() and choice.unsure.tolist() == [[True, False, True, False]]
+
+
+def test_unsure_words_keep_their_maps():
+    """One caption of a selected, an unsure and a rejected word, a map of two pixels, by hand."""
+    targets = Targets(
+        torch.tensor([[[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]]]),
+        torch.tensor([[[1.0, 0.0]]]),
+        torch.tensor([[True, False, False]]),
+    )
+    choice = Choice(targets.selected, torch.tensor([[False, True, False]]))
+    base = Maps(
+        torch.tensor([[[[0.9, 0.2]], [[0.3, 0.7]], [[0.6, 0.6]]]]), torch.tensor([[[0.4, 0.8]]])
+    )
+    kept = keep_unsure(targets, choice, base)
+    assert kept.words.tolist()[0][1][0] == pytest.approx([0.3, 0.7])
+    assert kept.words.tolist()[0][2][0] == [0.0, 0.0]
+    # The unsure word's min-max map is (0, 1): of the second pixel the caption's base is kept.
+    assert kept.union[0, 0].tolist() == pytest.approx([1.0, 0.8])
+    none = Choice(torch.zeros(1, 3, dtype=torch.bool), choice.unsure)
+    assert keep_unsure(targets, none, base).union[0, 0].tolist() == pytest.approx([0.4, 0.8])
+
+
+def test_base_maps_as_targets_have_no_gradient_at_the_base():
+    """The soft mask of the base's own maps is where the distance is least."""
+    texts = gather_texts(["red boat"])
+    rng = torch.Generator().manual_seed(3)
+    base = Embedded(
+        F.normalize(torch.randn(1, 5, 2, 2, generator=rng), dim=1),
+        F.normalize(torch.randn(2, 5, generator=rng), dim=1),
+        F.normalize(torch.randn(1, 5, generator=rng), dim=1),
+    )
+    maps = similarity_maps(base, texts).words.requires_grad_(True)
+    pixel_distance(
+        maps, as_targets(base, texts, "bce", (7.0, 0.1)).words, "bce", (7.0, 0.1)
+    ).sum().backward()
+    assert maps.grad.abs().max() < 1e-6
