@@ -17,7 +17,7 @@ DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
 REFINES = ("none", "pamr")
-LEAST_PAIRS = 16  # of a calibration
+LEAST_PAIRS = 8  # of a calibration
 SELECTORS = (*SCORERS, "pixel+image")
 SELECTIONS = ("caption", "calibrated")
 

@@ -1,17 +1,22 @@
 """Selection without constants of a model: known Gaussians, scales, words that say nothing."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from core.backbones import load_backbone
+from core.data.pairs import open_pairs
 from core.errors import TTDError
 from core.ttd.calibration import Calibration, Choice, Cut, belongs, fit, scores
+from core.ttd.config import DistillConfig
 from core.ttd.embedding import Embedded, Maps, gather_texts, similarity_maps
 from core.ttd.loss import as_targets, pixel_distance
 from core.ttd.targets import Targets, keep_unsure
+from core.ttd.task import TTDTask
 
 WORDS, IMAGES = 60, 400
 SHOWN = 4.0  # how far the scores of a shown word lie above those of others
@@ -159,3 +164,17 @@ def test_base_maps_as_targets_have_no_gradient_at_the_base():
         maps, as_targets(base, texts, "bce", (7.0, 0.1)).words, "bce", (7.0, 0.1)
     ).sum().backward()
     assert maps.grad.abs().max() < 1e-6
+
+
+def test_a_run_says_what_it_found(config):
+    """The line that a dry run prints; too few pairs are refused with what to do."""
+    settings = replace(config, distill=DistillConfig(selection="calibrated"))
+    backbone = load_backbone(config.arch, device="cpu")
+    pairs = open_pairs(config.data, config.root, (), None)
+    found = [
+        line for line in TTDTask(settings, backbone, pairs).describe() if "calibration" in line
+    ]
+    assert len(found) == 1 and found[0].startswith("calibration: 12 pairs without labels")
+    few = open_pairs(config.data, config.root, (), 5)
+    with pytest.raises(TTDError, match="needs 8 pairs .* distill.selection=caption"):
+        TTDTask(settings, load_backbone(config.arch, device="cpu"), few)

@@ -128,9 +128,10 @@ def test_the_score_is_the_harmonic_mean():
     )
 
 
-def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config):
+@pytest.mark.parametrize("selection", ["caption", "calibrated"])
+def test_stopped_and_gone_on_with_is_the_same_to_the_byte(config, selection):
     """The EMA, the optimizer, the collapse monitor and the log all go on."""
-    ema = DistillConfig(teacher="ema", ema_decay=0.8)
+    ema = DistillConfig(distance="bce", teacher="ema", ema_decay=0.8, selection=selection)
     whole = replace(config, distill=ema)
     fit(whole)
     parts = replace(whole, out=f"{config.out}_parts", workers=3)
@@ -254,8 +255,10 @@ def test_a_collapse_names_an_adapter_from_before_it_began(
     assert read_adapter(config.folder / f"{name}.safetensors")[1].recipe["step"] == step
 
 
-def test_broken_samples_are_skipped_counted_and_listed(config, tmp_path):
-    root = write_set(tmp_path / "pairs", 8)
+@pytest.mark.parametrize("selection", ["caption", "calibrated"])
+def test_broken_samples_are_skipped_counted_and_listed(config, tmp_path, selection):
+    config = replace(config, distill=DistillConfig(selection=selection))
+    root = write_set(tmp_path / "pairs", 12)
     (root / "cc3m/train/image/cc3m_0003.jpg").write_bytes(b"nothing")
     (root / "cc3m/train/json/cc3m_0005.json").write_text("{")
     outcome, _ = fit(replace(config, root=str(root)))
