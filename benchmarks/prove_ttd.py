@@ -191,16 +191,9 @@ class Cells:
         return evaluate_heldout(model, self.items, image_size=config.image).numbers(), stopped
 
     def table(self, seeds: Sequence[int]) -> list[str]:
-        """Three rows: before, after (mean over seeds), gain; a fourth, what needs no model."""
-        from ablation_grid import spread
-
+        """`rows`, and a fourth: what needs no model."""
         from core.evaluation.heldout import baselines
 
-        before, after = self.cell(None)["scores"], [self.cell(seed) for seed in seeds]
-        values = {key: [cell["scores"][key] for cell in after] for key in SHOWN}
-        gains = {key: 100 * (mean(values[key]) - before[key]) for key in SHOWN}
-        stopped = sum(cell["stopped"] is not None for cell in after)
-        mark = f", {stopped} of {len(after)} stopped" * bool(stopped)
         trivial = baselines(self.items)
         none = [
             f"{100 * trivial.all_content_words.f1:.1f}",
@@ -208,11 +201,21 @@ class Cells:
             f"{100 * max(trivial.caption_iou.values()):.1f}",
             f"{100 * max(trivial.word_map_iou.values()):.1f}",
         ]
+        return [*self.rows(seeds), row("without a model", none)]
+
+    def rows(self, seeds: Sequence[int]) -> list[str]:
+        """Before, after (mean and deviation over seeds), gain."""
+        from ablation_grid import spread
+
+        before, after = self.cell(None)["scores"], [self.cell(seed) for seed in seeds]
+        values = {key: [cell["scores"][key] for cell in after] for key in SHOWN}
+        gains = {key: 100 * (mean(values[key]) - before[key]) for key in SHOWN}
+        stopped = sum(cell["stopped"] is not None for cell in after)
+        mark = f", {stopped} of {len(after)} stopped" * bool(stopped)
         return [
             row(f"{self.name}: before", [f"{100 * before[key]:.1f}" for key in SHOWN]),
             row(f"after{mark}", [spread(values[key]) for key in SHOWN]),
             row("gain", [f"**{gain:+.1f}**" for gain in gains.values()]),
-            row("without a model", none),
         ]
 
 

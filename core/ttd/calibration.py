@@ -16,7 +16,9 @@ image), pi0 = the share of a caption's words that are not shown (target-decoy se
 It is an upper bound where other images often show the word, too.
 
 A word below its usual score is rejected. In between, and where a word scores alike in all images,
-nothing is known: such words are unsure, and training leaves their maps as they are.
+nothing is known: such words are unsure, and training leaves their maps as they are. So are
+function words that say nothing: in a model that knows few nouns, what pushes "the" down takes the
+nouns along.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Cut:
 class Choice:
     """The words of B captions, bool [B, K]: selected as shown; unsure.
 
-    All others are rejected: not shown, function words, padding.
+    All others are rejected: not shown, padding.
     """
 
     selected: Tensor
@@ -96,11 +98,12 @@ class Calibration:
     def choose(self, base: Embedded, texts: TextBatch, stopwords: bool) -> Choice:
         """What the frozen model can tell of each word."""
         evidence, varies = self.evidence(base, texts)
-        allowed = texts.valid & ~texts.stop if stopwords else texts.valid
-        allowed = allowed.to(evidence.device)
-        selected = allowed & (evidence > self.cut.threshold)
+        valid, stop = (flags.to(evidence.device) for flags in (texts.valid, texts.stop))
+        selected = valid & (evidence > self.cut.threshold)
+        if stopwords:
+            selected = selected & ~stop
         absent = (evidence < 0) & (varies > TELLING)
-        return Choice(selected, allowed & ~selected & ~absent)
+        return Choice(selected, valid & ~selected & ~absent)
 
     def describe(self) -> str:
         """One line of what was found."""
@@ -148,7 +151,9 @@ def scores(words: Tensor, pixels: Tensor, pooled: Tensor) -> Tensor:
 
     pixels [M, D, P], pooled [M, D], all of unit length.
     """
-    nearest = [torch.einsum("ud,mdp->ump", words, part).amax(2) for part in pixels.split(IMAGES)]
+    nearest = [
+        torch.einsum("ud,mdp->ump", words, part).amax(2) for part in torch.split(pixels, IMAGES)
+    ]
     return torch.stack([torch.cat(nearest, 1), words @ pooled.T], -1)
 
 
