@@ -157,17 +157,30 @@ class GroundingModel(nn.Module):
         autocast: Autocast = nullcontext,
         states: Tensor | None = None,
     ) -> Tensor:
-        """Boxes of one phrase for each image.
+        """Boxes of one phrase for each image: the first of `attend`, whose arguments it takes."""
+        return self.attend(images, ignored, tokens, autocast, states, weights=False)[0]
+
+    def attend(
+        self,
+        images: Tensor,
+        ignored: Tensor,
+        tokens: Tensor,
+        autocast: Autocast = nullcontext,
+        states: Tensor | None = None,
+        weights: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Boxes of one phrase for each image, and where REG looked.
 
         Args: images [B, 3, S, S] normalized; ignored: bool [B, S, S], pixels of the padding;
             tokens: ids [B, context]; autocast: entered around the towers alone; states: what
-            `image_states` would give, where it is known.
-        Returns: cxcywh [B, 4] in (0, 1) relative to the canvas.
+            `image_states` would give, where it is known; weights: whether attention is asked for.
+        Returns: of `fuse`: boxes cxcywh [B, 4] in (0, 1) relative to the canvas; attention [B, P].
         """
         tokens = self.cut(tokens)
         known = self.image_states(images, autocast) if states is None else states
         visual, text = self.project(known), self.encode_texts(tokens, autocast)
-        return self.fuse(visual, patch_mask(ignored, self.backbone.patch), text, tokens)[0]
+        patches = patch_mask(ignored, self.backbone.patch)
+        return self.fuse(visual, patches, text, tokens, weights)
 
     def cut(self, tokens: Tensor) -> Tensor:
         """Token ids [B, context] without the columns at the end that are padding in all rows.

@@ -14,6 +14,7 @@ from ..training.config import RENAMED, RunConfig, renamed
 from ..utils.config import build
 
 OPTIMIZERS = ("adamw", "adam", "rmsprop", "sgd", "muon")
+POSITION_STARTS = ("normal", "sines")
 SUPERVISION = {"full": "train", "pseudo": "train_pseudo"}
 QUERY = "{pseudo_query}"  # where the phrase stands in a prompt
 
@@ -29,7 +30,9 @@ class GroundingConfig(RunConfig):
     crop, scale, translate, blur, jitter, parity: see `Augmentation`. encoder_autocast: the encoder
     too in `dtype`; published is float32. whiten, input_positions: see `ModelConfig`; the maps are
     measured on the first training samples. init: a grounding model to start from, whose own two
-    win. cache: a folder for the frozen towers' features, which then run once per image; without
+    win. attention_loss: weight of the term that draws REG's attention into the box (ours, see
+    `losses.attention_loss`; published: none). position_start: what the encoder's position table
+    begins as, "normal" (published: drawn) or "sines" (`positions.sine_table`). cache: a folder for the frozen towers' features, which then run once per image; without
     augmentation only.
     Errors: TTDError for a value that cannot be.
     """
@@ -87,6 +90,8 @@ class GroundingConfig(RunConfig):
     encoder_autocast: bool = False
     init: str | None = None
     cache: str | None = None
+    attention_loss: float = 0.0
+    position_start: str = "normal"
     optimizer: str = "adamw"
     lr_power: float = 0.9
     lr_exponential: float = 0.9
@@ -97,6 +102,7 @@ class GroundingConfig(RunConfig):
         super().__post_init__()
         self._check_choice("optimizer", OPTIMIZERS)
         self._check_choice("sup", tuple(SUPERVISION))
+        self._check_choice("position_start", POSITION_STARTS)
         for name in self.dataset if self.data is None else ():
             grounding_set(name)
         if QUERY not in self.prompt:
@@ -111,7 +117,7 @@ class GroundingConfig(RunConfig):
             )
         if not 0 <= self.dropout < 1:
             raise TTDError(f"dropout {self.dropout:g}: must be a share in [0, 1)")
-        for name in ("lr_power", "lr_exponential"):
+        for name in ("lr_power", "lr_exponential", "attention_loss"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TTDError(f"{name} {getattr(self, name):g}: must be at least 0")
 

@@ -25,8 +25,9 @@ from ..utils.provenance import seed_everything
 from .batches import Asked, Batch, PhraseSource, SeenPhrase, asked_text, collate
 from .config import ModelConfig
 from .features import FeatureCache, cache_file, distinct_images, fit_maps, prepare
-from .losses import box_iou, box_losses
+from .losses import attention_loss, box_iou, box_losses
 from .model import TABLE, UNUSED, GroundingModel, model_config
+from .positions import set_sines
 from .run_config import GroundingConfig, learning_rate
 from .weights.checkpoint import load_model, save_model
 from .weights.state import load_own_state
@@ -72,10 +73,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         seed_everything(config.seed)
         model = GroundingModel(backbone, size, config.train_visual_pos)
         self.model = model.to(backbone.device).train()
-        if start is None:
-            self._fit_maps()
-        elif config.init:
-            load_own_state(self.model, start.own_state(), config.init)
+        self._begin(start)
         self._features = self._open_features(cached or train)
         # Nothing uses it: it would get no gradient.
         self._parameters = {
@@ -91,6 +89,15 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
             told = start.config
             return replace(size, whiten=told.whiten, input_positions=told.input_positions)
         return size
+
+    def _begin(self, start: GroundingModel | None) -> None:
+        """The model's first values: those of `start`, else measured maps and chosen positions."""
+        if start is not None and self.config.init:
+            load_own_state(self.model, start.own_state(), self.config.init)
+            return
+        self._fit_maps()
+        if self.config.position_start == "sines":
+            set_sines(self.model)
 
     def _fit_maps(self) -> None:
         phrases = self._source.phrases
@@ -149,22 +156,27 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         return collate(samples)
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """L1 + GIoU of images [B, 3, S, S], its parts; accuracy and mean IoU of the batch."""
+        """L1 + GIoU (+ attention) of images [B, 3, S, S], its parts; accuracy and mean IoU of the batch."""
         model, device = self.model, self.device
         tokens = model.backbone.tokenize(batch.texts)[:, : model.config.context]
         target = batch.boxes.to(device)
         images, ignored = batch.images.to(device), batch.ignored.to(device)
         states = None if batch.states is None else batch.states.to(device)
+        looks = self.config.attention_loss > 0
         if self.config.encoder_autocast:
             with step.autocast():
-                boxes = model(images, ignored, tokens, states=states).float()
+                found = model.attend(images, ignored, tokens, states=states, weights=looks)
         else:
-            boxes = model(images, ignored, tokens, step.autocast, states)
+            found = model.attend(images, ignored, tokens, step.autocast, states, weights=looks)
+        boxes, attention = found[0].float(), found[1]
         losses = box_losses(boxes, target)
+        loss = losses.pop("loss")
+        if attention is not None:
+            losses["attention"] = attention_loss(attention.float(), target)
+            loss = loss + self.config.attention_loss * losses["attention"]
         ious = box_iou(boxes.detach(), target)
         shown = {"iou": ious.mean(), "accuracy": (ious >= 0.5).float().mean()}
-        parts = {name: value.detach() for name, value in losses.items() if name != "loss"}
-        return losses["loss"], {**parts, **shown}
+        return loss, {**{name: value.detach() for name, value in losses.items()}, **shown}
 
     def evaluate(self, ranks: Ranks) -> Mapping[str, float]:
         """Acc@0.5 and the other scores on the evaluation split, shared among the processes."""

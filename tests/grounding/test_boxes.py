@@ -6,7 +6,7 @@ import torch
 from torchvision.ops import generalized_box_iou, generalized_box_iou_loss
 
 from core.grounding import boxes
-from core.grounding.losses import box_iou, box_losses
+from core.grounding.losses import attention_loss, box_iou, box_losses, coverage
 
 
 def random_boxes(count, seed, size=20):
@@ -71,3 +71,26 @@ def test_accuracy_cuts_predictions_to_the_canvas():
     assert box_iou(predicted, target).item() == pytest.approx(1.0, abs=1e-6)
     far = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
     assert box_iou(far, far).item() == 0.0
+
+
+def test_coverage_is_counted_pixels():
+    """Boxes of whole pixels on a canvas of 20, patches of 5 pixels."""
+    corners = random_boxes(50, 2)
+    got = coverage(boxes.to_centres(corners) / 20, 4)
+    for box, shares in zip(corners, got, strict=True):
+        want = painted(box).reshape(4, 5, 4, 5).mean((1, 3))
+        assert np.allclose(shares.reshape(4, 4), want, atol=1e-9)
+
+
+def test_attention_loss_by_hand():
+    """A box over the right half of 2 x 2 patches; one over a whole and half a patch."""
+    target = torch.tensor([[0.75, 0.5, 0.5, 1.0], [0.375, 0.25, 0.75, 0.5]])
+    attention = torch.tensor([[0.1, 0.4, 0.1, 0.4], [0.5, 0.25, 0.0, 0.0]], requires_grad=True)
+    first = -np.log(0.4)
+    second = -(2 * np.log(0.5) + np.log(0.25)) / 3
+    loss = attention_loss(attention, target)
+    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-6)
+    loss.backward()
+    assert (attention.grad[0, [1, 3]] < 0).all() and attention.grad[0, 0] == 0
+    outside = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    assert attention_loss(attention[:1], outside).item() == 0
