@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core.data.grounding import PhraseList
     from core.grounding.curriculum.lab import CurriculumLab
     from core.grounding.curriculum.ledger import Training
-    from core.grounding.curriculum.schedule import Outcome
+    from core.grounding.curriculum.schedule import Lab, Outcome
     from core.grounding.curriculum.search import Grid
     from core.grounding.curriculum.work import GroundingWork
     from core.grounding.run_config import GroundingConfig
@@ -231,6 +231,10 @@ def estimate(
     args: Mapping[str, Any], lab: CurriculumLab, work: GroundingWork, ranks: Ranks
 ) -> None:
     """How many trainings remain, and how long they take by three timed steps."""
+    if complete(args, lab):
+        if ranks.first:
+            print(f"all {len(lab.ledger.trainings)} trainings done")
+        return
     from core.grounding.curriculum.schedule import trainings
     from core.grounding.run_config import in_steps
 
@@ -262,7 +266,18 @@ def grid(args: Mapping[str, Any]) -> Grid:
     return Grid(args["delta"], args["start"])
 
 
-def schedule(args: Mapping[str, Any], lab: CurriculumLab, sources: Sequence[str]) -> Outcome:
+def complete(args: Mapping[str, Any], lab: CurriculumLab) -> bool:
+    """Whether what is known is the whole curriculum."""
+    from core.grounding.curriculum.ledger import NotYet, Replay
+
+    try:
+        schedule(args, Replay(lab.ledger.trainings), list(lab.sources))
+    except NotYet:
+        return False
+    return True
+
+
+def schedule(args: Mapping[str, Any], lab: Lab, sources: Sequence[str]) -> Outcome:
     """The whole curriculum."""
     from core.grounding.curriculum.schedule import adapt_multiple, adapt_single
 

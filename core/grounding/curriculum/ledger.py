@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import TTDError
 from ...utils.files import differences, read_json, write_json
+from .pool import Pool
 from .search import NOTHING
 
 NAME = "curriculum_state.json"
@@ -35,6 +36,23 @@ class Training:
             "model": self.model,
             "seconds": round(self.seconds, 1),
         }
+
+
+class NotYet(Exception):
+    """A pool that nothing is trained on so far."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """`schedule.Lab` of what is known alone: raises `NotYet` where a training is missing."""
+
+    trainings: Mapping[str, Training]
+
+    def performance(self, pool: Pool) -> float:
+        """Of the model trained on a pool."""
+        if pool.name not in self.trainings:
+            raise NotYet(pool.name)
+        return self.trainings[pool.name].performance
 
 
 class Ledger:

@@ -47,17 +47,19 @@ def measure(
     """The reliability of every label, from `file` where it is there already.
 
     Chunks are shared among the processes and written as they are done, so that a crash repeats at
-    most one each. grounder: loads the measurer, if it is needed; model: its checksum. The table has
+    most one each; an error in one process ends all. grounder: loads the measurer, if it is needed; model: its checksum. The table has
     one JSON line a label: index, reliability, box. TTDError: an image that cannot be read, a table
     of another source or model, a full disk.
     """
     identity = {"source": source.digest, "labels": len(source), "model": model}
     if not _finished(file, identity):
         parts = file.with_name(file.name + ".parts")
-        with write_errors(parts, "make room; the same command resumes"):
-            _begin_parts(parts, identity, ranks)
+        advice = "make room; the same command resumes"
+        with ranks.together(), write_errors(parts, advice):
+            if ranks.first:
+                _begin_parts(parts, identity)
+        with ranks.together(), write_errors(parts, advice):
             _measure_parts(grounder, source, parts, ranks, batch, progress)
-        ranks.gather_objects(None)  # every part is there
         with ranks.together():
             if ranks.first:
                 _join(file, parts, identity)
@@ -77,13 +79,12 @@ def _meta(file: Path) -> Path:
     return file.with_name(file.name + ".meta.json")
 
 
-def _begin_parts(parts: Path, identity: dict[str, Any], ranks: Ranks) -> None:
+def _begin_parts(parts: Path, identity: dict[str, Any]) -> None:
     """Make the folder, and forget what another source or model has left there."""
-    if ranks.first and read_json(parts / "made_from.json") != identity:
+    if read_json(parts / "made_from.json") != identity:
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
         write_json(parts / "made_from.json", identity)
-    ranks.gather_objects(None)
 
 
 def _measure_parts(
