@@ -87,14 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the curriculum; 0 when done, 130 after Ctrl-C."""
     args = vars(get_args_parser().parse_args(argv))
     from core.backbones.device import use_threads
-    from core.grounding.run_config import load_config
     from core.training.distributed import PeerError, joined
 
-    flags = {key: value for key, value in args.items() if key not in OWN}
-    config = settings(flags, load_config, args.get("config") or CONFIG).config
-    config = replace(config, keep="last", val=None, out=config.out or "runs/curriculum")
-    if "steps" in flags or "steps" in dict(setting(item) for item in args.get("set", ())):
-        config = replace(config, epochs=None)  # the same number for every pool
+    config = choose(args)
     device = place(config.device, args.get("gpus"))
     use_threads(config.threads)
     try:
@@ -102,6 +97,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return carry_out(args, config, device, ranks, lambda: bool(asked))
     except PeerError:
         return 2
+
+
+def choose(args: Mapping[str, Any]) -> GroundingConfig:
+    """The settings of a training."""
+    from core.grounding.run_config import load_config
+
+    flags = {key: value for key, value in args.items() if key not in OWN}
+    config = settings(flags, load_config, args.get("config") or CONFIG).config
+    config = replace(config, keep="last", val=None, out=config.out or "runs/curriculum")
+    if "steps" in flags or "steps" in dict(setting(item) for item in args.get("set", ())):
+        config = replace(config, epochs=None)  # the same number for every pool
+    return config
 
 
 def carry_out(

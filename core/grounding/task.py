@@ -156,7 +156,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         return collate(samples)
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """L1 + GIoU (+ attention) of images [B, 3, S, S], its parts; accuracy and mean IoU of the batch."""
+        """L1 + GIoU (+ attention) of images [B, 3, S, S]; its parts, accuracy and mean IoU."""
         model, device = self.model, self.device
         tokens = model.backbone.tokenize(batch.texts)[:, : model.config.context]
         target = batch.boxes.to(device)

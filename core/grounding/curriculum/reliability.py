@@ -47,9 +47,9 @@ def measure(
     """The reliability of every label, from `file` where it is there already.
 
     Chunks are shared among the processes and written as they are done, so that a crash repeats at
-    most one each; an error in one process ends all. grounder: loads the measurer, if it is needed; model: its checksum. The table has
-    one JSON line a label: index, reliability, box. TTDError: an image that cannot be read, a table
-    of another source or model, a full disk.
+    most one each; an error in one process ends all. grounder: loads the measurer, if it is needed;
+    model: its checksum. The table has one JSON line a label: index, reliability, box. TTDError: an
+    image that cannot be read, a table of another source or model, a full disk.
     """
     identity = {"source": source.digest, "labels": len(source), "model": model}
     if not _finished(file, identity):

@@ -51,6 +51,12 @@ class GroundingWork:
         self._images, self._ranks = images, ranks or Ranks()
         self._progress, self._should_stop = progress, should_stop
 
+    def with_seed(self, seed: int) -> GroundingWork:
+        """The same work, with another seed of its trainings."""
+        other = copy.copy(self)
+        other.config = replace(self.config, seed=seed)
+        return other
+
     def train(self, folder: Path, labels: PhraseList) -> Trained:
         """Train from scratch; a training that was stopped resumes. `Stopped` on request."""
         with closing(self._trainer(folder, labels)) as trainer:
