@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..data.grounding_sets import grounding_set
@@ -123,7 +124,9 @@ class GroundingConfig(RunConfig):
 
     @property
     def default_name(self) -> str:
-        """Backbone and data, such as "CLIP+unc-full"."""
+        """Backbone and data, such as "CLIP+unc-full"; of an own list its name, "tiny-cls+train"."""
+        if self.data is not None:
+            return f"{self.arch}+{Path(self.data).stem}"
         return f"{self.arch}+{'+'.join(self.dataset)}-{self.sup}"
 
     @property
