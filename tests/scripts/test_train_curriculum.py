@@ -59,7 +59,8 @@ def test_a_whole_curriculum_then_again(arch, lists, tmp_path, capsys):
     files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert train_curriculum.main(line) == 0
     again = capsys.readouterr().out
-    assert f"all {len(state['done'])} trainings done" in again and again.splitlines()[-1] == told.splitlines()[-1]
+    assert f"all {len(state['done'])} trainings done" in again
+    assert again.splitlines()[-1] == told.splitlines()[-1]
     assert files == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
