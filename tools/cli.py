@@ -96,7 +96,7 @@ def model_options(arch: str = "tiny", many_gpus: bool = False) -> argparse.Argum
         default=arch,
         metavar="NAME",
         help="CLIP, TCL, tiny, MODEL:PRETRAINED or MODEL:FILE of open_clip, hf-hub:ORG/NAME, "
-        "local-dir:FOLDER (default: %(default)s)",
+        "local-dir:FOLDER, tips:FOLDER, dinotxt:FOLDER (default: %(default)s)",
     )
     group.add_argument(
         "--weights",

@@ -72,7 +72,7 @@ def test_arrays(tmp_path):
 
 
 def test_arrays_with_objects_are_not_unpickled(tmp_path):
-    np.save(tmp_path / "x_labels.npy", np.array([object()]), allow_pickle=True)
+    np.save(tmp_path / "x_labels.npy", np.array([object()]))
     np.save(tmp_path / "x_images.npy", np.array(["a"]))
     with pytest.raises(TTDError, match="no plain array"):
         read_own(tmp_path / "x_labels.npy", ["a"])
