@@ -30,7 +30,7 @@ EXAMPLES = (
     ("weights/tiny-grounder/demo.jpg", "two red stars and a yellow house above an orange fish"),
 )
 TAGS = "red house, tree, purple bird, fish"
-PHRASE = "the red star on the left"
+PHRASE = "the red house"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "Arial", "sans-serif")
 MONO = ("ui-monospace", "DejaVu Sans Mono", "Consolas", "monospace")
 HEAD = """# Words light up in a picture
