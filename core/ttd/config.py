@@ -16,6 +16,7 @@ from ..utils.config import build, nested
 DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
+STRETCHES = ("range", "median")
 REFINES = ("none", "pamr")
 LEAST_PAIRS = 8  # of a calibration
 SELECTORS = (*SCORERS, "pixel+image")
@@ -35,6 +36,8 @@ class DistillConfig:
     selected. Beside the scorers of core.tags.scoring there is
     `pixel+image`, the mean of both cosines: what the nearest pixel and the whole image get wrong
     are different words, so together they teach each other.
+    stretch: how a map becomes a target in [0, 1]: by its own `range`, or from its `median` to its
+    98 % quantile, so that neither half of the background nor a single peak takes part.
     contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3
     is background.
     refine: `pamr` draws the targets along the edges of the image (PAMR at its full size, then
@@ -55,6 +58,7 @@ class DistillConfig:
     threshold: float | None = None
     stopwords: bool = False
     refine: str = "none"
+    stretch: str = "range"
     contrast: float = 1.0
     teacher: str = "current"
     ema_decay: float = 0.99
@@ -90,6 +94,7 @@ class DistillConfig:
             "norm": NORMS,
             "teacher": TEACHERS,
             "anchor": ANCHORS,
+            "stretch": STRETCHES,
             "refine": REFINES,
         }
         for name, known in choices.items():

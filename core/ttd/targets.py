@@ -16,6 +16,8 @@ from .calibration import Choice
 from .config import DistillConfig
 from .embedding import Embedded, Maps, TextBatch, similarity_maps
 
+PEAK = 0.98  # quantile of a map that becomes 1: a class token's maps have single peaks anywhere
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -48,7 +50,8 @@ def make_targets(
         selected = _within_captions(teacher, maps, texts, config, logit_scale)
     else:
         selected = choice.selected
-    words = _minmax(maps.words) * selected[..., None, None]
+    stretched = _minmax(maps.words) if config.stretch == "range" else from_median(maps.words)
+    words = stretched * selected[..., None, None]
     if config.refine == "pamr":
         words = _refined(words, selected, images, pamr or PAMR())
     if config.contrast != 1:
@@ -92,6 +95,15 @@ def _within_captions(
 def _minmax(maps: Tensor) -> Tensor:
     """Each map [..., h, w] to [0, 1] by its own range."""
     return minmax(maps.flatten(-2)).view_as(maps)
+
+
+def from_median(maps: Tensor) -> Tensor:
+    """Each map [..., h, w] to [0, 1], from its median to its quantile `PEAK`; a flat one to 0."""
+    ordered = maps.flatten(-2).sort(-1).values
+    last = ordered.shape[-1] - 1
+    low, high = ordered[..., last // 2], ordered[..., round(PEAK * last)]
+    span = (high - low)[..., None, None].clamp(min=1e-6)
+    return ((maps - low[..., None, None]) / span).clamp(0, 1)
 
 
 def _refined(words: Tensor, selected: Tensor, images: Tensor | None, pamr: PAMR) -> Tensor:

@@ -10,7 +10,7 @@ from core.errors import TTDError
 from core.ttd.config import DistillConfig
 from core.ttd.embedding import Embedded, gather_texts
 from core.ttd.loss import ttd_loss
-from core.ttd.targets import make_targets
+from core.ttd.targets import from_median, make_targets
 
 
 def test_targets_are_minmax_maps_zeros_and_their_union():
@@ -90,3 +90,12 @@ def test_contrast_stretches_targets_around_one_half():
     plain = make_targets(teacher, texts, DistillConfig(threshold=0.4)).words
     sharp = make_targets(teacher, texts, DistillConfig(threshold=0.4, contrast=3.0)).words
     np.testing.assert_allclose(sharp.numpy(), np.clip(3 * plain.numpy() - 1, 0, 1), atol=1e-12)
+
+
+def test_from_the_median_up():
+    """By hand: 101 values have their median at 50 and their 98 % quantile at 98."""
+    values = torch.arange(101.0).flip(0).view(1, 1, 101)
+    found = from_median(0.01 * values + 0.3)[0, 0]
+    assert found[50:].tolist() == [0.0] * 51 and found[:3].tolist() == [1.0] * 3
+    assert found[26].item() == pytest.approx((74 - 50) / 48, abs=1e-4)
+    assert from_median(torch.full((2, 3, 3), 0.7)).tolist() == torch.zeros(2, 3, 3).tolist()
