@@ -37,7 +37,7 @@ def produce(args: argparse.Namespace, settings: Settings) -> int:
     shards = shards_of(args.shards)
     plan = make_plan(args, settings, shards)
     print(f"{len(shards)} shards{plan.about}, {plan.engine}", flush=True)
-    done = Done(plan.workers, settings.decoders)
+    done = Done(settings.decoders)
     for report in _shown(plan.reports, len(plan.shards)):
         if report.state == "stopped":
             raise TTDError(report.reason)
@@ -58,7 +58,6 @@ class Plan:
 
     engine: str
     shards: Sequence[Shard]
-    workers: int
     reports: Iterator[Report]
     about: str = ""
 
@@ -108,7 +107,7 @@ def _local(
     count = max(1, min(len(places), len(shards)))
     name = f"{count} process{'es' * (count > 1)} on {', '.join(sorted(set(map(str, places))))}"
     reports = run_local(shards, settings, args.out, places, args.overwrite)
-    return Plan(name, shards, count, reports, about)
+    return Plan(name, shards, reports, about)
 
 
 def _ray(args: argparse.Namespace, settings: Settings, shards: Sequence[Shard], about: str) -> Plan:
@@ -118,7 +117,7 @@ def _ray(args: argparse.Namespace, settings: Settings, shards: Sequence[Shard], 
     cluster = Cluster(args.ray_address, args.workers, args.cpus_per_worker, args.gpus_per_worker)
     settings = replace(settings, **_located(settings))
     reports = run_ray(shards, settings, absolute(args.out), cluster, args.overwrite)
-    return Plan("Ray", shards, args.workers or 1, reports, about)
+    return Plan("Ray", shards, reports, about)
 
 
 def _located(settings: Settings) -> dict[str, str]:
@@ -162,9 +161,8 @@ def _shown(reports: Iterator[Report], total: int) -> Iterator[Report]:
 
 @dataclass
 class Done:
-    """Sums over reports."""
+    """Sums over reports. decoders: threads that read images in a worker."""
 
-    workers: int
     decoders: int
     states: Counter[str] = field(default_factory=Counter)
     failed: list[Report] = field(default_factory=list)
@@ -199,9 +197,7 @@ class Done:
         ]
         if self.images and self.decode and self.model:
             decode = self.images / self.decode
-            lines.append(
-                rates(decode, self.images / self.model, self.decoders) + f", {self.workers} workers"
-            )
+            lines.append(rates(decode, self.images / self.model, self.decoders))
         return lines
 
     def failures(self, out: str) -> str:
