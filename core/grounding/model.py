@@ -23,6 +23,7 @@ from .config import ModelConfig, default_blocks
 from .encoder import BoxHead, VisionLanguageTransformer
 
 TABLE = "clip.visual.positional_embedding"  # its name in CLIP-VG's checkpoints
+PADDING = 0  # id of text tokens that are not seen, as published
 UNUSED = ("visu_proj.weight", "visu_proj.bias")
 FROZEN = ("backbone.", "visual_map.", "text_map.")
 UNUSED_WIDTH = 512  # its input in every published model, ViT-L/14's too
@@ -140,7 +141,7 @@ class GroundingModel(nn.Module):
         seen, first = ignored.new_zeros(size, 1), ignored.new_zeros(size, prefix)
         table, behind = self.vl_pos_embed.weight, 1 + self.config.context
         positions = torch.cat([table[: 1 + count], table[behind:]])
-        mask = torch.cat([seen, tokens == 0, first, ignored], dim=1)
+        mask = torch.cat([seen, tokens == PADDING, first, ignored], dim=1)
         tokens_in = torch.cat([reg, text, visual], dim=1)
         if self.config.input_positions:
             tokens_in = tokens_in + positions
@@ -189,7 +190,7 @@ class GroundingModel(nn.Module):
         """
         if not self.backbone.text.causal or not len(tokens):
             return tokens
-        used = (tokens != 0).any(0).nonzero()
+        used = (tokens != PADDING).any(0).nonzero()
         return tokens[:, : int(used.max()) + 1] if len(used) else tokens[:, :1]
 
 
@@ -244,6 +245,12 @@ def check_towers(backbone: Backbone, config: ModelConfig) -> None:
     if config.whiten > embedding_size(backbone):
         raise TTDError(
             f"whiten {config.whiten}: at most the {embedding_size(backbone)} of the text"
+        )
+    last = backbone.tokenize(["a"])[0, -1]
+    if not last.is_meta and int(last) != PADDING:  # on meta a model is only counted
+        raise TTDError(
+            f"{backbone.arch}: its texts are padded with id {int(last)}, grounding takes {PADDING} "
+            "for padding; not supported"
         )
     if config.context > table:
         raise TTDError(f"context {config.context}: the text tower has {table} positions")

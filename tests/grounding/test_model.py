@@ -199,3 +199,17 @@ def test_patch_mask_is_the_centres_rule():
         want = ReferenceGrounder._patches(type("Of", (), {"patch": patch})(), masks)
         assert torch.equal(patch_mask(masks, patch), want)
         assert 0 < want.float().mean() < 1
+
+
+def test_other_padding_is_refused(tmp_path, monkeypatch):
+    """Text that is padded with another id would be read as words."""
+    from small_grounding import write_backbone
+
+    from core.backbones import load_backbone
+    from core.backbones.base import Backbone
+
+    backbone = load_backbone(write_backbone(tmp_path), device="cpu")
+    padded = torch.ones(1, 8, dtype=torch.long)
+    monkeypatch.setattr(Backbone, "tokenize", lambda self, texts: padded)
+    with pytest.raises(TTDError, match="padded with id 1"):
+        GroundingModel(backbone, model_config(backbone))
