@@ -5,11 +5,17 @@ Parameters have the names and shapes of CLIP-VG's checkpoints.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import TTDError
 from .config import ModelConfig
+
+LONGEST = 0.25  # waves on the canvas
+SHORTEST = 2.5  # patches a wave
 
 
 class EncoderLayer(nn.Module):
@@ -95,3 +101,25 @@ class BoxHead(nn.Module):
         for layer in list(self.layers)[:-1]:
             x = F.relu(layer(x))
         return torch.sigmoid(self.layers[-1](x))
+
+
+def sine_table(side: int, width: int) -> Tensor:
+    """Sines and cosines of the centres' x, then of their y, over wave lengths in geometric steps.
+
+    Learned from noise, a table must first find out which patches are neighbours. Sines say it from
+    the first step, and their mean over some patches tells the patches' centre and spread, which is
+    what a box is.
+
+    Args: side: patches of one side, at least 2; width: D, a multiple of 4.
+    Returns: float32 [side * side, width], row-major; every vector has the norm sqrt(width), about
+        that of a row drawn from the standard normal distribution.
+    """
+    if width % 4:
+        raise TTDError(f"hidden {width}: sines need a multiple of 4")
+    waves = torch.logspace(math.log10(LONGEST), math.log10(side / SHORTEST), width // 4)
+    centres = (torch.arange(side) + 0.5) / side
+    angles = 2 * math.pi * centres[:, None] * waves
+    code = math.sqrt(2) * torch.cat([angles.sin(), angles.cos()], dim=1)
+    across = code.expand(side, side, -1)
+    down = code[:, None].expand(side, side, -1)
+    return torch.cat([across, down], dim=-1).flatten(0, 1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..backbones.base import Backbone
 from ..errors import TTDError
 from .config import ModelConfig, default_blocks
-from .encoder import BoxHead, VisionLanguageTransformer
+from .encoder import BoxHead, VisionLanguageTransformer, sine_table
 
 TABLE = "clip.visual.positional_embedding"  # its name in CLIP-VG's checkpoints
 PADDING = 0  # id of text tokens that are not seen, as published
@@ -65,6 +65,13 @@ class GroundingModel(nn.Module):
         super().train(mode)
         self.backbone.eval()
         return self
+
+    @torch.no_grad()
+    def set_sines(self) -> None:
+        """Let the position table's rows of the patches begin as sines; they train as before."""
+        side = self.config.image_size // self.backbone.patch
+        table = self.vl_pos_embed.weight
+        table[-side * side :] = sine_table(side, self.config.hidden).to(table)
 
     def own_state(self) -> dict[str, Tensor]:
         """Everything but the frozen towers, by the published names, such as `reg_token.weight`.

@@ -33,7 +33,7 @@ class GroundingConfig(RunConfig):
     measured on the first training samples. init: a grounding model to start from, whose own two
     win. attention_loss: weight of the term that draws REG's attention into the box (ours, see
     `losses.attention_loss`; published: none). position_start: what the encoder's position table
-    begins as, "normal" (published: drawn) or "sines" (`positions.sine_table`). cache: a folder for
+    begins as, "normal" (published: drawn) or "sines" (`encoder.sine_table`). cache: a folder for
     the frozen towers' features, which then run once per image; without augmentation only.
     Errors: TTDError for a value that cannot be.
     """

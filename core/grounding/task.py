@@ -27,7 +27,6 @@ from .config import ModelConfig
 from .features import FeatureCache, cache_file, distinct_images, fit_maps, prepare
 from .losses import attention_loss, box_iou, box_losses
 from .model import TABLE, UNUSED, GroundingModel, model_config
-from .positions import set_sines
 from .run_config import GroundingConfig, learning_rate
 from .weights.checkpoint import load_model, save_model
 from .weights.state import load_own_state
@@ -97,7 +96,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
             return
         self._fit_maps()
         if self.config.position_start == "sines":
-            set_sines(self.model)
+            self.model.set_sines()
 
     def _fit_maps(self) -> None:
         phrases = self._source.phrases

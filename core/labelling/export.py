@@ -77,6 +77,7 @@ class Cc3m(Writer):
     needs, images = ("masks",), "image"
 
     def add(self, row: dict[str, Any], name: str) -> None:
+        """The image's tags and the masks of those that are safe as file names."""
         stem = Path(name).stem
         masks = [one for one in row["masks"] if safe_id(one["tag"]) == one["tag"]]
         for one in masks:
@@ -92,6 +93,7 @@ class Pairs(Writer):
     images = "image"
 
     def add(self, row: dict[str, Any], name: str) -> None:
+        """The caption beside its image."""
         path = self.out / "json" / f"{Path(name).stem}.json"
         _write(path, as_json({"text": row["caption"]}).encode())
 
@@ -106,6 +108,7 @@ class Lines(Writer):
         self._lines: list[str] = []
 
     def add(self, row: dict[str, Any], name: str) -> None:
+        """A line for every box with an area."""
         for number, one in enumerate(row["boxes"]):
             left, top, right, bottom = one["box"]
             if right > left and bottom > top:
@@ -114,6 +117,7 @@ class Lines(Writer):
                 self._lines.append(as_json(line))
 
     def close(self) -> None:
+        """Write all lines."""
         _write(self.out / "phrases.jsonl", "".join(f"{one}\n" for one in self._lines).encode())
 
 
@@ -129,6 +133,7 @@ class Coco(Writer):
         self._ids: dict[str, int] = {}
 
     def add(self, row: dict[str, Any], name: str) -> None:
+        """An image, and an annotation for every mask with an area."""
         number, size = len(self._images) + 1, {key: row[key] for key in ("width", "height")}
         self._images.append({"id": number, "file_name": name, **size, "caption": row["caption"]})
         for one in row["masks"]:
@@ -150,6 +155,7 @@ class Coco(Writer):
         }
 
     def close(self) -> None:
+        """Write the whole file."""
         content = {
             "info": {"description": "made by TTD"},
             "licenses": [],

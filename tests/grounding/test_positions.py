@@ -9,7 +9,7 @@ from small_grounding import write_backbone, write_phrases
 from core.backbones import load_backbone
 from core.data.grounding import read_phrases
 from core.errors import TTDError
-from core.grounding.positions import sine_table
+from core.grounding.encoder import sine_table
 from core.grounding.run_config import GroundingConfig
 from core.grounding.task import GroundingTask
 
