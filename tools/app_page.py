@@ -18,7 +18,7 @@ from cli import ROOT, say
 from core.app.captions import ask_caption
 from core.app.models import own_threshold
 from core.app.phrases import ask_phrases
-from core.app.studio import Studio
+from core.app.studio import NotLoadedError, Studio
 from core.app.tags import ask_tags
 from core.errors import TTDError
 
@@ -247,10 +247,14 @@ def warm_up(studio: Studio) -> None:
 def said(ask: Callable[[], Any]) -> tuple[Any, str | None]:
     """An answer, or the line that is shown in its place.
 
-    What nobody foresaw goes to the terminal: a visitor can do nothing about it.
+    What nobody foresaw, and why a model cannot be loaded, goes to the terminal: a visitor can do
+    nothing about it, and must not learn where files are.
     """
     try:
         return ask(), None
+    except NotLoadedError as error:
+        say(error.reason)
+        return None, str(error)
     except TTDError as error:
         return None, str(error)
     except Exception as error:

@@ -83,7 +83,8 @@ def with_given(
 ) -> Offer:
     """The offer with what was named on the command line first in every list."""
     models, grounders = list(found.models), dict(found.grounders)
-    name = arch if weights is None else f"{arch} ({weights.name})"
+    called = _called(arch)
+    name = called if weights is None else f"{called} ({weights.name})"
     known = [model for model in models if model.name == name]
     first = known[0] if known else Model(name, arch, weights)
     models = [first, *(model for model in models if model.name != name)]
@@ -93,6 +94,13 @@ def with_given(
     if grounder is not None:
         grounders = {_stem(grounder): grounder, **grounders}
     return Offer(tuple(models), grounders, found.missing)
+
+
+def _called(arch: str) -> str:
+    """A model as visitors see it: of local-dir:/FOLDER or MODEL:/FILE not where that is."""
+    family, _, place = arch.partition(":")
+    hidden = "/" in place and not arch.startswith("hf-hub:")
+    return f"{family}:{Path(place).name}" if hidden else arch
 
 
 def own_threshold(model: Model) -> float:

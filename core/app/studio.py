@@ -34,6 +34,18 @@ if TYPE_CHECKING:
 NO_MEMORY = "not enough memory for this picture; try a smaller one"
 
 
+class NotLoadedError(TTDError):
+    """A model that cannot be loaded, said without any file's place; `reason` names them.
+
+    Visitors of a page see the first, whoever runs it both.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        """name: what the page calls it; reason: the line of whoever tried to load it."""
+        super().__init__(f"{name} cannot be loaded; whoever runs the page sees why in its terminal")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Looks:
     """How every picture is looked at, as of `Predictor`, and where models compute."""
@@ -145,11 +157,17 @@ class Studio:
         return backbone
 
     def _loaded(self, key: tuple[str, str]) -> Backbone | Grounder:
-        """What stands for a key of `_models`; the one that was not asked for longest makes room."""
+        """What stands for a key of `_models`; the one that was not asked for longest makes room.
+
+        NotLoadedError: its files cannot be used.
+        """
         if key not in self._models:
             while len(self._models) >= self.limits.models:
                 self._forget(self._models.popitem(last=False)[0])
-            self._models[key] = self._load(*key)
+            try:
+                self._models[key] = self._load(*key)
+            except TTDError as error:
+                raise NotLoadedError(" ".join(filter(None, key)), str(error)) from None
         self._models.move_to_end(key)
         return self._models[key]
 

@@ -51,6 +51,20 @@ def test_what_the_command_line_names_comes_first():
     assert given.models[0].adapters == {"b": Path("a/b.pt")} and list(given.grounders) == ["g"]
 
 
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        ("local-dir:/srv/private/garden", "local-dir:garden"),
+        ("ViT-B-16:/srv/private/a.pt", "ViT-B-16:a.pt"),
+        ("ViT-B-16:openai", "ViT-B-16:openai"),
+        ("hf-hub:ORG/NAME", "hf-hub:ORG/NAME"),
+    ],
+)
+def test_a_name_does_not_tell_where_a_model_is(arch, name):
+    (model,) = with_given(Offer((), {}), arch, None, None, None).models
+    assert (model.name, model.arch) == (name, arch)
+
+
 def test_a_name_that_is_not_offered_is_an_error_that_lists_the_others():
     with pytest.raises(TTDError, match="no model 'x' here; choose one of tiny"):
         Offer((Model("tiny", "tiny"),), {}).model("x")

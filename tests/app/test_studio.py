@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from small_studio import picture, studio
 
+from core.app import studio as module
 from core.app.captions import ask_caption
+from core.app.studio import NotLoadedError
 from core.app.uploads import make_room
 from core.errors import TTDError
 
@@ -66,6 +68,19 @@ def test_only_so_many_models_are_loaded(tmp_path, monkeypatch):
     for model in ("one", "two", "one"):
         ask_caption(desk, path, "red", model, "", False)
     assert loaded == [("one", None), ("two", None), ("one", None)]
+
+
+def test_a_visitor_does_not_see_where_a_damaged_file_is(tmp_path, monkeypatch):
+    desk, _ = studio(monkeypatch)
+
+    def damaged(arch, lora=None, **options):
+        raise TTDError(f"/srv/private/{arch}.pt: is not a readable weight file")
+
+    monkeypatch.setattr(module, "load_backbone", damaged)
+    with pytest.raises(NotLoadedError) as found:
+        ask_caption(desk, picture(tmp_path), "red", "one", "one+more", False)
+    assert "/" not in str(found.value) and str(found.value).startswith("one cannot be loaded")
+    assert found.value.reason == "/srv/private/one.pt: is not a readable weight file"
 
 
 def test_one_forward_pass_at_a_time_and_none_lost(tmp_path, monkeypatch):

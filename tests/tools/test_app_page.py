@@ -75,6 +75,18 @@ def chromium():
         browser.close()
 
 
+def test_why_a_model_cannot_be_loaded_is_said_in_the_terminal(capsys):
+    from app_page import said
+
+    from core.app.studio import NotLoadedError
+
+    def ask():
+        raise NotLoadedError("one", "/srv/private/one.pt: is damaged")
+
+    assert said(ask) == (None, str(NotLoadedError("one", "")))
+    assert "/srv/private/one.pt: is damaged" in capsys.readouterr().err
+
+
 @contextmanager
 def opened(chromium, page, width=1280, height=900):
     """A tab that shows the first answer, with what it asked for and complained about."""
