@@ -158,8 +158,8 @@ def show(
     check_same(methods)
     before = methods[-1] if args.against else None
     if before is not None:
-        said = (before.name, sums_of(before))
-        say_change(methods[0].name, sums_of(methods[0]), said, f1_of)
+        said = (before.name, sums_of(before, truth))
+        say_change(methods[0].name, sums_of(methods[0], truth), said, f1_of)
     if args.report:
         write(args.report, tags_report(title, truth, methods, rows, metas, before))
         print(f"report: {args.report}")

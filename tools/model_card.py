@@ -145,7 +145,16 @@ def how(content: Any) -> str:
     parts += [f"{key} {value}" for key, value in protocol.items() if key in ("command", "device")]
     if isinstance(protocol.get("versions"), Mapping):
         parts += [f"{key} {value}" for key, value in protocol["versions"].items()]
-    return plain("; ".join(parts)) + "."
+    return plain(without_folders("; ".join(parts))) + "."
+
+
+def without_folders(text: str) -> str:
+    """Text whose absolute paths are only the names of their files: a card is for everybody.
+
+    >>> without_folders("lora /home/me/a.pt, local-dir:/srv/b, weights/c.pt, https://d/e")
+    'lora a.pt, local-dir:b, weights/c.pt, https://d/e'
+    """
+    return re.sub(r"(?<![\w./~-])~?/(?!/)(?:[^\s\"'/]+/)*(?=[^\s\"'/])", "", text)
 
 
 def _head(card: Card) -> list[str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..data.records import Record, read_record
 from ..errors import TTDError
 from ..evaluation.tags import Method, Row
-from ..metrics.bootstrap import Floats, f1_of
+from ..metrics.bootstrap import Floats, by_image, f1_of
 from ..metrics.tags import precision_recall_curve
 from ..plots.gallery import best_and_worst
 from ..utils.files import read_json
@@ -46,7 +46,7 @@ def tags_report(
         "Tags from captions",
         f"{first.name}; {title}; {len(first.captions)} captions scored",
         [
-            _table(methods, rows, before),
+            _table(methods, rows, before, truth),
             protocols({name: read_json(path) or {} for name, path in metas.items()}, _line),
             _curves(methods),
             _words(first, before),
@@ -57,10 +57,15 @@ def tags_report(
     )
 
 
-def sums_of(method: Method) -> Floats:
-    """TP, FP, FN of each caption, float64 [B, 3], captions sorted by id; see `f1_of`."""
+def sums_of(method: Method, truth: Mapping[str, Record]) -> Floats:
+    """TP, FP, FN of each image, float64 [images, 3]; see `f1_of`. truth: its captions by id.
+
+    Captions of one image depend on each other, so they are drawn together. The order is that of
+    the sorted ids, whatever the result's own is: the same for all results.
+    """
     order = np.argsort(np.array(method.captions), kind="stable")
-    return method.counts[order, :3].astype(np.float64)
+    names = [truth[method.captions[place]].name for place in order]
+    return by_image(names, method.counts[order, :3])
 
 
 def f1_by_caption(method: Method) -> dict[str, float]:
@@ -78,9 +83,14 @@ def _line(stored: Mapping[str, object]) -> str:
     return ", ".join(said) or "not known: no .meta.json beside the result"
 
 
-def _table(methods: Sequence[Method], rows: Sequence[Row], before: Method | None) -> Html:
+def _table(
+    methods: Sequence[Method],
+    rows: Sequence[Row],
+    before: Method | None,
+    truth: Mapping[str, Record],
+) -> Html:
     """The table that is printed, with intervals of F1."""
-    drawn = {one.name: scored(sums_of(one), f1_of) for one in methods}
+    drawn = {one.name: scored(sums_of(one, truth), f1_of) for one in methods}
     cells = []
     for row in rows:
         spread = ""

@@ -147,3 +147,20 @@ def test_the_page_of_tags(tags, capsys):
     assert '<b class="value">85.7</b>' in source
     assert '<span class="missed">cat</span>' in source and '<span class="hit">dog</span>' in source
     assert sum(name == "img" for name, _ in reader.elements) == 3 + 3
+
+
+def test_captions_of_one_image_are_drawn_together(tags):
+    """As tools/compare.py draws them: the page's interval is that of images, not of captions."""
+    from core.evaluation.tags import load_method, load_truth
+    from core.report.tags import sums_of
+    from core.tags.results import ResultPaths
+
+    images = {"x": "x.jpg", "y": "y.jpg", "z": "x.jpg"}
+    lines = []
+    for name, image in images.items():
+        own = json.loads((tags / f"set/json_refined/{name}.json").read_text())
+        lines.append(json.dumps({"id": name, "image": f"set/image/{image}", **own}))
+    (tags / "list.jsonl").write_text("\n".join(lines))
+    _, truth = load_truth(tags / "list.jsonl")
+    method = load_method(ResultPaths.of(tags, "a"), truth)
+    assert sums_of(method, truth).tolist() == [[2, 0, 0], [1, 0, 1]]  # dog and sky; red, not cat

@@ -140,7 +140,8 @@ def test_the_card_holds_what_was_measured_and_how(tmp_path):
     text = card_with(tmp_path, SCORES, grounding, tags, tcl, heldout)
     assert "| tiny+TTD on World | mean IoU % | 9.7 | 100 |" in text
     assert "| all background (no model) | mean IoU % | 2.8 | 100 |" in text
-    assert "How: protocol ttd; arch tiny; lora" in text and "torch 2.6." in text
+    assert "How: protocol ttd; arch tiny; lora tiny+TTD.safetensors; " in text
+    assert "torch 2.6." in text and str(ADAPTER.parent) not in text  # not where it lay
     assert "| val | acc@0.5 % | 19.4 |  |" in text
     assert "| tiny@pixel | f1 % | 85.0 |  |" in text and "average_precision" not in text
     assert "| VOC20, PAMR | mIoU % | 80.0 | 9 images |" in text
