@@ -28,6 +28,7 @@ from tools.grounding_report import (
     Key,
     Rows,
     box_result,
+    csv_of,
     draw,
     named,
     table_of,
@@ -119,11 +120,28 @@ def open_lists(args: argparse.Namespace) -> dict[Key, PhraseList]:
     for name in args.dataset:
         for split in args.eval_set or grounding_set(name).evaluate:
             lists[name, split] = open_split(args.data_root, args.split_root, name, split)
-    for path in args.data:
-        lists["", path] = read_phrases(path)
+    for name, path in own_lists(args.data).items():
+        lists["", name] = read_phrases(path)
     if not lists:
         raise TTDError("nothing to score: name sets with --dataset, or lists with --data")
     return {key: replace(part, phrases=part.phrases[: args.limit]) for key, part in lists.items()}
+
+
+def own_lists(paths: Sequence[str]) -> dict[str, str]:
+    """Lists of one's own by what they are called: the folder is named where two files are alike.
+
+    TTDError for two that would still be one in tables and files.
+    """
+    paths = list(dict.fromkeys(paths))
+    stems = [Path(path).stem for path in paths]
+    named = {}
+    for path, stem in zip(paths, stems, strict=True):
+        place = Path(path)
+        name = place.name if stems.count(stem) == 1 else f"{place.parent.name}-{place.name}"
+        named[name] = path
+    if len({Path(name).stem for name in named}) < len(paths):
+        raise TTDError("--data: two lists of one name in folders of one name; rename one")
+    return named
 
 
 def names_of(paths: Sequence[str]) -> dict[str, str]:
@@ -166,9 +184,9 @@ def baselines(args: argparse.Namespace) -> Rows:
         backbone = load_backbone(arch, lora=lora or None, device="cpu")
         predictors[f"{arch}+TTD" if lora else arch] = Predictor(backbone)
     rows: Rows = {}
-    for path in args.data:
+    for called, path in own_lists(args.data).items():
         for name, ious in baseline_ious(path, predictors, args.limit).items():
-            rows.setdefault(name, {})["", path] = 100 * float((ious >= 0.5).mean())
+            rows.setdefault(name, {})["", called] = 100 * float((ious >= 0.5).mean())
     return rows
 
 
@@ -205,7 +223,7 @@ def report(
         whole = {"scores": content, "others": named(others), "inputs": inputs}
         write(args.json, json.dumps(whole, indent=1) + "\n")
     if args.csv:
-        write(args.csv, "\n".join(",".join(row) for row in table) + "\n")
+        write(args.csv, csv_of(table))
     if args.pred:
         for name, own in models.items():
             write_predictions(args.pred / name if len(models) > 1 else args.pred, own)

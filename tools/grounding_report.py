@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -52,6 +54,13 @@ def text_of(table: Sequence[Sequence[str]]) -> str:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
     return "\n".join(lines)
+
+
+def csv_of(table: Sequence[Sequence[str]]) -> str:
+    """The rows as CSV: a model's name may hold a comma."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(table)
+    return buffer.getvalue()
 
 
 def title(key: Key) -> str:

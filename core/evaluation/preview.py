@@ -249,9 +249,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             box = [float(value) for value in row["box"]]
-            sound = len(box) == 4 and np.isfinite(box).all()
+            numbers = all(isinstance(value, int | float) for value in row["box"])
+            sound = numbers and len(box) == 4 and np.isfinite(box).all()
             texts = [row["id"], row["image"], row["text"]]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             sound = False
         if not sound or not all(isinstance(text, str) for text in texts):
             raise TTDError(

@@ -26,6 +26,7 @@ from .source import VOID, Box, Picture, Region, Source, read_labels
 from .walk import Walk
 
 Labels = npt.NDArray[np.uint8]
+OWN = ("background", "ignored")  # labels that are in every labelmap.txt
 IMAGES, BOXES, MASKS, SETS = "JPEGImages", "Annotations", "SegmentationClass", "ImageSets"
 
 
@@ -36,7 +37,8 @@ def write_voc(source: Source, out: Path, walk: Walk) -> None:
     """
     if source.masks and len(source.categories) >= VOID:
         raise TTDError(f"{len(source.categories)} classes; VOC's label maps hold {VOID - 1}")
-    labels = distinct(map(plain_label, (one.name for one in source.categories)), "-{}")
+    named = map(plain_label, (one.name for one in source.categories))
+    labels = distinct([*OWN, *named], "-{}")[len(OWN) :]
     names = dict(zip((one.id for one in source.categories), labels, strict=True))
     for name in (IMAGES, BOXES, f"{SETS}/Main", *[MASKS, f"{SETS}/Segmentation"] * source.masks):
         (out / name).mkdir(parents=True, exist_ok=True)
@@ -63,8 +65,9 @@ def labelmap(labels: Sequence[str]) -> str:
     """The classes with VOC's colours, as CVAT and Datumaro read them."""
     lines = ["# label:color_rgb:parts:actions"]
     colours = voc_palette().tolist()
-    named = [("background", colours[0]), *zip(labels, colours[1:], strict=False)]
-    for name, colour in [*named, ("ignored", colours[VOID])]:
+    background, ignored = OWN
+    named = [(background, colours[0]), *zip(labels, colours[1:], strict=False)]
+    for name, colour in [*named, (ignored, colours[VOID])]:
         lines.append(f"{name}:{','.join(map(str, colour))}::")
     return "\n".join(lines) + "\n"
 

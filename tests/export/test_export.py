@@ -267,6 +267,27 @@ def test_sets_whose_first_class_is_label_0(tmp_path):
     assert (got == np.where(truth == 255, 255, truth + 1)).all()
 
 
+def test_classes_that_are_called_like_vocs_own_labels_are_told_apart(tmp_path):
+    """Two rows of one name in labelmap.txt: readers take the colour of the last."""
+    result = write_labels(tmp_path)
+    text = (result / "classes.json").read_text("utf-8").replace('"never"', '"ignored"')
+    (result / "classes.json").write_text(text.replace('"cat"', '"Background"'), "utf-8")
+    export("voc", open_source(result), tmp_path / "voc")
+    rows = (tmp_path / "voc/labelmap.txt").read_text("utf-8").splitlines()[1:]
+    names = [row.split(":")[0] for row in rows]
+    assert len(set(names)) == len(names) == 8
+    assert names[1] == "Background-2" and names[-2:] == ["ignored-2", "ignored"]
+
+
+@pytest.mark.parametrize("box", ['["1", 2, 3, 4]', '"1234"', f"[1, 2, 3, 1{'0' * 400}]"])
+def test_boxes_that_are_no_numbers_are_one_line(tmp_path, box):
+    result = write_boxes(tmp_path)
+    line = f'{{"id": "s", "image": "a b.png", "text": "t", "box": {box}}}\n'
+    result.write_text(result.read_text() + line)
+    with pytest.raises(TTDError, match="boxes.jsonl:[0-9]+: not a line of boxes"):
+        open_source(result)
+
+
 def test_names():
     assert distinct(["a", "A", "a", "b"]) == ["a", "A-2", "a-3", "b"]
     assert file_stem("../../etc/x y.jpg") == "_._.._etc_x_y" and file_stem("a/b.c.d") == "a_b.c"

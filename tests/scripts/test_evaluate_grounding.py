@@ -146,6 +146,18 @@ def test_largest_part():
     assert largest_part(np.zeros((3, 4), bool)).tolist() == [0, 0, 4, 3]
 
 
+def test_lists_of_one_name_stay_two(tmp_path):
+    """a/val.jsonl and b/val.jsonl: the second one's scores and boxes replaced the first one's."""
+    from tools.grounding_report import csv_of, title
+
+    named = evaluate_grounding.own_lists(["a/val.jsonl", "b/val.jsonl", "c/x.jsonl", "c/x.jsonl"])
+    assert list(named.values()) == ["a/val.jsonl", "b/val.jsonl", "c/x.jsonl"]
+    assert [title(("", name)) for name in named] == ["a-val", "b-val", "x"]
+    with pytest.raises(TTDError, match="two lists of one name"):
+        evaluate_grounding.own_lists(["1/a/val.jsonl", "2/a/val.jsonl"])
+    assert csv_of([["percent", "a,b"], ["miou", "1.00"]]) == 'percent,"a,b"\nmiou,1.00\n'
+
+
 def test_wrong_calls(weights, phrases):
     for argv in (
         ["--data", str(phrases)],
