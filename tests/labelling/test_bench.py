@@ -10,4 +10,5 @@ def test_it_measures_memory_and_overhead(capsys):
         bench_shards.main(["--quick", "--parts", "memory", "overhead", "--engines", "local"]) == 0
     )
     said = capsys.readouterr().out
-    assert "growth of memory" in said and "time beside the shards, local" in said
+    # Small sizes are held to no goal: the tables of both parts are there.
+    assert "\npairs " in said and "\nlocal " in said
