@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import TTDError
 from ..utils.prefetch import prefetch
+from .claim import FAILED, PROTOCOL, digest_of_set, parsed
 from .places import Output, list_shards, static_root
-from .shard import FAILED, PROTOCOL, Shard, digest_of_set, parsed
+from .shard import Shard
 from .table import parquet, table_writer
 
 NAME = "_manifest.parquet"

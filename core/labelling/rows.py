@@ -11,9 +11,10 @@ from typing import Any
 
 from ..data.records import Record
 from ..errors import TTDError
+from .claim import FAILED, PROTOCOL, parsed
 from .manifest import FORM, json_files, read_about
 from .places import Output, fetched, stamp_of
-from .shard import FAILED, PROTOCOL, parsed, records_of
+from .shard import records_of
 from .table import parquet
 
 AT_ONCE = 256  # rows that are made Python's at a time

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tarfile
 import time
 from contextlib import ExitStack
@@ -26,14 +25,12 @@ from ..data.records import RecordSet, Skipped
 from ..data.records.ids import checked
 from ..data.records.shards import open_shards
 from ..errors import TTDError, UnreadableError
-from ..utils.files import differences
-from ..utils.provenance import versions
-from .labeller import Labeller, digest_of
+from .claim import FAILED, as_bytes, claim, parsed
+from .labeller import Labeller
 from .places import Output, OutputError, Stamp, fetched, stamp_of
 from .settings import Labels, Settings
 from .table import row, schema_of, table_writer
 
-PROTOCOL, FAILED = "_protocol.json", "_failed"
 TRIES = 2  # of a shard that cannot be read
 STRANGE = 5  # shards in a row that fail unforeseen: then it is the machine or the program
 PAUSE = 1.0  # seconds before another try
@@ -109,7 +106,9 @@ class Worker:
         for number in range(TRIES):
             time.sleep(PAUSE * (number > 0))
             try:
-                return self._labelled(shard)
+                report = self._labelled(shard)
+                self._strange = 0
+                return report
             except OutputError:
                 raise
             except TTDError as error:
@@ -123,24 +122,35 @@ class Worker:
 
     def _labelled(self, shard: Shard) -> Report:
         known = finished(self.out, shard, self.labeller.digest)
+        same = known is not None and known["shard"] == shard.url
         try:
             stamp = stamp_of(shard.url)
         except UnreadableError:
-            if known is None:
+            if known is None or not same:
                 raise
-            return _report(shard, KEPT, known)  # an input that was cleared away since
-        if known is not None and Stamp(known["input"]["size"], known["input"]["mark"]) == stamp:
-            return _report(shard, KEPT, known)
+            return self._kept(shard, known)  # an input that was cleared away since
+        # Sizes alone say little: a tar's is a multiple of 10,240 bytes.
+        if known is not None and same and stamp.mark and _stamp(known) == stamp:
+            return self._kept(shard, known)
         with fetched(shard.url, stamp.size) as path:
             digest = _digest(path)
             if known is not None and known["input"]["sha256"] == digest:  # under another date
-                return _report(shard, KEPT, known)
-            if known is not None and known["shard"] != shard.url and not self._overwrite:
+                return self._kept(shard, known, _found_at(known, shard, stamp))
+            if known is not None and not same and not self._overwrite:
                 raise OutputError(
                     f"{self.out}/{shard.name}.parquet holds the labels of {known['shard']}, not of "
                     f"{shard.url}; choose another --out or add --overwrite"
                 )
             return self._made(shard, path, stamp, digest)
+
+    def _kept(
+        self, shard: Shard, known: dict[str, Any], now: dict[str, Any] | None = None
+    ) -> Report:
+        """A shard that is whole. now: what is known of it from now on, where that is new."""
+        if now not in (None, known):
+            self.out.write(f"{shard.name}.json", as_bytes(now or known))
+        self.out.remove(f"{FAILED}/{shard.name}.json")
+        return _report(shard, KEPT, known)
 
     def _made(self, shard: Shard, path: Path, stamp: Stamp, digest: str) -> Report:
         """Label the shard whose file is at `path`. TTDError: damaged as a whole."""
@@ -160,7 +170,7 @@ class Worker:
             "output": files,
             "skipped": [item.row() for item in counts["skipped"]],
         }
-        self.out.write(f"{shard.name}.json", _json(content))
+        self.out.write(f"{shard.name}.json", as_bytes(content))
         self.out.remove(f"{FAILED}/{shard.name}.json")
         now = labeller.clock
         return replace(
@@ -236,31 +246,8 @@ class _Parts:
 def list_failed(out: Output, shard: Shard, reason: str) -> Report:
     """Note in the output that a shard could not be labelled, and why."""
     content = {"shard": shard.url, "name": shard.name, "reason": reason}
-    out.write(f"{FAILED}/{shard.name}.json", _json(content))
+    out.write(f"{FAILED}/{shard.name}.json", as_bytes(content))
     return Report(shard.name, LOST, reason=reason)
-
-
-def claim(out: Output, identity: dict[str, Any], overwrite: bool = False) -> None:
-    """Say in the output which settings made it. TTDError where others did, without `overwrite`."""
-    content = out.read(PROTOCOL)
-    stored = None if content is None else parsed(content).get("identity")
-    if stored == json.loads(json.dumps(identity)):
-        return
-    if content is not None and not overwrite:
-        named = "it is damaged"
-        if isinstance(stored, dict):
-            named = "; ".join(differences(stored, json.loads(json.dumps(identity))))
-        raise TTDError(
-            f"{out}/{PROTOCOL}: the labels there were made with other settings ({named}); choose "
-            "another --out or add --overwrite"
-        )
-    out.write(PROTOCOL, _json({"identity": identity, "versions": versions()}))
-
-
-def digest_of_set(out: Output) -> str:
-    """The digest of the settings that made what is in an output, "" where nothing says."""
-    identity = parsed(out.read(PROTOCOL) or b"").get("identity")
-    return digest_of(identity) if isinstance(identity, dict) else ""
 
 
 def finished(out: Output, shard: Shard, digest: str) -> dict[str, Any] | None:
@@ -295,6 +282,21 @@ def _check_whole(shard: Shard, counts: dict[str, Any]) -> None:
         raise TTDError(f"{shard.url}: no usable pair among {len(skipped)}; {first.reason}")
 
 
+def _stamp(known: dict[str, Any]) -> Stamp:
+    return Stamp(known["input"]["size"], known["input"]["mark"])
+
+
+def _found_at(known: dict[str, Any], shard: Shard, stamp: Stamp) -> dict[str, Any]:
+    """What is known of an input with its new date, and its new place where the old is empty."""
+    try:
+        if known["shard"] != shard.url and stamp_of(known["shard"]):
+            return known
+    except TTDError:
+        pass
+    source = known["input"] | {"size": stamp.size, "mark": stamp.mark}
+    return known | {"shard": shard.url, "input": source}
+
+
 def _report(shard: Shard, state: str, content: dict[str, Any]) -> Report:
     return Report(shard.name, state, content["pairs"], len(content["skipped"]))
 
@@ -309,16 +311,3 @@ def _digest(path: Path) -> str:
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
     return found.hexdigest()
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
-
-
-def parsed(content: bytes) -> dict[str, Any]:
-    """The object in JSON bytes, {} for anything else."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
