@@ -17,6 +17,7 @@ from tools.mask_shards import cpus
 
 if TYPE_CHECKING:
     from core.labelling.estimate import Inventory, Projection, Sample
+    from core.labelling.places import Output
     from core.labelling.settings import Settings
     from core.labelling.shard import Report, Shard
 
@@ -49,23 +50,40 @@ def produce(args: argparse.Namespace, settings: Settings) -> int:
         print(f"{args.out}: {write_manifest(out)} shards in _manifest.parquet")
     if done.failed:
         say(done.failures(args.out))
+    if plan.together:
+        return _code_of_all(out, shards)
     return 2 if done.failed else 0
+
+
+def _code_of_all(out: Output, shards: Sequence[Shard]) -> int:
+    """The exit code of one of torchrun's processes: 2 says the last that ends.
+
+    torchrun ends all processes as soon as one of them says 2.
+    """
+    from core.labelling.manifest import failed, missing
+
+    return 2 if failed(out, shards) and not missing(out, shards) else 0
 
 
 @dataclass
 class Plan:
-    """Who labels which shards, and the reports as they come."""
+    """Who labels which shards, and the reports as they come.
+
+    together: this is one of torchrun's processes, which live and die together.
+    """
 
     engine: str
     shards: Sequence[Shard]
     reports: Iterator[Report]
     about: str = ""
+    together: bool = False
 
 
 def make_plan(args: argparse.Namespace, settings: Settings, shards: Sequence[Shard]) -> Plan:
     """The engine that is asked for, or that the environment asks for. TTDError: not possible."""
     from core.labelling.engines.ranks import launched, parse_part
     from core.labelling.manifest import share
+    from core.training.distributed import started_by_torchrun
 
     engine, about = engine_of(args), ""
     if args.part:
@@ -76,14 +94,26 @@ def make_plan(args: argparse.Namespace, settings: Settings, shards: Sequence[Sha
         own = launched()
         shards = share(shards, own.number, own.of)
         about += f", process {own.number} of {own.of}: {len(shards)}"
-        return _local(
-            args, settings, shards, [devices(args)[own.local % len(devices(args))]], about
-        )
+        there = devices(args)
+        plan = _local(args, settings, shards, [there[own.local % len(there)]], about)
+        return _one_of_many(plan, args.out) if started_by_torchrun() else plan
     if engine == "ray":
         return _ray(args, settings, shards, about)
     there = devices(args)
     count = args.workers or len(there)
     return _local(args, settings, shards, [there[i % len(there)] for i in range(count)], about)
+
+
+def _one_of_many(plan: Plan, place: str) -> Plan:
+    """The plan of one of torchrun's processes; what it tries again counts as missing till then."""
+    from core.labelling.claim import FAILED
+    from core.labelling.manifest import failed
+    from core.labelling.places import Output
+
+    out = Output(place)
+    for shard in failed(out, plan.shards):
+        out.remove(f"{FAILED}/{shard.name}.json")
+    return replace(plan, together=True)
 
 
 def engine_of(args: argparse.Namespace) -> str:

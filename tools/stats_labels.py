@@ -66,15 +66,18 @@ def lines_of(stats: Stats, top: int) -> list[str]:
         f"{stats.words} words, {stats.selected} selected: {100 * stats.rejection:.1f} % rejected, "
         f"{stats.mean_tags:.2f} tags a caption, {stats.tags_per_caption[0]} captions without any",
     ]
+    if stats.others:
+        lines.append(f"{stats.others} shards of other settings are not counted")
     if stats.caption_shares.any():
+        captions = mean(stats.caption_sum, stats.caption_shares)
+        tags = mean(stats.tag_sum, stats.tag_shares)
         lines.append(
-            f"captions' masks: {100 * mean(stats.caption_shares):.0f} % of the image on average, "
-            f"{stats.empty_captions} are empty; tags': {100 * mean(stats.tag_shares):.0f} %, "
-            f"{stats.empty_tags} of {stats.tag_shares.sum()} are empty"
+            f"captions' masks: {captions} of the image on average, {stats.empty_captions} are "
+            f"empty; tags': {tags}, {stats.empty_tags} of {stats.tag_shares.sum()} are empty"
         )
     if stats.boxes:
-        share = 100 * mean(stats.box_shares)
-        lines.append(f"{stats.boxes} boxes, {share:.0f} % of the image on average")
+        share = mean(stats.box_sum, stats.box_shares)
+        lines.append(f"{stats.boxes} boxes, {share} of the image on average")
     lines += [f"{name}: {shown(words, top)}" for name, words in _words(stats) if words]
     lines += [f"skipped {count}: {reason}" for reason, count in stats.skipped.most_common(top)]
     return lines
@@ -90,10 +93,9 @@ def shown(words: Counter[str], top: int) -> str:
     return ", ".join(f"{word} {count}" for word, count in ranked[:top])
 
 
-def mean(bins: Sequence[int]) -> float:
-    """The mean share, each at the middle of its bin."""
-    total = sum(bins)
-    return sum((k + 0.5) / len(bins) * count for k, count in enumerate(bins)) / max(total, 1)
+def mean(total: float, counts: Sequence[int]) -> str:
+    """The mean of shares with that sum, counted in bins, in per cent."""
+    return f"{100 * total / max(sum(counts), 1):.0f} %"
 
 
 def panels(stats: Stats) -> list[Histogram]:

@@ -207,15 +207,15 @@ def export_labels(
 
 
 def _chosen(labels: LabelledSet, choice: Choice) -> Iterator[tuple[dict[str, Any], Record]]:
-    """The chosen rows with their records, until there are enough of them."""
+    """The chosen rows with their records, until there are enough; none that other settings made."""
     count = 0
-    for shard in labels.shards:
+    for shard in filter(labels.made, labels.shards):
         for row, record in shard.with_records():
-            if choice.limit is not None and count >= choice.limit:
-                return
             if choice.takes(row):
                 count += 1
                 yield row, record
+            if count == choice.limit:
+                return
 
 
 def _portable(record: Record, stem: str) -> tuple[str, bytes]:

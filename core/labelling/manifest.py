@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import TTDError
+from ..utils.files import bad_id
 from ..utils.prefetch import prefetch
 from .claim import FAILED, PROTOCOL, digest_of_set, parsed
 from .places import Output, list_shards, static_root
@@ -41,7 +42,7 @@ def _check_name(url: str, name: str) -> None:
     """TTDError for a name that is not one of labels."""
     parts = name.split("/")
     own = name in ("_manifest", "_protocol") or parts[0] == FAILED
-    if own or any(part.startswith(".") or not part for part in parts):
+    if own or any(part.startswith(".") or bad_id(part) for part in parts):
         raise TTDError(f"{url}: its labels would be called {name!r}; rename the shard")
 
 
@@ -57,6 +58,12 @@ def missing(out: Output, shards: Iterable[Shard]) -> list[Shard]:
     return [
         shard for shard in shards if not any(form.format(shard.name) in there for form in known)
     ]
+
+
+def failed(out: Output, shards: Iterable[Shard]) -> list[Shard]:
+    """The shards that are listed as failed."""
+    there = out.sizes()
+    return [shard for shard in shards if f"{FAILED}/{shard.name}.json" in there]
 
 
 def write_manifest(out: Output) -> int:
@@ -88,6 +95,12 @@ def _is_done(there: Mapping[str, int], name: str) -> bool:
 
 
 NEEDED = {"name", "shard", "input", "output", "pairs", "words", "tags", "skipped", "protocol"}
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("name", "shard", "protocol"), str),
+    **dict.fromkeys(("pairs", "words", "tags"), int),
+    **dict.fromkeys(("input", "output"), dict),
+    "skipped": list,
+}
 COUNTS = ("input_bytes", "output_bytes", "pairs", "skipped", "words", "tags")
 COLUMNS = (
     *("name", "state", "shard", "input_bytes", "input_mark", "input_sha256", "output_bytes"),
@@ -113,7 +126,9 @@ def read_about(out: Output, file: str) -> dict[str, Any]:
     """The content of one of `json_files`. TTDError: it is damaged."""
     content = parsed(out.read(file) or b"")
     needed = {"name", "shard"} if file.startswith(f"{FAILED}/") else NEEDED
-    if not content.keys() >= needed or not isinstance(content["name"], str):
+    if not content.keys() >= needed or not all(
+        isinstance(content.get(name, kind()), kind) for name, kind in KINDS.items()
+    ):
         raise TTDError(f"{out}/{file}: damaged; delete it, its shard is labelled again")
     return content
 

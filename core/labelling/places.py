@@ -16,11 +16,14 @@ from typing import Any
 
 from ..data.records import expand_braces, match_patterns
 from ..errors import TTDError, UnreadableError
-from ..utils.files import atomic, expanded, sync_file, write_reason
+from ..utils.files import atomic, expanded, sync_file, visible_names, write_reason
 
 ADVICE = "make room or mend the access, and run the same command again: it resumes where it stopped"
 MAGIC = set("*?[")
-MARKS = ("etag", "ETag", "checksum", "md5Hash", "mtime", "LastModified", "last_modified", "created")
+MARKS = (
+    *("etag", "ETag", "blob_id", "checksum", "md5Hash", "Content-MD5", "mtime", "LastModified"),
+    *("Last-Modified", "last_modified", "created"),
+)
 PART = ".part"
 
 
@@ -84,8 +87,8 @@ def _matches(pattern: str) -> Iterator[str]:
     """The files of one pattern; of a folder, its tars."""
     if not is_remote(pattern):
         path = Path(os.path.abspath(local_path(pattern)))
-        if path.is_dir():
-            yield from map(str, match_patterns(f"{path}/*.tar"))
+        if path.is_dir():  # its name is no pattern
+            yield from (str(path / one) for one in visible_names(path) if one.endswith(".tar"))
         elif path.exists():
             yield str(path)
         else:
@@ -95,10 +98,22 @@ def _matches(pattern: str) -> Iterator[str]:
     for part in expand_braces(pattern):
         system, path_in = filesystem(part)
         found = [path_in]
-        if set(part) & MAGIC:
+        if _is_folder(part):
+            with reading(part):
+                found = system.glob(f"{path_in.rstrip('/')}/*.tar")
+        elif set(part) & MAGIC:
             with reading(part):
                 found = system.glob(path_in)
         yield from map(system.unstrip_protocol, found)
+
+
+def _is_folder(url: str) -> bool:
+    """Whether a URL without braces and wildcards names a folder of a bucket."""
+    if set(url) & (MAGIC | {"{"}) or url.lower().endswith(".tar"):
+        return False
+    system, path = filesystem(url)
+    with reading(url):
+        return bool(system.isdir(path))
 
 
 def static_root(patterns: Sequence[str]) -> str:
@@ -120,7 +135,9 @@ def static_root(patterns: Sequence[str]) -> str:
 def _folder_of(pattern: str) -> str:
     if is_remote(pattern):
         system, path = filesystem(pattern)
-        text = str(system.unstrip_protocol(path))
+        text = str(system.unstrip_protocol(path)).rstrip("/")
+        if _is_folder(pattern):
+            return text
     else:
         text = os.path.abspath(local_path(pattern))
         if os.path.isdir(text):

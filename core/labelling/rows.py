@@ -12,6 +12,7 @@ from typing import Any
 from ..data.records import Record
 from ..errors import TTDError
 from .claim import FAILED, PROTOCOL, parsed
+from .labeller import digest_of
 from .manifest import FORM, json_files, read_about
 from .places import Output, fetched, stamp_of
 from .shard import records_of
@@ -87,6 +88,10 @@ class LabelledSet:
     identity: dict[str, Any]
     shards: list[LabelledShard]
     failed: list[str]
+
+    def made(self, shard: LabelledShard) -> bool:
+        """Whether the settings of the set made a shard's labels: others may have been left over."""
+        return bool(shard.about["protocol"] == digest_of(self.identity))
 
     @property
     def columns(self) -> set[str]:

@@ -30,11 +30,13 @@ class Stats:
     """Counts over a set.
 
     tags_per_caption [0 .. MOST_TAGS]; norms: of selected and of rejected words; caption_shares and
-    tag_shares: of the image's pixels, box_shares: of its area, in `BINS` equal bins.
+    tag_shares: of the image's pixels, box_shares: of its area, in `BINS` equal bins; the sums of
+    these shares. others: shards that other settings made, which are not counted.
     """
 
     shards: int = 0
     failed: int = 0
+    others: int = 0
     pairs: int = 0
     words: int = 0
     selected: int = 0
@@ -47,6 +49,9 @@ class Stats:
     caption_shares: Counts = field(default_factory=_bins)
     tag_shares: Counts = field(default_factory=_bins)
     box_shares: Counts = field(default_factory=_bins)
+    caption_sum: float = 0.0
+    tag_sum: float = 0.0
+    box_sum: float = 0.0
     empty_captions: int = 0
     empty_tags: int = 0
     boxes: int = 0
@@ -67,6 +72,9 @@ def stats_of(labels: LabelledSet, shards: Iterable[LabelledShard] | None = None)
     stats = Stats(failed=len(labels.failed))
     columns = ["height", "width", "words", *sorted(labels.columns - {"caption_mask"})]
     for shard in labels.shards if shards is None else shards:
+        if not labels.made(shard):
+            stats.others += 1
+            continue
         stats.shards += 1
         for item in shard.about["skipped"]:
             stats.skipped[NUMBERS.sub("N", kind_of(str(item.get("reason"))))] += 1
@@ -96,15 +104,24 @@ def _add(stats: Stats, row: dict[str, Any]) -> None:
         norms[bin_of(one["norm"])] += 1
     area = row["height"] * row["width"]
     if row.get("masks") is not None:
-        stats.caption_shares[bin_of(row["caption_area"] / area)] += 1
-        stats.empty_captions += row["caption_area"] == 0
-        for one in row["masks"]:
-            stats.tag_shares[bin_of(one["area"] / area)] += 1
-            stats.empty_tags += one["area"] == 0
+        _add_masks(stats, row, area)
     for one in row.get("boxes") or ():
         left, top, right, bottom = one["box"]
+        share = (right - left) * (bottom - top) / area
         stats.boxes += 1
-        stats.box_shares[bin_of((right - left) * (bottom - top) / area)] += 1
+        stats.box_sum += share
+        stats.box_shares[bin_of(share)] += 1
+
+
+def _add_masks(stats: Stats, row: dict[str, Any], area: int) -> None:
+    """Count the masks of one pair, whose image has `area` pixels."""
+    stats.caption_sum += row["caption_area"] / area
+    stats.caption_shares[bin_of(row["caption_area"] / area)] += 1
+    stats.empty_captions += row["caption_area"] == 0
+    for one in row["masks"]:
+        stats.tag_sum += one["area"] / area
+        stats.tag_shares[bin_of(one["area"] / area)] += 1
+        stats.empty_tags += one["area"] == 0
 
 
 def bin_of(share: float) -> int:

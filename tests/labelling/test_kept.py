@@ -9,7 +9,7 @@ from small_pairs import write_shards
 
 from core.data.pairs import open_pairs
 from core.labelling import shard as shards
-from core.labelling.manifest import NAME
+from core.labelling.manifest import NAME, shards_of
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,18 @@ def test_failures_that_are_far_apart_do_not_end_a_run(model, tmp_path, monkeypat
     monkeypatch.setattr(shards, "records_of", fails)
     states = [one.state for one in label_all(pattern, model, tmp_path / "out")]
     assert states == ["made", "failed"] * 6
+
+
+def test_folders_whose_name_looks_like_a_pattern(tmp_path):
+    folder = write_shards(tmp_path / "my [set] {a}", (1, 1))
+    assert [one.name for one in shards_of([str(folder)])] == ["00000", "00001"]
+
+
+def test_folders_of_a_bucket(tmp_path):
+    bucket = pytest.importorskip("fsspec").filesystem("memory")
+    bucket.put(str(write_shards(tmp_path / "in", (1, 1))), "/tars", recursive=True)
+    try:
+        for place in ("memory://tars", "memory://tars/"):
+            assert [one.name for one in shards_of([place])] == ["00000", "00001"]
+    finally:
+        bucket.rm("/tars", recursive=True)

@@ -11,6 +11,7 @@ import pytest
 from kills import contents
 from paths import ROOT
 from small_labels import rows_of, settings_for, small_set
+from small_pairs import write_shards
 
 import label_shards as script
 from core.errors import TTDError
@@ -88,6 +89,21 @@ def test_without_ray_it_says_what_to_install(arguments, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(TTDError, match="pip install -r requirements-ray.txt"):
         script.main([*arguments, "--engine", "ray"])
+
+
+def test_a_process_of_torchrun_does_not_end_the_others(small_clip, tmp_path, monkeypatch, capsys):
+    """It ends all when one fails: only the last of them says that shards failed."""
+    write_shards(tmp_path / "in", (1, 1, 1, 1))
+    (tmp_path / "in/00000.tar").write_bytes(b"no tar")
+    monkeypatch.setattr("core.labelling.shard.PAUSE", 0.0)
+    arguments = ["--shards", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    arguments += ["--arch", f"local-dir:{small_clip}", "--device", "cpu"]
+    codes = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        codes.append(script.main(arguments))
+    assert codes == [0, 2, 2] and "1 shards could not be labelled" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from core.data.labels.datasets import open_caption_set
 from core.data.labels.rle import decode
 from core.data.pairs import open_pairs
 from core.errors import TTDError
+from core.labelling.manifest import NAME
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,8 @@ def test_stats_are_those_of_the_rows(labels, tmp_path, capsys):
     assert f"{len(words)} words, {len(chosen)} selected: {rejected:.1f} % rejected" in said
     empty = sum(one["area"] == 0 for row in rows for one in row["masks"])
     assert f"{empty} of {sum(len(row['masks']) for row in rows)} are empty" in said
+    share = sum(row["caption_area"] / (row["height"] * row["width"]) for row in rows) / len(rows)
+    assert f"captions' masks: {100 * share:.0f} % of the image on average" in said
     names = [word["word"].lower() for word in chosen]
     top = max(set(names), key=names.count)
     assert f"{top} {names.count(top)}" in said.partition("top tags")[2].partition("\n")[0]
@@ -114,6 +117,38 @@ def test_only_some_tags(labels, tmp_path, capsys):
     more = ["--format", "pairs", "--out", str(tmp_path / "none"), "--tags", "zebra"]
     assert export_labels.main([str(labels[0]), *more]) == 2
     assert "no pair was chosen" in capsys.readouterr().err
+
+
+def test_labels_that_other_settings_left_are_not_mixed_in(tmp_path, small_clip, capsys):
+    """A second run with --overwrite of fewer shards, or one that was stopped."""
+    out, both = tmp_path / "out", small_set(tmp_path / "in", (1, 2))
+    settings = settings_for(small_clip, want=("tags",))
+    label_all(both, settings, out)
+    first = str(tmp_path / "in/{00000..00000}.tar")
+    label_all(first, settings_for(small_clip), out, overwrite=True)
+    assert len(rows_of(out / NAME)) == 1
+    stats_labels.main([str(out)])
+    said = capsys.readouterr().out
+    assert "1 shards, 0 failed; 1 pairs" in said and "1 shards of other settings" in said
+    export((out, []), "coco", tmp_path / "coco")
+    assert len(json.loads((tmp_path / "coco/annotations.json").read_text())["images"]) == 1
+
+
+def test_a_limit_asks_nothing_of_what_is_behind_it(tmp_path, small_clip):
+    pattern, out = small_set(tmp_path / "in", (2, 1)), tmp_path / "out"
+    label_all(pattern, settings_for(small_clip, want=("tags",)), out)
+    (tmp_path / "in/00001.tar").unlink()
+    export((out, []), "pairs", tmp_path / "pairs", "--limit", "2")
+
+
+@pytest.mark.parametrize(("key", "value"), [("input", 3), ("skipped", {}), ("pairs", "x")])
+def test_damaged_facts_about_a_shard_are_one_line(tmp_path, small_clip, key, value):
+    out = tmp_path / "out"
+    label_all(small_set(tmp_path / "in", (1,)), settings_for(small_clip, want=("tags",)), out)
+    content = json.loads((out / "00000.json").read_text())
+    (out / "00000.json").write_text(json.dumps(content | {key: value}))
+    with pytest.raises(TTDError, match="damaged"):
+        stats_labels.main([str(out)])
 
 
 def test_what_is_missing_is_one_line(labels, tmp_path, small_clip):

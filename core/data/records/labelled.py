@@ -11,6 +11,7 @@ from .record import RecordSet
 from .shards import open_shards
 
 PROTOCOL = "_protocol.json"  # what label_shards.py writes first
+FAILED = "_failed"  # folder of the shards that it could not label
 
 
 def is_labelled(folder: Path) -> bool:
@@ -32,7 +33,8 @@ def open_labelled(folder: Path) -> RecordSet:
 
 def _is_own(folder: Path, path: Path) -> bool:
     """Whether a file is the NAME.json of a shard that was labelled."""
-    return not path.relative_to(folder).parts[0].startswith(("_", "."))
+    first = path.relative_to(folder).parts[0]
+    return first not in (PROTOCOL, FAILED) and not first.startswith(".")
 
 
 def _shard_of(path: Path) -> Path:

@@ -76,6 +76,8 @@ def run_ray(
     resources that are asked for.
     """
     ray = ray_module()
+    if not shards:  # of a part of a few
+        return
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, cluster.address)
