@@ -39,6 +39,7 @@ def export_result(
     from core.export.formats import default_out, export, open_source
 
     source, left = open_source(path, images), 0
+    problems: dict[str, None] = {}
     options = {} if url is None else {"url": url}
     for form in forms:
         place = default_out(path, form)
@@ -47,7 +48,8 @@ def export_result(
         done = export(form, source, place, **options)
         print(f"{form}: {done.images} images: {done.folder}")
         left = max(left, len(done.problems))
-    for line in done.problems:
+        problems |= dict.fromkeys(done.problems)
+    for line in problems:
         say(f"left out: {line}")
     if source.lacking:
         say(f"{source.lacking} images are not found; see --images")

@@ -129,7 +129,7 @@ class Source:
             x0, x1 = np.clip([corners[0], corners[2]], 0, width).tolist()
             y0, y1 = np.clip([corners[1], corners[3]], 0, height).tolist()
             wide, high = max(0.0, round(x1 - x0, 2)), max(0.0, round(y1 - y0, 2))
-            name = visible_label(text) if OBJECT not in named else OBJECT
+            name = OBJECT if list(named) == [OBJECT] else visible_label(text)
             if name not in named:
                 raise TTDError(f"{item.id}: {name!r} is not among the phrases that were asked")
             yield Region(named[name], (x0, y0, wide, high), None, text)

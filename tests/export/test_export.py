@@ -157,6 +157,13 @@ def test_phrases_that_were_asked_of_every_image_are_classes(tmp_path):
     assert numbers == [[2, 1], [1]]
 
 
+def test_a_phrase_that_is_the_word_object_takes_no_other_boxes(tmp_path):
+    asked = ["object", "sky\u2028x", 'the "red" <b> & car']
+    source = open_source(write_boxes(tmp_path, asked))
+    numbers = [[r.category.id for r in source.regions(one)] for one in source.pictures]
+    assert numbers == [[3, 2], [2]]
+
+
 def test_captions_of_one_image_are_one_image(tmp_path):
     """Two captions of an image: one image, two annotations, each with its caption."""
     rng = np.random.default_rng(0)
@@ -232,8 +239,8 @@ def test_an_image_that_ends_too_early_is_left_out_alone(tmp_path, capsys):
     result = write_labels(tmp_path)
     photo = tmp_path / "photos" / "it's.webp"
     photo.write_bytes(photo.read_bytes()[:200])  # its header is whole
-    assert export_results.main([str(result), "--format", "supervision"]) == 2
-    assert "left out" in capsys.readouterr().err
+    assert export_results.main([str(result), "--format", "supervision", "coco"]) == 2
+    assert "left out: it's.webp" in capsys.readouterr().err  # coco needs its header alone
     folder = result / "export/supervision"
     content = json.loads((folder / "annotations.json").read_text())
     names = sorted(one["file_name"] for one in content["images"])
