@@ -76,7 +76,8 @@ def rows_of(content: Any, where: str) -> Iterator[tuple[str, str, float | None, 
         yield from _rows(content)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise TTDError(
-            f"{where}: of a form that no evaluator here writes with --json; name one that does"
+            f"{where}: of a form that no evaluator of tags, masks or boxes here writes with "
+            "--json; name one that does"
         ) from None
 
 
@@ -101,14 +102,27 @@ def _rows(content: Any) -> Iterator[tuple[str, str, float | None, str]]:
             yield f"{other} (no model)", "mean IoU %", percent(means["iou"]), items
     elif "scores" in content:  # evaluate_grounding.py
         for name, values in content["scores"].items():
-            for key in ("acc@0.5", "mean_acc", "miou"):
-                if key in values:
-                    yield name, f"{key} %", percent(values[key]), ""
+            several = "acc@0.5" not in values  # models, and lists in each
+            yield from _boxes(values, f"{name}, ") if several else _boxes({name: values})
+    elif "labels" in content:  # evaluate_classification.py --protocol multilabel
+        for reading, found in content["labels"].items():
+            for name, one in found["results"].items():
+                said = f"{name} on {content['set']}, {reading}"
+                yield said, "mAP %", percent(one["map"]), f"{int(found['images'])} images"
     else:  # tags
         for row in content["rows"]:
             for key in ("precision", "recall", "f1", "accuracy", "average_precision"):
                 if row[key] is not None:
                     yield str(row["name"]), f"{key} %", percent(row[key]), ""
+
+
+def _boxes(
+    lists: Mapping[str, Any], model: str = ""
+) -> Iterator[tuple[str, str, float | None, str]]:
+    for name, values in lists.items():
+        for key in ("acc@0.5", "mean_acc", "miou"):
+            if key in values:
+                yield f"{model}{name}", f"{key} %", percent(values[key]), ""
 
 
 def _heldout(kind: str, models: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None, str]]:

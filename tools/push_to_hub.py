@@ -178,7 +178,7 @@ def tcl(model: str, folder: Path, name: str, licence: str | None) -> Card:
     }
     use = [f"{DEMO} --arch TCL --weights hf-hub:{name}"]
     about = (
-        "A TCL (text-grounded contrastive learning, CVPR 2023): a masker on a frozen "
+        "A TCL (text-grounded contrastive learning, CVPR 2023): a masker on a frozen"
         " CLIP, in the names of the released checkpoint."
     )
     return Card(name, "TCL", about, use, facts, listed(folder, [HUB_FILE]), licence, ["tcl"])

@@ -149,6 +149,16 @@ def test_the_card_holds_what_was_measured_and_how(tmp_path):
     assert "No measured numbers" not in text
 
 
+def test_the_card_holds_several_grounders_and_classes_of_images(tmp_path):
+    """Of several models every list is a row; they were a table without rows."""
+    boxes = {"scores": {"a": {"val": {"acc@0.5": 0.5, "miou": 0.25}}, "b": {"val": {"miou": 0.75}}}}
+    found = {"meaning": "m", "images": 9, "results": {"pixel": {"map": 0.5, "precisions": []}}}
+    classes = {"set": "VOC 2007", "classes": ["a"], "labels": {"all": found}, "published": []}
+    text = card_with(tmp_path, boxes, classes)
+    assert "| a, val | acc@0.5 % | 50.0 |  |" in text and "| b, val | miou % | 75.0 |  |" in text
+    assert "| pixel on VOC 2007, all | mAP % | 50.0 | 9 images |" in text
+
+
 def test_nothing_in_scores_acts_in_the_card(tmp_path):
     nasty = {**SCORES, "tag": "a|b\n# x <script> `c` \x1b[2J [l](http://x)", "iou": None}
     text = card_with(tmp_path, nasty)
