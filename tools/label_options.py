@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from core.errors import TTDError
 from core.labelling.settings import WANTS, Settings
@@ -98,6 +99,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         raise TTDError(
             f"--threshold {args.threshold:g} acts only with --fixed; without it the cut is adaptive"
         )
+    if args.threshold is not None and not math.isfinite(args.threshold):
+        raise TTDError(f"--threshold {args.threshold}: wanted a finite number")
     check_for_captions(args)
     cut = THRESHOLD if args.threshold is None else args.threshold
     return Settings(

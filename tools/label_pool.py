@@ -76,6 +76,7 @@ class _Pool:
         self._work: dict[Connection, Shard | None] = {}
         self._deaths: dict[str, int] = {}
         self._idle_deaths = 0
+        self._lost = 0  # shards that processes died over since one was done
 
     def start(self, device: str | None) -> None:
         """One more process."""
@@ -100,7 +101,7 @@ class _Pool:
                     yield from self._died(pipe, todo)
                     continue
                 if message != WORD:
-                    self._work[pipe] = None
+                    self._work[pipe], self._lost = None, 0
                     yield message
                 if todo:
                     self._give(pipe, todo)
@@ -122,14 +123,16 @@ class _Pool:
         else:
             count = self._deaths[shard.name] = self._deaths.get(shard.name, 0) + 1
             if count == DEATHS:
+                self._lost += 1
                 reason = f"{DEATHS} processes died over it (exit code {process.exitcode})"
                 yield list_failed(Output(self._out), shard, reason)
             else:
                 todo.appendleft(shard)
-        if self._idle_deaths == DEATHS:
+        if DEATHS in (self._idle_deaths, self._lost):
+            what = "over every shard" if self._lost == DEATHS else "before they begin"
             raise TTDError(
-                f"processes end before they begin (exit code {process.exitcode}), out of memory "
-                "perhaps: use fewer --workers"
+                f"processes end {what} (exit code {process.exitcode}), out of memory perhaps: use "
+                "fewer --workers"
             )
         if todo:
             self.start(device)

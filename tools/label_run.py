@@ -154,11 +154,15 @@ def _located(settings: Settings) -> dict[str, str]:
     """Files by their whole path: workers of a cluster have another working directory."""
     names = ("weights", "lora", "grounder")
     given = {name: getattr(settings, name) for name in names}
-    return {
+    found = {
         name: os.path.abspath(os.path.expanduser(path))
         for name, path in given.items()
         if path and os.path.exists(os.path.expanduser(path))
     }
+    kind, colon, path = settings.arch.partition(":")
+    if colon and kind != "hf-hub" and os.path.exists(os.path.expanduser(path)):
+        found["arch"] = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
+    return found
 
 
 def devices(args: argparse.Namespace) -> list[str | None]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -119,7 +120,7 @@ class Labeller:
         settings, backbone = self.settings, self.backbone
         found = {
             "want": sorted(settings.want),
-            "arch": settings.arch,
+            "arch": _called(settings.arch),
             "head": backbone.head,
             "dtype": settings.dtype,
             "device": backbone.device.type,
@@ -252,6 +253,12 @@ class Labeller:
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
     left, top, right, bottom = box
     return left, top, right, bottom
+
+
+def _called(arch: str) -> str:
+    """A model without the folders that it lies in: its checksum tells, wherever it is."""
+    kind, colon, path = arch.partition(":")
+    return f"{kind}:{Path(path).name}" if colon and kind != "hf-hub" else arch
 
 
 def row_of(tagged: Tagged) -> dict[str, Any]:

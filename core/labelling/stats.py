@@ -29,9 +29,10 @@ def _bins() -> Counts:
 class Stats:
     """Counts over a set.
 
-    tags_per_caption [0 .. MOST_TAGS]; norms: of selected and of rejected words; caption_shares and
-    tag_shares: of the image's pixels, box_shares: of its area, in `BINS` equal bins; the sums of
-    these shares. others: shards that other settings made, which are not counted.
+    tags: selected words, each once in a caption; tags_per_caption [0 .. MOST_TAGS]; norms: of
+    selected and of rejected words; caption_shares and tag_shares: of the image's pixels,
+    box_shares: of its area, in `BINS` equal bins; the sums of these shares. others: shards that
+    other settings made, which are not counted.
     """
 
     shards: int = 0
@@ -40,6 +41,7 @@ class Stats:
     pairs: int = 0
     words: int = 0
     selected: int = 0
+    tags: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     tags_per_caption: Counts = field(default_factory=lambda: np.zeros(MOST_TAGS + 1, np.int64))
     chosen: Counter[str] = field(default_factory=Counter)
@@ -63,8 +65,8 @@ class Stats:
 
     @property
     def mean_tags(self) -> float:
-        """Selected words per caption."""
-        return self.selected / self.pairs if self.pairs else 0.0
+        """Tags per caption."""
+        return self.tags / self.pairs if self.pairs else 0.0
 
 
 def stats_of(labels: LabelledSet, shards: Iterable[LabelledShard] | None = None) -> Stats:
@@ -96,7 +98,9 @@ def _add(stats: Stats, row: dict[str, Any]) -> None:
     stats.pairs += 1
     stats.words += len(words)
     stats.selected += len(chosen)
-    stats.tags_per_caption[min(len(chosen), MOST_TAGS)] += 1
+    tags = len(set(chosen))  # as the column of tags has them
+    stats.tags += tags
+    stats.tags_per_caption[min(tags, MOST_TAGS)] += 1
     _count(stats.chosen, chosen)
     _count(stats.rejected, [one["word"] for one in words if not one["selected"]])
     for one in words:

@@ -65,6 +65,7 @@ def test_the_dry_run_projects_from_a_sample(arguments, tmp_path, capsys):
         (["--want", "masks", "--draft", "--pamr"], "leave out one"),
         (["--want", "tags", "--png"], "add masks"),
         (["--threshold", "0.4"], "only with --fixed"),
+        (["--fixed", "--threshold", "nan"], "finite"),
         (["--crf"], "use --pamr"),
         (["--part", "2/2"], "I/N"),
         (["--engine", "torchrun"], "no launcher"),

@@ -127,17 +127,24 @@ def _run(
 
 
 def _resources(ray: Any, shards: int, cluster: Cluster) -> tuple[int, float]:
-    """How many actors, and how much of a GPU each holds."""
+    """How many actors, and how much of a GPU each holds: a whole one must fit in a machine."""
     there = ray.cluster_resources()
     gpus = cluster.gpus
     if gpus is None:
         gpus = min(1.0, there.get("GPU", 0.0))
-    fits = there.get("CPU", 0.0) / cluster.cpus if cluster.cpus else float(shards)
-    if gpus:
-        fits = min(fits, there.get("GPU", 0.0) / gpus)
+    wanted = {"CPU": cluster.cpus, "GPU": gpus}
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = sum(_fitting(machine, wanted, shards) for machine in machines)
     if fits < 1:
         raise TTDError(
-            f"a worker wants {cluster.cpus:g} CPUs and {gpus:g} GPUs, the cluster has "
-            f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g}: ask for less of them"
+            f"a worker wants {cluster.cpus:g} CPUs and {gpus:g} GPUs, the {len(machines)} machines "
+            f"of the cluster have {there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all: ask "
+            "for less of them"
         )
-    return max(1, min(cluster.workers or int(fits), shards)), gpus
+    return max(1, min(cluster.workers or fits, shards)), gpus
+
+
+def _fitting(machine: dict[str, float], wanted: dict[str, float], most: int) -> int:
+    """How many workers fit in a machine, at most `most`."""
+    counts = [machine.get(name, 0.0) / share for name, share in wanted.items() if share]
+    return max(0, int(min([float(most), *counts]) + 1e-6))  # ten of 0.1 are one
