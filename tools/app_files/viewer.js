@@ -3,6 +3,7 @@
 
 const KEPT = "kept words together", WHOLE = "whole caption", PLAIN = "picture alone";
 let state = null; // of the answer that is shown
+let latest = 0; // number of the newest answer: an older picture that loads later is not shown
 
 function text(tag, name, content) {
   const node = document.createElement(tag);
@@ -162,7 +163,7 @@ function refresh() {
   return paint(state.shown);
 }
 
-// Hover or focus shows, a click pins.
+// Hovering shows, a click pins.
 function listen(node, what) {
   node.dataset.what = what;
   const show = (value) => { state.shown.hover = value; paint(state.shown); };
@@ -252,7 +253,7 @@ function paneView(pane) {
 
 async function render() {
   const root = element.querySelector(".viewer");
-  const answer = props.value;
+  const answer = props.value, turn = ++latest;
   root.replaceChildren();
   state = null;
   if (!answer || answer.notice) {
@@ -264,6 +265,7 @@ async function render() {
   }
   const mine = { answer, cut: null, level: 0, heat: false, order: 0, shown: { pinned: WHOLE, hover: null } };
   const image = await loadImage(answer.picture.image);
+  if (turn !== latest) return;
   state = mine;
   state.source = pixelsOf(image, answer.picture.width, answer.picture.height);
   state.views = answer.panes.map(paneView);
