@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import TTDError
 from core.utils.json_lines import load_json
-from core.utils.shown import visible
+from core.utils.shown import visible, without_folders
 
 NONE_MEASURED = "No measured numbers were given with this model."
 SEEN = ("arch", "lora", "weights", "data", "root", "scales", "image", "bg", "limit", "seed")
@@ -160,15 +160,6 @@ def how(content: Any) -> str:
     if isinstance(protocol.get("versions"), Mapping):
         parts += [f"{key} {value}" for key, value in protocol["versions"].items()]
     return plain(without_folders("; ".join(parts))) + "."
-
-
-def without_folders(text: str) -> str:
-    """Text whose absolute paths are only the names of their files: a card is for everybody.
-
-    >>> without_folders("lora /home/me/a.pt, local-dir:/srv/b, weights/c.pt, https://d/e")
-    'lora a.pt, local-dir:b, weights/c.pt, https://d/e'
-    """
-    return re.sub(r"(?<![\w./~-])~?/(?!/)(?:[^\s\"'/]+/)*(?=[^\s\"'/])", "", text)
 
 
 def _head(card: Card) -> list[str]:

@@ -18,6 +18,7 @@ from ..evaluation.report import protocol_line
 from ..metrics.bootstrap import Floats, iou_of, mean_of
 from ..metrics.segmentation import scores_from_counts
 from ..plots.gallery import best_and_worst, coloured
+from ..utils.shown import without_folders
 from . import images
 from .charts import Bar, Line, bars, histogram, lines, percent, signed
 from .labels import used_threshold
@@ -59,7 +60,7 @@ def captions_report(
     records = {record.id: record for record in captions.records.usable()}
     return page(
         f"Masks of captions of {captions.name}",
-        f"{first.tag}; {captions.describe()}; {len(first.found.ids)} scored",
+        f"{first.tag}; {without_folders(captions.describe())}; {len(first.found.ids)} scored",
         [
             _table(every, before),
             protocols({one.tag: read_protocol(one.folder) for one in every}, protocol_line),

@@ -18,6 +18,7 @@ from ..evaluation.threshold_sweep import sweep_labels
 from ..metrics.bootstrap import Floats, iou_of
 from ..metrics.segmentation import SegScores
 from ..plots.gallery import best_and_worst, coloured
+from ..utils.shown import without_folders
 from . import images
 from .charts import Bar, Line, bars, heat, histogram, lines, percent, signed
 from .page import Html, numbers, page, section, table
@@ -50,7 +51,7 @@ def labels_report(
     data = first.found.dataset
     return page(
         f"Label maps of {data.name}",
-        f"{first.tag}; {data.describe()}; {len(first.found.pictures)} scored",
+        f"{first.tag}; {without_folders(data.describe())}; {len(first.found.pictures)} scored",
         [
             _table(every, before),
             protocols({one.tag: read_protocol(one.folder) for one in every}, protocol_line),

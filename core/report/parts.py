@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from ..metrics.bootstrap import DRAWS, Floats, Interval, Statistic, interval, replicates
 from ..utils.files import flatten
+from ..utils.shown import without_folders
 from .charts import percent, signed
 from .page import Html, element, folded, section, table, text
 
 SHOWN = 400  # characters of a setting
+UNSEEN = "weight_files."  # sizes and times of files, with their places; checksums say more
 
 
 def scored(sums: npt.ArrayLike, statistic: Statistic) -> tuple[Interval, Floats]:
@@ -49,9 +51,10 @@ def protocols(
 ) -> Html:
     """What made each result, in a line and in full; of several, what differs among them first.
 
-    stored: protocol.json or the like, by the result's name; line: says it in short.
+    stored: protocol.json or the like, by the result's name; line: says it in short. A page is
+    passed on: it does not say in which folders of a machine files were.
     """
-    flat = {name: flatten(content) for name, content in stored.items()}
+    flat = {name: _settings(content) for name, content in stored.items()}
     parts = []
     if differing := _differing(flat):
         rows = [[key, *(shown(one.get(key)) for one in flat.values())] for key in differing]
@@ -59,12 +62,18 @@ def protocols(
         parts.append(element("div", table(["setting", *flat], rows), class_="said"))
     for name, content in stored.items():
         parts.append(element("h3", text(name)))
-        parts.append(element("p", text(line(content))))
+        parts.append(element("p", text(without_folders(line(content)))))
         if content:
             rows = [[key, shown(value)] for key, value in flat[name].items()]
             whole = element("div", table(["setting", "value"], rows), class_="said")
             parts.append(folded("every setting", whole))
     return section("Protocol", *parts)
+
+
+def _settings(content: Mapping[str, object]) -> dict[str, object]:
+    """All settings by their names with dots."""
+    every = flatten(content)
+    return {key: value for key, value in every.items() if not key.startswith(UNSEEN)}
 
 
 def _differing(flat: Mapping[str, Mapping[str, object]]) -> list[str]:
@@ -80,14 +89,15 @@ def _differing(flat: Mapping[str, Mapping[str, object]]) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A setting in a cell."""
+    """A setting in a cell, paths without their folders."""
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    said = without_folders(said)
     return said if len(said) <= SHOWN else said[:SHOWN] + "…"
 
 
 def left_out(lines: Mapping[str, str]) -> Html:
     """What --allow-missing left out, by the result's name."""
-    rows = [[name, line] for name, line in lines.items() if line]
+    rows = [[name, without_folders(line)] for name, line in lines.items() if line]
     if not rows:
         return Html("")
     return section("Left out", element("div", table(["result", "what"], rows), class_="said"))

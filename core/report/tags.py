@@ -15,6 +15,7 @@ from ..metrics.bootstrap import Floats, by_image, f1_of
 from ..metrics.tags import precision_recall_curve
 from ..plots.gallery import best_and_worst
 from ..utils.files import read_json
+from ..utils.shown import without_folders
 from . import images
 from .charts import Bar, Line, bars, lines, percent, signed
 from .page import Html, element, join, numbers, page, section, table, text
@@ -44,7 +45,7 @@ def tags_report(
     first = methods[0]
     return page(
         "Tags from captions",
-        f"{first.name}; {title}; {len(first.captions)} captions scored",
+        f"{first.name}; {without_folders(title)}; {len(first.captions)} captions scored",
         [
             _table(methods, rows, before, truth),
             protocols({name: read_json(path) or {} for name, path in metas.items()}, _line),

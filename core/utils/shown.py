@@ -13,6 +13,9 @@ ACTING = re.compile(
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+# The folders of an absolute path, at its beginning, where a name follows.
+FOLDERS = re.compile(r"(?<![^\s\"'(\[=:,])~?/(?!/)(?:[^\s\"'/]+/)*(?=[^\s\"'/])")
+
 
 def visible(text: str) -> str:
     r"""Text in which every character that acts on a terminal is written as its number.
@@ -21,6 +24,15 @@ def visible(text: str) -> str:
     'a \\u001b[2J b'
     """
     return ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def without_folders(text: str) -> str:
+    """Text whose absolute paths are only the names of their files, for pages that are passed on.
+
+    >>> without_folders("lora /home/me/a.pt, local-dir:/srv/b, weights/c.pt, https://d/e")
+    'lora a.pt, local-dir:b, weights/c.pt, https://d/e'
+    """
+    return FOLDERS.sub("", text)
 
 
 def first_few(names: Sequence[str], limit: int = 5) -> str:

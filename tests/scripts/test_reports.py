@@ -38,7 +38,9 @@ def labels(tmp_path):
             found = np.where(wrong, (truth + 1) % 3, truth).astype(np.uint8)
             save(tmp_path / "results" / f"{result} {EVIL}" / f"{name}.png", found)
     for result in (tmp_path / "results").iterdir():
-        stored = {"identity": {"bg": 0.4, "arch": EVIL}, "run": EVIL}
+        stored = {"identity": {"bg": 0.4, "arch": EVIL, "pictures": str(tmp_path)}, "run": EVIL}
+        weights = f"{tmp_path}/weights/{result.name[:4]}.pt"
+        stored |= {"weight_files": {weights: [1, 2]}, "command": f"x.py --weights={weights}"}
         (result / "protocol.json").write_text(json.dumps(stored))
     return tmp_path
 
@@ -69,6 +71,7 @@ def test_the_page_of_label_maps(labels, capsys):
     source = page.read_text(encoding="utf-8")
     reader = check_harmless(source)
     assert headings(reader) == 7 and points[0] in source
+    assert "x.py --weights=good.pt" in source and str(labels.parent) not in source
     published = re.search(r"mIoU: ([\d.]+)%", said)[1]
     assert f'<b class="value">{published}</b>' in source
     photos = [a for name, a in reader.elements if name == "img"]
@@ -145,6 +148,7 @@ def test_the_page_of_tags(tags, capsys):
     source = page.read_text(encoding="utf-8")
     reader = check_harmless(source)
     assert '<b class="value">85.7</b>' in source
+    assert str(tags.parent) not in source and "set: captions with tags" in source
     assert '<span class="missed">cat</span>' in source and '<span class="hit">dog</span>' in source
     assert sum(name == "img" for name, _ in reader.elements) == 3 + 3
 
