@@ -125,12 +125,23 @@ def json_files(out: Output) -> list[str]:
 def read_about(out: Output, file: str) -> dict[str, Any]:
     """The content of one of `json_files`. TTDError: it is damaged."""
     content = parsed(out.read(file) or b"")
-    needed = {"name", "shard"} if file.startswith(f"{FAILED}/") else NEEDED
-    if not content.keys() >= needed or not all(
-        isinstance(content.get(name, kind()), kind) for name, kind in KINDS.items()
-    ):
+    if not _is_sound(content, file.startswith(f"{FAILED}/")):
         raise TTDError(f"{out}/{file}: damaged; delete it, its shard is labelled again")
     return content
+
+
+def _is_sound(content: dict[str, Any], failed: bool) -> bool:
+    """Whether all that is read of it later is there."""
+    needed = {"name", "shard"} if failed else NEEDED
+    if not content.keys() >= needed:
+        return False
+    if not all(isinstance(content.get(name, kind()), kind) for name, kind in KINDS.items()):
+        return False
+    try:
+        _ = failed or _row(content)
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _row(content: dict[str, Any]) -> dict[str, Any]:

@@ -239,6 +239,7 @@ class Output:
             system.invalidate_cache()
             with reading(self.url):
                 listed = system.find(root, detail=True) if system.exists(root) else {}
+            system.invalidate_cache()  # other workers write here: what is listed says nothing later
             found = {path[len(root) :].lstrip("/"): one["size"] for path, one in listed.items()}
         return {name: size for name, size in sorted(found.items()) if not _hidden(name)}
 

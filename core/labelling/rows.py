@@ -15,7 +15,7 @@ from .claim import FAILED, PROTOCOL, parsed
 from .labeller import digest_of
 from .manifest import FORM, json_files, read_about
 from .places import Output, fetched, stamp_of
-from .shard import records_of
+from .shard import file_digest, records_of
 from .table import parquet
 
 AT_ONCE = 256  # rows that are made Python's at a time
@@ -45,10 +45,12 @@ class LabelledShard:
         UnreadableError: the shard itself is gone; TTDError: it is another one.
         """
         about = self.about
-        url, size = about["shard"], about["input"]["size"]
+        url, known = about["shard"], about["input"]
         with ExitStack() as held:
-            path = held.enter_context(fetched(url, stamp_of(url).size))
-            if path.stat().st_size != size:
+            stamp = stamp_of(url)
+            path = held.enter_context(fetched(url, stamp.size))
+            same = stamp.mark and (stamp.size, stamp.mark) == (known["size"], known["mark"])
+            if not same and file_digest(path) != known["sha256"]:
                 raise TTDError(f"{url}: not the file that was labelled; label it again")
             records = iter(records_of(path).iterate())
             for row in self.rows():

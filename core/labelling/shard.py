@@ -133,7 +133,7 @@ class Worker:
         if known is not None and same and stamp.mark and _stamp(known) == stamp:
             return self._kept(shard, known)
         with fetched(shard.url, stamp.size) as path:
-            digest = _digest(path)
+            digest = file_digest(path)
             if known is not None and known["input"]["sha256"] == digest:  # under another date
                 return self._kept(shard, known, _found_at(known, shard, stamp))
             if known is not None and not same and not self._overwrite:
@@ -239,7 +239,7 @@ class _Parts:
     def _measured(self, kind: type[BaseException] | None, *_: object) -> bool:
         if kind is None and self._files is not None:
             for ending, path in self._paths.items():
-                self._files[ending] = {"size": path.stat().st_size, "sha256": _digest(path)}
+                self._files[ending] = {"size": path.stat().st_size, "sha256": file_digest(path)}
         return False
 
 
@@ -301,7 +301,7 @@ def _report(shard: Shard, state: str, content: dict[str, Any]) -> Report:
     return Report(shard.name, state, content["pairs"], len(content["skipped"]))
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """SHA-256 of a file. UnreadableError: it cannot be read now."""
     found = hashlib.sha256()
     try:

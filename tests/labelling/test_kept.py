@@ -65,7 +65,7 @@ def test_a_failure_that_has_passed_is_no_longer_listed(model, tmp_path, monkeypa
         def away(path):
             raise shards.UnreadableError(f"{path}: cannot be read (Input/output error)")
 
-        patch.setattr(shards, "_digest", away)
+        patch.setattr(shards, "file_digest", away)
         assert label_all(pattern, model, out)[0].state == "failed"
     assert label_all(pattern, model, out)[0].state == "kept"
     assert [row["state"] for row in rows_of(out / NAME)] == ["labelled"]

@@ -1,6 +1,7 @@
 """What a labelled set holds, and its exports as the tools and scripts they are for read them."""
 
 import json
+import os
 
 import export_labels
 import numpy as np
@@ -141,7 +142,23 @@ def test_a_limit_asks_nothing_of_what_is_behind_it(tmp_path, small_clip):
     export((out, []), "pairs", tmp_path / "pairs", "--limit", "2")
 
 
-@pytest.mark.parametrize(("key", "value"), [("input", 3), ("skipped", {}), ("pairs", "x")])
+def test_images_of_another_shard_are_no_images_of_these_labels(tmp_path, small_clip):
+    """Of the same size and with the same keys."""
+    pattern, out = small_set(tmp_path / "in", (1,)), tmp_path / "out"
+    label_all(pattern, settings_for(small_clip, want=("tags",)), out)
+    shard = tmp_path / "in/00000.tar"
+    os.utime(shard, (1, 1))
+    export((out, []), "pairs", tmp_path / "touched")
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(TTDError, match="not the file that was labelled"):
+        export((out, []), "pairs", tmp_path / "changed")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("input", {}), ("output", {}), ("skipped", {}), ("pairs", "x")]
+)
 def test_damaged_facts_about_a_shard_are_one_line(tmp_path, small_clip, key, value):
     out = tmp_path / "out"
     label_all(small_set(tmp_path / "in", (1,)), settings_for(small_clip, want=("tags",)), out)
