@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from core.app.studio import Studio
 
 MEGAPIXELS = "50"  # of a picture, unless TTD_MAX_MEGAPIXELS says otherwise
-DISK = 50  # times the largest upload may lie in the folder of uploads
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 # What a browser may load: this page's own files, whatever a library would like.
 POLICY = "; ".join((
@@ -165,11 +164,11 @@ def _middleware(folder: Path, upload: int) -> list[Any]:
     from starlette.middleware import Middleware
     from starlette.middleware.base import BaseHTTPMiddleware
 
-    from core.app.uploads import make_room
+    from core.app.uploads import TIMES, make_room
 
     async def around(request: Any, call_next: Any) -> Any:
         if request.url.path.endswith("/upload"):
-            make_room(folder, (DISK - 1) * upload)
+            make_room(folder, (TIMES - 1) * upload)
         response = await call_next(request)
         response.headers["Content-Security-Policy"] = POLICY
         return response

@@ -19,7 +19,8 @@ from core.app.captions import ask_caption
 from core.app.models import own_threshold
 from core.app.phrases import ask_phrases
 from core.app.studio import NotLoadedError, Studio
-from core.app.tags import ask_tags
+from core.app.tags import Labelled, ask_tags
+from core.app.uploads import TIMES, make_room
 from core.errors import TTDError
 
 FILES = Path(__file__).parent / "app_files"
@@ -180,10 +181,7 @@ def _tags(studio: Studio, common: list[Any]) -> None:
         found, line = said(ask)
         if line is not None:
             return [_notice(line), None, *[gr.DownloadButton(value=None, interactive=False)] * 2]
-        folder = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()))
-        (folder / "labels.png").write_bytes(found.png)
-        (folder / "coco.json").write_text(found.coco, encoding="utf-8")
-        files = [str(folder / file) for file in ("labels.png", "coco.json")]
+        files = stored(found, studio.limits.upload)
         missing = [tag for tag, share in found.found.items() if not share]
         line = f"not found above this threshold: {', '.join(missing)}" if missing else ""
         return [
@@ -201,6 +199,20 @@ def _tags(studio: Studio, common: list[Any]) -> None:
         lambda name: own_threshold(studio.offer.model(name)), model, threshold,
         api_visibility="private",
     )  # fmt: skip
+
+
+def stored(found: Labelled, upload: int) -> list[str]:
+    """Files to take away: the label map and the COCO file of an answer.
+
+    They lie where uploads do, which has room for so many of the largest (upload: bytes) and no
+    more, however often somebody asks.
+    """
+    place = Path(gr.utils.get_upload_folder())
+    make_room(place, (TIMES - 1) * upload)
+    folder = Path(tempfile.mkdtemp(dir=place))
+    (folder / "labels.png").write_bytes(found.png)
+    (folder / "coco.json").write_text(found.coco, encoding="utf-8")
+    return [str(folder / file) for file in ("labels.png", "coco.json")]
 
 
 def _phrases(studio: Studio, picture: Any) -> None:

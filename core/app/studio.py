@@ -31,6 +31,7 @@ from .pictures import MANY, SHOWN, Picture, fitted_size, jpeg_uri
 if TYPE_CHECKING:
     import torch
 
+GROUNDER = "grounder"  # first part of the key of a grounding model
 NO_MEMORY = "not enough memory for this picture; try a smaller one"
 
 
@@ -113,7 +114,7 @@ class Studio:
         """A grounding model that has seen the picture; inside of `picture`. TTDError as above."""
         if name not in self.offer.grounders:
             raise TTDError(f"no grounding model {str(name)[:40]!r} here")
-        grounder = self._loaded(("grounder", name))
+        grounder = self._loaded((GROUNDER, name))
         assert isinstance(grounder, Grounder)
         if self._grounded != (name, picture.digest):
             self._grounded = ("", "")
@@ -167,14 +168,15 @@ class Studio:
             try:
                 self._models[key] = self._load(*key)
             except TTDError as error:
-                raise NotLoadedError(" ".join(filter(None, key)), str(error)) from None
+                name = key[1] if key[0] == GROUNDER else " with ".join(filter(None, key))
+                raise NotLoadedError(name, str(error)) from None
         self._models.move_to_end(key)
         return self._models[key]
 
     def _load(self, name: str, more: str) -> Backbone | Grounder:
         """A model with an adapter, or a grounding model."""
         device = self.looks.device
-        if name == "grounder":
+        if name == GROUNDER:
             return load_grounder(self.offer.grounders[more], device=device)
         model = self.offer.model(name)
         looks: dict[str, Any] = {

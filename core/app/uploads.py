@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+TIMES = 50  # the largest upload: what the folder holds at most
+
 
 def make_room(folder: Path, most: int) -> int:
     """Remove the oldest files below a folder until at most `most` bytes are left.

@@ -6,6 +6,7 @@ Needs requirements-app-test.txt and a Chromium; skipped where they are missing.
 import base64
 import io
 import json
+import os
 import shutil
 import socket
 import sys
@@ -85,6 +86,20 @@ def test_why_a_model_cannot_be_loaded_is_said_in_the_terminal(capsys):
 
     assert said(ask) == (None, str(NotLoadedError("one", "")))
     assert "/srv/private/one.pt: is damaged" in capsys.readouterr().err
+
+
+def test_files_to_take_away_are_bounded_as_uploads_are(tmp_path, monkeypatch):
+    """They were removed only when somebody uploaded a picture."""
+    from app_page import stored
+
+    from core.app.tags import Labelled
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    answer = Labelled(np.zeros((1, 1, 3), np.uint8), b"x" * 1000, "{}", {})
+    for _ in range(100):
+        files = stored(answer, upload=100)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 7000
+    assert [os.path.getsize(file) for file in files] == [1000, 2]
 
 
 @contextmanager
