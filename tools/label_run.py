@@ -46,7 +46,9 @@ def produce(args: argparse.Namespace, settings: Settings) -> int:
     for line in done.lines():
         print(line)
     out = Output(args.out)
-    if not missing(out, shards):
+    if left := len(missing(out, shards)):
+        print(f"{left} shards of other processes or parts are not labelled yet: no manifest")
+    else:
         print(f"{args.out}: {write_manifest(out)} shards in _manifest.parquet")
     if done.failed:
         say(done.failures(args.out))

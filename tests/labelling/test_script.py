@@ -41,9 +41,10 @@ def test_local_then_the_same_by_ranks_and_by_parts(arguments, tmp_path, monkeypa
         assert script.main([*arguments, "--out", str(two)]) == 0
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name)
-    for part in ("0/2", "1/2"):
+    for part, words in (("0/2", "1 shards of other processes or parts"), ("1/2", "3 shards in _m")):
         more = ["--part", part, "--workers", "1", "--out", str(three)]
         assert script.main([*arguments, *more]) == 0
+        assert words in capsys.readouterr().out
     assert contents(one) == contents(two) == contents(three)
     assert len(rows_of(one / NAME)) == 3
 
