@@ -15,13 +15,15 @@ import numpy.typing as npt
 from ..errors import TTDError
 from .heat import Maps, Pixels, heat_colours, overlay, quiet_colours, resized, resized_map
 from .panel_plan import Layout, place, plan, quiet_place
-from .sheet import Box, Colour, Picture, Sheet, fitted, legible, length, wrapped
+from .sheet import Box, Colour, Picture, Sheet, fitted, legible, length, shortened, wrapped
 
 INK, NOTE, QUIET, FRAME = (20, 20, 20), (105, 105, 105), (145, 145, 145), (205, 205, 205)
 MAT = (238, 238, 238)  # around a thin image in its place
 TITLE = 1.25  # letters of the caption, of those of a word
+LONGEST = 1000  # letters of a name that are looked at for two lines
 TITLE_LINES = 4  # a longer caption has smaller letters
 LEADING = 1.3  # line height over letters
+SMALL, BASELINES = 0.66, (0.56, 1.24)  # a name in two lines: letters and places, in letters
 BAR = (9.0, 0.9)  # the key of the colours: width and height, in letters
 
 
@@ -239,8 +241,14 @@ class _Panel:
         x, baseline = corner[0], corner[1] + size
         number = round(0.85 * size)
         long = length(ending, number) if ending else 0.0
-        text, letters = fitted(name[0], size, wide - long - 0.5 * size * bool(ending))
-        self.sheet.write((x, baseline), text, letters, name[1])
+        room = wide - long - 0.5 * size * bool(ending)
+        text, letters = fitted(name[0], size, room)
+        lines = [] if text == name[0] else two_lines(name[0], round(SMALL * size), room)
+        for share, line in zip(BASELINES, lines, strict=False):
+            place = (x, corner[1] + round(share * size))
+            self.sheet.write(place, line, round(SMALL * size), name[1])
+        if not lines:
+            self.sheet.write((x, baseline), text, letters, name[1])
         if ending:
             colour = QUIET if name[1] == QUIET else NOTE
             self.sheet.write((x + wide - long, baseline), ending, number, colour)
@@ -265,6 +273,17 @@ class _Panel:
         x += (wide - size[1]) // 2
         self.sheet.items.append(Picture(x, y, resized(pixels, size)))
         self.sheet.items.append(Box(x, y, size[1], size[0], FRAME, False))
+
+
+def two_lines(text: str, size: int, room: float) -> list[str]:
+    """A phrase in two lines no wider than `room`, an ellipsis where it is longer still.
+
+    [] where a word alone is wider: it would be broken.
+    """
+    if any(length(word, size) > room for word in text[:LONGEST].split()):
+        return []
+    first, *rest = wrapped(text[:LONGEST], size, room)
+    return [first, shortened(" ".join(rest), size, room)]
 
 
 def _name(text: str, number: int, size: int) -> str:

@@ -127,7 +127,10 @@ def fitted(text: str, size: int, room: float) -> tuple[str, int]:
     wide = length(text, size)
     if wide <= room:
         return text, size
-    smaller = max(round(SMALLEST * size), int(size * room / wide))
+    least = round(SMALLEST * size)
+    smaller = max(least, int(size * room / wide))
+    while smaller > least and length(text, smaller) > room:  # letters are not quite in proportion
+        smaller -= 1
     return shortened(text, smaller, room), smaller
 
 

@@ -168,3 +168,17 @@ def test_panels_of_any_size_are_drawn(size):
 def test_there_must_be_a_flag_per_word():
     with pytest.raises(TTDError, match="one of each per word"):
         draw_panel(IMAGE, words(2), selected=[True])
+
+
+def test_a_phrase_too_long_for_its_place_stands_in_two_lines():
+    given = words(20)
+    given[3] = Word("woman riding a bicycle", 0.3, given[3].values)
+    given[5] = Word("antidisestablishmentarianism", 0.3, given[5].values)  # not broken
+    sheet = draw_panel(IMAGE, given)
+    own = [one for one in sheet.items if isinstance(one, Text) and one.text in given[3].text]
+    assert " ".join(one.text for one in own) == given[3].text and len(own) == 2
+    tile = next(one for one in pictures(sheet) if one.y > own[0].y and one.x >= own[0].x)
+    assert own[1].y + 0.2 * own[1].font.size < tile.y  # letters below the line, too
+    assert own[0].x == own[1].x and own[0].y < own[1].y - 0.9 * own[1].font.size
+    (cut,) = [text for text in texts(sheet) if text.startswith("antidis")]
+    assert cut.endswith("...")

@@ -43,6 +43,15 @@ def test_what_fits_stays_and_what_does_not_is_smaller_then_cut():
     assert text.endswith("...") and text.startswith("a ve") and length(text, size) <= 80
 
 
+@pytest.mark.parametrize("text", ["traffic light", "teddy bear", "purple umbrella", CAPTION])
+@pytest.mark.parametrize("size", [15, 27, 38])
+def test_a_text_that_hardly_lacks_room_is_not_cut(text, size):
+    """Letters a little smaller are not quite in proportion: one size less is often not enough."""
+    for room in range(int(0.85 * length(text, size)), int(length(text, size)) + 2):
+        whole, letters = fitted(text, size, room)
+        assert whole == text and letters <= size and length(text, letters) <= room
+
+
 def test_every_word_of_a_mixed_caption_is_drawn_or_boxes(no_installed_fonts):
     (before, own), (unknown, boxes) = runs("a house 한국어", 20)[0], runs("한국어", 20)[0]
     assert before.startswith("a house ") and unknown == "한국어"
