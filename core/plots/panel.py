@@ -244,9 +244,10 @@ class _Panel:
         room = wide - long - 0.5 * size * bool(ending)
         text, letters = fitted(name[0], size, room)
         lines = [] if text == name[0] else two_lines(name[0], round(SMALL * size), room)
-        for share, line in zip(BASELINES, lines, strict=False):
-            place = (x, corner[1] + round(share * size))
-            self.sheet.write(place, line, round(SMALL * size), name[1])
+        shares = BASELINES if len(lines) > 1 else (1.0,) * len(lines)
+        for share, line in zip(shares, lines, strict=True):
+            at = (x, corner[1] + round(share * size))
+            self.sheet.write(at, line, round(SMALL * size), name[1])
         if not lines:
             self.sheet.write((x, baseline), text, letters, name[1])
         if ending:
@@ -278,12 +279,12 @@ class _Panel:
 def two_lines(text: str, size: int, room: float) -> list[str]:
     """A phrase in two lines no wider than `room`, an ellipsis where it is longer still.
 
-    [] where a word alone is wider: it would be broken.
+    One line where that is enough; [] where a word alone is wider: it would be broken.
     """
     if any(length(word, size) > room for word in text[:LONGEST].split()):
         return []
     first, *rest = wrapped(text[:LONGEST], size, room)
-    return [first, shortened(" ".join(rest), size, room)]
+    return [first, *[shortened(" ".join(rest), size, room)][: len(rest)]]
 
 
 def _name(text: str, number: int, size: int) -> str:

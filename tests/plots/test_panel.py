@@ -6,7 +6,7 @@ from PIL import Image
 
 from core.errors import TTDError
 from core.plots.heat import heat_colours, overlay, quiet_colours
-from core.plots.panel import Cut, Look, Word, draw_panel
+from core.plots.panel import Cut, Look, Word, draw_panel, two_lines
 from core.plots.panel_plan import plan
 from core.plots.sheet import Box, Picture, Text
 
@@ -180,5 +180,6 @@ def test_a_phrase_too_long_for_its_place_stands_in_two_lines():
     tile = next(one for one in pictures(sheet) if one.y > own[0].y and one.x >= own[0].x)
     assert own[1].y + 0.2 * own[1].font.size < tile.y  # letters below the line, too
     assert own[0].x == own[1].x and own[0].y < own[1].y - 0.9 * own[1].font.size
+    assert two_lines("a b", 20, 500) == ["a b"]
     (cut,) = [text for text in texts(sheet) if text.startswith("antidis")]
     assert cut.endswith("...")
