@@ -29,7 +29,7 @@ def visible(text: str) -> str:
 def without_folders(text: str) -> str:
     """Text whose absolute paths are only the names of their files, for pages that are passed on.
 
-    >>> without_folders("lora /home/me/a.pt, local-dir:/srv/b, weights/c.pt, https://d/e")
+    >>> without_folders("lora /data/me/a.pt, local-dir:/srv/b, weights/c.pt, https://d/e")
     'lora a.pt, local-dir:b, weights/c.pt, https://d/e'
     """
     return FOLDERS.sub("", text)
