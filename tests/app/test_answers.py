@@ -126,4 +126,5 @@ def test_tags_of_the_picture_that_ships():
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found.png))), expected)
     for k, tag in enumerate(tags, start=1):
         assert found.found[tag] == (expected == k).mean()
-    assert found.found["fish"] == 0 and min(found.found[tag] for tag in tags[:3]) > 0
+    # Without PAMR some pixels at edges are the fish that is not there.
+    assert found.found["fish"] < 0.01 < min(found.found[tag] for tag in tags[:3])
