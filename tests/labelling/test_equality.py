@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from small_labels import label_all, rows_of, settings_for
 from small_pairs import write_shards
@@ -18,19 +17,9 @@ from core.data.labels.rle import decode
 @pytest.fixture(scope="module")
 def small_grounder(tmp_path_factory):
     """A grounder of random weights."""
-    from small_grounding import write_backbone
+    from small_grounding import write_grounder
 
-    from core.backbones import load_backbone
-    from core.grounding.model import GroundingModel, model_config
-    from core.grounding.weights.checkpoint import save_model
-
-    folder = tmp_path_factory.mktemp("grounder")
-    backbone = load_backbone(write_backbone(folder / "clip"), device="cpu")
-    torch.manual_seed(0)
-    config = model_config(backbone, heads=4, layers=1, feedforward=32, hidden=32)
-    model = GroundingModel(backbone, config, train_visual_pos=False)
-    save_model(model, folder / "model.safetensors", backbone.checksum, {})
-    return str(folder / "model.safetensors")
+    return write_grounder(tmp_path_factory.mktemp("grounder"))
 
 
 @pytest.fixture(scope="module")

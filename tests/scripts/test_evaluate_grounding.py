@@ -11,21 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from harmless_page import HOSTILE, check_harmless
 from oracle_grounding import ReferenceGrounder, official_file
 from paths import ROOT
 from PIL import Image
-from small_grounding import write_backbone, write_phrases
+from small_grounding import write_grounder, write_phrases
 
 import demo
 import evaluate_grounding
 import produce_boxes_from_text
-from core.backbones import load_backbone
 from core.errors import TTDError
 from core.grounding.baselines import largest_part
-from core.grounding.model import GroundingModel, model_config
-from core.grounding.weights.checkpoint import save_model
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +31,7 @@ def phrases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    backbone = load_backbone(write_backbone(folder / "clip"), device="cpu")
-    torch.manual_seed(0)
-    config = model_config(backbone, heads=4, layers=1, feedforward=32, hidden=32)
-    model = GroundingModel(backbone, config, train_visual_pos=False)
-    save_model(model, folder / "model.safetensors", backbone.checksum, {})
-    return str(folder / "model.safetensors")
+    return write_grounder(tmp_path_factory.mktemp("model"))
 
 
 def evaluate(*argv):

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import torch
 from PIL import Image
 from small_clip import model_config, write_clip
 
@@ -53,3 +54,18 @@ def saved_grounder(folder):
     model = GroundingModel(backbone, config, train_visual_pos=False)
     save_model(model, folder / "model.safetensors", backbone.checksum, {"prompt": "find {}"})
     return folder / "model.safetensors"
+
+
+def write_grounder(folder):
+    """FOLDER/model.safetensors, a small grounder of random weights: its path."""
+    from core.backbones import load_backbone
+    from core.grounding.model import GroundingModel
+    from core.grounding.model import model_config as sizes
+    from core.grounding.weights.checkpoint import save_model
+
+    backbone = load_backbone(write_backbone(folder / "clip"), device="cpu")
+    torch.manual_seed(0)
+    config = sizes(backbone, heads=4, layers=1, feedforward=32, hidden=32)
+    model = GroundingModel(backbone, config, train_visual_pos=False)
+    save_model(model, folder / "model.safetensors", backbone.checksum, {})
+    return str(folder / "model.safetensors")

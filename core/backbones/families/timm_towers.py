@@ -128,6 +128,7 @@ class _LayerScale(nn.Module):
         self.gamma = gamma
 
     def forward(self, x: Any) -> Any:
+        """x [..., D] times gamma [D]; x where there is none."""
         return x if self.gamma is None else x * self.gamma
 
 
