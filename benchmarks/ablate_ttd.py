@@ -20,14 +20,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import ROOT, hardware, positive_int, run
-
-from core.errors import TTDError
 
 if TYPE_CHECKING:
     from ablation_grid import CellFile, Grid, Line
@@ -160,6 +157,7 @@ class Ablation:
 
     def run(self) -> None:
         """Finish every cell."""
+        from ablation_grid import cell_scores
         from tqdm import tqdm
 
         from core.ttd.task import GUARDS
@@ -173,7 +171,7 @@ class Ablation:
             missing.items(), unit="cell", file=sys.stderr, disable=None
         ):
             start = time.perf_counter()
-            scores, stopped = self.scored(config, label != "untrained")
+            scores, stopped = cell_scores(config, self.pairs, self.items, label != "untrained")
             self.cells.add(
                 key,
                 {
@@ -187,27 +185,6 @@ class Ablation:
             shutil.rmtree(config.folder, ignore_errors=True)
             shown = ", ".join(f"{name} {100 * scores[name]:.1f}" for name in GUARDS)
             tqdm.write(f"{label}: {shown}{f' ({stopped})' if stopped else ''}", file=sys.stderr)
-
-    def scored(self, config: TTDConfig, train: bool) -> tuple[dict[str, float], str | None]:
-        """The scores of a cell's model, and why its run was stopped, if it was."""
-        from core.backbones import load_backbone
-        from core.evaluation.heldout import evaluate_heldout
-        from core.training.trainer import Trainer
-        from core.ttd.task import TTDTask
-
-        backbone = load_backbone(
-            config.arch, weights=config.weights, head=config.head, device=config.device
-        )
-        stopped = None
-        if train:
-            with closing(Trainer(TTDTask(config, backbone, self.pairs))) as trainer:
-                try:
-                    trainer.run()
-                except TTDError as error:
-                    if not str(error).startswith("stopped at step"):  # a full disk is no result
-                        raise
-                    stopped = str(error).split(";")[0]
-        return evaluate_heldout(backbone, self.items, image_size=config.image).numbers(), stopped
 
     def tables(self) -> str:
         """All tables: the recipe beside the untrained model, then one per factor."""

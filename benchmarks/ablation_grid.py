@@ -11,15 +11,20 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from core.training.config import identity
 from core.ttd.config import TTDConfig, load_config
 from core.utils.config import merge, read_yaml
+
+if TYPE_CHECKING:
+    from core.data.heldout import Item
+    from core.data.pairs import Pairs
 
 KEYS = ("recipe", "settings", "data", "root", "heldout", "factors")
 SHOWN = {
@@ -231,3 +236,27 @@ def spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return text
     return f"{text} ± {100 * stdev(values):.1f}"
+
+
+def cell_scores(
+    config: TTDConfig, pairs: Pairs, items: Sequence[Item], train: bool
+) -> tuple[dict[str, float], str | None]:
+    """The scores of a cell's model on held-out items, and why its run was stopped, if it was."""
+    from core.backbones import load_backbone
+    from core.evaluation.heldout import evaluate_heldout
+    from core.training.trainer import Trainer
+    from core.ttd.task import TTDTask
+
+    backbone = load_backbone(
+        config.arch, weights=config.weights, head=config.head, device=config.device
+    )
+    stopped = None
+    if train:
+        with closing(Trainer(TTDTask(config, backbone, pairs))) as trainer:
+            try:
+                trainer.run()
+            except TTDError as error:
+                if not str(error).startswith("stopped at step"):  # a full disk is no result
+                    raise
+                stopped = str(error).split(";")[0]
+    return evaluate_heldout(backbone, items, image_size=config.image).numbers(), stopped

@@ -18,7 +18,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -154,7 +153,9 @@ class Cells:
 
     def cell(self, seed: int | None) -> Mapping[str, Any]:
         """The scores of a run, or of the model before training (None), stored or made now."""
-        from ablation_grid import cell_key, untrained_key
+        from ablation_grid import cell_key, cell_scores, untrained_key
+
+        from core.backbones.device import use_threads
 
         config = self.model.config(seed or 0, self.cells.path.parent)
         make_key = untrained_key if seed is None else cell_key
@@ -162,33 +163,14 @@ class Cells:
         if key not in self.cells.cells:
             config = replace(config, out=str(self.cells.path.parent / key))
             start = time.perf_counter()
-            scores, stopped = self._scored(config, seed is not None)
+            use_threads(config.threads)
+            scores, stopped = cell_scores(config, self.pairs, self.items, seed is not None)
             seconds = round(time.perf_counter() - start, 1)
             label = f"{self.name}, {'untrained' if seed is None else f'seed {seed}'}"
             found = {"label": label, "scores": scores, "stopped": stopped, "seconds": seconds}
             self.cells.add(key, found)
             shutil.rmtree(config.folder, ignore_errors=True)
         return self.cells.cells[key]
-
-    def _scored(self, config: TTDConfig, train: bool) -> tuple[dict[str, float], str | None]:
-        from core.backbones import load_backbone
-        from core.backbones.device import use_threads
-        from core.evaluation.heldout import evaluate_heldout
-        from core.training.trainer import Trainer
-        from core.ttd.task import TTDTask
-
-        use_threads(config.threads)
-        model = load_backbone(config.arch, weights=config.weights, device=config.device)
-        stopped = None
-        if train:
-            with closing(Trainer(TTDTask(config, model, self.pairs))) as trainer:
-                try:
-                    trainer.run()
-                except TTDError as error:
-                    if not str(error).startswith("stopped at step"):  # a full disk is no result
-                        raise
-                    stopped = str(error).split(";")[0]
-        return evaluate_heldout(model, self.items, image_size=config.image).numbers(), stopped
 
     def table(self, seeds: Sequence[int]) -> list[str]:
         """`rows`, and a fourth: what needs no model."""
