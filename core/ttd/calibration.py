@@ -15,10 +15,11 @@ share of mistakes above a cut t is about pi0 * P(evidence > t | other image) / P
 image), pi0 = the share of a caption's words that are not shown (target-decoy search; Storey, 2002).
 It is an upper bound where other images often show the word, too.
 
-A word below its usual score is rejected. In between, and where a word scores alike in all images,
-nothing is known: such words are unsure, and training leaves their maps as they are. So are
-function words that say nothing: in a model that knows few nouns, what pushes "the" down takes the
-nouns along.
+A word below its usual score is rejected; in between nothing is known: such words are unsure, and
+training leaves their maps as they are. A flat word scores alike in all images. In a model that
+knows the captions' words it names nothing, and is rejected. In one that knows few, nouns are flat,
+too, and what pushes "the" down takes them along: flat words are unsure there. How many words a
+model knows is seen from the share that is selected.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from .config import LEAST_PAIRS
 from .embedding import Embedded, TextBatch, embed, gather_texts
 
 IMAGES = 16  # of the sample that go through the model, and are compared with words, at a time
-TELLING = 1 / 3  # spreads that a word's scores must vary by, for a low one to mean "not shown"
+FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
+# Shares of selected words between which flat words go from left alone to rejected. Function words
+# first: of a model that knows half of its nouns, training tells them from the nouns it does not.
+FUNCTION, CONTENT = (0.15, 0.3), (0.3, 0.45)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Choice:
-    """The words of B captions, bool [B, K]: selected as shown; unsure.
+    """The words of B captions: selected as shown, bool [B, K]; unsure, how far, [B, K] in [0, 1].
 
     All others are rejected: not shown, padding.
     """
@@ -102,8 +106,16 @@ class Calibration:
         selected = valid & (evidence > self.cut.threshold)
         if stopwords:
             selected = selected & ~stop
-        absent = (evidence < 0) & (varies > TELLING)
-        return Choice(selected, valid & ~selected & ~absent)
+        says_nothing = torch.where(
+            stop & stopwords, self._rejected(FUNCTION), self._rejected(CONTENT)
+        )
+        absent = torch.where(varies > FLAT, (evidence < 0).float(), says_nothing)
+        return Choice(selected, (1 - absent) * (valid & ~selected))
+
+    def _rejected(self, between: tuple[float, float]) -> float:
+        """How far flat words of a kind are rejected, in [0, 1]."""
+        low, high = between
+        return min(1.0, max(0.0, (self.cut.selected - low) / (high - low)))
 
     def describe(self) -> str:
         """One line of what was found."""

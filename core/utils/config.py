@@ -1,6 +1,6 @@
 """Settings: YAML and flags to checked frozen dataclasses, and back to plain values.
 
-values = merge(read_yaml("configs/ttd_tiny.yaml"), {"lora.rank": 4})
+values = merge(read_recipe("configs/ttd_tiny.yaml"), {"lora.rank": 4})
 config = build(TTDConfig, values, "configs/ttd_tiny.yaml")       # unknown keys are errors
 plain(config)                                                    # as YAML and JSON hold it
 """
@@ -22,6 +22,7 @@ from .files import expanded, is_there
 
 Config = TypeVar("Config")
 MOST = 1e18  # of any number among settings
+EXTENDS = "extends"  # names the recipe that a recipe changes
 
 
 class UnknownSetting(TTDError):
@@ -52,6 +53,28 @@ def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -
     if not isinstance(content, dict):
         raise TTDError(f"{path}: settings must be lines of `name: value`")
     return content
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file; those of the file that it `extends`, beside it, are below.
+
+    extends: FILE in a recipe names another, which may extend a third. TTDError as in `read_yaml`;
+    a recipe that extends itself.
+    """
+    levels: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    place: Path | None = expanded(path)
+    while place is not None:
+        if place.resolve() in seen:
+            raise TTDError(f"{path}: extends itself, by way of {place.name}")
+        seen.append(place.resolve())
+        content = read_yaml(place if levels else path)
+        base = content.pop(EXTENDS, None)
+        if base is not None and (not isinstance(base, str) or not base):
+            raise TTDError(f"{place}: extends: wanted is the name of a YAML file")
+        levels.append(content)
+        place = place.parent / base if base else None
+    return merge(*reversed(levels))
 
 
 def merge(*levels: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,15 +111,28 @@ def three_words():
     return calibration, base, texts
 
 
-def test_what_stands_out_is_selected_and_what_says_nothing_is_left_alone(three_words):
+@pytest.mark.parametrize(
+    ("known", "content", "function"),
+    [(0.1, 1.0, 1.0), (0.225, 1.0, 0.5), (0.3, 1.0, 0.0), (0.375, 0.5, 0.0), (0.6, 0.0, 0.0)],
+)
+def test_what_says_nothing_is_rejected_by_a_model_that_knows_its_words(
+    three_words, known, content, function
+):
+    """known: share of words selected. "usual" and "flat" hardly vary, "the" is a function word."""
     calibration, base, texts = three_words
+    calibration = replace(calibration, cut=replace(calibration.cut, selected=known))
     choice = calibration.choose(base, texts, stopwords=True)
     assert choice.selected.tolist() == [[False, True, False, False]]
-    # "usual" hardly varies; function words are not selected, and not pushed either.
-    assert choice.unsure.tolist() == [[True, False, True, True]]
-    without = Embedded(base.pixels, base.words, base.captions)
+    assert choice.unsure[0].tolist() == pytest.approx([content, 0.0, content, function], abs=1e-6)
+    # Without a list of function words all are alike.
+    same = calibration.choose(base, texts, stopwords=False).unsure[0]
+    assert same.tolist() == pytest.approx([content, 0.0, content, content], abs=1e-6)
+
+
+def test_pooled_embeddings_are_needed(three_words):
+    calibration, base, texts = three_words
     with pytest.raises(TTDError, match="pooled"):
-        calibration.choose(without, texts, stopwords=True)
+        calibration.choose(Embedded(base.pixels, base.words, base.captions), texts, stopwords=True)
 
 
 def test_a_word_that_varies_and_is_below_its_mean_is_rejected(three_words):
@@ -127,8 +140,9 @@ def test_a_word_that_varies_and_is_below_its_mean_is_rejected(three_words):
     image = torch.zeros(1, 6, 2, 2)
     image[0, 0] = 1.0
     absent = Embedded(image, base.words, base.captions, image.mean((2, 3)))
-    choice = calibration.choose(absent, texts, stopwords=True)
-    assert not choice.selected.any() and choice.unsure.tolist() == [[True, False, True, True]]
+    weak = replace(calibration, cut=replace(calibration.cut, selected=0.1))
+    choice = weak.choose(absent, texts, stopwords=True)
+    assert not choice.selected.any() and choice.unsure.tolist() == [[1.0, 0.0, 1.0, 1.0]]
 
 
 def test_unsure_words_keep_their_maps():
@@ -138,7 +152,7 @@ def test_unsure_words_keep_their_maps():
         torch.tensor([[[1.0, 0.0]]]),
         torch.tensor([[True, False, False]]),
     )
-    choice = Choice(targets.selected, torch.tensor([[False, True, False]]))
+    choice = Choice(targets.selected, torch.tensor([[0.0, 1.0, 0.0]]))
     base = Maps(
         torch.tensor([[[[0.9, 0.2]], [[0.3, 0.7]], [[0.6, 0.6]]]]), torch.tensor([[[0.4, 0.8]]])
     )
@@ -147,6 +161,9 @@ def test_unsure_words_keep_their_maps():
     assert kept.words.tolist()[0][2][0] == [0.0, 0.0]
     # The unsure word's min-max map is (0, 1): of the second pixel the caption's base is kept.
     assert kept.union[0, 0].tolist() == pytest.approx([1.0, 0.8])
+    half = keep_unsure(targets, Choice(targets.selected, choice.unsure / 2), base)
+    assert half.words.tolist()[0][1][0] == pytest.approx([0.15, 0.35])
+    assert half.union[0, 0].tolist() == pytest.approx([1.0, 0.4])  # half of 0, half of 0.8
     none = Choice(torch.zeros(1, 3, dtype=torch.bool), choice.unsure)
     assert keep_unsure(targets, none, base).union[0, 0].tolist() == pytest.approx([0.4, 0.8])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from core.errors import TTDError
-from core.utils.config import build, merge, nested, plain, read_yaml
+from core.utils.config import build, merge, nested, plain, read_recipe, read_yaml
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,30 @@ def test_files_that_are_no_settings(tmp_path, text, message):
 def test_an_empty_file_has_no_settings(tmp_path):
     (tmp_path / "a.yaml").write_text("")
     assert read_yaml(tmp_path / "a.yaml") == {}
+
+
+def recipe(folder, name, text):
+    """A recipe file."""
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_a_recipe_changes_what_it_extends(tmp_path):
+    recipe(tmp_path, "base.yaml", "steps: 5\nlora: {rank: 4, alpha: 2}\n")
+    recipe(tmp_path, "middle.yaml", "extends: base.yaml\nbatch: 3\nlora: {rank: 8}\n")
+    top = recipe(tmp_path, "top.yaml", "extends: middle.yaml\nsteps: 7\n")
+    assert read_recipe(top) == {"steps": 7, "batch": 3, "lora": {"rank": 8, "alpha": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("extends: top.yaml\n", "top.yaml: extends itself, by way of top.yaml"),
+        ("extends: [a, b]\n", "extends: wanted is the name of a YAML file"),
+        ("extends: ''\n", "extends: wanted is the name of a YAML file"),
+        ("extends: none.yaml\n", "none.yaml: cannot be read"),
+    ],
+)
+def test_a_recipe_that_extends_nothing(tmp_path, text, why):
+    with pytest.raises(TTDError, match=why):
+        read_recipe(recipe(tmp_path, "top.yaml", text))
