@@ -19,7 +19,8 @@ A word below its usual score is rejected; in between nothing is known: such word
 training leaves their maps as they are. A flat word scores alike in all images. In a model that
 knows the captions' words it names nothing, and is rejected. In one that knows few, nouns are flat,
 too, and what pushes "the" down takes them along: flat words are unsure there. How many words a
-model knows is seen from the share that is selected.
+model knows is seen from the share that is selected. A function word is never shown, however it
+scores ("near" does better where there are two things): it is as a flat word, but for its shares.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from .embedding import Embedded, TextBatch, embed, gather_texts
 
 IMAGES = 16  # of the sample that go through the model, and are compared with words, at a time
 FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
-# Shares of selected words between which flat words go from left alone to rejected. Function words
-# first: of a model that knows half of its nouns, training tells them from the nouns it does not.
+# Shares of selected words between which such words go from left alone to rejected. Function words
+# first: in a model that knows half of its nouns, training can tell them from the other half.
 FUNCTION, CONTENT = (0.15, 0.3), (0.3, 0.45)
 
 
@@ -106,10 +107,10 @@ class Calibration:
         selected = valid & (evidence > self.cut.threshold)
         if stopwords:
             selected = selected & ~stop
-        says_nothing = torch.where(
-            stop & stopwords, self._rejected(FUNCTION), self._rejected(CONTENT)
-        )
-        absent = torch.where(varies > FLAT, (evidence < 0).float(), says_nothing)
+        flat = varies <= FLAT
+        absent = torch.where(flat, self._rejected(CONTENT), (evidence < 0).float())
+        if stopwords:
+            absent = torch.where(stop, self._rejected(FUNCTION), absent)
         return Choice(selected, (1 - absent) * (valid & ~selected))
 
     def _rejected(self, between: tuple[float, float]) -> float:

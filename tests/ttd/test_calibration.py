@@ -129,6 +129,17 @@ def test_what_says_nothing_is_rejected_by_a_model_that_knows_its_words(
     assert same.tolist() == pytest.approx([content, 0.0, content, content], abs=1e-6)
 
 
+def test_a_function_word_is_rejected_even_where_it_stands_out(three_words):
+    """ "near" in the place of "rare": its scores vary, and are high in this image."""
+    calibration, base, _ = three_words
+    texts = gather_texts(["usual near flat the"])
+    choice = calibration.choose(base, texts, stopwords=True)
+    assert not choice.selected.any() and choice.unsure[0, 1] == 0
+    weak = replace(calibration, cut=replace(calibration.cut, selected=0.1))
+    assert weak.choose(base, texts, stopwords=True).unsure[0, 1] == 1
+    assert calibration.choose(base, texts, stopwords=False).selected[0, 1]
+
+
 def test_pooled_embeddings_are_needed(three_words):
     calibration, base, texts = three_words
     with pytest.raises(TTDError, match="pooled"):
