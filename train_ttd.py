@@ -9,7 +9,8 @@ A caption then lights up all that it names.
         train_ttd.py --data cc3m+cc12m --arch TCL         # two machines; --node_rank 1 on the other
 
 --data: sets ROOT/NAME/train/{image,json} by name, or a folder, JSONL list or webdataset shards,
-joined by "+". Flags win over --config; without it, TCL, CLIP and tiny take configs/ttd_ARCH.yaml.
+joined by "+". Flags win over --config; without it, TCL, CLIP and tiny take configs/ttd_ARCH.yaml,
+other models configs/ttd_any.yaml.
 --batch is that of the whole run: any number of processes trains the same. The same command resumes
 a run that was stopped, by Ctrl-C or `kill -9`. --dry-run says what would happen.
 Everything else: docs/training.md
@@ -113,9 +114,8 @@ def choose(args: Mapping[str, Any]) -> Chosen[TTDConfig]:
     from core.ttd.config import load_config
 
     given = dict(setting(item) for item in args.get("set", ()))
-    own = RECIPES.get(args.get("arch") or str(given.get("arch", "tiny")))
-    path = args.get("config") or (CONFIGS / own if own else None)
-    return settings(args, load_config, path)
+    own = RECIPES.get(args.get("arch") or str(given.get("arch", "tiny")), "ttd_any.yaml")
+    return settings(args, load_config, args.get("config") or CONFIGS / own)
 
 
 def build_task(config: TTDConfig, device: str, ranks: Ranks, reindex: bool) -> TTDTask:

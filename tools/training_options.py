@@ -53,8 +53,8 @@ def run_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the towers' products; parameters are float32",
+        choices=("float32", "bfloat16", "float16", "auto"),
+        help="of the towers' products; parameters are float32. auto: bfloat16 where it is fast",
     )
     group.add_argument("--seed", type=int)
     _old_names(group)

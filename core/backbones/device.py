@@ -46,6 +46,22 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return DTYPES[dtype or "float32"]
 
 
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """What `auto` stands for: bfloat16 where the device multiplies in it, float32 elsewhere.
+
+    CUDA from Ampere on; CPUs with AVX-512-BF16 or AMX. Elsewhere bfloat16 is emulated, and slower.
+    """
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device)[0] >= 8
+    elif device.type == "cpu":
+        # Not public, so a torch without them is taken for a CPU without.
+        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = any(getattr(torch.cpu, name, bool)() for name in asked)
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
 def use_full_float32() -> None:
     """Compute float32 convolutions on CUDA in float32, as matrix products are, for the process.
 

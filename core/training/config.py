@@ -19,7 +19,7 @@ from ..errors import TTDError
 from ..utils.config import plain
 from ..utils.files import expanded, safe_name
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
 SCHEDULES = ("cosine", "step", "constant")
 KEPT = ("best", "last")
 MOST_THREADS = 1024
@@ -35,7 +35,7 @@ class RunConfig:
     `grad_accum_steps` micro-batches. lr is the peak: `warmup` steps of linear warm-up, then
     `schedule` (core/training/schedules.py). grad_clip: largest L2 norm of the gradient over all
     parameters, None for no limit. dtype: of the towers' matrix products, by autocast; parameters
-    are float32 always. stall_percent: share of the steps after which a loss that has not moved
+    are float32 always; `auto`: bfloat16 where the device has it. stall_percent: share of the steps after which a loss that has not moved
     ends the run, 0 for never. unreadable_percent: share of the last 1000 samples above which the
     run ends because they cannot be read, 100 for never. trust_inputs: take the image files of a
     resumed run for unchanged without a look.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..backbones.device import fast_dtype, resolve_dtype
 from ..data.records import Skipped
 from ..errors import TTDError
 from ..utils.memory import is_out_of_memory
@@ -18,12 +19,17 @@ from .optimizer import Update
 from .task import NOISE, Step, Task
 
 
+def products(dtype: str, device: torch.device) -> torch.dtype:
+    """What the towers' matrix products are computed in, by the setting `dtype`."""
+    return fast_dtype(device) if dtype == "auto" else resolve_dtype(dtype)
+
+
 class Gradients:
     """Computes the gradients of a step into the parameters' `grad`, and the means for the log."""
 
     def __init__(self, task: Task[Any, Any, Any], update: Update, ranks: Ranks):
         self.task, self.update, self.ranks = task, update, ranks
-        self.dtype: torch.dtype = getattr(torch, task.config.dtype)
+        self.dtype = products(task.config.dtype, task.device)
 
     def compute(
         self, step: int, stream: Iterator[Loaded[Any]], stop: bool

@@ -74,7 +74,7 @@ def ttd_loss(
         images: the batch [B, 3, H, W], for `refine`. pamr: the run's own, which knows how many
         images there will be.
 
-    A caption none of whose words is selected counts with 0, so that the mean over the captions of a
+    A caption that does not teach counts with 0, so that the mean over the captions of a
     batch is the mean of the means of its equal parts (gradient accumulation, several processes).
     """
     maps = similarity_maps(student, texts)
@@ -108,7 +108,7 @@ def distillation(
     Mean over pixels, then over the valid words of a caption, then over captions.
     """
     valid = valid.to(maps.words.device)
-    used = targets.selected.any(1)  # [B]
+    used = targets.teaches  # [B]
     words = pixel_distance(maps.words, targets.words, distance, mask)  # [B, K]
     words = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
     captions = pixel_distance(maps.captions, targets.union, distance, mask)

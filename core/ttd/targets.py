@@ -21,11 +21,16 @@ PEAK = 0.98  # quantile of a map that becomes 1: a class token's maps have singl
 
 @dataclass(frozen=True)
 class Targets:
-    """In [0, 1], without gradient: words [B, K, h, w], union [B, h, w]; selected bool [B, K]."""
+    """In [0, 1], without gradient: words [B, K, h, w], union [B, h, w]; selected bool [B, K].
+
+    teaches bool [B]: captions that take part in the loss. Without a selected word nothing is known
+    of the others, but by a calibration.
+    """
 
     words: Tensor
     union: Tensor
     selected: Tensor
+    teaches: Tensor
 
 
 @torch.no_grad()
@@ -56,7 +61,7 @@ def make_targets(
         words = _refined(words, selected, images, pamr or PAMR())
     if config.contrast != 1:
         words = (0.5 + config.contrast * (words - 0.5)).clamp(0, 1)
-    return Targets(words, words.amax(1), selected)
+    return Targets(words, words.amax(1), selected, selected.any(1))
 
 
 @torch.no_grad()
@@ -73,7 +78,7 @@ def keep_unsure(targets: Targets, choice: Choice, base: Maps) -> Targets:
     known = torch.maximum(targets.union, 1 - perhaps)
     known = known * choice.selected.any(1)[:, None, None]
     union = known * targets.union + (1 - known) * base.captions
-    return Targets(words, union, targets.selected)
+    return Targets(words, union, targets.selected, torch.ones_like(targets.teaches))
 
 
 def _within_captions(

@@ -162,6 +162,7 @@ def test_unsure_words_keep_their_maps():
         torch.tensor([[[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]]]),
         torch.tensor([[[1.0, 0.0]]]),
         torch.tensor([[True, False, False]]),
+        torch.tensor([True]),
     )
     choice = Choice(targets.selected, torch.tensor([[0.0, 1.0, 0.0]]))
     base = Maps(
@@ -176,7 +177,10 @@ def test_unsure_words_keep_their_maps():
     assert half.words.tolist()[0][1][0] == pytest.approx([0.15, 0.35])
     assert half.union[0, 0].tolist() == pytest.approx([1.0, 0.4])  # half of 0, half of 0.8
     none = Choice(torch.zeros(1, 3, dtype=torch.bool), choice.unsure)
-    assert keep_unsure(targets, none, base).union[0, 0].tolist() == pytest.approx([0.4, 0.8])
+    silent = replace(targets, teaches=torch.tensor([False]))
+    kept = keep_unsure(silent, none, base)
+    assert kept.union[0, 0].tolist() == pytest.approx([0.4, 0.8])
+    assert kept.teaches.tolist() == [True]  # that its words stay as they are, or are not shown
 
 
 def test_base_maps_as_targets_have_no_gradient_at_the_base():

@@ -71,6 +71,7 @@ def test_a_case_worked_out_by_hand():
         torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]]]),
         torch.tensor([[[0.0, 1.0]]]),
         torch.tensor([[True, False]]),
+        torch.tensor([True]),
     )
     distill, tag = distillation(maps, targets, torch.tensor([[True, True]]), "mse", MASK)
     assert float(distill) == pytest.approx((0.3**2 + 0.7**2) / 2)
