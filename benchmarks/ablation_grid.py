@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TTDError
 from core.training.config import identity
 from core.ttd.config import TTDConfig, load_config
-from core.utils.config import merge, read_recipe, read_yaml
+from core.utils.config import merge, read_yaml
 
 if TYPE_CHECKING:
     from core.data.heldout import Item
@@ -78,7 +78,7 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
     }
     own = {"data": content["data"], "root": content["root"]}
     recipe = merge(
-        read_recipe(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {}
+        read_yaml(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {}
     )
     grid = Grid(str(path), recipe, str(content["heldout"]), factors)
     for values in factors.values():

@@ -112,12 +112,12 @@ class Model:
 
 def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
     """The models of configs/proof.yaml by name. TTDError: unknown or missing keys or settings."""
-    from core.utils.config import merge, read_recipe, read_yaml
+    from core.utils.config import merge, read_yaml
 
     content = read_yaml(path)
     if set(content) != set(KEYS) or not isinstance(content["models"], Mapping):
         raise TTDError(f"{path}: wanted are {', '.join(KEYS)}, models by name")
-    recipe = merge(read_recipe(path.parent / content["recipe"]), content["settings"] or {})
+    recipe = merge(read_yaml(path.parent / content["recipe"]), content["settings"] or {})
     if steps is not None:
         recipe = merge(recipe, {"steps": steps})
     models = {}

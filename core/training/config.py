@@ -35,10 +35,10 @@ class RunConfig:
     `grad_accum_steps` micro-batches. lr is the peak: `warmup` steps of linear warm-up, then
     `schedule` (core/training/schedules.py). grad_clip: largest L2 norm of the gradient over all
     parameters, None for no limit. dtype: of the towers' matrix products, by autocast; parameters
-    are float32 always; `auto`: bfloat16 where the device has it. stall_percent: share of the steps after which a loss that has not moved
-    ends the run, 0 for never. unreadable_percent: share of the last 1000 samples above which the
-    run ends because they cannot be read, 100 for never. trust_inputs: take the image files of a
-    resumed run for unchanged without a look.
+    are float32 always; `auto`: bfloat16 where the device has it. stall_percent: share of the steps
+    after which a loss that has not moved ends the run, 0 for never. unreadable_percent: share of
+    the last 1000 samples above which the run ends because they cannot be read, 100 for never.
+    trust_inputs: take the image files of a resumed run for unchanged without a look.
 
     Errors: TTDError for a value that cannot be.
     """

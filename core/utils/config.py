@@ -1,6 +1,6 @@
 """Settings: YAML and flags to checked frozen dataclasses, and back to plain values.
 
-values = merge(read_recipe("configs/ttd_tiny.yaml"), {"lora.rank": 4})
+values = merge(read_yaml("configs/ttd_tiny.yaml"), {"lora.rank": 4})
 config = build(TTDConfig, values, "configs/ttd_tiny.yaml")       # unknown keys are errors
 plain(config)                                                    # as YAML and JSON hold it
 """
@@ -40,10 +40,29 @@ class UnknownSetting(TTDError):
 
 
 def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -> dict[str, Any]:
-    """The mapping in a YAML file, {} for an empty file.
+    """The mapping in a YAML file, {} for an empty file, over that of the file that it `extends`.
 
-    TTDError when it cannot be read, which ends in `advice`, and when it holds no mapping.
+    extends: FILE names another one, beside it, which may extend a third. TTDError when one cannot
+    be read, which ends in `advice`, holds no mapping, or extends itself.
     """
+    levels: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    place: str | Path | None = path
+    while place is not None:
+        file = expanded(place)
+        if file.resolve() in seen:
+            raise TTDError(f"{path}: extends itself, by way of {file.name}")
+        seen.append(file.resolve())
+        content = _read_one(place, advice)
+        base = content.pop(EXTENDS, None)
+        if base is not None and (not isinstance(base, str) or not base):
+            raise TTDError(f"{place}: extends: wanted is the name of a YAML file")
+        levels.append(content)
+        place = file.parent / base if base else None
+    return merge(*reversed(levels)) if len(levels) > 1 else levels[0]
+
+
+def _read_one(path: str | Path, advice: str) -> dict[str, Any]:
     from .yaml_files import load_yaml
 
     place = expanded(path)
@@ -53,28 +72,6 @@ def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -
     if not isinstance(content, dict):
         raise TTDError(f"{path}: settings must be lines of `name: value`")
     return content
-
-
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file; those of the file that it `extends`, beside it, are below.
-
-    extends: FILE in a recipe names another, which may extend a third. TTDError as in `read_yaml`;
-    a recipe that extends itself.
-    """
-    levels: list[dict[str, Any]] = []
-    seen: list[Path] = []
-    place: Path | None = expanded(path)
-    while place is not None:
-        if place.resolve() in seen:
-            raise TTDError(f"{path}: extends itself, by way of {place.name}")
-        seen.append(place.resolve())
-        content = read_yaml(place if levels else path)
-        base = content.pop(EXTENDS, None)
-        if base is not None and (not isinstance(base, str) or not base):
-            raise TTDError(f"{place}: extends: wanted is the name of a YAML file")
-        levels.append(content)
-        place = place.parent / base if base else None
-    return merge(*reversed(levels))
 
 
 def merge(*levels: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,14 +103,14 @@ def test_the_published_command_runs_as_it_stands(tmp_path, monkeypatch):
         (1.0,),
         "TCL+TTD",
     )
-    assert config.dtype == "bfloat16"  # of configs/ttd_tcl.yaml
+    assert config.dtype == "auto"  # of configs/ttd_tcl.yaml
 
 
 def test_set_arch_takes_that_models_recipe_and_home_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     args = train_ttd.get_args_parser().parse_args(["--set", "arch=CLIP", "out=~/run"])
     config = train_ttd.choose(vars(args)).config
-    assert (config.arch, config.dtype, config.folder) == ("CLIP", "bfloat16", tmp_path / "run")
+    assert (config.arch, config.dtype, config.folder) == ("CLIP", "auto", tmp_path / "run")
 
 
 def test_more_steps_extend_a_finished_run_and_say_so(yaml_file, tmp_path, capsys):
