@@ -20,7 +20,7 @@ training leaves their maps as they are. A flat word scores alike in all images. 
 knows the captions' words it names nothing, and is rejected. In one that knows few, nouns are flat,
 too, and what pushes "the" down takes them along: flat words are unsure there. How many words a
 model knows is seen from the share that is selected. A function word is never shown, however it
-scores ("near" does better where there are two things): it is as a flat word, but for its shares.
+scores ("near" does better where there are two things): it is as a flat word, but for its shares, and drawn a little below the others in any case.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
 # Shares of selected words between which such words go from left alone to rejected. Function words
 # first: in a model that knows half of its nouns, training can tell them from the other half.
 FUNCTION, CONTENT = (0.15, 0.3), (0.3, 0.45)
+LEAST = (
+    0.2  # how far function words are rejected by any model, lest they win where nothing is known
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Calibration:
         flat = varies <= FLAT
         absent = torch.where(flat, self._rejected(CONTENT), (evidence < 0).float())
         if stopwords:
-            absent = torch.where(stop, self._rejected(FUNCTION), absent)
+            absent = torch.where(stop, max(LEAST, self._rejected(FUNCTION)), absent)
         return Choice(selected, (1 - absent) * (valid & ~selected))
 
     def _rejected(self, between: tuple[float, float]) -> float:
