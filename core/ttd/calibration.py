@@ -19,8 +19,10 @@ A word below its usual score is rejected; in between nothing is known: such word
 training leaves their maps as they are. A flat word scores alike in all images. In a model that
 knows the captions' words it names nothing, and is rejected. In one that knows few, nouns are flat,
 too, and what pushes "the" down takes them along: flat words are unsure there. How many words a
-model knows is seen from the share that is selected. A function word is never shown, however it
-scores ("near" does better where there are two things): it is as a flat word, but for its shares, and drawn a little below the others in any case.
+model knows is seen from the share that is selected.
+
+A function word is never shown, however it scores ("near" does better where there are two things).
+It is treated as a flat word, but earlier, and any model draws it a little below the others.
 """
 
 from __future__ import annotations
