@@ -45,9 +45,8 @@ FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
 # Shares of selected words between which such words go from left alone to rejected. Function words
 # first: in a model that knows half of its nouns, training can tell them from the other half.
 FUNCTION, CONTENT = (0.15, 0.3), (0.3, 0.45)
-LEAST = (
-    0.2  # how far function words are rejected by any model, lest they win where nothing is known
-)
+# How far any model rejects function words, lest they win where it knows nothing else.
+LEAST = 0.2
 
 
 @dataclass(frozen=True)
