@@ -78,9 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"no model {', '.join(unknown)} in {args.config}; there are {', '.join(models)}"
         )
     cells = CellFile(args.cells)
-    rows = []
+    rows, gains = [], []
     for name in args.only or models:
-        rows += Cells(name, models[name], args.limit, cells).table(args.seeds)
+        made = Cells(name, models[name], args.limit, cells)
+        rows += made.table(args.seeds)
+        gains.append(made.gains(args.seeds))
+    rows.append(gain_row("mean gain", {key: mean(gain[key] for gain in gains) for key in SHOWN}))
     command = shlex.join(["python", "benchmarks/prove_ttd.py", *(argv or sys.argv[1:])])
     text = "\n".join(
         [f"`{command}`, {date.today()}, {hardware('cpu')}; percent.", "", *head(), *rows, ""]
@@ -185,20 +188,28 @@ class Cells:
         ]
         return [*self.rows(seeds), row("without a model", none)]
 
+    def gains(self, seeds: Sequence[int]) -> dict[str, float]:
+        """Mean over the seeds, in points, by score."""
+        before, after = self.cell(None)["scores"], [self.cell(seed)["scores"] for seed in seeds]
+        return {key: 100 * (mean(cell[key] for cell in after) - before[key]) for key in SHOWN}
+
     def rows(self, seeds: Sequence[int]) -> list[str]:
         """Before, after (mean and deviation over seeds), gain."""
         from ablation_grid import spread
 
         before, after = self.cell(None)["scores"], [self.cell(seed) for seed in seeds]
-        values = {key: [cell["scores"][key] for cell in after] for key in SHOWN}
-        gains = {key: 100 * (mean(values[key]) - before[key]) for key in SHOWN}
         stopped = sum(cell["stopped"] is not None for cell in after)
         mark = f", {stopped} of {len(after)} stopped" * bool(stopped)
         return [
             row(f"{self.name}: before", [f"{100 * before[key]:.1f}" for key in SHOWN]),
-            row(f"after{mark}", [spread(values[key]) for key in SHOWN]),
-            row("gain", [f"**{gain:+.1f}**" for gain in gains.values()]),
+            row(f"after{mark}", [spread([cell["scores"][key] for cell in after]) for key in SHOWN]),
+            gain_row("gain", self.gains(seeds)),
         ]
+
+
+def gain_row(name: str, gains: Mapping[str, float]) -> str:
+    """One line of gains, in points by score."""
+    return row(name, [f"**{gains[key]:+.1f}**" for key in SHOWN])
 
 
 def head() -> list[str]:
