@@ -15,6 +15,8 @@ from small_pairs import picture, write_set, write_shards
 
 import train_ttd
 from core.errors import TTDError
+from core.ttd.config import DistillConfig
+from core.utils.config import read_yaml
 from tools.training import place
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -111,6 +113,17 @@ def test_set_arch_takes_that_models_recipe_and_home_is_expanded(monkeypatch, tmp
     args = train_ttd.get_args_parser().parse_args(["--set", "arch=CLIP", "out=~/run"])
     config = train_ttd.choose(vars(args)).config
     assert (config.arch, config.dtype, config.folder) == ("CLIP", "auto", tmp_path / "run")
+
+
+@pytest.mark.parametrize("arch", ["tiny", "tiny-cls", "CLIP", "TCL", "ViT-B-32:openai"])
+def test_every_model_takes_the_recipe_without_constants(arch):
+    args = train_ttd.get_args_parser().parse_args(["--arch", arch])
+    config, any_model = (
+        train_ttd.choose(vars(args)).config,
+        read_yaml(ROOT / "configs/ttd_any.yaml"),
+    )
+    assert config.arch == arch
+    assert config.distill == DistillConfig(**any_model["distill"])
 
 
 def test_more_steps_extend_a_finished_run_and_say_so(yaml_file, tmp_path, capsys):
