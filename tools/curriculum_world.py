@@ -1,14 +1,16 @@
-"""What a curriculum gains: every source alone, SSA, MSA, and MSA with one more source, as a table.
+"""What a curriculum gains, as a table: sources alone and together, SSA, MSA, annotated boxes.
 
-    python tools/curriculum_world.py --config configs/grounding_tiny.yaml --steps 700 \\
+    python tools/curriculum_world.py --config configs/curriculum_tiny.yaml \\
         --sources template.jsonl relation.jsonl caption.jsonl ttd.jsonl --own ttd \\
         --images ../world/refer/images --val ../world/refer/val.jsonl \\
         --test ../world/refer/val.jsonl ../world/refer/testA.jsonl ../world/refer/testB.jsonl \\
-        --seeds 0 1 2 --out runs/curriculum_world --update docs/curriculum.md
+        --ssa template ttd --annotated ../world/refer/train.jsonl --seeds 0 1 2 \\
+        --out runs/curriculum_world --update docs/curriculum.md
 
 One laboratory serves all schedules, so that nothing is trained twice. Pools are chosen with the
 first of --seeds; each chosen pool is then trained with every seed and tested: mean and deviation.
-MSA leaves --own out, the last row has it. The same command resumes. Everything else is as in
+MSA is tried without --own and with it; --annotated adds the row of true phrases and boxes of the
+same images. searches.png shows the last MSA. The same command resumes. Everything else is as in
 train_curriculum.py.
 """
 
@@ -16,8 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -29,7 +32,7 @@ from core.errors import TTDError
 from tools.doc_table import update
 
 if TYPE_CHECKING:
-    from core.data.grounding import PhraseList
+    from core.data.grounding import Phrase, PhraseList
     from core.grounding.curriculum.lab import CurriculumLab
     from core.grounding.curriculum.pool import Pool
     from core.grounding.curriculum.schedule import Outcome
@@ -37,24 +40,30 @@ if TYPE_CHECKING:
 
 MARKS = ("<!-- table: tools/curriculum_world.py -->", "<!-- end of table -->")
 NAME = "curriculum_world.json"
-OWN = ("own", "test", "seeds", "update")
+OWN = ("own", "ssa", "annotated", "test", "seeds", "update")
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A row of the table: what was trained on, and of how many labels that is."""
+class Row:
+    """A row of the table: what was trained on, under which key its results are kept.
+
+    model: the file of its model by the seed.
+    """
 
     name: str
-    pool: Pool
+    key: str
     labels: int
+    model: Callable[[int], Path]
 
 
 def get_args_parser() -> argparse.ArgumentParser:
-    """train_curriculum.py's options and four more."""
+    """train_curriculum.py's options and some more."""
     parser = train_curriculum.get_args_parser()
     parser.description = __doc__
     add = parser.add_argument_group("table").add_argument
     add("--own", default=None, metavar="SOURCE", help="the source that MSA is tried without")
+    add("--ssa", nargs="*", default=None, metavar="SOURCE", help="tried alone (default: all)")
+    add("--annotated", default=None, metavar="FILE", help="true phrases and boxes, for comparison")
     add("--test", nargs="+", required=True, metavar="FILE", help="annotated lists of the table")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="the first one chooses")
     add("--update", type=Path, default=None, metavar="FILE", help="put the table between its marks")
@@ -77,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = train_curriculum.worker(config, sources, judge, device, Ranks(), lambda: False)
     lab = train_curriculum.laboratory(args, sources, judge, work, Ranks())
     train_curriculum.introduce(args, sources, judge)
-    rows = chosen(args, lab, own["own"])
+    table_of = Rows(lab, work, own["seeds"][0])
+    # First, since it can fail.
+    last = [table_of.annotated(own["annotated"], args["images"])] if own["annotated"] else []
+    rows = [*chosen(args, table_of, own["own"], own["ssa"]), *last]
     text = table(rows, results(lab, work, rows, own["seeds"], tests), list(tests))
     print(text)
     if own["update"]:
@@ -85,25 +97,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def chosen(args: Mapping[str, Any], lab: CurriculumLab, own: str | None) -> list[Chosen]:
-    """The pool of every row. TTDError: `own` is no source."""
-    from core.grounding.curriculum.pool import whole
+@dataclass(frozen=True)
+class Rows:
+    """Makes rows. first: the seed that the laboratory trains with."""
+
+    lab: CurriculumLab
+    work: GroundingWork
+    first: int
+
+    def of(self, name: str, pool: Pool) -> Row:
+        """A pool, trained now if it was not; its labels need its measurers."""
+        self.lab.performance(pool)
+        labels = self.lab.ledger.trainings[pool.name].phrases
+
+        def model(seed: int) -> Path:
+            """That of the first seed is the laboratory's."""
+            if seed == self.first:
+                return self.lab.model(pool)
+            return self._train(seed, pool.key, self.lab.labels(pool))
+
+        return Row(name, pool.name, labels, model)
+
+    def annotated(self, file: str, images: str | None) -> Row:
+        """True phrases and boxes of the sources' images. TTDError: the file; no such phrase."""
+        from core.data.grounding import read_phrases
+        from core.grounding.curriculum.pool import without_copies
+
+        seen = {item.image for source in self.lab.sources.values() for item in source.phrases}
+        every = without_copies(read_phrases(file, images).phrases)
+        own = [item for item in every if item.image in seen]
+        own = [replace(item, index=number) for number, item in enumerate(own)]
+        if not own:
+            raise TTDError(f"--annotated {file}: none of its images is in a source")
+        return Row(
+            "annotated boxes",
+            "annotated",
+            len(own),
+            partial(self._train, key="annotated", labels=own),
+        )
+
+    def _train(self, seed: int, key: str, labels: Sequence[Phrase]) -> Path:
+        from core.grounding.curriculum.pool import as_list
+
+        folder = self.lab.folder / f"seed_{seed}" / key
+        return self.work.with_seed(seed).train(folder, as_list(folder, labels)).model
+
+
+def chosen(
+    args: Mapping[str, Any], rows: Rows, own: str | None, single: Sequence[str] | None
+) -> Iterator[Row]:
+    """The rows of all schedules. TTDError: `own`, or one of `single`, is no source."""
+    from core.grounding.curriculum.pictures import draw
+    from core.grounding.curriculum.pool import Part, Pool, whole
     from core.grounding.curriculum.schedule import adapt_multiple, adapt_single
 
-    if own is not None and own not in lab.sources:
-        raise TTDError(f"--own {own}: there are {', '.join(lab.sources)}")
-    grid = train_curriculum.grid(args)
-    rows = [row(lab, f"{name}, all of it", whole(name)) for name in lab.sources]
-    others = [name for name in lab.sources if name != own]
-    several = adapt_multiple(lab, others, grid)
-    rows.append(row(lab, f"MSA: {', '.join(others)}", told(several)))
-    if own is not None:
-        every = adapt_multiple(lab, list(lab.sources), grid)
-        rows.append(row(lab, f"MSA: {', '.join(lab.sources)}", told(every)))
-    for name in lab.sources:
-        single = adapt_single(lab, name, grid, args["rounds"])
-        rows.append(row(lab, f"{name}, SSA", told(single)))
-    return rows
+    lab, grid = rows.lab, train_curriculum.grid(args)
+    every = list(lab.sources)
+    for option, names in (("--own", [own] if own else []), ("--ssa", single or [])):
+        if unknown := [name for name in names if name not in lab.sources]:
+            raise TTDError(f"{option} {unknown[0]}: there are {', '.join(every)}")
+    for name in every:
+        yield rows.of(f"{name}, all of it", whole(name))
+    others = [name for name in every if name != own]
+    for names in [others, every] if own is not None else [every]:
+        together = ", ".join(names)
+        if len(names) > 1:
+            yield rows.of(f"{together}, all of them", Pool(tuple(map(Part, names))))
+        outcome = adapt_multiple(lab, names, grid)
+        yield rows.of(f"MSA: {together}", told(outcome))
+    draw(lab.folder, lab, outcome)
+    for name in every if single is None else single:
+        yield rows.of(f"SSA: {name}", told(adapt_single(lab, name, grid, args["rounds"])))
 
 
 def told(outcome: Outcome) -> Pool:
@@ -112,47 +176,30 @@ def told(outcome: Outcome) -> Pool:
     return outcome.pool
 
 
-def row(lab: CurriculumLab, name: str, pool: Pool) -> Chosen:
-    """With the number of labels, which needs the pool's measurers."""
-    lab.performance(pool)
-    return Chosen(name, pool, lab.ledger.trainings[pool.name].phrases)
-
-
 def results(
     lab: CurriculumLab,
     work: GroundingWork,
-    rows: Sequence[Chosen],
+    rows: Sequence[Row],
     seeds: Sequence[int],
     tests: Mapping[str, PhraseList],
 ) -> dict[str, dict[str, list[float]]]:
-    """Acc@0.5 by the pool's name and the test's, one number a seed; kept on disk as they come."""
+    """Acc@0.5 by the row's key and the test's name, one number a seed; kept as they come."""
     from core.utils.files import read_json, write_json
 
     file = lab.folder / NAME
     known: dict[str, dict[str, float]] = read_json(file) or {}
     for seed in seeds:
         for item in rows:
-            key = f"{seed} {item.pool.name}"
+            key = f"{seed} {item.key}"
             if key not in known:
-                known[key] = tested(model_of(lab, work, item, seed, seeds[0]), work, tests)
+                known[key] = tested(item.model(seed), work, tests)
                 write_json(file, known)
                 say(f"{item.name}, seed {seed}: {json.dumps(known[key])}")
     found = {}
     for item in rows:
-        runs = [known[f"{seed} {item.pool.name}"] for seed in seeds]
-        found[item.pool.name] = {test: [one[test] for one in runs] for test in tests}
+        runs = [known[f"{seed} {item.key}"] for seed in seeds]
+        found[item.key] = {test: [one[test] for one in runs] for test in tests}
     return found
-
-
-def model_of(lab: CurriculumLab, work: GroundingWork, item: Chosen, seed: int, first: int) -> Path:
-    """The model of a pool and seed, trained if need be; that of the first seed is the lab's."""
-    from core.grounding.curriculum.pool import as_list
-
-    if seed == first:
-        return lab.model(item.pool)
-    folder = lab.folder / f"seed_{seed}" / item.pool.key
-    other = work.with_seed(seed)
-    return other.train(folder, as_list(folder, lab.labels(item.pool))).model
 
 
 def tested(model: Path, work: GroundingWork, tests: Mapping[str, PhraseList]) -> dict[str, float]:
@@ -170,13 +217,13 @@ def tested(model: Path, work: GroundingWork, tests: Mapping[str, PhraseList]) ->
 
 
 def table(
-    rows: Sequence[Chosen], found: Mapping[str, Mapping[str, Sequence[float]]], tests: Sequence[str]
+    rows: Sequence[Row], found: Mapping[str, Mapping[str, Sequence[float]]], tests: Sequence[str]
 ) -> str:
     """Markdown: labels, and Acc@0.5 in percent, mean and deviation over the seeds."""
     lines = [f"| Acc@0.5, percent | labels | {' | '.join(tests)} |"]
     lines.append("|---" * (2 + len(tests)) + "|")
     for item in rows:
-        cells = [cell(found[item.pool.name][test]) for test in tests]
+        cells = [cell(found[item.key][test]) for test in tests]
         lines.append(f"| {item.name} | {item.labels:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

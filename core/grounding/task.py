@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..backbones.base import Backbone
 from ..data.grounding import PhraseList
@@ -163,7 +164,7 @@ class GroundingTask(Task[Asked, SeenPhrase, Batch]):
         states = None if batch.states is None else batch.states.to(device)
         looks = self.config.attention_loss > 0
         if self.config.encoder_autocast:
-            with step.autocast():
+            with step.autocast(), sdpa_kernel(SDPBackend.MATH):
                 found = model.attend(images, ignored, tokens, states=states, weights=looks)
         else:
             found = model.attend(images, ignored, tokens, step.autocast, states, weights=looks)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import curriculum_world
 import numpy as np
@@ -30,6 +31,7 @@ def test_the_table(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("\n".join(["before", *curriculum_world.MARKS, "after"]))
     line = command(tmp_path, "--own", "short", "--update", str(page))
+    line += ["--annotated", str(tmp_path / "list.jsonl")]
     assert curriculum_world.main(line) == 0
     told = capsys.readouterr().out
     known = json.loads((tmp_path / "run" / curriculum_world.NAME).read_text())
@@ -39,19 +41,30 @@ def test_the_table(tmp_path, capsys):
     for name, labels in (("list", 24), ("short", 16)):
         mean, spread = 100 * np.mean(found[name]), 100 * np.std(found[name], ddof=1)
         assert f"| {name}, all of it | {labels} | {mean:.1f} ± {spread:.1f} |" in told
-    assert {"MSA: list", "MSA: list, short", "list, SSA", "short, SSA"} <= set(
+    assert {"MSA: list", "MSA: list, short", "SSA: list", "SSA: short", "annotated boxes"} <= set(
         re.findall(r"^\| ([^|]*) \| \d", told, re.MULTILINE)
     )
     assert page.read_text().startswith("before\n") and "| MSA: list, short |" in page.read_text()
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert curriculum_world.main(line) == 0
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    assert {path for path in again if again[path] != files.get(path)} <= {tmp_path / "run"}
+    changed = {path.relative_to(tmp_path) for path in again if again[path] != files.get(path)}
+    pictures = {"searches.png", "reliability_list.png", "reliability_short.png"}  # drawn anew
+    assert changed <= {Path("run"), *(Path("run") / name for name in pictures)}
     assert [row for row in capsys.readouterr().out.splitlines() if row.startswith("| ")] == [
         row for row in told.splitlines() if row.startswith("| ")
     ]
 
 
-def test_an_unknown_own_source(tmp_path):
-    with pytest.raises(TTDError, match="--own ttd: there are list, short"):
-        curriculum_world.main(command(tmp_path, "--own", "ttd"))
+@pytest.mark.parametrize("option", ["--own", "--ssa"])
+def test_an_unknown_source(tmp_path, option):
+    with pytest.raises(TTDError, match=f"{option} ttd: there are list, short"):
+        curriculum_world.main(command(tmp_path, option, "ttd"))
+
+
+def test_annotated_boxes_of_other_images(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    line = command(tmp_path, "--ssa")
+    with pytest.raises(TTDError, match="none of its images is in a source"):
+        curriculum_world.main([*line, "--annotated", str(write_phrases(other, 4, seed=1))])
