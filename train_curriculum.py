@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CONFIG = Path(__file__).parent / "configs" / "grounding_pseudo.yaml"
 OWN = ("sources", "algorithm", "select_on", "held_out", "delta", "start", "rounds", "order")
-OWN += ("fewest", "most", "publish", "images", "val")
+OWN += ("leave_out", "fewest", "most", "publish", "images", "val")
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -72,6 +72,8 @@ def _curriculum_options(group: argparse._ArgumentGroup) -> None:
         help="of the images, for --select-on pseudo (default: 0.1)")  # fmt: skip
     add("--delta", type=float, default=0.1, help="step of the threshold (default: 0.1)")
     add("--start", type=float, default=0.5, help="first threshold (default: 0.5)")
+    add("--leave-out", action="store_true", default=False,
+        help="msa: leave out a source that lowers the performance (default: take all)")  # fmt: skip
     add("--rounds", type=positive_int, default=1, metavar="N", help="of ssa (default: 1)")
     add("--order", choices=("entities", "given"), default="entities",
         help="sources by the mean number of things an expression names, or as given")  # fmt: skip
@@ -290,7 +292,7 @@ def schedule(args: Mapping[str, Any], lab: Lab, sources: Sequence[str]) -> Outco
 
     if algorithm(args) == "ssa":
         return adapt_single(lab, sources[0], grid(args), args["rounds"])
-    return adapt_multiple(lab, sources, grid(args))
+    return adapt_multiple(lab, sources, grid(args), args["leave_out"])
 
 
 def finish(
@@ -305,6 +307,7 @@ def finish(
         "selected_on": args["select_on"],
         "performance": outcome.performance,
         "whole_sources": dict(outcome.alone),
+        "left_out": [step.source for step in outcome.steps if not step.taken],
     }
     manifest = write_pool(lab.folder, lab, outcome.pool, args["most"], config.seed, about)
     draw(lab.folder, lab, outcome)
@@ -313,7 +316,8 @@ def finish(
 
         write_source_files(lab.folder / "published", args["publish"], lab, outcome)
     for step in outcome.steps:
-        print(f"{step.source}: measured by {step.chosen}, reliability > {step.climb.threshold:g}")
+        kept = f"measured by {step.chosen}, reliability > {step.climb.threshold:g}"
+        print(f"{step.source}: {kept if step.taken else 'left out'}")
     best = max(outcome.alone, key=lambda name: outcome.alone[name])
     print(
         f"Acc@0.5 {100 * outcome.performance:.2f} ({100 * outcome.alone[best]:.2f} on all of "

@@ -166,6 +166,9 @@ def chosen(
         outcome = adapt_multiple(lab, names, grid)
         yield rows.of(f"MSA: {together}", told(outcome))
     draw(lab.folder, lab, outcome)
+    if len(every) > 1:
+        choosy = adapt_multiple(lab, every, grid, leave_out=True)
+        yield rows.of(f"MSA that may leave sources out: {together}", told(choosy))
     for name in every if single is None else single:
         yield rows.of(f"SSA: {name}", told(adapt_single(lab, name, grid, args["rounds"])))
 

@@ -8,14 +8,13 @@ from ...plots.curriculum import Search, draw_histogram, draw_searches
 from ...utils.files import write_errors
 from .lab import CurriculumLab
 from .pool import whole
-from .schedule import Outcome
+from .schedule import Outcome, Step
 
 
 def draw(folder: Path, lab: CurriculumLab, outcome: Outcome) -> list[Path]:
     """FOLDER/searches.png, and FOLDER/reliability_SOURCE.png by every measurer there is."""
     searches = [
-        Search(f"{step.source}, measured by {step.chosen}", step.climb.tried, step.climb.threshold)
-        for step in outcome.steps
+        Search(_title(step), step.climb.tried, step.climb.threshold) for step in outcome.steps
     ]
     levels = {f"all of {name}": value for name, value in outcome.alone.items()}
     pictures = {"searches.png": draw_searches(searches, levels)}
@@ -26,3 +25,7 @@ def draw(folder: Path, lab: CurriculumLab, outcome: Outcome) -> list[Path]:
         for name, picture in pictures.items():
             picture.save(folder / name)
     return [folder / name for name in pictures]
+
+
+def _title(step: Step) -> str:
+    return f"{step.source}, measured by {step.chosen}{'' if step.taken else ', left out'}"

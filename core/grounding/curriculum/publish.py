@@ -96,10 +96,9 @@ def write_source_files(
 ) -> dict[str, dict[str, int]]:
     """`write_published` for every source by its chosen measurer, in FOLDER/SOURCE."""
     written = {}
-    for step in outcome.steps:
-        part = next(part for part in outcome.pool.parts if part.source == step.source)
+    for part in outcome.pool.parts:
         if part.measurer is not None:
-            phrases = lab.sources[step.source].phrases
-            values = lab.reliability(part.measurer, step.source)
-            written[step.source] = write_published(folder / step.source, dataset, phrases, values)
+            phrases = lab.sources[part.source].phrases
+            values = lab.reliability(part.measurer, part.source)
+            written[part.source] = write_published(folder / part.source, dataset, phrases, values)
     return written

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ...errors import TTDError
 from .pool import Pool, whole
-from .search import Climb, Grid, climb
+from .search import NOTHING, Climb, Grid, climb
 
 
 class Lab(Protocol):
@@ -29,13 +29,14 @@ class Step:
     """How one source was taken up.
 
     measurers: performance by the measurer's name at the starting threshold; climb: the search with
-    the best of them.
+    the best of them. taken: False where the source was left out.
     """
 
     source: str
     measurers: Mapping[str, float]
     chosen: str
     climb: Climb
+    taken: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,21 @@ def adapt_single(lab: Lab, source: str, grid: Grid | None = None, rounds: int = 
     return Outcome(measurer, steps[-1].climb.performance, alone, tuple(steps))
 
 
-def adapt_multiple(lab: Lab, sources: Sequence[str], grid: Grid | None = None) -> Outcome:
+def adapt_multiple(
+    lab: Lab, sources: Sequence[str], grid: Grid | None = None, leave_out: bool = False
+) -> Outcome:
     """MSA: take up the sources one after the other, from simple to complex.
 
     Each by the measurer, a model of one whole source, that serves best at the starting threshold
     together with what was taken up before, and then by the best threshold with that measurer.
+    leave_out: a source that lowers the performance even so is not taken (ours; published: all are).
     """
     if len(set(sources)) != len(sources) or not sources:
         raise TTDError("the sources must be different, and at least one")
     grid = grid or Grid()
     measurers = [whole(source) for source in sources]
     alone = {pool.name: lab.performance(pool) for pool in measurers}
-    pool, steps = Pool(), []
+    pool, reached, steps = Pool(), NOTHING, []
     for source in sources:
         at_start = {
             by.name: lab.performance(pool.with_part(source, by, grid.threshold(grid.first)))
@@ -84,9 +88,11 @@ def adapt_multiple(lab: Lab, sources: Sequence[str], grid: Grid | None = None) -
         }
         best = max(measurers, key=lambda by: at_start[by.name])
         found = _search(lab, pool, source, best, grid)
-        steps.append(Step(source, at_start, best.name, found))
-        pool = pool.with_part(source, best, found.threshold)
-    return Outcome(pool, steps[-1].climb.performance, alone, tuple(steps))
+        taken = not leave_out or not pool.parts or found.performance >= reached
+        steps.append(Step(source, at_start, best.name, found, taken))
+        if taken:
+            pool, reached = pool.with_part(source, best, found.threshold), found.performance
+    return Outcome(pool, reached, alone, tuple(steps))
 
 
 def _search(lab: Lab, pool: Pool, source: str, by: Pool, grid: Grid | None) -> Climb:

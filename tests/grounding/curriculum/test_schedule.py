@@ -88,6 +88,23 @@ def test_a_source_of_bad_labels_is_still_taken_at_its_best_threshold():
     assert [part.threshold for part in found.pool.parts] == [0.0, 0.0]
 
 
+def test_a_source_that_lowers_the_performance_may_be_left_out():
+    worth = {"a": 5, "b": -2, "c": 3}
+
+    def formula(pool):
+        return sum(worth[part.source] for part in pool.parts) - abs(pool.parts[-1].threshold - 0.5)
+
+    lab = Curves(formula)
+    found = adapt_multiple(lab, ["a", "b", "c"], leave_out=True)
+    assert [part.source for part in found.pool.parts] == ["a", "c"] and found.performance == 8
+    assert [step.taken for step in found.steps] == [True, False, True]
+    every = adapt_multiple(lab, ["a", "b", "c"])
+    assert [part.source for part in every.pool.parts] == ["a", "b", "c"] and every.performance == 6
+    # The first one is taken, whatever it is worth.
+    alone = adapt_multiple(lab, ["b"], leave_out=True)
+    assert alone.pool.parts and alone.performance == -2
+
+
 @pytest.mark.parametrize("sources", [[], ["a", "a"]])
 def test_sources_that_cannot_be(sources):
     with pytest.raises(TTDError):
