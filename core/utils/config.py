@@ -49,11 +49,11 @@ def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -
     seen: list[Path] = []
     place: str | Path | None = path
     while place is not None:
+        content = _read_one(place, advice)  # first: it tells what is no file
         file = expanded(place)
         if file.resolve() in seen:
             raise TTDError(f"{path}: extends itself, by way of {file.name}")
         seen.append(file.resolve())
-        content = _read_one(place, advice)
         base = content.pop(EXTENDS, None)
         if base is not None and (not isinstance(base, str) or not base):
             raise TTDError(f"{place}: extends: wanted is the name of a YAML file")
