@@ -208,6 +208,6 @@ def test_a_run_says_what_it_found(config):
         line for line in TTDTask(settings, backbone, pairs).describe() if "calibration" in line
     ]
     assert len(found) == 1 and found[0].startswith("calibration: 12 pairs without labels")
-    few = open_pairs(config.data, config.root, (), 5)
-    with pytest.raises(TTDError, match="needs 8 pairs .* distill.selection=caption"):
+    few = open_pairs(config.data, config.root, (), 3)
+    with pytest.raises(TTDError, match="needs 4 pairs .* distill.selection=caption"):
         TTDTask(settings, load_backbone(config.arch, device="cpu"), few)
