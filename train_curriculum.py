@@ -265,6 +265,8 @@ def algorithm(args: Mapping[str, Any]) -> str:
     chosen = args["algorithm"] or ("ssa" if len(args["sources"]) == 1 else "msa")
     if chosen == "ssa" and len(args["sources"]) > 1:
         raise TTDError("--algorithm ssa takes one source; msa is for several")
+    if chosen == "ssa" and args["leave_out"]:
+        raise TTDError("--leave-out is for msa, which takes several sources")
     return str(chosen)
 
 

@@ -79,6 +79,13 @@ def test_dry_run_trains_nothing(arch, lists, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_only_msa_leaves_sources_out():
+    args = {"algorithm": None, "sources": ["a.jsonl"], "leave_out": True}
+    with pytest.raises(TTDError, match="--leave-out is for msa"):
+        train_curriculum.algorithm(args)
+    assert train_curriculum.algorithm({**args, "sources": ["a.jsonl", "b.jsonl"]}) == "msa"
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
