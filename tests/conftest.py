@@ -1,6 +1,8 @@
 """Shared fixtures. No test may reach the network; only tests marked `gpu` see a GPU."""
 
 import os
+import signal
+import sys
 
 # Before any import of the hub's client, which reads it once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -21,6 +23,15 @@ def pytest_configure(config):
     """Hide GPUs from the other tests: their oracles are on the CPU, and so is what they load."""
     if "gpu" not in (config.option.markexpr or ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def interrupts():
+    """What a script's own handling of Ctrl-C leaves behind must not meet the next test."""
+    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    yield
+    signal.signal(signal.SIGINT, handler)
+    sys.unraisablehook = hook
 
 
 @pytest.fixture(scope="session")

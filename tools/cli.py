@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,6 +18,7 @@ if str(ROOT) not in sys.path:
 
 from core.errors import TTDError  # noqa: E402
 from core.utils.shown import visible  # noqa: E402
+from tools.interrupts import INTERRUPTED, handle_interrupts  # noqa: E402
 from tools.terminal import guard_terminal  # noqa: E402
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def run(main: Callable[[], int | None]) -> None:
     debug = wants_debug()
     warnings.formatwarning = _one_line
     guard_terminal()
+    handle_interrupts()
     try:
         code = main() or 0
         sys.stdout.flush()  # here, where a reader that went away is still handled below
@@ -49,10 +50,8 @@ def run(main: Callable[[], int | None]) -> None:
         say(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        # A second Ctrl-C while threads come to their end: at once, and without a traceback.
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `... | head`: the reader went away, nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from core.errors import TTDError
 from core.utils.shown import first_few
 from tools.cli import choose_device, run, say
+from tools.interrupts import interrupt
 
 if TYPE_CHECKING:
     from core.training.config import RunConfig
@@ -277,7 +278,7 @@ def stop_requests() -> Iterator[list[int]]:
 
     def ask(number: int, frame: object) -> None:
         asked.append(number)
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupt)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

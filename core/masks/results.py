@@ -87,8 +87,14 @@ class MaskFolder:
             _prepare(self.path, meta, token, overwrite, self._inputs)
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
-        (self.path / META).stat()  # or the folder is gone
-        stored = section(read_json(self.path / META), "identity")
+        self.path.stat()  # or the folder is gone
+        stored = read_json(self.path / META)
+        if stored is None or stored.get("run") != token:
+            raise TTDError(
+                f"{self.path}: a process ended while it prepared this folder, out of memory "
+                "perhaps; the same command resumes where it stopped"
+            )
+        stored = section(stored, "identity")
         if differing := differences(stored, _plain(meta["identity"])):
             raise TTDError(
                 f"{self.path}: a shard of this run has other settings ({'; '.join(differing)})"

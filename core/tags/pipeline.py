@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -70,8 +71,9 @@ def load_batches(
     items = iter(items)
     chunks = iter(lambda: list(islice(items, batch)), [])
     start = partial(_start, views=views, read=read or read_prepared)
-    for pending in prefetch_groups(start, chunks, AHEAD, workers):
-        yield _collect(pending)
+    with closing(prefetch_groups(start, chunks, AHEAD, workers)) as groups:
+        for pending in groups:
+            yield _collect(pending)
 
 
 def _start(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -106,11 +107,12 @@ def batches(
         futures = [pool.submit(read_sample, task, shuffle[at], step, at) for at in positions]
         return step, futures
 
-    for step, pending in prefetch_groups(submit, parts, AHEAD, task.config.workers):
-        results = [future.result() for future in pending]
-        skipped = [item for _, items in results for item in items]
-        watch.update(len(results), skipped)
-        yield Loaded(task.collate([sample for sample, _ in results], step), skipped)
+    with closing(prefetch_groups(submit, parts, AHEAD, task.config.workers)) as groups:
+        for step, pending in groups:
+            results = [future.result() for future in pending]
+            skipped = [item for _, items in results for item in items]
+            watch.update(len(results), skipped)
+            yield Loaded(task.collate([sample for sample, _ in results], step), skipped)
 
 
 def read_sample(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -14,18 +15,20 @@ Pending = TypeVar("Pending")
 
 def prefetch(
     work: Callable[[Item], Result], items: Iterable[Item], ahead: int, workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`work(item)` for every item, in order, run in `workers` threads up to `ahead` items early.
 
     An exception of `work` is raised where its result would come. Whoever stops early cancels what
-    has not begun and waits for what has: nothing is read or written after the end.
+    has not begun and waits for what has: nothing is read or written after the end. A generator
+    around this one closes it itself: an interrupt of that wait would be lost in a destructor.
     """
 
     def start(pool: ThreadPoolExecutor, item: Item) -> Future[Result]:
         return pool.submit(work, item)
 
-    for future in prefetch_groups(start, items, ahead, workers):
-        yield future.result()
+    with closing(prefetch_groups(start, items, ahead, workers)) as futures:
+        for future in futures:
+            yield future.result()
 
 
 def prefetch_groups(
@@ -33,7 +36,7 @@ def prefetch_groups(
     items: Iterable[Item],
     ahead: int,
     workers: int,
-) -> Iterator[Pending]:
+) -> Generator[Pending, None, None]:
     """The same where an item is several tasks: `start(pool, item)` submits them and returns their
     futures in any form, which is yielded as it is."""
     todo = iter(items)

@@ -17,6 +17,7 @@ from core.masks.coco_rle import write_rle
 from core.masks.labels import Scores
 from core.masks.results import MaskFolder, is_whole, load_scores, save_scores
 from core.masks.writer import MaskWriter, save_mask
+from core.utils.files import try_lock
 
 
 def open_folder(path, token="run", overwrite=False, **identity):
@@ -100,6 +101,23 @@ def test_a_second_run_is_refused_and_fellow_shards_are_not(tmp_path):
         first.close()  # the lock lives as long as any shard
     fellow.close()
     open_folder(tmp_path / "r", "run 2").close()
+
+
+@pytest.mark.parametrize("left", ["nothing", "what another run prepared"])
+def test_a_fellow_of_a_shard_that_died_while_preparing_says_so(tmp_path, left):
+    """One shard has the lock with the run's token, the one that wrote it has died."""
+    folder = tmp_path / "r"
+    open_folder(folder, "run 1").close()
+    if left == "nothing":
+        (folder / "protocol.json").unlink()
+    with (folder / ".lock").open("w") as lock:
+        lock.write("run 2")
+        lock.flush()
+        try_lock(lock, exclusive=False)
+        with pytest.raises(TTDError, match="a process ended while it prepared") as error:
+            open_folder(folder, "run 2")
+        assert "\n" not in str(error.value)
+    open_folder(folder, "run 2").close()
 
 
 def test_the_lock_dies_with_its_process(tmp_path):

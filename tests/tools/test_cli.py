@@ -1,8 +1,10 @@
 """The last boundary of every script: one line and exit code 2 for what nobody has foreseen."""
 
+import subprocess
 import sys
 
 import pytest
+from paths import ROOT
 
 from tools.cli import run, say
 
@@ -28,6 +30,65 @@ def test_debug_shows_the_traceback(monkeypatch, flag):
     with pytest.raises(ValueError, match="a"):
         run(fail)
     assert sys.argv == ["x.py", "more"]
+
+
+INTERRUPTED = """
+from tools.cli import run
+
+class Closing:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def main():
+    Closing()
+    print("went on")
+
+run(main)
+"""
+
+
+# Two signals that are there at once: the handlers of both run before the next line does.
+TWICE = """
+import signal
+from tools.cli import run
+
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        print("cleared up", flush=True)
+        signal.raise_signal(signal.SIGINT)
+        print("went on", flush=True)
+
+run(main)
+"""
+# What a shell does to jobs in the background.
+IGNORED = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from tools.cli import run
+run(lambda: signal.raise_signal(signal.SIGINT))
+"""
+
+
+def ended(script):
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_second_interrupt_ends_at_once_and_without_a_traceback():
+    end = ended(TWICE)
+    assert (end.returncode, end.stdout, end.stderr) == (130, "cleared up\n", "")
+
+
+def test_an_ignored_interrupt_stays_ignored():
+    assert ended(IGNORED).returncode == 0
+
+
+def test_an_interrupt_in_a_destructor_is_not_lost():
+    end = ended(INTERRUPTED)
+    assert (end.returncode, end.stdout, end.stderr) == (130, "", "")
 
 
 def test_control_characters_never_reach_the_terminal(capsys):

@@ -1,5 +1,7 @@
 """Reading ahead: order, how much is in flight, errors in place, and an early end."""
 
+import os
+import signal
 import threading
 import time
 
@@ -53,6 +55,17 @@ def test_whoever_stops_early_cancels_what_has_not_begun_and_waits_for_what_has()
     threading.Timer(0.05, gate.set).start()
     stream.close()
     assert begun == ended and len(begun) <= 2
+
+
+def test_an_interrupt_while_it_waits_for_what_has_begun_is_raised():
+    gate = threading.Event()
+    stream = prefetch(lambda number: number and gate.wait(5), range(9), ahead=3, workers=1)
+    next(stream)
+    interrupts = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    interrupts.start()
+    with pytest.raises(KeyboardInterrupt):
+        stream.close()
+    gate.set()
 
 
 def test_nothing_is_written_after_an_error_has_been_raised():
