@@ -38,6 +38,7 @@ CPU = {
     "bench_prompts": [],
     "bench_growth": [],
     "bench_workers": [],
+    "bench_two_jobs": [],
     "bench_startup": ["--rounds", "2"],
 }
 MARKS = ("<!-- measured: benchmarks/run_all.py -->", "<!-- end of measured -->")

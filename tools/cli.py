@@ -24,6 +24,13 @@ from tools.terminal import guard_terminal  # noqa: E402
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
 
+# How long a thread of libgomp waits in a busy loop for the others before it sleeps: its own 300,000
+# rounds let two jobs on the same processors keep each other from working, four times slower each;
+# 1,000 do not (benchmarks/bench_two_jobs.py). It is read when torch is imported.
+SPIN_ROUNDS = "1000"
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
+
 MOST, MOST_WORKERS = 10**9, 1024
 MODELS_OWN = "model"
 

@@ -193,7 +193,9 @@ def launch(
             return 2  # every process finds the same mistake: one of them says so
         raise
     from core.backbones.device import use_threads
+    from core.training.step import settled
 
+    chosen = replace(chosen, config=settled(chosen.config, device))
     use_threads(chosen.config.threads)
     try:
         with joined(device) as ranks:

@@ -156,7 +156,8 @@ def time_line(trainer: Trainer) -> str:
     usual = median(times[1:] or times)  # the first one warms up
     left = (trainer.config.steps - trainer.step) * usual
     return (
-        f"time: {usual:.3g} s a step (of {len(times)} timed, the first took {times[0]:.3g} s): "
+        f"time: {usual:.3g} s a step in {trainer.config.dtype} (of {len(times)} timed, the first "
+        f"took {times[0]:.3g} s): "
         f"about {duration(left)} without evaluation; {memory}"
     )
 

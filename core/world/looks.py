@@ -16,7 +16,8 @@ from .second.shapes import NOUNS as SECOND_NOUNS
 class Look:
     """Things, colours and scenes by name, (noun, colour) pairs kept out of training.
 
-    make: (seed, split, index, size in pixels, noise) -> the image with its caption and truth.
+    make: (seed, split, index, size in pixels, share) -> the image with its caption and truth.
+    share: of the training images that are otherwise, in [0, 1]; option: which setting that is.
     """
 
     nouns: tuple[str, ...]
@@ -24,11 +25,12 @@ class Look:
     scenes: tuple[str, ...]
     unseen: tuple[tuple[str, str], ...]
     make: Callable[[int, str, int, int, float], Sample]
+    option: str
 
 
 LOOKS = {
-    "first": Look(NOUNS, tuple(COLOURS), SCENES, unseen_pairs(), make_sample),
+    "first": Look(NOUNS, tuple(COLOURS), SCENES, unseen_pairs(), make_sample, "noise"),
     "second": Look(
-        SECOND_NOUNS, tuple(second.COLOURS), tuple(second.SCENES), (), make_second_sample
+        SECOND_NOUNS, tuple(second.COLOURS), tuple(second.SCENES), (), make_second_sample, "plain"
     ),
 }

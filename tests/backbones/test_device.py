@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from core.backbones.device import fast_dtype
-from core.training.step import products
+from core.training.config import RunConfig
+from core.training.step import products, settled
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -17,6 +18,8 @@ def test_a_cpu_with_bfloat16_units_uses_them(monkeypatch, avx, amx, dtype):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert fast_dtype(CPU) == products("auto", CPU) == dtype
+    assert settled(RunConfig(dtype="auto"), CPU).dtype == str(dtype).removeprefix("torch.")
+    assert settled(RunConfig(dtype="float16"), CPU).dtype == "float16"
 
 
 def test_a_torch_that_cannot_tell(monkeypatch):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -282,6 +283,20 @@ def test_json_holds_tables_goals_and_the_command(tmp_path, capsys):
         stored["command"].endswith("--threads 1 --rounds 2") and ", 1 thread," in stored["hardware"]
     )
     assert "MISSED  y: 1.5 s, goal <= 1 s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_jobs_at_once(tmp_path, monkeypatch):
+    import bench_two_jobs
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "12")
+    assert bench_two_jobs.main(["--quick", "--json", str(tmp_path / "x.json")]) == 0
+    rows = json.loads((tmp_path / "x.json").read_text())["tables"][0]["rows"]
+    name, alone, both, slower, share = rows[0]
+    assert name == "1,000 rounds" and len(rows) == 1
+    assert float(slower.rstrip("x")) == pytest.approx(float(alone) / float(both), rel=0.3, abs=0.1)
+    assert float(share) == pytest.approx(2 * float(both) / float(alone), rel=0.3)
+    assert os.environ["GOMP_SPINCOUNT"] == "12"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The last boundary of every script: one line and exit code 2 for what nobody has foreseen."""
 
+import os
 import subprocess
 import sys
 
@@ -71,10 +72,28 @@ run(lambda: signal.raise_signal(signal.SIGINT))
 """
 
 
-def ended(script):
+def ended(script, **environment):
     return subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_wait_shortly_unless_the_user_says_otherwise(own, spins, monkeypatch):
+    """Set before anything loads torch, whose libgomp reads it once."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    script = "import os, sys, tools.cli; print(os.environ.get('GOMP_SPINCOUNT'), *sys.modules)"
+    words = ended(script, **own).stdout.split()
+    assert words[0] == spins and "tools.cli" in words and "torch" not in words
 
 
 def test_a_second_interrupt_ends_at_once_and_without_a_traceback():
