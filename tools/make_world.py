@@ -63,14 +63,6 @@ def get_args_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="first, or second: other things, textures, camera and captions (default first)",
     )
-    parser.add_argument(
-        "--plain",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the second look's training images that show one thing and name no other "
-        "(default 0)",
-    )
     add_run_options(parser)
     return parser
 
@@ -149,14 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.train == args.val == 0:
         raise TTDError("--train 0 --val 0: nothing to make; give one of them a number of images")
     config = WorldConfig(
-        train=args.train,
-        val=args.val,
-        seed=args.seed,
-        size=args.size,
-        shards=args.shards,
-        noise=args.noise,
-        look=args.look,
-        plain=args.plain,
+        args.train, args.val, args.seed, args.size, args.shards, args.noise, args.look
     )
     start = time.perf_counter()
     with tqdm(total=args.train + args.val, unit="image", disable=None, file=sys.stderr) as bar:

@@ -16,8 +16,7 @@ from .second.shapes import NOUNS as SECOND_NOUNS
 class Look:
     """Things, colours and scenes by name, (noun, colour) pairs kept out of training.
 
-    make: (seed, split, index, size in pixels, share) -> the image with its caption and truth.
-    share: of the training images that are otherwise, in [0, 1]; option: which setting that is.
+    make: (seed, split, index, size in pixels, noise) -> the image with its caption and truth.
     """
 
     nouns: tuple[str, ...]
@@ -25,12 +24,11 @@ class Look:
     scenes: tuple[str, ...]
     unseen: tuple[tuple[str, str], ...]
     make: Callable[[int, str, int, int, float], Sample]
-    option: str
 
 
 LOOKS = {
-    "first": Look(NOUNS, tuple(COLOURS), SCENES, unseen_pairs(), make_sample, "noise"),
+    "first": Look(NOUNS, tuple(COLOURS), SCENES, unseen_pairs(), make_sample),
     "second": Look(
-        SECOND_NOUNS, tuple(second.COLOURS), tuple(second.SCENES), (), make_second_sample, "plain"
+        SECOND_NOUNS, tuple(second.COLOURS), tuple(second.SCENES), (), make_second_sample
     ),
 }

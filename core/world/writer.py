@@ -49,7 +49,6 @@ class WorldConfig:
 
     shards: also pack the training pairs in tars. noise: probability in [0, 1] that what a training
     caption names after the main thing is not in the image (`write_caption`). look: of `LOOKS`.
-    plain: share in [0, 1] of the second look's training images that show one thing and say little.
     """
 
     train: int = 40000
@@ -59,14 +58,13 @@ class WorldConfig:
     shards: bool = False
     noise: float = 0.0
     look: str = "first"
-    plain: float = 0.0
 
     def recorded(self) -> dict[str, Any]:
-        """What world.yaml holds of it, but for settings that it is older than, at their default."""
-        return {key: value for key, value in asdict(self).items() if (key, value) not in LATER}
+        """What world.yaml holds of it: the first look, older than the choice, is not named."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != FIRST}
 
 
-LATER = (("look", "first"), ("plain", 0.0))
+FIRST = ("look", "first")
 
 
 def _encode(ending: str, image: npt.NDArray[np.uint8], options: list[int] | None = None) -> bytes:
@@ -137,11 +135,10 @@ def _make_chunk(job: _Job) -> list[Facts]:
     """Worker: make and write the images of a job."""
     cv2.setNumThreads(1)
     config, look = job.config, LOOKS[job.config.look]
-    share = getattr(config, look.option)
     write = write_train if job.split == "train" else write_val
     rows = []
     for index in range(job.start, job.stop):
-        sample = look.make(config.seed, job.split, index, config.size, share)
+        sample = look.make(config.seed, job.split, index, config.size, config.noise)
         write(job.out, sample, look)
         rows.append(facts(sample, (*look.nouns, *look.colours)))
     return rows
@@ -267,7 +264,7 @@ def make_world(
     The same config gives the same bytes, whatever `workers` (processes); run again, it writes the
     same files once more. `progress(n)` is called after every n images. world.yaml is written last:
     where it exists, the world is complete. Raises TTDError when `out` cannot be written or holds
-    another world, and for counts, sizes, seeds or shares that make no sense.
+    another world, and for counts, sizes, seeds or noise that make no sense.
     """
     _check(config)
     out = Path(out)
@@ -293,12 +290,11 @@ def _check(config: WorldConfig) -> None:
     """TTDError for values that make no sense."""
     if config.train < 0 or config.val < 0 or config.seed < 0:
         raise TTDError("--train, --val and --seed must be 0 or more")
+    if not 0 <= config.noise <= 1:
+        raise TTDError(f"--noise {config.noise}: must be in [0, 1]")
     if config.look not in LOOKS:
         raise TTDError(f"--look {config.look}: choose one of {', '.join(LOOKS)}")
-    for option, share in (("noise", config.noise), ("plain", config.plain)):
-        if not 0 <= share <= 1:
-            raise TTDError(f"--{option} {share}: must be in [0, 1]")
-        if share and LOOKS[config.look].option != option:
-            raise TTDError(f"--{option} {share}: the look {config.look!r} has no such captions")
+    if config.noise and config.look != "first":
+        raise TTDError(f"--noise {config.noise}: the look {config.look!r} has no such captions")
     if not 32 <= config.size <= 2048:
         raise TTDError(f"--size {config.size}: images have a side of 32 to 2048 pixels")

@@ -13,7 +13,6 @@ WRONG_SHARE = 0.3  # captions with a noun or colour that is not in the image
 COLOUR_SHARE = 0.5
 SCENE_SHARE = 0.2
 VAGUE_SHARE = 0.15
-PLAIN_COLOUR_SHARE, PLAIN_SCENE_SHARE = 0.7, 0.5
 
 OPENERS = (
     "", "", "", "", "stock photo", "vintage style", "how to draw", "gift ideas with", "buy now",
@@ -82,15 +81,6 @@ def write_caption(contents: Contents, rng: np.random.Generator, split: str) -> s
     if rng.random() < 0.5:
         text += _pick(rng, (" | ", " - ", ", ", " ")) + _pick(rng, CLOSINGS)
     return text.title() if rng.random() < 0.25 else text
-
-
-def plain_caption(contents: Contents, rng: np.random.Generator) -> str:
-    """Draw a caption that names one thing, its scene, and nothing else: `lime ring over lava`."""
-    thing = contents.things[0]
-    text = _phrase(thing, thing.colour if rng.random() < PLAIN_COLOUR_SHARE else None, rng)
-    if rng.random() < PLAIN_SCENE_SHARE:
-        text += " " + _pick(rng, PLACES).format(contents.scenes[0])
-    return text
 
 
 def visible_words(contents: Contents) -> frozenset[str]:
