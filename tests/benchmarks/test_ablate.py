@@ -46,9 +46,15 @@ def test_the_shipped_grid_is_sound_and_covers_what_is_ours():
         "head",
         "anchor",
     } <= set(grid.factors)
+
+
+@pytest.mark.parametrize("file", ["ablation.yaml", "ablation_any.yaml"])
+def test_no_two_values_of_a_factor_are_the_same_and_one_is_the_recipes(file):
+    grid = read_grid(ROOT / "configs" / file)
+    recipe = cell_key(grid.config({}, 0, Path(".")), {})
     for name, values in grid.factors.items():
         keys = [cell_key(grid.config(value.settings, 0, Path(".")), {}) for value in values]
-        assert len(set(keys)) == len(keys) > 1, name
+        assert len(set(keys)) == len(keys) > 1 and recipe in keys, name
 
 
 def test_a_value_that_is_the_recipes_own_is_the_same_cell(tmp_path):
