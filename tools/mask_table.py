@@ -40,6 +40,7 @@ def flag_rows(*choices: Sequence[str]) -> tuple[str, ...]:
 
 PAMR = ("", "--pamr")
 OWN_ROWS = flag_rows((GENERAL, ""), PAMR, ("", LORA))
+OWN_ROWS += flag_rows(("--bg 0.50",), PAMR, (LORA,))  # the adapter's own, found on ../world_dev
 HEAD_ROWS = flag_rows([f"--head {head}" for head in HEADS], PAMR)
 VIEW_ROWS = flag_rows(("", "--hflip", SCALES), PAMR)
 VIEW_ROWS += ("--image 192", "--templates OpenAI", "--bg 0.40")
