@@ -104,13 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def choose(args: Mapping[str, Any]) -> GroundingConfig:
     """The settings of a training."""
     from core.grounding.run_config import load_config
+    from core.training.precision import settled
 
     flags = {key: value for key, value in args.items() if key not in OWN}
     config = settings(flags, load_config, args.get("config") or CONFIG).config
     config = replace(config, keep="last", val=None, out=config.out or "runs/curriculum")
     if "steps" in flags or "steps" in dict(setting(item) for item in args.get("set", ())):
         config = replace(config, epochs=None)  # the same number for every pool
-    return config
+    return settled(config, config.device)
 
 
 def carry_out(

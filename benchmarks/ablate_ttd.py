@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from common import ROOT, hardware, positive_int, run
 
+from tools.doc_table import check, update
+
 if TYPE_CHECKING:
     from ablation_grid import CellFile, Grid, Line
 
@@ -88,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from ablation_grid import CellFile, read_grid
 
+    if args.update:
+        check(args.update, MARKS)
     changes = {key: value for key, value in (("steps", args.steps), ("limit", args.limit)) if value}
     ablation = Ablation(read_grid(args.config, changes), CellFile(args.cells, args.share), args)
     ablation.run()
@@ -95,8 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     text = f"{ablation.head(argv)}\n\n{ablation.tables()}\n"
     if args.update:
-        from tools.doc_table import update
-
         update(args.update, MARKS, text)
     else:
         print(text, end="")
@@ -232,7 +234,8 @@ class Ablation:
         )
         return (
             f"`{command}`\n\n{date.today()}, {hardware(self.device)}; {self.model}, "
-            f"{base.steps} steps of {base.batch}, {len(self.pairs):,} pairs of {base.root}; "
+            f"{base.steps} steps of {base.batch} in {base.dtype}, "
+            f"{len(self.pairs):,} pairs of {base.root}; "
             f"{len(self.items)} images of {self.grid.heldout}; seeds "
             f"{', '.join(map(str, self.seeds))}; percent, mean ± deviation; **bold**: the base; "
             "†: stopped by the collapse monitor or a number that is not finite, and scored as it "

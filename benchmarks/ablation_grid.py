@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
 from core.training.config import identity
+from core.training.precision import settled
 from core.ttd.config import TTDConfig, load_config
 from core.utils.config import merge, read_yaml
 
@@ -58,7 +59,8 @@ class Grid:
         TTDError: unknown settings.
         """
         fixed = {"eval_root": None, "keep": "last", "seed": seed, "out": str(out), "tag": "cell"}
-        return load_config(merge(self.recipe, settings, fixed), self.source)
+        config = load_config(merge(self.recipe, settings, fixed), self.source)
+        return settled(config, config.device)
 
 
 def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Grid:
@@ -72,6 +74,11 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
             f"{path}: wanted are {', '.join(KEYS)}; there are "
             f"{', '.join(map(str, content)) or 'none'}"
         )
+    sections = [content["factors"] or {}, content["settings"] or {}]
+    if not all(isinstance(one, Mapping) for one in sections) or not isinstance(
+        content["recipe"], str
+    ):
+        raise TTDError(f"{path}: recipe is a file's name, factors and settings are mappings")
     factors = {
         str(name): _values(values, f"{path}: {name}")
         for name, values in (content["factors"] or {}).items()

@@ -157,7 +157,7 @@ def speed(name: str, args: argparse.Namespace, folder: Path) -> tuple[common.Tab
 
 def fast_goal() -> tuple[str, float]:
     """This kind of machine in words, and its goal."""
-    if common.has_bfloat16_units("cpu"):
+    if common.has_amx():
         return "CPU with AMX", 7
     return "CPU without AMX", 2
 

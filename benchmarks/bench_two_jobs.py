@@ -3,8 +3,8 @@
     python benchmarks/bench_two_jobs.py
     python benchmarks/bench_two_jobs.py --quick
 
-A TTD training of `tiny` alone, and two of them at the same time, each with as many threads as there
-are processors. With libgomp's own waiting, and with what every script sets (`tools/cli.py`): its
+A TTD training of `tiny` alone, and two of them at the same time, each with as many threads as torch
+takes. With libgomp's own waiting, and with what every script sets (`tools/cli.py`): its
 threads wait for the others of a loop in a busy loop of 300,000 rounds, while the one they wait for
 has no processor, as the other job's threads wait on it in the same way.
 """
@@ -42,12 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print one table: pairs/s of each job."""
     args = common.start(get_args_parser(), argv)
     args.batch, args.workers = 16, 2
+    args.steps = max(args.steps, WARM_UP + 1)
     if args.quick:
         args.batch, args.steps = 2, 3
     from core.world.writer import WorldConfig, make_world
 
     table = common.Table("threads wait", "alone", "each of two", "slower", "both / alone")
-    slower, before = 0.0, os.environ.get("GOMP_SPINCOUNT", SPIN_ROUNDS)
+    slower, before = 0.0, dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 os.environ["GOMP_SPINCOUNT"] = spins  # read when a process loads torch
                 name = f"{number}-{spins}"
                 found.append([together(jobs, root, f"{name}-{jobs}", args) for jobs in (1, 2)])
-        os.environ["GOMP_SPINCOUNT"] = before
+        os.environ.clear()
+        os.environ.update(before)
     for spins, found in rates.items():
         alone, both = (median(one[i] for one in found) for i in (0, 1))
         slower = alone / both

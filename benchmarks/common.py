@@ -60,7 +60,7 @@ def parser(description: str | None, rounds: int = 3) -> argparse.ArgumentParser:
         "--dtype",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="of the towers; auto: bfloat16 where there are units for it (default: %(default)s)",
+        help="of the towers; auto: bfloat16 where it is faster (default: %(default)s)",
     )
     group.add_argument(
         "--json",
@@ -77,7 +77,7 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     args.argv = list(sys.argv[1:] if argv is None else argv)
     import torch
 
-    from core.backbones.device import resolve_device, use_full_float32
+    from core.backbones.device import fast_dtype, resolve_device, use_full_float32
 
     args.device = str(resolve_device(args.device))
     # as every loaded model does: the references' convolutions must not be rounded to TF32
@@ -86,10 +86,8 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         torch.set_num_threads(args.threads)
     if args.quick:
         args.rounds = 1
-    if args.dtype == "auto" and has_bfloat16_units(args.device):
-        args.dtype = "bfloat16"
-    elif args.dtype == "auto":
-        args.dtype = "float32"
+    if args.dtype == "auto":
+        args.dtype = str(fast_dtype(torch.device(args.device))).removeprefix("torch.")
     name = Path(sys.argv[0]).name + " --quick" * args.quick
     place = f"{hardware(args.device)}, {args.dtype}"
     print(f"{name}: {place}, median of {args.rounds}", flush=True)
@@ -103,16 +101,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def has_bfloat16_units(device: str) -> bool:
-    """Whether products of matrices are faster in bfloat16: on GPUs, and on CPUs with AMX.
-
-    AVX-512's bfloat16 alone is slower than float32 as torch uses it: it does not count.
-    """
+def has_amx() -> bool:
+    """Whether the CPU has matrix units, by which some goals differ."""
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    return device == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return getattr(torch.cpu, "_is_amx_tile_supported", bool)()
 
 
 def hardware(device: str) -> str:
@@ -122,7 +115,7 @@ def hardware(device: str) -> str:
     if device.startswith("cuda"):
         name = torch.cuda.get_device_name(device)
         return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}"
-    amx = "AMX" if has_bfloat16_units("cpu") else "no AMX"
+    amx = "AMX" if has_amx() else "no AMX"
     threads = torch.get_num_threads()
     return (
         f"{processor()} ({amx}), {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from common import ROOT, hardware, positive_int, run
 
 from core.errors import TTDError
+from tools.doc_table import check, update
 
 if TYPE_CHECKING:
     from ablation_grid import CellFile
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     from ablation_grid import CellFile
 
+    if args.update:
+        check(args.update, MARKS)
     models = read_models(args.config, args.steps)
     if unknown := sorted(set(args.only or ()) - set(models)):
         raise TTDError(
@@ -84,13 +87,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += made.table(args.seeds)
         gains.append(made.gains(args.seeds))
     rows.append(gain_row("mean gain", {key: mean(gain[key] for gain in gains) for key in SHOWN}))
+    numbers = ", ".join(sorted({one.config(0, Path(".")).dtype for one in models.values()}))
     command = shlex.join(["python", "benchmarks/prove_ttd.py", *(argv or sys.argv[1:])])
     text = "\n".join(
-        [f"`{command}`, {date.today()}, {hardware('cpu')}; percent.", "", *head(), *rows, ""]
+        [
+            f"`{command}`, {date.today()}, {hardware('cpu')}, {numbers}; percent.",
+            "",
+            *head(),
+            *rows,
+            "",
+        ]
     )
     if args.update:
-        from tools.doc_table import update
-
         update(args.update, MARKS, text)
     else:
         print(text, end="")
@@ -106,11 +114,13 @@ class Model:
 
     def config(self, seed: int, out: Path) -> TTDConfig:
         """Of one run: nothing is scored or chosen on the way."""
+        from core.training.precision import settled
         from core.ttd.config import load_config
         from core.utils.config import merge
 
         fixed = {"eval_root": None, "keep": "last", "seed": seed, "out": str(out), "tag": "cell"}
-        return load_config(merge(self.settings, fixed), "proof")
+        config = load_config(merge(self.settings, fixed), "proof")
+        return settled(config, config.device)
 
 
 def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
@@ -118,19 +128,23 @@ def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
     from core.utils.config import merge, read_yaml
 
     content = read_yaml(path)
-    if set(content) != set(KEYS) or not isinstance(content["models"], Mapping):
+    models = content.get("models")
+    if set(content) != set(KEYS) or not isinstance(models, Mapping) or not models:
         raise TTDError(f"{path}: wanted are {', '.join(KEYS)}, models by name")
-    recipe = merge(read_yaml(path.parent / content["recipe"]), content["settings"] or {})
+    common = content["settings"] or {}
+    if not isinstance(content["recipe"], str) or not isinstance(common, Mapping):
+        raise TTDError(f"{path}: recipe is a file's name, settings are lines of `name: value`")
+    recipe = merge(read_yaml(path.parent / content["recipe"]), common)
     if steps is not None:
         recipe = merge(recipe, {"steps": steps})
-    models = {}
-    for name, own in content["models"].items():
+    made = {}
+    for name, own in models.items():
         if not isinstance(own, Mapping) or "heldout" not in own:
             raise TTDError(f"{path}: {name}: write settings and heldout, the images scored on")
         settings = {key: value for key, value in own.items() if key != "heldout"}
-        models[str(name)] = Model(merge(recipe, settings), str(own["heldout"]))
-        models[str(name)].config(0, Path("."))
-    return models
+        made[str(name)] = Model(merge(recipe, settings), str(own["heldout"]))
+        made[str(name)].config(0, Path("."))
+    return made
 
 
 class Cells:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cli import load_model, model_options, positive_int, run
 
 from core.errors import TTDError
-from tools.doc_table import update
+from tools.doc_table import check, update
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.lora is None:
         raise TTDError("--lora is missing: the adapter that is compared with the model without it")
+    if args.update:
+        check(args.update, MARKS)
     items = load_heldout(args.root, args.limit)
     nouns = set(read_yaml(args.root / "world.yaml").get("classes") or ())
     columns: dict[str, list[str]] = {}

@@ -29,7 +29,7 @@ from cli import run, say
 
 import train_curriculum
 from core.errors import TTDError
-from tools.doc_table import update
+from tools.doc_table import check, update
 
 if TYPE_CHECKING:
     from core.data.grounding import Phrase, PhraseList
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 MARKS = ("<!-- table: tools/curriculum_world.py -->", "<!-- end of table -->")
 NAME = "curriculum_world.json"
 OWN = ("own", "ssa", "annotated", "test", "seeds", "update")
+# Of train_curriculum.py, and of no use for a table of all schedules.
+REFUSED = ("dry_run", "leave_out", "publish")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Choose, train, test, print."""
     args = vars(get_args_parser().parse_args(argv))
     own = {name: args.pop(name) for name in OWN}
+    if asked := [name for name in REFUSED if args.get(name)]:
+        raise TTDError(f"--{asked[0].replace('_', '-')}: not with a table; see train_curriculum.py")
+    if own["update"]:
+        check(own["update"], MARKS)
     from core.backbones.device import use_threads
     from core.data.grounding import read_phrases
     from core.training.distributed import Ranks
@@ -81,7 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = replace(train_curriculum.choose(args), seed=own["seeds"][0])
     use_threads(config.threads)
     sources, judge = train_curriculum.data(args, config)
-    tests = {Path(file).stem: read_phrases(file) for file in own["test"]}
+    stems = [Path(file).stem for file in own["test"]]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise TTDError(f"--test: two files are called {twice[0]}: rename one, they are columns")
+    tests = dict(zip(stems, map(read_phrases, own["test"]), strict=True))
     device = train_curriculum.place(config.device, args.get("gpus"))
     work = train_curriculum.worker(config, sources, judge, device, Ranks(), lambda: False)
     lab = train_curriculum.laboratory(args, sources, judge, work, Ranks())
@@ -124,17 +133,14 @@ class Rows:
         from core.grounding.curriculum.pool import without_copies
 
         seen = {item.image for source in self.lab.sources.values() for item in source.phrases}
-        every = without_copies(read_phrases(file, images).phrases)
+        listed = read_phrases(file, images)
+        every = without_copies(listed.phrases)
         own = [item for item in every if item.image in seen]
         own = [replace(item, index=number) for number, item in enumerate(own)]
         if not own:
             raise TTDError(f"--annotated {file}: none of its images is in a source")
-        return Row(
-            "annotated boxes",
-            "annotated",
-            len(own),
-            partial(self._train, key="annotated", labels=own),
-        )
+        key = f"annotated_{listed.digest[:12]}"
+        return Row("annotated boxes", key, len(own), partial(self._train, key=key, labels=own))
 
     def _train(self, seed: int, key: str, labels: Sequence[Phrase]) -> Path:
         from core.grounding.curriculum.pool import as_list
@@ -156,6 +162,8 @@ def chosen(
     for option, names in (("--own", [own] if own else []), ("--ssa", single or [])):
         if unknown := [name for name in names if name not in lab.sources]:
             raise TTDError(f"{option} {unknown[0]}: there are {', '.join(every)}")
+    if own is not None and len(every) == 1:
+        raise TTDError(f"--own {own}: there is no other source to compare it with")
     for name in every:
         yield rows.of(f"{name}, all of it", whole(name))
     others = [name for name in every if name != own]
@@ -186,22 +194,27 @@ def results(
     seeds: Sequence[int],
     tests: Mapping[str, PhraseList],
 ) -> dict[str, dict[str, list[float]]]:
-    """Acc@0.5 by the row's key and the test's name, one number a seed; kept as they come."""
+    """Acc@0.5 by the row's key and the test's name, one number a seed; kept as they come.
+
+    What is kept is known by the content of the test, too.
+    """
     from core.utils.files import read_json, write_json
 
     file = lab.folder / NAME
     known: dict[str, dict[str, float]] = read_json(file) or {}
+    names = {test: f"{test} {phrases.digest[:12]}" for test, phrases in tests.items()}
     for seed in seeds:
         for item in rows:
             key = f"{seed} {item.key}"
-            if key not in known:
-                known[key] = tested(item.model(seed), work, tests)
+            done = known.setdefault(key, {})
+            if left := {name: tests[test] for test, name in names.items() if name not in done}:
+                done |= tested(item.model(seed), work, left)
                 write_json(file, known)
-                say(f"{item.name}, seed {seed}: {json.dumps(known[key])}")
+                say(f"{item.name}, seed {seed}: {json.dumps(done)}")
     found = {}
     for item in rows:
         runs = [known[f"{seed} {item.key}"] for seed in seeds]
-        found[item.key] = {test: [one[test] for one in runs] for test in tests}
+        found[item.key] = {test: [one[name] for one in runs] for test, name in names.items()}
     return found
 
 

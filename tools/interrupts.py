@@ -25,7 +25,7 @@ def handle_interrupts() -> None:
     def unraisable(error: Any) -> None:
         """Python would print a traceback, forget the interrupt and go on."""
         if issubclass(error.exc_type, KeyboardInterrupt):
-            _end_at_once()
+            end_at_once()
         before(error)
 
     sys.unraisablehook = unraisable
@@ -37,10 +37,10 @@ def interrupt(number: int, frame: object) -> NoReturn:
     Armed before the exception is on its way: there is no moment at which a second one could break
     into the handling of the first.
     """
-    signal.signal(number, _end_at_once)
+    signal.signal(number, end_at_once)
     raise KeyboardInterrupt
 
 
-def _end_at_once(*_: object) -> NoReturn:
+def end_at_once(*_: object) -> NoReturn:
     """As by a kill, which every result survives."""
     os._exit(INTERRUPTED)

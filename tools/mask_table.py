@@ -23,7 +23,7 @@ from pathlib import Path
 from cli import ROOT, positive_int, run, worker_count
 
 from core.errors import TTDError
-from tools.doc_table import update
+from tools.doc_table import check, update
 
 MARKS = ("<!-- tables: tools/mask_table.py -->", "<!-- end of tables -->")
 SCALES = "--scales 1.0 0.5 1.5 2.0"
@@ -92,6 +92,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make all rows, print the tables, and put them into the file."""
     args = get_args_parser().parse_args(argv)
+    if args.update:
+        check(args.update, MARKS)
     own = [measure(args, "tags", row) for row in OWN_ROWS]
     heads = [measure(args, "tags", row) for row in HEAD_ROWS]
     views = [measure(args, "tags", row) for row in VIEW_ROWS]

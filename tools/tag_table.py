@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cli import load_model, model_options, positive_int, run, view_options
 
 from core.errors import TTDError
-from tools.doc_table import update
+from tools.doc_table import check, update
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +76,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score both sets, print the table or put it into a file."""
     args = get_args_parser().parse_args(argv)
+    if args.update:
+        check(args.update, MARKS)
     backbone = load_model(args)
     reported, dev = (score_set(backbone, root, args) for root in (args.root, args.dev))
     text = f"{table(backbone, reported, dev)}\n"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from cli import positive_int, run, say
 
 from core.errors import TTDError
-from tools.doc_table import update
+from tools.doc_table import check, update
 
 if TYPE_CHECKING:
     from core.backbones.base import Backbone
@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError("--picture: there is nothing to draw without --tcl")
     if args.ttd and len(args.ttd) != len(args.tcl):
         raise TTDError(f"{len(args.ttd)} adapters for {len(args.tcl)} checkpoints: one for each")
+    if args.update:
+        check(args.update, MARKS)
     from core.data.heldout import load_heldout
 
     items = load_heldout(args.root, args.limit)

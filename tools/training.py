@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from core.errors import TTDError
 from core.utils.shown import first_few
 from tools.cli import choose_device, run, say
-from tools.interrupts import interrupt
+from tools.interrupts import end_at_once, interrupt
 
 if TYPE_CHECKING:
     from core.training.config import RunConfig
@@ -193,9 +193,7 @@ def launch(
             return 2  # every process finds the same mistake: one of them says so
         raise
     from core.backbones.device import use_threads
-    from core.training.step import settled
 
-    chosen = replace(chosen, config=settled(chosen.config, device))
     use_threads(chosen.config.threads)
     try:
         with joined(device) as ranks:
@@ -250,7 +248,7 @@ def describe(trainer: Trainer, recipe: Recipe | None) -> None:
 def trained(trainer: Trainer, shown: Callable[[Mapping[str, float]], str]) -> Outcome:
     """Run under a progress bar.
 
-    The first Ctrl-C (or SIGTERM) ends the step and stores it, the second ends at once.
+    The first Ctrl-C (or SIGTERM) ends the step and stores it, the second does not wait for that.
     """
     from tqdm import tqdm
 
@@ -275,7 +273,7 @@ def trained(trainer: Trainer, shown: Callable[[Mapping[str, float]], str]) -> Ou
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Signals that ask for an end, collected; a second one of a kind ends at once."""
+    """Signals that ask for an end, collected; a second one interrupts, a third ends at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -287,7 +285,8 @@ def stop_requests() -> Iterator[list[int]]:
         yield asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is not end_at_once:  # armed by a second signal
+                signal.signal(number, handler)
 
 
 def end(outcome: Outcome, config: RunConfig) -> None:

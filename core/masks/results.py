@@ -88,14 +88,15 @@ class MaskFolder:
             try_lock(self._lock, exclusive=False)
         _join(self._lock, token, self.path)
         self.path.stat()  # or the folder is gone
-        stored = read_json(self.path / META)
+        stored, identity = read_json(self.path / META), _plain(meta["identity"])
         if stored is None or stored.get("run") != token:
+            if stored is not None and differences(section(stored, "identity"), identity):
+                _refuse(self.path, stored, meta)
             raise TTDError(
-                f"{self.path}: a process ended while it prepared this folder, out of memory "
-                "perhaps; the same command resumes where it stopped"
+                f"{self.path}: a process ended while it prepared this folder (it says why; where "
+                "it says nothing, out of memory perhaps); the same command resumes where it stopped"
             )
-        stored = section(stored, "identity")
-        if differing := differences(stored, _plain(meta["identity"])):
+        if differing := differences(section(stored, "identity"), identity):
             raise TTDError(
                 f"{self.path}: a shard of this run has other settings ({'; '.join(differing)})"
             )

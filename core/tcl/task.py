@@ -92,6 +92,7 @@ class TCLTask(Task[NumberedPair, Seen, Batch]):
         towers: whether exports hold the frozen CLIP. TTDError: settings that do not fit the model.
         """
         super().__init__(config, backbone.device)
+        config = self.config
         self.backbone, self.towers_in_file = backbone, towers
         self._source = NumberedPairs(pairs)
         self.side = config.image or backbone.image_size

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..backbones.device import fast_dtype, resolve_dtype
 from ..data.records import Skipped
 from ..errors import TTDError
 from ..utils.memory import is_out_of_memory
 from .batches import Loaded
-from .config import RunConfig
 from .distributed import Ranks
 from .optimizer import Update
+from .precision import products
 from .task import NOISE, Step, Task
-
-C = TypeVar("C", bound=RunConfig)
-
-
-def products(dtype: str, device: torch.device) -> torch.dtype:
-    """What the towers' matrix products are computed in, by the setting `dtype`."""
-    return fast_dtype(device) if dtype == "auto" else resolve_dtype(dtype)
-
-
-def settled(config: C, device: str | torch.device) -> C:
-    """Settings that name what `auto` stands for on a device.
-
-    A run records it so: resumed where `auto` stands for another, it is refused and does not go on
-    in other numbers.
-    """
-    if config.dtype != "auto":
-        return config
-    found = products(config.dtype, torch.device(device))
-    return replace(config, dtype=str(found).removeprefix("torch."))
 
 
 class Gradients:

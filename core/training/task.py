@@ -62,6 +62,7 @@ from ..utils.config import plain
 from ..utils.tensors.tensor_files import save_safetensors
 from .config import RunConfig, identity
 from .distributed import Ranks
+from .precision import settled
 from .schedules import learning_rate
 
 Raw = TypeVar("Raw")  # a sample as the source reads it
@@ -164,8 +165,11 @@ class Task(ABC, Generic[Raw, Sample, Batch]):
     schedule_start: int = 0
 
     def __init__(self, config: RunConfig, device: torch.device):
-        """device: where the batches and the parameters are."""
-        self.config, self.device = config, device
+        """device: where the batches and the parameters are.
+
+        `self.config` names the number type that `auto` stands for there.
+        """
+        self.config, self.device = settled(config, device), device
 
     @property
     @abstractmethod

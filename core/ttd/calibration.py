@@ -19,7 +19,7 @@ A word below its usual score is rejected; in between nothing is known: such word
 training leaves their maps as they are. A flat word scores alike in all images. In a model that
 knows the captions' words it names nothing, and is rejected. In one that knows few, nouns are flat,
 too, and what pushes "the" down takes them along: flat words are unsure there. How many words a
-model knows is seen from the share that is selected.
+model knows is seen from the share that is selected, where most of it is not mistaken.
 
 A function word is never shown, however it scores ("near" does better where there are two things).
 It is treated as a flat word, but earlier, and any model draws it a little below the others.
@@ -27,6 +27,7 @@ It is treated as a flat word, but earlier, and any model draws it a little below
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
 # first: in a model that knows half of its nouns, training can tell them from the other half.
 FUNCTION, CONTENT = (0.15, 0.3), (0.3, 0.45)
 # How far any model rejects function words, lest they win where it knows nothing else.
-LEAST = 0.2
+LEAST = 0.3
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,21 @@ class Choice:
 class Calibration:
     """The sample that words are compared with, M images, and the cut that it gave.
 
-    pixels [M, D, P] and pooled [M, D]: the frozen model's embeddings, of unit length.
+    pixels [M, D, P] and pooled [M, D]: the frozen model's embeddings, of unit length. side: of the
+    images in pixels; scores move with it, so a batch is compared as it looks at that size.
     """
 
     pixels: Tensor
     pooled: Tensor
     cut: Cut
+    side: int
 
     @torch.no_grad()
     def evidence(self, base: Embedded, texts: TextBatch) -> tuple[Tensor, Tensor]:
         """How much higher each word scores in its own image than in the sample's: [B, K].
 
         Also the standard deviation of its scores over the sample, in the same unit [B, K]. base:
-        the frozen model's embeddings of the batch, with pooled ones.
+        the frozen model's embeddings of the batch at `side`, with pooled ones.
         """
         elsewhere = scores(base.words, self.pixels, self.pooled)  # [U, M, 2]
         usual = elsewhere.mean(1)
@@ -120,7 +123,9 @@ class Calibration:
     def _rejected(self, between: tuple[float, float]) -> float:
         """How far flat words of a kind are rejected, in [0, 1]."""
         low, high = between
-        return min(1.0, max(0.0, (self.cut.selected - low) / (high - low)))
+        # Of a model that knows nothing half of the words are above the cut, by chance.
+        known = self.cut.selected * min(1.0, 2 * (1 - self.cut.mistakes))
+        return min(1.0, max(0.0, (known - low) / (high - low)))
 
     def describe(self) -> str:
         """One line of what was found."""
@@ -153,7 +158,8 @@ def calibrate(
     pooled = torch.cat([pooled_of(part) for part in parts])
     words = encode_texts(backbone, texts.words)
     own = belongs(texts, stopwords).to(pooled.device)
-    return Calibration(pixels, pooled, fit(scores(words, pixels, pooled), own))
+    cut = fit(scores(words, pixels, pooled), own)
+    return Calibration(pixels, pooled, cut, images[0].shape[-1])
 
 
 def pooled_of(embedded: Embedded) -> Tensor:
@@ -187,7 +193,7 @@ def fit(cosines: Tensor, own: Tensor) -> Cut:
     """Otsu's cut for cosines [U, M, 2] of words with images; own [U, M]: in the image's caption.
 
     A word counts with the number of captions that hold it, among the matched and the others alike.
-    TTDError: no word is in a caption, or no word is absent from one.
+    TTDError: no word is in a caption, or no word is absent from one; the words score alike.
     """
     count = own.sum(1, keepdim=True)  # [U, 1]
     others = own.shape[1] - 1
@@ -203,6 +209,11 @@ def fit(cosines: Tensor, own: Tensor) -> Cut:
     evidence = (above / spread).mean(-1)
     matched, other = evidence[own], weight > 0
     threshold = otsu_threshold(matched)
+    if not math.isfinite(threshold):
+        raise TTDError(
+            f"calibration: {len(matched)} words of the sample score alike in all its images, or "
+            "their scores are not finite, so none can be selected: use more pairs, or another model"
+        )
     return Cut(
         spread.to(cosines.dtype),
         threshold,

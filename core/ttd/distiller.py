@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..backbones.lora.adapter import adapter_disabled, adapter_parameters, adapter_swapped
+from ..errors import TTDError
 from ..refine.pamr import PAMR
 from ..training.task import Step
 from .calibration import Calibration
@@ -44,9 +46,12 @@ class Distiller:
     ):
         """pamr: the run's own, which knows how many images there will be.
 
-        calibration: what selects words, where the settings ask for it.
+        calibration: what selects words, where the settings ask for it. TTDError: they do, and
+        there is none.
         """
         self.backbone, self.config, self.pamr = backbone, config, pamr
+        if config.calibrated and calibration is None:
+            raise TTDError("selection 'calibrated' needs a calibration")
         self.calibration = calibration
         self.parameters = adapter_parameters(backbone)
         self.average: dict[str, Tensor] | None = None
@@ -67,7 +72,8 @@ class Distiller:
         student = self._embed(images, texts, selects or contrastive, step)
         chosen = None
         if self.calibration is not None and base is not None:
-            chosen = self.calibration.choose(base, texts, self.config.stopwords)
+            seen = self._at(images, self.calibration.side, base, texts, step)
+            chosen = self.calibration.choose(seen, texts, self.config.stopwords)
         losses = ttd_loss(
             student,
             texts,
@@ -103,6 +109,17 @@ class Distiller:
             parameter.copy_(values[name])
             if self.average is not None and average is not None:
                 self.average[name].copy_(average[name])
+
+    @torch.no_grad()
+    def _at(
+        self, images: Tensor, side: int, base: Embedded, texts: TextBatch, step: Step
+    ) -> Embedded:
+        """The base's embeddings of the images at another size; `base` where that is theirs."""
+        if images.shape[-1] == side:
+            return base
+        resized = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+        with adapter_disabled(self.backbone):
+            return self._embed(resized, texts, True, step)
 
     def _embed(self, images: Tensor, texts: TextBatch, pooled: bool, step: Step) -> Embedded:
         with step.autocast():

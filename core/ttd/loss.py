@@ -88,7 +88,9 @@ def ttd_loss(
         pamr=pamr,
     )
     slope = (config.sharpness * mask[0], mask[1])
-    if choice is not None and base is not None:
+    if choice is not None:
+        if base is None:
+            raise TTDError("a choice of words needs the base's embeddings: base=")
         targets = keep_unsure(targets, choice, as_targets(base, texts, config.distance, slope))
     distill, tag = distillation(maps, targets, texts.valid, config.distance, slope)
     anchor = torch.zeros_like(distill)

@@ -68,9 +68,10 @@ def make_targets(
 def keep_unsure(targets: Targets, choice: Choice, base: Maps) -> Targets:
     """Leave alone what is not known: unsure words, and where captions may name them.
 
-    base: the frozen model's maps as targets in [0, 1]. An unsure word's target is its base map, as
-    far as it is unsure. Of a caption, the base's map takes the place of zeros as far as an unsure
-    word may be there (its min-max map); all of it, where no word is selected.
+    base: the frozen model's maps as targets, in [0, 1] for `bce`, else cosines. An unsure word's
+    target is its base map, as far as it is unsure. Of a caption, the base's map takes the place of
+    zeros as far as an unsure word may be there (its min-max map); all of it, where no word is
+    selected.
     """
     unsure = choice.unsure[..., None, None]
     words = targets.words.lerp(base.words, unsure)

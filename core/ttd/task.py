@@ -21,12 +21,13 @@ from ..data.heldout import heldout_sources
 from ..data.inputs.sources import pair_sources
 from ..data.inputs.table import Inputs
 from ..data.pairs import Pairs
-from ..errors import TTDError
+from ..errors import TTDError, UnreadableError
 from ..refine.pamr import PAMR
 from ..training.config import identity
 from ..training.distributed import Ranks
 from ..training.sources import Pair, PairSource
 from ..training.task import Step, Task
+from ..utils.files import is_away
 from ..utils.provenance import seed_everything
 from .augment import Augmentation, augment
 from .calibration import Calibration, calibrate
@@ -75,6 +76,7 @@ class TTDTask(Task[Pair, Seen, Batch]):
         TTDError: settings that do not fit the model.
         """
         super().__init__(config, backbone.device)
+        config = self.config
         self.backbone, self.evaluator = backbone, evaluate
         self.evaluates = evaluate is not None
         self.exact_micro_batches = config.distill.anchor != "contrastive"
@@ -84,6 +86,7 @@ class TTDTask(Task[Pair, Seen, Batch]):
         # Before the adapter is there: it knows the base by its checksum.
         self._identity = _identity(config, pairs, backbone, pamr)
         self._info = AdapterInfo.of(backbone, self._identity)
+        self._sample: list[int] = []  # pairs of the calibration
         self._calibration = self._calibrate() if config.distill.calibrated else None
         seed_everything(config.seed)  # A of the adapter is drawn
         lora = config.lora
@@ -94,7 +97,10 @@ class TTDTask(Task[Pair, Seen, Batch]):
         self.window = self.monitor.window
 
     def _calibrate(self) -> Calibration:
-        """On pairs that follow from the data alone, seen whole; unreadable ones are left out."""
+        """On pairs that follow from the data alone, seen whole; damaged ones are left out.
+
+        TTDError: one cannot be read now.
+        """
         settings, source = self.config.distill, self._source
         count = min(settings.calibration, len(source))
         chosen = np.random.default_rng(0).choice(len(source), count, replace=False)
@@ -103,10 +109,16 @@ class TTDTask(Task[Pair, Seen, Batch]):
         for number in sorted(chosen.tolist()):
             try:
                 pair = source.read(number)
-            except (TTDError, OSError):
+            except (TTDError, OSError) as error:
+                if is_away(error):  # other processes, and a resumed run, may be able to read it
+                    raise UnreadableError(
+                        f"{source.where(number)[1]}: cannot be read now, and words are selected by "
+                        f"what it shows ({error}); mend that and start again"
+                    ) from None
                 continue  # the trainer names it when it comes to it
             images.append(augment(pair.image, view, view.size, np.random.default_rng(0)))
             captions.append(pair.text)
+            self._sample.append(number)
         return calibrate(self.backbone, images, captions, stopwords=settings.stopwords)
 
     @property
@@ -196,8 +208,8 @@ class TTDTask(Task[Pair, Seen, Batch]):
         return Inputs(chain.from_iterable(sources), trust=self.config.trust_inputs)
 
     def agreement(self) -> Any:
-        """Pairs and base weights."""
-        return self._identity["pairs"], self._identity["base"]
+        """Pairs, base weights, and the pairs that words are compared with."""
+        return self._identity["pairs"], self._identity["base"], self._sample
 
     def describe(self) -> list[str]:
         """The model and its adapter."""

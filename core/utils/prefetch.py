@@ -19,8 +19,8 @@ def prefetch(
     """`work(item)` for every item, in order, run in `workers` threads up to `ahead` items early.
 
     An exception of `work` is raised where its result would come. Whoever stops early cancels what
-    has not begun and waits for what has: nothing is read or written after the end. A generator
-    around this one closes it itself: an interrupt of that wait would be lost in a destructor.
+    has not begun and waits for what has: nothing is read or written after the end. Who closes it
+    (contextlib.closing) also gets an interrupt of that wait, which a destructor would swallow.
     """
 
     def start(pool: ThreadPoolExecutor, item: Item) -> Future[Result]:

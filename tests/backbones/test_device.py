@@ -5,16 +5,22 @@ import torch
 
 from core.backbones.device import fast_dtype
 from core.training.config import RunConfig
-from core.training.step import products, settled
+from core.training.precision import products, settled
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("avx", "amx", "dtype"),
-    [(False, False, torch.float32), (True, False, torch.bfloat16), (False, True, torch.bfloat16)],
+    ("avx", "amx", "amd", "dtype"),
+    [
+        (False, False, True, torch.float32),
+        (True, False, True, torch.bfloat16),
+        (True, False, False, torch.float32),  # slower there
+        (False, True, False, torch.bfloat16),
+    ],
 )
-def test_a_cpu_with_bfloat16_units_uses_them(monkeypatch, avx, amx, dtype):
+def test_a_cpu_with_bfloat16_units_uses_them(monkeypatch, avx, amx, amd, dtype):
+    monkeypatch.setattr("core.backbones.device.made_by_amd", lambda: amd)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert fast_dtype(CPU) == products("auto", CPU) == dtype

@@ -98,7 +98,7 @@ def test_texts_of_which_some_survive(clip):
 
 
 def test_goals_follow_the_machine(monkeypatch):
-    monkeypatch.setattr("common.has_bfloat16_units", lambda device: False)
+    monkeypatch.setattr("common.has_amx", lambda: False)
     assert bench_masks.fast_goal() == ("CPU without AMX", 2)
-    monkeypatch.setattr("common.has_bfloat16_units", lambda device: True)
+    monkeypatch.setattr("common.has_amx", lambda: True)
     assert bench_masks.fast_goal() == ("CPU with AMX", 7)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import curriculum_world
@@ -36,7 +37,8 @@ def test_the_table(tmp_path, capsys):
     told = capsys.readouterr().out
     known = json.loads((tmp_path / "run" / curriculum_world.NAME).read_text())
     found = {
-        name: [known[f"{seed} {name}"]["short"] for seed in (3, 4)] for name in ("list", "short")
+        name: [list(known[f"{seed} {name}"].values()) for seed in (3, 4)]
+        for name in ("list", "short")
     }
     for name, labels in (("list", 24), ("short", 16)):
         mean, spread = 100 * np.mean(found[name]), 100 * np.std(found[name], ddof=1)
@@ -54,6 +56,28 @@ def test_the_table(tmp_path, capsys):
     assert [row for row in capsys.readouterr().out.splitlines() if row.startswith("| ")] == [
         row for row in told.splitlines() if row.startswith("| ")
     ]
+    # Another test is one more column; nothing is trained, and what is known is not tested again.
+    models = {path: path.read_bytes() for path in (tmp_path / "run").rglob("model.safetensors")}
+    assert curriculum_world.main([*line, "--test", *line[1:3]]) == 0
+    assert "| Acc@0.5, percent | labels | list | short |" in capsys.readouterr().out
+    assert len(models) > 4 and all(path.read_bytes() == data for path, data in models.items())
+    more = json.loads((tmp_path / "run" / curriculum_world.NAME).read_text())
+    assert all(known[key].items() <= more[key].items() and len(more[key]) == 2 for key in known)
+
+
+def test_what_a_table_has_no_use_for(tmp_path):
+    line = command(tmp_path)
+    with pytest.raises(TTDError, match="--dry-run: not with a table"):
+        curriculum_world.main([*line, "--dry-run"])
+    (tmp_path / "a").mkdir()
+    twice = str(shutil.copy(tmp_path / "short.jsonl", tmp_path / "a"))
+    with pytest.raises(TTDError, match="two files are called short"):
+        curriculum_world.main([*line, "--test", str(tmp_path / "short.jsonl"), twice])
+    with pytest.raises(TTDError, match="no lines .* to put the table between"):
+        curriculum_world.main([*line, "--update", str(tmp_path / "short.jsonl")])
+    alone = [*line, "--sources", str(tmp_path / "list.jsonl"), "--own", "list"]
+    with pytest.raises(TTDError, match="there is no other source"):
+        curriculum_world.main(alone)
 
 
 @pytest.mark.parametrize("option", ["--own", "--ssa"])

@@ -62,6 +62,13 @@ def test_a_model_that_knows_nothing_says_so():
     assert fit(cosines, own).mistakes > 0.85
 
 
+@pytest.mark.parametrize("value", [0.25, float("nan")])
+def test_scores_that_tell_nothing_apart_are_refused(value):
+    own = torch.eye(6, dtype=torch.bool)
+    with pytest.raises(TTDError, match="score alike"):
+        fit(torch.full((6, 6, 2), value), own)
+
+
 def test_captions_that_are_all_alike_are_refused():
     with pytest.raises(TTDError, match="all alike"):
         fit(torch.zeros(3, 20, 2), torch.ones(3, 20, dtype=torch.bool))
@@ -102,7 +109,7 @@ def three_words():
     bank[:, 2] = 0
     pooled = F.normalize(bank.mean(2), dim=1)
     cut = Cut(torch.tensor([0.3, 0.3]), 1.0, 0.1, 0.5)
-    calibration = Calibration(F.normalize(bank, dim=1), pooled, cut)
+    calibration = Calibration(F.normalize(bank, dim=1), pooled, cut, side=8)
     texts = gather_texts(["usual rare flat the"])
     image = torch.zeros(1, 6, 2, 2)
     image[0, 0], image[0, 1] = 0.2, 1.0
@@ -113,7 +120,7 @@ def three_words():
 
 @pytest.mark.parametrize(
     ("known", "content", "function"),
-    [(0.1, 1.0, 0.8), (0.225, 1.0, 0.5), (0.3, 1.0, 0.0), (0.375, 0.5, 0.0), (0.6, 0.0, 0.0)],
+    [(0.1, 1.0, 0.7), (0.225, 1.0, 0.5), (0.3, 1.0, 0.0), (0.375, 0.5, 0.0), (0.6, 0.0, 0.0)],
 )
 def test_what_says_nothing_is_rejected_by_a_model_that_knows_its_words(
     three_words, known, content, function
@@ -124,6 +131,10 @@ def test_what_says_nothing_is_rejected_by_a_model_that_knows_its_words(
     choice = calibration.choose(base, texts, stopwords=True)
     assert choice.selected.tolist() == [[False, True, False, False]]
     assert choice.unsure[0].tolist() == pytest.approx([content, 0.0, content, function], abs=1e-6)
+    # Where what is selected is mostly mistaken, nothing is known, however much it is.
+    blind = replace(calibration, cut=replace(calibration.cut, mistakes=1.0))
+    unsure = blind.choose(base, texts, stopwords=True).unsure[0].tolist()
+    assert unsure == pytest.approx([1.0, 0.0, 1.0, 0.7], abs=1e-6)
     # Without a list of function words all are alike.
     same = calibration.choose(base, texts, stopwords=False).unsure[0]
     assert same.tolist() == pytest.approx([content, 0.0, content, content], abs=1e-6)
@@ -136,7 +147,7 @@ def test_a_function_word_is_rejected_even_where_it_stands_out(three_words):
     choice = calibration.choose(base, texts, stopwords=True)
     assert not choice.selected.any() and choice.unsure[0, 1] == 0
     weak = replace(calibration, cut=replace(calibration.cut, selected=0.1))
-    assert weak.choose(base, texts, stopwords=True).unsure[0, 1] == pytest.approx(0.8)
+    assert weak.choose(base, texts, stopwords=True).unsure[0, 1] == pytest.approx(0.7)
     assert calibration.choose(base, texts, stopwords=False).selected[0, 1]
 
 

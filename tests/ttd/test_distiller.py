@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from core.backbones import load_backbone
-from core.backbones.lora.adapter import adapter_parameters, add_adapter
+from core.backbones.lora.adapter import adapter_disabled, adapter_parameters, add_adapter
 from core.data.pairs import open_pairs
+from core.errors import TTDError
 from core.training.distributed import Ranks
 from core.training.task import Step
+from core.ttd.calibration import Calibration, calibrate
 from core.ttd.config import DistillConfig
 from core.ttd.distiller import Distiller
 from core.ttd.embedding import embed, gather_texts
@@ -18,7 +21,7 @@ from core.ttd.loss import ttd_loss
 STEP = Step(0, Ranks(), torch.device("cpu"))
 
 
-def first_part(config, backbone, distill, pairs):
+def first_part(config, backbone, distill, pairs, calibration=None):
     """A distiller on a backbone whose adapter is not 0, images and captions."""
     add_adapter(backbone, ["text.blocks.0.attn.q_proj", "visual.blocks.0.attn.v_proj"], 2, 2.0)
     draw = torch.Generator().manual_seed(0)
@@ -26,7 +29,38 @@ def first_part(config, backbone, distill, pairs):
         for value in adapter_parameters(backbone).values():
             value.copy_(0.3 * torch.randn(value.shape, generator=draw))
     images = torch.rand(3, 3, 32, 32, generator=draw)
-    return Distiller(backbone, distill), images, [pairs[i].text for i in range(3)]
+    distiller = Distiller(backbone, distill, calibration=calibration)
+    return distiller, images, [pairs[i].text for i in range(3)]
+
+
+def test_words_are_selected_at_the_size_of_the_calibration(config):
+    """Scores move with the size of the images: what is compared has one."""
+    pairs = open_pairs(config.data, config.root)
+    distill = DistillConfig(teacher="frozen", selection="calibrated")
+    backbone = load_backbone(config.arch, device="cpu")
+    looked = calibrate(
+        backbone, torch.rand(5, 3, 32, 32), [pairs[i].text for i in range(5)], stopwords=True
+    )
+    distiller, images, captions = first_part(config, backbone, distill, pairs, looked)
+    chosen = []
+    real = Calibration.choose
+
+    class Watched(Calibration):
+        def choose(self, base, texts, stopwords):
+            chosen.append((base, real(self, base, texts, stopwords)))
+            return chosen[-1][1]
+
+    distiller.calibration = Watched(*vars(looked).values())
+    small = F.interpolate(images, size=(16, 16), mode="area")
+    for seen in (images, small):
+        distiller.distill(seen, captions, STEP)
+    assert [base.pixels.shape[-1] for base, _ in chosen] == [4, 4]
+    back = F.interpolate(small, size=(32, 32), mode="bilinear", antialias=True)
+    with torch.no_grad(), adapter_disabled(backbone):
+        want = embed(backbone, backbone.normalize(back), gather_texts(captions), True)
+    assert torch.allclose(chosen[1][0].pixels, want.pixels, atol=1e-5)
+    with pytest.raises(TTDError, match="needs a calibration"):
+        Distiller(backbone, distill)
 
 
 @pytest.mark.parametrize("teacher", ["current", "ema", "frozen"])

@@ -1,5 +1,6 @@
 """TTD as a training task: what it learns, what it leaves, how it stops and resumes."""
 
+import errno
 import json
 import math
 from contextlib import closing
@@ -13,8 +14,9 @@ from small_pairs import write_set
 from core.backbones import load_backbone
 from core.backbones.lora.adapter import read_adapter
 from core.data.pairs import open_pairs
-from core.errors import TTDError
+from core.errors import TTDError, UnreadableError
 from core.training.distributed import Ranks
+from core.training.sources import PairSource
 from core.training.task import Step
 from core.training.trainer import Trainer
 from core.ttd.config import DistillConfig, LoraConfig
@@ -26,11 +28,15 @@ STEP = Step(0, Ranks(), torch.device("cpu"))
 
 def fit(config, evaluate=None, overwrite=False, **run):
     """One run from the start or the last checkpoint: (outcome, task)."""
-    pairs = open_pairs(config.data, config.root, config.pruned, config.limit)
-    backbone = load_backbone(config.arch, head=config.head, device="cpu")
-    task = TTDTask(config, backbone, pairs, evaluate)
+    task = task_of(config, evaluate)
     with closing(Trainer(task, overwrite=overwrite)) as trainer:
         return trainer.run(**run), task
+
+
+def task_of(config, evaluate=None):
+    pairs = open_pairs(config.data, config.root, config.pruned, config.limit)
+    backbone = load_backbone(config.arch, head=config.head, device="cpu")
+    return TTDTask(config, backbone, pairs, evaluate)
 
 
 def guards(*values):
@@ -267,6 +273,30 @@ def test_broken_samples_are_skipped_counted_and_listed(config, tmp_path, selecti
     ]
     assert outcome.skipped == 2 and {item["id"] for item in listed} == {"cc3m_0003", "cc3m_0005"}
     assert all(item["reason"] for item in listed)
+
+
+def test_words_are_compared_with_the_same_pairs_by_all_or_by_none(config, monkeypatch):
+    """A pair that another process, or a later one, may be able to read is not left out."""
+    config = replace(config, distill=DistillConfig(selection="calibrated", calibration=6))
+    whole = task_of(config)
+    chosen = whole.agreement()[-1]
+    assert len(chosen) == 6
+    real = PairSource.read
+
+    def read(error):
+        def failing(source, number):
+            if number == chosen[2]:
+                raise error
+            return real(source, number)
+
+        return failing
+
+    monkeypatch.setattr(PairSource, "read", read(OSError(errno.ESTALE, "Stale file handle")))
+    with pytest.raises(UnreadableError, match=r"cc3m_\d+: cannot be read now") as away:
+        task_of(config)
+    assert "\n" not in str(away.value)
+    monkeypatch.setattr(PairSource, "read", read(TTDError("damaged")))
+    assert task_of(config).agreement()[-1] == chosen[:2] + chosen[3:]  # said where it differs
 
 
 @pytest.mark.parametrize(

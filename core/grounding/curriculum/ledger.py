@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .pool import Pool
 from .search import NOTHING
 
 NAME = "curriculum_state.json"
+MADE = ("trainings", "scores")  # beside it
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,20 @@ class Ledger:
         """Take over FOLDER/curriculum_state.json.
 
         identity: settings and sources; a state made from others is refused unless `overwrite`,
-        which forgets it. writes: only the first of several processes does. TTDError: that, or a
-        damaged file.
+        which removes it with its trainings and what they measured. writes: only the first of
+        several processes does. TTDError: that, or a damaged file.
         """
         self.path, self.identity, self._writes = folder / NAME, dict(identity), writes
         self.trainings: dict[str, Training] = {}
         self.chosen: dict[str, Any] = {}
-        if self.path.exists() and not overwrite:
+        if not self.path.exists():
+            return
+        if not overwrite:
             self._load()
+        elif writes:
+            for name in MADE:
+                shutil.rmtree(folder / name, ignore_errors=True)
+            self.path.unlink()
 
     def _load(self) -> None:
         content = read_json(self.path)
