@@ -10,7 +10,7 @@ from core.errors import TTDError
 def test_the_grid_is_one_recipe_on_several_models():
     models = read_models(ROOT / "configs" / "proof.yaml")
     configs = [model.config(3, ROOT) for model in models.values()]
-    assert len({config.arch for config in configs}) == len(configs) >= 4
+    assert len({(config.arch, config.weights) for config in configs}) == len(configs) >= 6
     assert len({repr((config.distill, config.lora, config.lr)) for config in configs}) == 1
     assert all(config.seed == 3 and config.distill.calibrated for config in configs)
     assert read_models(ROOT / "configs" / "proof.yaml", 7)["TCL"].config(0, ROOT).steps == 7

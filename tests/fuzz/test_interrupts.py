@@ -35,6 +35,11 @@ def there(tmp_path_factory):
     return found | {"list": write_jsonl(folder / "many" / "list.jsonl", COUNT)}
 
 
+def heard():
+    """Of tests that run in the background, SIGINT would be ignored from the start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(script, there, out):
     """A process of a script in a group of its own."""
     out.mkdir(exist_ok=True)
@@ -48,6 +53,7 @@ def start(script, there, out):
         cwd=out,
         env=environment,
         start_new_session=True,
+        preexec_fn=heard,
     )
 
 

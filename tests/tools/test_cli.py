@@ -51,6 +51,7 @@ run(main)
 # Two signals that are there at once: the handlers of both run before the next line does.
 TWICE = """
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests
 from tools.cli import run
 
 def main():

@@ -58,6 +58,7 @@ def test_whoever_stops_early_cancels_what_has_not_begun_and_waits_for_what_has()
 
 
 def test_an_interrupt_while_it_waits_for_what_has_begun_is_raised():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     gate = threading.Event()
     stream = prefetch(lambda number: number and gate.wait(5), range(9), ahead=3, workers=1)
     next(stream)

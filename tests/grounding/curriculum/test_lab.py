@@ -116,8 +116,13 @@ def test_the_state_of_another_curriculum_is_refused_and_a_damaged_one_named(tmp_
     adapt_single(laboratory(tmp_path, FakeWork(), ("a",)), "a")
     with pytest.raises(TTDError, match="another curriculum.*--overwrite"):
         laboratory(tmp_path, FakeWork(), ("a", "b"))
-    assert not laboratory(tmp_path, FakeWork(), ("a", "b"), overwrite=True).ledger.trainings
     content = json.loads((tmp_path / NAME).read_text())
+    for name in ("trainings", "scores", "another's"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "old").touch()
+    assert not laboratory(tmp_path, FakeWork(), ("a", "b"), overwrite=True).ledger.trainings
+    assert not list(tmp_path.glob("[ts]*/old")) and (tmp_path / "another's" / "old").exists()
+    laboratory(tmp_path, FakeWork(), ("a", "b"))  # nothing is left that would refuse it
     for damaged in ("", "[]", "{}", json.dumps({**content, "done": {"x": {}}})):
         (tmp_path / NAME).write_text(damaged)
         with pytest.raises(TTDError, match="damaged") as caught:
