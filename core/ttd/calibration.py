@@ -47,7 +47,7 @@ FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
 # first: in a model that knows half of its nouns, training can tell them from the other half.
 FUNCTION, CONTENT = (0.15, 0.3), (0.3, 0.45)
 # How far any model rejects function words, lest they win where it knows nothing else.
-LEAST = 0.3
+LEAST = 0.2
 
 
 @dataclass(frozen=True)
