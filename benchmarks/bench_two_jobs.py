@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import bench_training
 import common
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.world.writer import WorldConfig, make_world
 
     table = common.Table("threads wait", "alone", "each of two", "slower", "both / alone")
-    slower, before = 0.0, dict(os.environ)
-    with tempfile.TemporaryDirectory() as folder:
+    slower = 0.0
+    # The environment is as before when this ends; the pairs' index goes with the pairs.
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"TTD_CACHE": folder}):
         root = Path(folder)
-        os.environ["TTD_CACHE"] = folder  # the pairs' index goes with them
         make_world(root / "world", WorldConfig(train=40 * args.batch, val=0), workers=1)
         rates: dict[str, list[list[float]]] = {SPIN_ROUNDS: []}
         if not args.quick:
@@ -61,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 os.environ["GOMP_SPINCOUNT"] = spins  # read when a process loads torch
                 name = f"{number}-{spins}"
                 found.append([together(jobs, root, f"{name}-{jobs}", args) for jobs in (1, 2)])
-        os.environ.clear()
-        os.environ.update(before)
     for spins, found in rates.items():
         alone, both = (median(one[i] for one in found) for i in (0, 1))
         slower = alone / both

@@ -23,6 +23,7 @@ from tools.doc_table import check, update
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from core.backbones.base import Backbone
     from core.data.heldout import Item
@@ -68,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.lora = lora
         backbone = load_model(args)
         cut = found_cut(backbone, args.root, args.pairs)
-        columns[name] = cells(backbone, items, nouns, None)
-        columns[f"{name}, cut at {cut:.3f}"] = cells(backbone, items, nouns, cut)
+        scores = pixel_scores(backbone, items)
+        columns[name] = cells(scores, items, nouns, None)
+        columns[f"{name}, cut at {cut:.3f}"] = cells(scores, items, nouns, cut)
     text = table(columns, len(items)) + "\n"
     if args.update:
         update(args.update, MARKS, text)
@@ -89,20 +91,26 @@ def found_cut(backbone: Backbone, root: Path, pairs: int) -> float:
     return calibrate_min_score(backbone, records).cut
 
 
+def pixel_scores(backbone: Backbone, items: Sequence[Item]) -> list[Tensor]:
+    """Cosines of every caption's words with their nearest pixels, [K] for each item."""
+    from core.tags.scoring import score_batch
+
+    return [
+        score_batch(backbone, [item.image], [item.text], ["pixel"])[0].scores["pixel"]
+        for item in items
+    ]
+
+
 def cells(
-    backbone: Backbone, items: Sequence[Item], nouns: set[str], min_score: float | None
+    scores: Sequence[Tensor], items: Sequence[Item], nouns: set[str], min_score: float | None
 ) -> list[str]:
     """A column, `ROWS` in percent; the first with the number of such nouns."""
     import numpy as np
 
     from core.metrics.tags import tag_scores
-    from core.tags.scoring import score_batch
     from core.tags.selection import select
 
-    kept: list[np.ndarray] = []
-    for item in items:
-        scored = score_batch(backbone, [item.image], [item.text], ["pixel"])[0]
-        kept.append(select(scored.scores["pixel"], min_score=min_score)[0].numpy())
+    kept = [select(one, min_score=min_score)[0].numpy() for one in scores]
     selected = np.concatenate(kept)
     truth = np.concatenate([item.truth for item in items])
     noun = np.array([word.casefold() in nouns for item in items for word in item.words])

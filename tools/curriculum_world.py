@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tests = dict(zip(stems, map(read_phrases, own["test"]), strict=True))
     device = train_curriculum.place(config.device, args.get("gpus"))
     work = train_curriculum.worker(config, sources, judge, device, Ranks(), lambda: False)
+    if args.get("overwrite"):
+        forget(config.folder)
     lab = train_curriculum.laboratory(args, sources, judge, work, Ranks())
     train_curriculum.introduce(args, sources, judge)
     table_of = Rows(lab, work, own["seeds"][0])
@@ -104,6 +107,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if own["update"]:
         update(own["update"], MARKS, text)
     return 0
+
+
+def forget(folder: Path) -> None:
+    """Remove what the table adds to a laboratory that --overwrite removes: it would be stale."""
+    from core.grounding.curriculum.ledger import NAME as LEDGER
+
+    if (folder / LEDGER).exists():
+        (folder / NAME).unlink(missing_ok=True)
+        for trainings in folder.glob("seed_*"):
+            shutil.rmtree(trainings, ignore_errors=True)
 
 
 @dataclass(frozen=True)

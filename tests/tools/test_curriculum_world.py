@@ -65,6 +65,18 @@ def test_the_table(tmp_path, capsys):
     assert all(known[key].items() <= more[key].items() and len(more[key]) == 2 for key in known)
 
 
+def test_overwrite_forgets_what_the_table_has_added(tmp_path):
+    made = [tmp_path / name for name in (curriculum_world.NAME, "seed_3/key/model", "other/x")]
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    curriculum_world.forget(tmp_path)  # no laboratory: nothing of ours
+    assert all(path.exists() for path in made)
+    (tmp_path / "curriculum_state.json").touch()
+    curriculum_world.forget(tmp_path)
+    assert [path.exists() for path in made] == [False, False, True]
+
+
 def test_what_a_table_has_no_use_for(tmp_path):
     line = command(tmp_path)
     with pytest.raises(TTDError, match="--dry-run: not with a table"):
