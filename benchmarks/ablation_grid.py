@@ -21,7 +21,7 @@ from core.errors import TTDError
 from core.training.config import identity
 from core.training.precision import settled
 from core.ttd.config import TTDConfig, load_config
-from core.utils.config import merge, read_yaml
+from core.utils.config import merge, read_recipe, read_yaml
 
 if TYPE_CHECKING:
     from core.data.heldout import Item
@@ -85,7 +85,7 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
     }
     own = {"data": content["data"], "root": content["root"]}
     recipe = merge(
-        read_yaml(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {}
+        read_recipe(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {}
     )
     grid = Grid(str(path), recipe, str(content["heldout"]), factors)
     for values in factors.values():

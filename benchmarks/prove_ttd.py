@@ -125,7 +125,7 @@ class Model:
 
 def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
     """The models of configs/proof.yaml by name. TTDError: unknown or missing keys or settings."""
-    from core.utils.config import merge, read_yaml
+    from core.utils.config import merge, read_recipe, read_yaml
 
     content = read_yaml(path)
     models = content.get("models")
@@ -134,7 +134,7 @@ def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
     common = content["settings"] or {}
     if not isinstance(content["recipe"], str) or not isinstance(common, Mapping):
         raise TTDError(f"{path}: recipe is a file's name, settings are lines of `name: value`")
-    recipe = merge(read_yaml(path.parent / content["recipe"]), common)
+    recipe = merge(read_recipe(path.parent / content["recipe"]), common)
     if steps is not None:
         recipe = merge(recipe, {"steps": steps})
     made = {}

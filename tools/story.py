@@ -131,7 +131,7 @@ def make_world(args: argparse.Namespace) -> Path:
 def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
     """The recipe's settings for this world; nothing is chosen by held-out scores on the way."""
     from core.ttd.config import load_config
-    from core.utils.config import merge, read_yaml
+    from core.utils.config import merge, read_recipe
 
     own = {
         "data": str(world / "cc3m" / "train"),
@@ -142,7 +142,7 @@ def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
         "tag": "TTD",
     }
     own |= {key: value for key, value in (("steps", args.steps), ("arch", args.arch)) if value}
-    return load_config(merge(read_yaml(args.config), own), str(args.config))
+    return load_config(merge(read_recipe(args.config), own), str(args.config))
 
 
 def score(title: str, backbone: Backbone, items: list[Item]) -> Measured:

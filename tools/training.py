@@ -54,14 +54,14 @@ def settings(
     Where --batch differs from the file's and no learning rate is given, the file's rates are
     scaled in proportion, unless --no-scale-lr. TTDError for what is wrong in any of them.
     """
-    from core.utils.config import merge, read_yaml
+    from core.utils.config import merge, read_recipe
 
     load = partial(_blaming, load, args.get("set", ()))
     flags = {key: value for key, value in args.items() if key not in CONTROLS}
     given = merge(dict(setting(item) for item in args.get("set", ())), flags)
     if path is None:
         return Chosen(load(given, "settings", say), None)
-    own = read_yaml(path)
+    own = read_recipe(path)
     values = merge(own, given)
     config = load(values, str(path), say)
     recipe = _recipe(load, values, own, str(path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ def fit_maps(model: GroundingModel, phrases: Sequence[Phrase], texts: Sequence[s
         views = [view(read_image(image), size) for image in images[start : start + BATCH]]
         pixels = torch.stack([seen.image for seen in views]).to(device)
         with torch.inference_mode():
-            states.append(model.image_states(pixels).flatten(0, 1).double().cpu())
+            states.append(model.image_states(pixels).flatten(0, 1).cpu().double())
     _set(model.visual_map, torch.cat(states))
     ids = model.backbone.tokenize(list(dict.fromkeys(texts))[:MEASURED])
     ids = model.cut(ids[:, : model.config.context])
     with torch.inference_mode():
-        words = model.text_states(ids)[ids != 0].double().cpu()
+        words = model.text_states(ids)[ids != 0].cpu().double()
     _set(model.text_map, words)
 
 
@@ -143,8 +144,11 @@ def prepare(
 
     with write_errors(path, "make room, or leave --cache out"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path, shared=True, durable=True) as unfinished:
-            _write(unfinished, model, len(images), prefetch(read, parts, 2, 2), progress)
+        with (
+            atomic(path, shared=True, durable=True) as unfinished,
+            closing(prefetch(read, parts, 2, 2)) as views,
+        ):
+            _write(unfinished, model, len(images), views, progress)
         table.unlink(missing_ok=True)
     inputs.save(table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -75,9 +76,10 @@ def produce(
     size = grounder.model.config.image_size
     writer.mend(_remade(grounder, items, writer, workers))
     todo = batches_of(islice(iter(items()), writer.done, None), writer.batch)
-    for loaded in prefetch(lambda batch: load(batch, size), todo, 2, workers):
-        writer.write(_named(grounder, loaded), loaded.skipped)
-        progress(len(loaded.records) + len(loaded.skipped))
+    with closing(prefetch(lambda batch: load(batch, size), todo, 2, workers)) as read:
+        for loaded in read:
+            writer.write(_named(grounder, loaded), loaded.skipped)
+            progress(len(loaded.records) + len(loaded.skipped))
     writer.finish()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -68,11 +69,12 @@ def inventory(shards: Sequence[Shard]) -> Inventory:
     """Sizes of all shards, asked for in threads."""
     sizes: dict[Shard, int] = {}
     missing = []
-    for shard, size in zip(shards, prefetch(_size, shards, 64, READERS), strict=True):
-        if size is None:
-            missing.append(shard)
-        else:
-            sizes[shard] = size
+    with closing(prefetch(_size, shards, 64, READERS)) as found:
+        for shard, size in zip(shards, found, strict=True):
+            if size is None:
+                missing.append(shard)
+            else:
+                sizes[shard] = size
     return Inventory(sizes, missing)
 
 

@@ -11,6 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -187,13 +188,13 @@ class Labeller:
             return found
         work = partial(self._more, keep=self.settings.png)
         todo = list(zip(batch.records, batch.prepared, strict=True))
-        more = prefetch(work, todo, AHEAD, self.settings.decoders)
         seen: list[Seen] = []
-        for row, (one, extra) in enumerate(zip(tagged, more, strict=True)):
-            if self._masks is not None and extra.prepared is not None:
-                found[row] = self._with_masks(found[row], one, extra)
-            if extra.seen is not None:
-                seen.append(extra.seen)
+        with closing(prefetch(work, todo, AHEAD, self.settings.decoders)) as more:
+            for row, (one, extra) in enumerate(zip(tagged, more, strict=True)):
+                if self._masks is not None and extra.prepared is not None:
+                    found[row] = self._with_masks(found[row], one, extra)
+                if extra.seen is not None:
+                    seen.append(extra.seen)
         if self._grounder is not None:
             return list(self._with_boxes(self._grounder, found, batch, seen))
         return found

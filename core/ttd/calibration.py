@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -157,8 +157,9 @@ def calibrate(
     pixels = torch.cat([part.pixels.flatten(2) for part in parts])
     pooled = torch.cat([pooled_of(part) for part in parts])
     words = encode_texts(backbone, texts.words)
-    own = belongs(texts, stopwords).to(pooled.device)
-    cut = fit(scores(words, pixels, pooled), own)
+    # On the CPU: Apple's GPU has no float64.
+    cut = fit(scores(words, pixels, pooled).cpu(), belongs(texts, stopwords))
+    cut = replace(cut, spread=cut.spread.to(pooled.device))
     return Calibration(pixels, pooled, cut, images[0].shape[-1])
 
 

@@ -1,6 +1,6 @@
 """Settings: YAML and flags to checked frozen dataclasses, and back to plain values.
 
-values = merge(read_yaml("configs/ttd_tiny.yaml"), {"lora.rank": 4})
+values = merge(read_recipe("configs/ttd_tiny.yaml"), {"lora.rank": 4})
 config = build(TTDConfig, values, "configs/ttd_tiny.yaml")       # unknown keys are errors
 plain(config)                                                    # as YAML and JSON hold it
 """
@@ -40,16 +40,32 @@ class UnknownSetting(TTDError):
 
 
 def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -> dict[str, Any]:
-    """The mapping in a YAML file, {} for an empty file, over that of the file that it `extends`.
+    """The mapping in a YAML file, {} for an empty file.
 
-    extends: FILE names another one, beside it, which may extend a third. TTDError when one cannot
-    be read, which ends in `advice`, holds no mapping, or extends itself.
+    TTDError when it cannot be read, which ends in `advice`, or holds no mapping.
+    """
+    from .yaml_files import load_yaml
+
+    place = expanded(path)
+    if not is_there(place):
+        raise TTDError(f"{path}: cannot be read (No such file or directory); {advice}")
+    content = load_yaml(place) or {}
+    if not isinstance(content, dict):
+        raise TTDError(f"{path}: settings must be lines of `name: value`")
+    return content
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file, over those of the file that it `extends`.
+
+    extends: FILE names another one, beside it, which may extend a third. TTDError when a file
+    cannot be read, or extends itself.
     """
     levels: list[dict[str, Any]] = []
     seen: list[Path] = []
     place: str | Path | None = path
     while place is not None:
-        content = _read_one(place, advice)  # first: it tells what is no file
+        content = read_yaml(place)  # first: it tells what is no file
         file = expanded(place)
         if file.resolve() in seen:
             raise TTDError(f"{path}: extends itself, by way of {file.name}")
@@ -60,18 +76,6 @@ def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -
         levels.append(content)
         place = file.parent / base if base else None
     return merge(*reversed(levels)) if len(levels) > 1 else levels[0]
-
-
-def _read_one(path: str | Path, advice: str) -> dict[str, Any]:
-    from .yaml_files import load_yaml
-
-    place = expanded(path)
-    if not is_there(place):
-        raise TTDError(f"{path}: cannot be read (No such file or directory); {advice}")
-    content = load_yaml(place) or {}
-    if not isinstance(content, dict):
-        raise TTDError(f"{path}: settings must be lines of `name: value`")
-    return content
 
 
 def merge(*levels: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from core.data.labels.datasets import open_dataset
 from core.data.records import Record, Skipped, open_records
 from core.data.records.record import read_record
 from core.errors import TTDError
-from core.utils.config import read_yaml
+from core.utils.config import read_recipe, read_yaml
 
 # Archives and lists without anything good in them.
 NOTHING_GOOD = {
@@ -97,7 +97,7 @@ def test_descriptions_and_settings(hostile):
         for read in (
             lambda place: open_dataset(str(place)),
             read_yaml,
-            lambda place: load_config(read_yaml(place), str(place), lambda line: None),
+            lambda place: load_config(read_recipe(place), str(place), lambda line: None),
             lambda place: list_images([place]),
         ):
             outcome(read, path)

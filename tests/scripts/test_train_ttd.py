@@ -16,7 +16,7 @@ from small_pairs import picture, write_set, write_shards
 import train_ttd
 from core.errors import TTDError
 from core.ttd.config import DistillConfig
-from core.utils.config import read_yaml
+from core.utils.config import read_recipe
 from tools.training import place
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -120,7 +120,7 @@ def test_every_model_takes_the_recipe_without_constants(arch):
     args = train_ttd.get_args_parser().parse_args(["--arch", arch])
     config, any_model = (
         train_ttd.choose(vars(args)).config,
-        read_yaml(ROOT / "configs/ttd_any.yaml"),
+        read_recipe(ROOT / "configs/ttd_any.yaml"),
     )
     assert config.arch == arch
     assert config.distill == DistillConfig(**any_model["distill"])

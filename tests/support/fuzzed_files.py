@@ -10,7 +10,7 @@ from core.data.images import read_image
 from core.data.labels.datasets import open_dataset
 from core.data.labels.mask_files import read_foreground, read_stored, read_values
 from core.errors import TTDError
-from core.utils.config import read_yaml
+from core.utils.config import read_recipe
 
 READERS: dict[str, Reader] = {}
 
@@ -68,7 +68,7 @@ def run_config(name):
             name, "core.grounding.run_config"
         )
         load = importlib.import_module(module).load_config
-        config = load(read_yaml(path), str(path), lambda line: None)
+        config = load(read_recipe(path), str(path), lambda line: None)
         return config.name, config.folder
 
     return read

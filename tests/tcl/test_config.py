@@ -5,12 +5,12 @@ from paths import ROOT
 
 from core.errors import TTDError
 from core.tcl.config import LossConfig, TCLConfig, load_config, tcl_rate
-from core.utils.config import read_yaml
+from core.utils.config import read_recipe
 
 
 def recipe(name, **changes):
     """A shipped recipe."""
-    return load_config({**read_yaml(ROOT / "configs" / name), **changes}, name)
+    return load_config({**read_recipe(ROOT / "configs" / name), **changes}, name)
 
 
 @pytest.mark.parametrize(

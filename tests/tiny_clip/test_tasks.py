@@ -15,7 +15,7 @@ from core.tiny_clip.config import load_config
 from core.tiny_clip.task import PretrainTask, schedule
 from core.tiny_clip.text_task import TextTask
 from core.training.trainer import Trainer
-from core.utils.config import read_yaml
+from core.utils.config import read_recipe
 
 needs_muon = pytest.mark.skipif(
     not hasattr(torch.optim, "Muon"), reason="training the tiny model needs torch >= 2.9"
@@ -48,13 +48,13 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def config(world, tmp_path):
-    values = read_yaml(ROOT / "configs/tiny_clip.yaml")
+    values = read_recipe(ROOT / "configs/tiny_clip.yaml")
     return load_config({**values, **SMALL, "world": str(world), "out": str(tmp_path / "run")})
 
 
 @pytest.mark.parametrize("name", ["tiny_clip", "tiny_clip_text"])
 def test_the_shipped_recipes_are_the_defaults(name):
-    values = read_yaml(ROOT / f"configs/{name}.yaml")
+    values = read_recipe(ROOT / f"configs/{name}.yaml")
     own = {key: values[key] for key in ("world", "model", "out") if key in values}
     assert load_config(values) == load_config(own)
 

@@ -11,14 +11,14 @@ from core.errors import TTDError
 from core.training.config import identity
 from core.training.schedules import learning_rate
 from core.ttd.config import DistillConfig, LoraConfig, TTDConfig, load_config
-from core.utils.config import merge, plain, read_yaml
+from core.utils.config import merge, plain, read_recipe
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "configs").glob("ttd_*.yaml")), ids=lambda path: path.stem
 )
 def test_the_shipped_recipes_load_and_begin_with_their_command(path):
-    config = load_config(read_yaml(path), str(path))
+    config = load_config(read_recipe(path), str(path))
     first = f"# python train_ttd.py --config configs/{path.name}"
     assert path.read_text().startswith(first) or path.stem == "ttd_ablation"  # of a benchmark
     assert load_config(plain(config)) == config
@@ -39,7 +39,7 @@ def test_numbers_as_yaml_writes_them(tmp_path):
     """YAML 1.1 reads 1e-4 as a string, and 3 is a float too; True is no number."""
     path = tmp_path / "a.yaml"
     path.write_text("lr: 1e-4\ngrad_clip: 2\nscales: [1, 0.5]\npruned: list.txt\n")
-    config = load_config(read_yaml(path))
+    config = load_config(read_recipe(path))
     assert (config.lr, config.grad_clip, config.scales, config.pruned) == (
         1e-4,
         2.0,
@@ -77,9 +77,9 @@ def test_files_that_hold_no_settings(tmp_path):
     for name, content in (("list.yaml", "- a"), ("bad.yaml", "a: [")):
         (tmp_path / name).write_text(content)
         with pytest.raises(TTDError, match=name):
-            read_yaml(tmp_path / name)
+            read_recipe(tmp_path / name)
     with pytest.raises(TTDError, match="No such file"):
-        read_yaml(tmp_path / "none.yaml")
+        read_recipe(tmp_path / "none.yaml")
 
 
 def test_a_run_may_change_where_things_are_and_nothing_else():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from core.errors import TTDError
-from core.utils.config import build, merge, nested, plain, read_yaml
+from core.utils.config import build, merge, nested, plain, read_recipe, read_yaml
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def test_a_recipe_changes_what_it_extends(tmp_path):
     recipe(tmp_path, "base.yaml", "steps: 5\nlora: {rank: 4, alpha: 2}\n")
     recipe(tmp_path, "middle.yaml", "extends: base.yaml\nbatch: 3\nlora: {rank: 8}\n")
     top = recipe(tmp_path, "top.yaml", "extends: middle.yaml\nsteps: 7\n")
-    assert read_yaml(top) == {"steps": 7, "batch": 3, "lora": {"rank": 8, "alpha": 2}}
+    assert read_recipe(top) == {"steps": 7, "batch": 3, "lora": {"rank": 8, "alpha": 2}}
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_a_recipe_changes_what_it_extends(tmp_path):
 )
 def test_a_recipe_that_extends_nothing(tmp_path, text, why):
     with pytest.raises(TTDError, match=why):
-        read_yaml(recipe(tmp_path, "top.yaml", text))
+        read_recipe(recipe(tmp_path, "top.yaml", text))

@@ -148,11 +148,12 @@ def adapter_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
 def adapter_deltas(backbone: Backbone) -> dict[str, Tensor]:
     """What the adapter adds to each linear's weight: `(alpha / r) B A` [out, in] in float32.
 
-    By the linear's name. Source: LoRA (ICLR 2022), eq. 3.
+    By the linear's name, on the CPU. Source: LoRA (ICLR 2022), eq. 3.
     """
     deltas: dict[str, Tensor] = {}
     for name, layer in adapter_layers(backbone).items():
-        a, b = layer.lora_A[ADAPTER].weight.double(), layer.lora_B[ADAPTER].weight.double()
+        halves = (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight)
+        a, b = (half.cpu().double() for half in halves)  # Apple's GPU has no float64
         deltas[name] = (layer.lora_alpha[ADAPTER] / layer.r[ADAPTER] * b @ a).float()
     return deltas
 

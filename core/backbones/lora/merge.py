@@ -115,7 +115,7 @@ def merge(backbone: Backbone, source: Source) -> State:
             rows = rows.chunk(3)[third]  # a view: adding to it adds to the whole
         if not torch.equal(rows, layers[module].base_layer.weight.detach().cpu().float()):
             raise TTDError(f"cannot merge {module}: {key} in the file is not its weight")
-        rows += delta.cpu()
+        rows += delta
     return state
 
 

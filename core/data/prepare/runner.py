@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,9 +95,10 @@ def run_plan(
     try:
         _start(plan, overwrite)
         make = partial(_make, out=plan.out, link=link, overwrite=overwrite)
-        for outcome in prefetch(make, plan.jobs, AHEAD * workers, workers):
-            _count(report, outcome)
-            progress(1)
+        with closing(prefetch(make, plan.jobs, AHEAD * workers, workers)) as outcomes:
+            for outcome in outcomes:
+                _count(report, outcome)
+                progress(1)
         made = {"pictures": report.made + report.kept, "left_out": len(report.failed)}
         _write_mark(plan, made)
     except OSError as error:
