@@ -7,6 +7,7 @@
     python tools/make_world.py --out ../world_noisy --noise 0.5 --val 0
     # another look, vocabulary and grammar: does a recipe hold there?
     python tools/make_world.py --out ../world2 --look second --train 20000 --seed 0
+    python tools/make_world.py --out ../world3 --look third --train 20000 --seed 0
     # expressions with boxes alone, into OUT/refer
     python tools/make_world.py --out ../world --refer 6000
     # only the image of demo.py, that of demo.py --ground, or 16 images side by side
@@ -61,7 +62,8 @@ def get_args_parser() -> argparse.ArgumentParser:
         "--look",
         default="first",
         metavar="NAME",
-        help="first, or second: other things, textures, camera and captions (default first)",
+        help="first; second: other things, textures, camera and captions; third: as the second, "
+        "but every thing wears a pattern of its own (default first)",
     )
     add_run_options(parser)
     return parser
@@ -80,7 +82,9 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="only write the image of demo.py --ground",
     )
-    target.add_argument("--sheet", type=Path, help="only write 16 images side by side as this PNG")
+    target.add_argument(
+        "--sheet", type=Path, help="only write 16 images of --look side by side as this PNG"
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         print(write_ground_demo(args.ground_demo))
         return 0
     if args.sheet:
-        write_sheet(args.sheet)
+        write_sheet(args.sheet, args.look)
         print(args.sheet)
         return 0
     if args.refer is not None:

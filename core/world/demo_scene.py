@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ..errors import TTDError
 from ..utils.files import write_errors
 from .captions import true_tags
+from .looks import look_of
 from .picture import Contents, Thing, render
 from .sample import make_sample
 from .writer import encode_jpeg
@@ -73,23 +74,24 @@ def write_ground_demo(folder: Path, size: int = 384) -> Path:
 
 
 def contact_sheet(
-    seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96
+    look: str = "first", seed: int = 1, columns: int = 8, rows: int = 2, size: int = 96
 ) -> npt.NDArray[np.uint8]:
-    """The first validation images of a world, row by row.
+    """The first validation images of a world of a look, row by row.
 
-    Returns uint8 RGB [rows * size, columns * size, 3].
+    Returns uint8 RGB [rows * size, columns * size, 3]. TTDError: there is no such look.
     """
-    images = np.stack([make_sample(seed, "val", i, size).image for i in range(columns * rows)])
+    make = look_of(look).make
+    images = np.stack([make(seed, "val", i, size, 0.0).image for i in range(columns * rows)])
     grid = images.reshape(rows, columns, size, size, 3)
     sheet: npt.NDArray[np.uint8] = grid.transpose(0, 2, 1, 3, 4)
     return sheet.reshape(rows * size, columns * size, 3)
 
 
-def write_sheet(path: Path) -> None:
-    """Write the contact sheet as PNG. Raises TTDError if it cannot."""
+def write_sheet(path: Path, look: str = "first") -> None:
+    """Write the contact sheet as PNG. Raises TTDError if it cannot, or knows no such look."""
     from PIL import Image
 
     try:
-        Image.fromarray(contact_sheet()).quantize(160).save(path, optimize=True)
+        Image.fromarray(contact_sheet(look)).quantize(160).save(path, optimize=True)
     except (OSError, ValueError) as error:
         raise TTDError(f"cannot write the contact sheet {path} ({error})") from error

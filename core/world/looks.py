@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from ..errors import TTDError
 from .objects import NOUNS
 from .palette import COLOURS, unseen_pairs
 from .sample import Sample, make_sample
@@ -31,4 +33,18 @@ LOOKS = {
     "second": Look(
         SECOND_NOUNS, tuple(second.COLOURS), tuple(second.SCENES), (), make_second_sample
     ),
+    "third": Look(
+        SECOND_NOUNS,
+        tuple(second.COLOURS),
+        tuple(second.SCENES),
+        (),
+        partial(make_second_sample, marked=True),
+    ),
 }
+
+
+def look_of(name: str) -> Look:
+    """One of `LOOKS`. TTDError, with the names there are, for another name."""
+    if name not in LOOKS:
+        raise TTDError(f"--look {name}: choose one of {', '.join(LOOKS)}")
+    return LOOKS[name]

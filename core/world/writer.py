@@ -20,7 +20,7 @@ from ..data.labels.datasets import MASKS_OF_TAGS
 from ..errors import TTDError
 from ..utils.config import read_yaml
 from ..utils.files import sync_all, write_bytes
-from .looks import LOOKS, Look
+from .looks import LOOKS, Look, look_of
 from .sample import Facts, Sample, class_map, facts, sample_id, summarise, tag_mask
 
 CHUNK = 64  # images a worker makes at a time
@@ -292,8 +292,7 @@ def _check(config: WorldConfig) -> None:
         raise TTDError("--train, --val and --seed must be 0 or more")
     if not 0 <= config.noise <= 1:
         raise TTDError(f"--noise {config.noise}: must be in [0, 1]")
-    if config.look not in LOOKS:
-        raise TTDError(f"--look {config.look}: choose one of {', '.join(LOOKS)}")
+    look_of(config.look)
     if config.noise and config.look != "first":
         raise TTDError(f"--noise {config.noise}: the look {config.look!r} has no such captions")
     if not 32 <= config.size <= 2048:

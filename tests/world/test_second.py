@@ -8,10 +8,11 @@ from core.data.heldout import load_heldout, unseen_items
 from core.data.words import is_stopword, split_words
 from core.errors import TTDError
 from core.world.looks import LOOKS
-from core.world.picture import MIN_SHARE
+from core.world.picture import MIN_SHARE, Contents, Thing
 from core.world.sample import tag_mask
 from core.world.second.captions import frame_words
-from core.world.second.picture import COLOURS, SCENES
+from core.world.second.marks import mark
+from core.world.second.picture import COLOURS, SCENES, outline, render
 from core.world.second.sample import make_second_sample
 from core.world.second.shapes import NOUNS
 from core.world.writer import WorldConfig, made_with, make_world
@@ -65,12 +66,61 @@ def test_the_layout_is_read_as_the_first_worlds(tmp_path):
     assert yaml.safe_load((tmp_path / "world.yaml").read_text())["scenes"] == list(SCENES)
 
 
+def thing(noun, angle=0.0):
+    """A black thing of half the image's side, in its middle."""
+    return Thing(noun, "black", 0.5, 0.5, 0.5, angle)
+
+
+@pytest.mark.parametrize(
+    ("noun", "angle", "expected"),
+    [
+        ("lamp", 0, [True, False, False, False]),
+        ("lamp", 90, [False, True, False, False]),  # its top turns clockwise, to the right
+        ("lamp", 180, [False, False, True, False]),
+        ("magnet", 0, [False, False, True, False]),
+        ("hat", 0, [False, True, False, True]),
+        ("spiral", 30, [False, False, False, False]),
+    ],
+)
+def test_a_mark_turns_with_its_thing(noun, angle, expected):
+    above_right_below_left = ((50, 10), (90, 50), (50, 90), (10, 50))
+    marked = mark(thing(noun, angle), 100)
+    assert [bool(marked[y, x]) for x, y in above_right_below_left] == expected
+
+
+def test_marks_tell_things_apart():
+    """Marks of two nouns differ on a tenth of the area that both things cover, or more."""
+    marks = [mark(thing(noun), 96) for noun in NOUNS]
+    areas = [outline(thing(noun), 96) for noun in NOUNS]
+    for i in range(len(NOUNS)):
+        for j in range(i):
+            both = areas[i] & areas[j]
+            assert (marks[i] ^ marks[j])[both].mean() > 0.1, (NOUNS[i], NOUNS[j])
+
+
+def test_the_third_look_differs_from_the_second_in_its_things_pixels_alone(samples):
+    third = LOOKS["third"].make(3, "val", 17, 96, 0.0)
+    second = samples[17]
+    assert third.text == second.text and third.tags == second.tags
+    assert np.array_equal(third.index, second.index)
+    assert not np.array_equal(third.image, second.image)
+
+
+def test_both_tones_of_a_dark_and_of_a_light_thing_are_seen():
+    for colour in COLOURS:
+        one = Thing("hat", colour, 0.5, 0.5, 0.45, 0.0)
+        image = render(Contents((one,), ("concrete",)), np.random.default_rng(0), 96, marked=True)
+        area, marked = outline(one, 96), mark(one, 96)
+        tones = [image[area & part].mean(0) for part in (marked, ~marked)]
+        assert np.abs(tones[0] - tones[1]).max() > 40, colour
+
+
 def test_the_first_look_is_not_recorded():
     assert "look" not in WorldConfig().recorded()
 
 
 @pytest.mark.parametrize(
-    "config", [WorldConfig(look="third"), WorldConfig(look="second", noise=0.5)]
+    "config", [WorldConfig(look="fourth"), WorldConfig(look="third", noise=0.5)]
 )
 def test_what_no_look_has_is_refused(tmp_path, config):
     with pytest.raises(TTDError, match="look"):

@@ -1,5 +1,6 @@
 """A world of another look: other things, materials, backgrounds, camera and grammar.
 
 A recipe that was found on the first world is tried on this one. `shapes` -> `picture` (clutter,
-patterned things, blur and noise) -> `captions` -> `sample`; the writer's folders are the same.
+patterned things, blur and noise) -> `captions` -> `sample`; the writer's folders are the same. In
+the third look every thing wears a pattern of its own (`marks`): its name is easier to learn.
 """

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..picture import SHIFT, Contents, Mask, Pixels, Placed, Thing, contour, fits, scene_map
+from .marks import mark
 from .shapes import NOUNS, OUTLINES
 
 TRIES = 10  # placements tried before a thing is left out
@@ -113,8 +114,11 @@ def _camera(image: Floats, rng: np.random.Generator) -> Pixels:
     return seen
 
 
-def render(contents: Contents, rng: np.random.Generator, size: int) -> Pixels:
-    """Paint `contents` -> uint8 RGB [size, size, 3]; `rng` draws all that captions do not name."""
+def render(contents: Contents, rng: np.random.Generator, size: int, marked: bool = False) -> Pixels:
+    """Paint `contents` -> uint8 RGB [size, size, 3]; `rng` draws all that captions do not name.
+
+    marked: every thing wears the pattern of its noun, not any.
+    """
     corners = rng.random((2, 2)).tolist()
     image = background(contents.scenes[0], size, tuple(corners[0])).copy()
     if len(contents.scenes) == 2:
@@ -123,10 +127,18 @@ def render(contents: Contents, rng: np.random.Generator, size: int) -> Pixels:
     _add_clutter(image, rng)
     for thing in contents.things:
         tone = np.array(COLOURS[thing.colour], np.float32) * rng.uniform(0.85, 1.12)
-        fill = tone * _pattern(rng, size)[..., None]
+        if marked:
+            fill = np.where(mark(thing, size)[..., None], _other(tone), tone)
+        else:
+            fill = tone * _pattern(rng, size)[..., None]
         area = outline(thing, size)
         image[area] = fill[area]
     return _camera(np.clip(image, 0, 255).astype(np.float32), rng)
+
+
+def _other(tone: Floats) -> Floats:
+    """The second tone of a thing [3]: darker, or lighter where it is dark."""
+    return tone * 0.3 if tone.mean() > 90 else tone + 110
 
 
 def draw_contents(rng: np.random.Generator, size: int) -> Contents:
