@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class PretrainConfig(WorldRunConfig):
 
     pool: `avg` of the patches, or `tok`, the class token. init: the folder of a model of the same
     sizes to start from, None for random weights. encoders: `both` are trained, or the `image`
-    tower alone.
+    tower alone. patch_weight: of a loss that tells the nouns of patches apart, by the world's own
+    truth (core/tiny_clip/patch_nouns.py); 0 for captions alone.
     """
 
     # `steps` may change before the decay begins: what is before it does not know the end.
@@ -51,6 +53,7 @@ class PretrainConfig(WorldRunConfig):
     pool: str = "avg"
     init: str | None = None
     encoders: str = "both"
+    patch_weight: float = 0.0
     embed_dim: int = 256
     patch: int = 8
     width: int = 256
@@ -77,6 +80,8 @@ class PretrainConfig(WorldRunConfig):
         super().__post_init__()
         self._check_choice("pool", ("avg", "tok"))
         self._check_choice("encoders", ("both", "image"))
+        if not 0 <= self.patch_weight < math.inf:
+            raise TTDError(f"patch_weight {self.patch_weight:g}: weights must be >= 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,17 +22,23 @@ from ..errors import TTDError
 
 @dataclass(frozen=True)
 class WorldPair:
-    """An image, or what stands for it (uint8 [3, S, S], or an embedding [D]), and its caption."""
+    """An image, or what stands for it (uint8 [3, S, S], or an embedding [D]), and its caption.
+
+    nouns: what each pixel shows, uint8 [S, S], 0 for no thing; None where it is not asked for.
+    """
 
     image: Tensor
     text: str
+    nouns: Tensor | None = None
 
 
 class MemorySource:
-    """`Source` of pairs that are in memory: images [N, ...] and N captions."""
+    """`Source` of pairs that are in memory: images [N, ...], N captions, maybe N maps of nouns."""
 
-    def __init__(self, images: Tensor, texts: Sequence[str], description: str):
-        self.images, self.texts = images, texts
+    def __init__(
+        self, images: Tensor, texts: Sequence[str], description: str, nouns: Tensor | None = None
+    ):
+        self.images, self.texts, self.nouns = images, texts, nouns
         self.descriptions, self.skipped = [description], list[Skipped]()
         digest = hashlib.blake2b(json.dumps(list(texts)).encode(), digest_size=16)
         digest.update(images.contiguous().view(torch.uint8).numpy().data)
@@ -43,7 +49,8 @@ class MemorySource:
 
     def read(self, number: int) -> WorldPair:
         """Pair `number` in [0, len)."""
-        return WorldPair(self.images[number], self.texts[number])
+        nouns = None if self.nouns is None else self.nouns[number]
+        return WorldPair(self.images[number], self.texts[number], nouns)
 
     def where(self, number: int) -> tuple[int, str]:
         """Its number; pairs in memory have no other name."""
@@ -85,11 +92,12 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(image[..., ::-1], np.uint8)
 
 
-def random_crops(images: Tensor, low: float, draws: Tensor) -> Tensor:
+def random_crops(images: Tensor, low: float, draws: Tensor, mode: str = "bilinear") -> Tensor:
     """Square crops of side `low` to 1 (of the image), half of them mirrored, at the full size.
 
-    images float [B, 3, S, S] -> [B, 3, S, S]; draws [4, B] in [0, 1): zoom, mirror, x, y. No
-    caption of the world mentions left or right, so mirroring is free.
+    images float [B, C, S, S] -> [B, C, S, S]; draws [4, B] in [0, 1): zoom, mirror, x, y. mode:
+    `nearest` for maps of labels. No caption of the world mentions left or right, so mirroring is
+    free.
     """
     zoom, flip, x, y = draws
     side = low + (1 - low) * zoom
@@ -98,7 +106,7 @@ def random_crops(images: Tensor, low: float, draws: Tensor) -> Tensor:
     affine[:, 1, 1] = side
     affine[:, :, 2] = (2 * torch.stack([x, y], 1) - 1) * (1 - side)[:, None]
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(images, grid, mode, padding_mode="reflection", align_corners=False)
 
 
 def shrink(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -31,6 +32,7 @@ from .model import (
     write_config,
     write_vocabulary,
 )
+from .patch_nouns import noun_maps, patch_loss, patch_nouns
 
 VOCABULARY = "bpe.txt.gz"
 SHAPE = ("embed_dim", "patch", "width", "layers", "text_width", "text_layers", "context")
@@ -38,20 +40,28 @@ SHAPE = ("embed_dim", "patch", "width", "layers", "text_width", "text_layers", "
 
 @dataclass(frozen=True)
 class Seen:
-    """A pair and its draws: image uint8 [3, S, S], caption or a span of it, draws [4] in [0, 1)."""
+    """A pair and its draws: image uint8 [3, S, S], caption or a span of it, draws [4] in [0, 1).
+
+    nouns: as of `WorldPair`.
+    """
 
     image: Tensor
     text: str
     draws: Tensor
+    nouns: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalized crops [B, 3, S, S], tokens [B, L], image tokens to keep [k] (None: all)."""
+    """Normalized crops [B, 3, S, S], tokens [B, L], image tokens to keep [k] (None: all).
+
+    nouns: of the image tokens but the first, long [B, k - 1]; None where they are not asked for.
+    """
 
     images: Tensor
     tokens: Tensor
     keep: Tensor | None
+    nouns: Tensor | None = None
 
 
 class PretrainTask(Task[WorldPair, Seen, Batch]):
@@ -65,12 +75,20 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         """Load the world, cut the vocabulary, draw the weights by the seed. TTDError: no world."""
         super().__init__(config, device)
         images, texts = load_pairs(Path(config.world))
-        self._source = MemorySource(images, texts, f"{config.world}: {len(images):,} images")
+        nouns = None
+        if config.patch_weight:
+            nouns = noun_maps(Path(config.world), len(images))
+        what = f"{config.world}: {len(images):,} images"
+        self._source = MemorySource(images, texts, what, nouns)
         self._make_tokenizer(texts)
         shape = {name: getattr(config, name) for name in SHAPE}
         self.architecture = model_config(images.shape[-1], self._size, shape, config.pool)
         seed_everything(config.seed)
         self.model = build(self.architecture).to(device).train()
+        self.model.visual.output_tokens = True
+        self._probe: nn.Linear | None = None
+        if nouns is not None:
+            self._probe = nn.Linear(config.embed_dim, int(nouns.max()), device=device)
         if config.init:
             load_weights(self.model, Path(config.init))
         for name, parameter in self.model.named_parameters():
@@ -97,8 +115,10 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """All that are trained."""
-        named = self.model.named_parameters()
-        return {name: parameter for name, parameter in named if parameter.requires_grad}
+        named = dict(self.model.named_parameters())
+        if self._probe is not None:
+            named |= {f"probe.{name}": value for name, value in self._probe.named_parameters()}
+        return {name: value for name, value in named.items() if value.requires_grad}
 
     def groups(self, step: int) -> list[Group]:
         """Tables for AdamW, gains and biases without decay, the blocks' matrices for Muon."""
@@ -122,7 +142,7 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         """The caption or a span of it; the crop is drawn here and made in `collate`."""
         draws = rng.random(7)
         text = random_span(raw.text, self.config.span_share, draws[:3].tolist())
-        return Seen(raw.image, text, torch.from_numpy(draws[3:]).float())
+        return Seen(raw.image, text, torch.from_numpy(draws[3:]).float(), raw.nouns)
 
     def collate(self, samples: Sequence[Seen], step: int) -> Batch:
         """Crop, normalize and, before the last `plain_steps`, shrink."""
@@ -133,23 +153,49 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         keep = None
         if config.small and step < config.steps - config.plain_steps:
             images, keep = shrink(images, config.small, config.patch, self.step_rng(step))
-        return Batch(images, self.tokenizer([sample.text for sample in samples]), keep)
+        tokens = self.tokenizer([sample.text for sample in samples])
+        return Batch(images, tokens, keep, self._nouns(samples, draws, keep))
+
+    def _nouns(self, samples: Sequence[Seen], draws: Tensor, keep: Tensor | None) -> Tensor | None:
+        """The noun of each patch of the crops, [B, patches]."""
+        maps = [sample.nouns for sample in samples if sample.nouns is not None]
+        if not maps:
+            return None
+        config, whole = self.config, torch.stack(maps)[:, None].float()
+        crops = random_crops(whole, config.crop, draws, mode="nearest")[:, 0]
+        side = crops.shape[-1] if keep is None else config.small
+        return patch_nouns(crops, side // config.patch)
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """InfoNCE over the pairs of all processes, a scalar; the temperature is logged.
+        """InfoNCE over the pairs of all processes, a scalar, and the patches' nouns where asked.
 
-        batch: images [B, 3, H, W], tokens [B, L].
+        The temperature is logged. batch: images [B, 3, H, W], tokens [B, L], nouns [B, P].
         """
         model = self.model
         model.visual.patch_dropout.index = batch.keep
         # The plain attention is 1.3 times faster than the CPU's fused kernel at these lengths.
         with step.autocast(), sdpa_kernel(SDPBackend.MATH):
-            images = model.encode_image(batch.images.to(self.device), normalize=True)
+            pooled, patches = model.visual(batch.images.to(self.device))
+            images = F.normalize(pooled, dim=-1)
             texts = model.encode_text(batch.tokens.to(self.device), normalize=True)
+            told = self._patch_loss(patches, batch.nouns)
         images = step.ranks.all_gather(images.float())
         texts = step.ranks.all_gather(texts.float())
         scale = model.logit_scale.exp()
-        return info_nce(images, texts, scale), {"logit_scale": scale.detach()}
+        values = {"logit_scale": scale.detach()}
+        loss = info_nce(images, texts, scale)
+        if told is None:
+            return loss, values
+        return loss + self.config.patch_weight * told, {**values, "patches": told.detach()}
+
+    def _patch_loss(self, patches: Tensor, nouns: Tensor | None) -> Tensor | None:
+        """Of the nouns that the patches show; None where they are not asked for.
+
+        patches [B, P, width], before the projection.
+        """
+        if self._probe is None or nouns is None:
+            return None
+        return patch_loss(self._probe(patches @ self.model.visual.proj), nouns.to(self.device))
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:

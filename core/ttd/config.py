@@ -44,6 +44,9 @@ class DistillConfig:
     back on the grid).
     teacher: whose maps the targets are: the `current` model's (as the paper's figure), its EMA's
     (`ema`: `ema_decay` old + rest new after every step), or the `frozen` base's.
+    ema_share: how much of what the EMA has learnt teaches: the base's weights plus this times the
+    average's change of them. At 1 a student that repeats its teacher and adds to it has no end; at
+    s < 1 what it adds is worth at most 1 / (1 - s) of itself.
     anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine);
     `contrastive` is CLIP's InfoNCE on the batch. anchor_weight: its weight.
     """
@@ -62,6 +65,7 @@ class DistillConfig:
     contrast: float = 1.0
     teacher: str = "current"
     ema_decay: float = 0.99
+    ema_share: float = 1.0
     anchor: str = "none"
     anchor_weight: float = 0.0
 
@@ -78,8 +82,9 @@ class DistillConfig:
             )
         if self.calibration < LEAST_PAIRS:
             raise TTDError(f"calibration {self.calibration}: must be {LEAST_PAIRS} pairs or more")
-        if not 0 <= self.ema_decay <= 1:
-            raise TTDError(f"ema_decay {self.ema_decay}: must be a share in [0, 1]")
+        for name in ("ema_decay", "ema_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TTDError(f"{name} {getattr(self, name)}: must be a share in [0, 1]")
         if (self.anchor == "none") != (self.anchor_weight == 0):
             raise TTDError(
                 f"anchor {self.anchor!r} with anchor_weight {self.anchor_weight}: "

@@ -15,7 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..backbones.lora.adapter import adapter_disabled, adapter_parameters, adapter_swapped
+from ..backbones.lora.adapter import (
+    adapter_disabled,
+    adapter_parameters,
+    adapter_share,
+    adapter_swapped,
+)
 from ..errors import TTDError
 from ..refine.pamr import PAMR
 from ..training.task import Step
@@ -139,7 +144,7 @@ class Distiller:
         if frozen:
             teacher = base
         elif self.average is not None:
-            with adapter_swapped(self.backbone, self.average):
+            with adapter_swapped(self.backbone, adapter_share(self.average, config.ema_share)):
                 teacher = self._embed(images, texts, self.config.needs_pooled, step)
         return teacher, base
 

@@ -123,6 +123,7 @@ def test_every_setting_is_in_the_documentation():
         ({"teacher": "me"}, "current, ema, frozen"),
         ({"tag_weight": -1.0}, ">= 0"),
         ({"ema_decay": 1.5}, r"\[0, 1\]"),
+        ({"ema_share": -0.1}, r"ema_share -0.1: must be a share in \[0, 1\]"),
         ({"anchor": "frozen"}, "both or neither"),
         ({"anchor_weight": 0.1}, "neither"),
         ({"contrast": 0.5}, "contrast 0.5"),

@@ -93,6 +93,31 @@ def test_the_teacher_is_the_one_asked_for(config, teacher):
     assert all(value.grad is not None for value in distiller.parameters.values())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_share_of_the_average_teaches(config, share):
+    """Against a model without an adapter, its weights changed by that share of (alpha / r) B A."""
+    pairs = open_pairs(config.data, config.root)
+    distill = DistillConfig(teacher="ema", ema_share=share)
+    distiller, images, captions = first_part(
+        config, load_backbone(config.arch, device="cpu"), distill, pairs
+    )
+    other = load_backbone(config.arch, device="cpu")
+    values = adapter_parameters(distiller.backbone)
+    for name in ("text.blocks.0.attn.q_proj", "visual.blocks.0.attn.v_proj"):
+        halves = [values[next(k for k in values if f"{name}.lora_{h}." in k)] for h in "AB"]
+        with torch.no_grad():
+            other.get_submodule(name).weight += share * halves[1] @ halves[0]  # alpha = r = 2
+    texts = gather_texts(captions)
+    with torch.no_grad():
+        inputs = distiller.backbone.normalize(images)
+        student, target = embed(distiller.backbone, inputs, texts), embed(other, inputs, texts)
+        want = ttd_loss(student, texts, distill, (1.0, 0.0), teacher=target)
+        same = ttd_loss(student, texts, distill, (1.0, 0.0))
+    got = distiller.distill(images, captions, STEP).total.item()
+    assert got == pytest.approx(want.total.item(), rel=1e-5)
+    assert got != pytest.approx(same.total.item(), rel=1e-3)
+
+
 def test_bf16_keeps_adapter_and_loss_in_float32(config):
     pairs = open_pairs(config.data, config.root)
     backbone = load_backbone(config.arch, device="cpu")

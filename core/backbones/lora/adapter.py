@@ -179,6 +179,16 @@ def adapter_disabled(backbone: Backbone) -> Iterator[None]:
             parameter.requires_grad_(wanted)  # enable_adapters sets it too
 
 
+def adapter_share(tensors: Mapping[str, Tensor], share: float) -> Mapping[str, Tensor]:
+    """An adapter that changes every weight by `share` times what `tensors` do: its B times that.
+
+    tensors [r, in] and [out, r] by the names of `adapter_parameters`; themselves for share 1.
+    """
+    if share == 1:
+        return tensors
+    return {name: t * share if ".lora_B." in name else t for name, t in tensors.items()}
+
+
 @contextmanager
 def adapter_swapped(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, the adapter's values are `tensors`, an EMA for instance; afterwards its own again.
