@@ -214,7 +214,11 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
     def describe(self) -> list[str]:
         """The model's size."""
         count = sum(parameter.numel() for parameter in self.model.parameters())
-        return [f"a CLIP of {count:,} parameters, vocabulary of {self._size:,}"]
+        lines = [f"a CLIP of {count:,} parameters, vocabulary of {self._size:,}"]
+        if self._probe is not None:
+            weight = self.config.patch_weight
+            lines.append(f"{weight:g} x the loss of patches' nouns, by the world's own truth")
+        return lines
 
 
 def schedule(step: int, config: PretrainConfig) -> float:
