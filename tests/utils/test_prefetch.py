@@ -59,14 +59,24 @@ def test_whoever_stops_early_cancels_what_has_not_begun_and_waits_for_what_has()
 
 def test_an_interrupt_while_it_waits_for_what_has_begun_is_raised():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
-    gate = threading.Event()
-    stream = prefetch(lambda number: number and gate.wait(5), range(9), ahead=3, workers=1)
+    gate, begun = threading.Event(), threading.Event()
+
+    def work(number):
+        if number:
+            begun.set()
+            gate.wait(5)
+
+    stream = prefetch(work, range(9), ahead=3, workers=1)
     next(stream)
+    assert begun.wait(5)  # else there is nothing to wait for
     interrupts = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     interrupts.start()
-    with pytest.raises(KeyboardInterrupt):
-        stream.close()
-    gate.set()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()
+    finally:
+        interrupts.cancel()  # or it ends the tests that follow
+        gate.set()
 
 
 def test_nothing_is_written_after_an_error_has_been_raised():
