@@ -63,7 +63,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         default="first",
         metavar="NAME",
         help="first; second: other things, textures, camera and captions; third: as the second, "
-        "but every thing wears a pattern of its own (default first)",
+        "but things wear patterns of their own (default first)",
     )
     add_run_options(parser)
     return parser
@@ -83,7 +83,9 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
         help="only write the image of demo.py --ground",
     )
     target.add_argument(
-        "--sheet", type=Path, help="only write 16 images of --look side by side as this PNG"
+        "--sheet",
+        type=Path,
+        help="only write 16 images of --look (seed 1, 96 px), side by side, as this PNG",
     )
 
 
@@ -130,6 +132,10 @@ def main(argv: list[str] | None = None) -> int:
     from core.world.demo_scene import write_demo, write_ground_demo, write_sheet
     from core.world.writer import WorldConfig, make_world
 
+    if args.look != "first" and (args.demo or args.ground_demo or args.refer is not None):
+        raise TTDError(
+            f"--look {args.look}: --demo, --ground-demo and --refer know the first alone"
+        )
     if args.demo:
         print(f"{args.demo}/demo.jpg: {write_demo(args.demo)}")
         return 0

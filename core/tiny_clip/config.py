@@ -48,6 +48,7 @@ class PretrainConfig(WorldRunConfig):
     # `steps` may change before the decay begins: what is before it does not know the end.
     FREE: ClassVar[tuple[str, ...]] = (*WorldRunConfig.FREE, "steps")
     RATES: ClassVar[tuple[str, ...]] = ("lr", "muon_lr")
+    LATER: ClassVar[Mapping[str, Any]] = {"patch_weight": 0.0}
 
     head: str = "maskclip-value"
     pool: str = "avg"

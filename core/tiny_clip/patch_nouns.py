@@ -1,12 +1,13 @@
 """Which noun each patch of a world's training images shows: a start for image towers.
 
-From captions alone a small tower needs some 200,000 samples before it knows a noun, and knows
-colours and scenes long before. Where a model of another world is wanted that knows its nouns, and
-not how it came by them, a linear layer on its patches that tells nouns apart takes a tenth of that.
+A small tower learns colours and scenes from captions long before it learns nouns. Where a model of
+another world is wanted that knows its nouns, and not how it came by them, a linear layer on its
+patches that tells nouns apart is a shorter way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,32 +19,41 @@ from ..errors import TTDError
 from ..utils.config import build
 from ..world.looks import look_of
 from ..world.sample import class_map
-from ..world.writer import WorldConfig, made_with
+from ..world.writer import WorldConfig, check_config, made_with
 
 NOTHING = -1  # a patch that shows no thing
+MEND = "make the world again with tools/make_world.py --overwrite"
 
 
-def noun_maps(world: Path, count: int) -> Tensor:
-    """The noun at each pixel of the first `count` training images, uint8 [N, S, S].
+def noun_maps(world: Path, texts: Sequence[str], side: int) -> tuple[Tensor, int]:
+    """The noun at each pixel of the training images, uint8 [N, side, side], and how many there are.
 
-    0 where there is no thing, 1 + i for the i-th noun of the world's look. They are drawn again by
-    what world.yaml says of the world. TTDError where it does not say it.
+    0 where there is no thing, 1 + i for the i-th noun of the world's look. The images are drawn
+    again by what world.yaml says of the world, which takes some milliseconds each. texts: their
+    captions, in order. TTDError where world.yaml does not say it, or says it of another world.
     """
-    recorded = made_with(world / "world.yaml")
+    mark = world / "world.yaml"
+    recorded = made_with(mark)
     if recorded is None:
+        raise TTDError(f"{mark}: does not say how the world was made, which patch_weight needs")
+    try:
+        config = build(WorldConfig, recorded, "made_with")
+        check_config(config)
+    except TTDError as error:
+        raise TTDError(f"{mark}: {error}") from None
+    if (config.train, config.size) != (len(texts), side):
         raise TTDError(
-            f"{world}/world.yaml: does not say how the world was made; patch_weight needs the "
-            "nouns of its patches: make it by tools/make_world.py"
+            f"{world}: {len(texts)} training images of {side} pixels, world.yaml says "
+            f"{config.train} of {config.size}: {MEND}"
         )
-    config = build(WorldConfig, recorded, f"{world}/world.yaml: made_with")
     look = look_of(config.look)
-    if count > config.train:
-        raise TTDError(f"{world}: {count} training images, world.yaml says {config.train}")
-    maps = np.empty((count, config.size, config.size), np.uint8)
-    for i in range(count):
-        sample = look.make(config.seed, "train", i, config.size, config.noise)
+    maps = np.empty((len(texts), side, side), np.uint8)
+    for i, text in enumerate(texts):
+        sample = look.make(config.seed, "train", i, side, config.noise)
+        if sample.text != text:
+            raise TTDError(f"{world}: {sample.id} is not what world.yaml says: {MEND}")
         maps[i] = class_map(sample, look.nouns)
-    return torch.from_numpy(maps)
+    return torch.from_numpy(maps), len(look.nouns)
 
 
 def patch_nouns(maps: Tensor, cells: int) -> Tensor:

@@ -75,9 +75,9 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         """Load the world, cut the vocabulary, draw the weights by the seed. TTDError: no world."""
         super().__init__(config, device)
         images, texts = load_pairs(Path(config.world))
-        nouns = None
+        nouns, count = None, 0
         if config.patch_weight:
-            nouns = noun_maps(Path(config.world), len(images))
+            nouns, count = noun_maps(Path(config.world), texts, images.shape[-1])
         what = f"{config.world}: {len(images):,} images"
         self._source = MemorySource(images, texts, what, nouns)
         self._make_tokenizer(texts)
@@ -88,7 +88,7 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         self.model.visual.output_tokens = True
         self._probe: nn.Linear | None = None
         if nouns is not None:
-            self._probe = nn.Linear(config.embed_dim, int(nouns.max()), device=device)
+            self._probe = nn.Linear(config.embed_dim, count, device=device)
         if config.init:
             load_weights(self.model, Path(config.init))
         for name, parameter in self.model.named_parameters():
@@ -157,7 +157,10 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
         return Batch(images, tokens, keep, self._nouns(samples, draws, keep))
 
     def _nouns(self, samples: Sequence[Seen], draws: Tensor, keep: Tensor | None) -> Tensor | None:
-        """The noun of each patch of the crops, [B, patches]."""
+        """The noun of each patch of the crops, long [B, P]; None where they are not asked for.
+
+        draws [4, B], keep [1 + P]: as the images are cropped and shrunk.
+        """
         maps = [sample.nouns for sample in samples if sample.nouns is not None]
         if not maps:
             return None

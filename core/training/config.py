@@ -56,6 +56,8 @@ class RunConfig:
         "unreadable_percent",
         "trust_inputs",
     )
+    # Settings that came later, dotted, and the value with which they do nothing.
+    LATER: ClassVar[Mapping[str, Any]] = {}
     # Learning rates: in proportion to the batch where it is not the recipe's.
     RATES: ClassVar[tuple[str, ...]] = ("lr",)
     # What `schedule` may be.
@@ -156,8 +158,19 @@ class RunConfig:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The settings that a run cannot change on its way, as plain values."""
-    return {key: value for key, value in plain(config).items() if key not in config.FREE}
+    """The settings that a run cannot change on its way, as plain values.
+
+    Without those of `LATER` that do nothing, which runs begun before do not have.
+    """
+    fixed = {key: value for key, value in plain(config).items() if key not in config.FREE}
+    for name, nothing in config.LATER.items():
+        *sections, last = name.split(".")
+        place = fixed
+        for section in sections:
+            place = place[section]
+        if place[last] == nothing:
+            del place[last]
+    return fixed
 
 
 def renamed(

@@ -45,8 +45,8 @@ class DistillConfig:
     teacher: whose maps the targets are: the `current` model's (as the paper's figure), its EMA's
     (`ema`: `ema_decay` old + rest new after every step), or the `frozen` base's.
     ema_share: how much of what the EMA has learnt teaches: the base's weights plus this times the
-    average's change of them. At 1 a student that repeats its teacher and adds to it has no end; at
-    s < 1 what it adds is worth at most 1 / (1 - s) of itself.
+    average's change of them. Less is nearer to the base: it gains less in few steps, and drifts
+    later.
     anchor: `frozen` keeps every text and pixel embedding near the base's (1 - cosine);
     `contrastive` is CLIP's InfoNCE on the batch. anchor_weight: its weight.
     """
@@ -85,6 +85,10 @@ class DistillConfig:
         for name in ("ema_decay", "ema_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TTDError(f"{name} {getattr(self, name)}: must be a share in [0, 1]")
+        if self.ema_share != 1 and self.teacher != "ema":
+            raise TTDError(
+                f"ema_share {self.ema_share} with teacher {self.teacher!r}: it is of teacher 'ema'"
+            )
         if (self.anchor == "none") != (self.anchor_weight == 0):
             raise TTDError(
                 f"anchor {self.anchor!r} with anchor_weight {self.anchor_weight}: "
@@ -154,6 +158,7 @@ class TTDConfig(RunConfig):
         "peft",
     )
     COUNTS: ClassVar[tuple[str, ...]] = (*RunConfig.COUNTS, "image", "limit", "eval_limit")
+    LATER: ClassVar[Mapping[str, Any]] = {"distill.ema_share": 1.0}
 
     arch: str = "tiny"
     weights: str | None = None

@@ -58,14 +58,15 @@ def read_yaml(path: str | Path, advice: str = "configs/ holds some that work") -
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """The settings in a YAML file, over those of the file that it `extends`.
 
-    extends: FILE names another one, beside it, which may extend a third. TTDError when a file
-    cannot be read, or extends itself.
+    extends: FILE names another one, by its path from there, which may extend a third. TTDError
+    when a file cannot be read, or extends itself.
     """
     levels: list[dict[str, Any]] = []
     seen: list[Path] = []
     place: str | Path | None = path
     while place is not None:
-        content = read_yaml(place)  # first: it tells what is no file
+        # First: it tells what is no file.
+        content = read_yaml(place, f"{seen[-1]} extends it") if seen else read_yaml(place)
         file = expanded(place)
         if file.resolve() in seen:
             raise TTDError(f"{path}: extends itself, by way of {file.name}")

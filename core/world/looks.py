@@ -46,5 +46,5 @@ LOOKS = {
 def look_of(name: str) -> Look:
     """One of `LOOKS`. TTDError, with the names there are, for another name."""
     if name not in LOOKS:
-        raise TTDError(f"--look {name}: choose one of {', '.join(LOOKS)}")
+        raise TTDError(f"look {name!r}: choose one of {', '.join(LOOKS)}")
     return LOOKS[name]

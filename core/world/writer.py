@@ -266,7 +266,7 @@ def make_world(
     where it exists, the world is complete. Raises TTDError when `out` cannot be written or holds
     another world, and for counts, sizes, seeds or noise that make no sense.
     """
-    _check(config)
+    check_config(config)
     out = Path(out)
     _prepare(out, config, overwrite)
     rows: list[Facts] = []
@@ -286,7 +286,7 @@ def make_world(
     return world
 
 
-def _check(config: WorldConfig) -> None:
+def check_config(config: WorldConfig) -> None:
     """TTDError for values that make no sense."""
     if config.train < 0 or config.val < 0 or config.seed < 0:
         raise TTDError("--train, --val and --seed must be 0 or more")

@@ -15,7 +15,9 @@ from core.utils.config import read_recipe
 READERS: dict[str, Reader] = {}
 
 for ending in ("png", "jpg", "webp", "gif", "tiff", "bmp", "ppm", "tga", "ico"):
-    READERS[f"image {ending}"] = Reader(image(ending), read_image)
+    # Pillow before 13 writes no size of an icon that is larger than the image, so names none here.
+    options = {"sizes": [(6, 5)]} if ending == "ico" else {}
+    READERS[f"image {ending}"] = Reader(image(ending, **options), read_image)
 
 
 def label_png(folder):

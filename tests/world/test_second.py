@@ -67,7 +67,7 @@ def test_the_layout_is_read_as_the_first_worlds(tmp_path):
 
 
 def thing(noun, angle=0.0):
-    """A black thing of half the image's side, in its middle."""
+    """A black thing of the image's whole side, in its middle."""
     return Thing(noun, "black", 0.5, 0.5, 0.5, angle)
 
 
@@ -98,7 +98,7 @@ def test_marks_tell_things_apart():
             assert (marks[i] ^ marks[j])[both].mean() > 0.1, (NOUNS[i], NOUNS[j])
 
 
-def test_the_third_look_differs_from_the_second_in_its_things_pixels_alone(samples):
+def test_the_third_look_has_the_things_places_and_captions_of_the_second(samples):
     third = LOOKS["third"].make(3, "val", 17, 96, 0.0)
     second = samples[17]
     assert third.text == second.text and third.tags == second.tags

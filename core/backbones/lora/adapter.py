@@ -39,6 +39,7 @@ __all__ = [
     "adapter_disabled",
     "adapter_layers",
     "adapter_parameters",
+    "adapter_share",
     "adapter_swapped",
     "add_adapter",
     "load_adapter",

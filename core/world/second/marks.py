@@ -1,4 +1,4 @@
-"""What the 19 things of the second world wear in its third look: a pattern each, in two tones."""
+"""What things wear in the third look: all but the spiral a pattern of their own, in two tones."""
 
 from collections.abc import Callable
 from typing import TypeAlias
