@@ -15,6 +15,7 @@ def common_options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         metavar="KEY=VALUE",
         help="any setting by its name in YAML, such as distill.anchor=frozen",
     )

@@ -115,6 +115,12 @@ def test_set_arch_takes_that_models_recipe_and_home_is_expanded(monkeypatch, tmp
     assert (config.arch, config.dtype, config.folder) == ("CLIP", "auto", tmp_path / "run")
 
 
+def test_set_may_be_repeated():
+    words = ["--set", "arch=CLIP", "seed=1", "--set", "lora.rank=4", "--set", "seed=2"]
+    config = train_ttd.choose(vars(train_ttd.get_args_parser().parse_args(words))).config
+    assert (config.arch, config.lora.rank, config.seed) == ("CLIP", 4, 2)
+
+
 @pytest.mark.parametrize("arch", ["tiny", "tiny-cls", "CLIP", "TCL", "ViT-B-32:openai"])
 def test_every_model_takes_the_recipe_without_constants(arch):
     args = train_ttd.get_args_parser().parse_args(["--arch", arch])
