@@ -90,6 +90,7 @@ def _reduced(
     with contextlib.ExitStack() as held:
 
         def begin(image: Image.Image) -> None:
+            """Note the size; wait for giants, and ask JPEG for a smaller image."""
             stored.append((image.height, image.width))
             giant = is_giant(image.size)
             if giant:

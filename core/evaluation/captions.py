@@ -103,6 +103,7 @@ def evaluate_captions(
     common, problems = match(list(records), found, unscored)
 
     def work(names: list[str]) -> tuple[Scored, Problems]:
+        """Scores of a chunk of captions."""
         return _score(captions, [(records[name], found[name]) for name in names])
 
     counts: Scored = {}
@@ -129,6 +130,7 @@ def sweep(
     found, problems = saved_scores(folder, list(records), allow_missing, unscored)
 
     def work(names: list[str]) -> list[Counts]:
+        """Counts of a chunk of captions at every threshold."""
         return [_cut(captions, records[name], found[name], thresholds) for name in names]
 
     counts: list[Counts] = []

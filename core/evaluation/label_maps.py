@@ -92,6 +92,7 @@ def evaluate(
     common, problems = match(with_mask, found, items)
 
     def work(names: list[str]) -> tuple[Part, Problems]:
+        """Scores of a chunk of images."""
         return _score([(items[name], found[name]) for name in names], dataset)
 
     total, counts = np.zeros((256, 256), np.int64), dict[str, Counts]()

@@ -52,6 +52,7 @@ def sweep_labels(
     labels = len(dataset.label_values)
 
     def work(names: list[str]) -> Counts:
+        """Counts of a chunk of images at every threshold, summed."""
         total = np.zeros((len(thresholds) + 1, labels, labels + 1), np.int64)
         for name in names:
             values, winners = _winners(found[name], dataset)

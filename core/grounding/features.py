@@ -140,6 +140,7 @@ def prepare(
     size = model.config.image_size
 
     def read(part: Sequence[Path]) -> list[Seen]:
+        """The images of a batch as the tower sees them."""
         return [view(read_image(image), size) for image in part]
 
     with write_errors(path, "make room, or leave --cache out"):

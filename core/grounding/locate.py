@@ -57,6 +57,7 @@ def locate_phrases(
     size = grounder.model.config.image_size
 
     def read(part: list[list[Numbered]]) -> list[Seen]:
+        """The images of a batch as the tower sees them."""
         return [view(read_image(group[0][1].image), size) for group in part]
 
     for part, views in zip(parts, prefetch(read, parts, 2, workers), strict=True):

@@ -167,6 +167,7 @@ def _columns(kept: int, given: int, shape: float) -> int:
     """Columns of kept words: those whose panel comes closest to `PANEL_ASPECT`, well filled."""
 
     def cost(columns: int) -> float:
+        """How far a panel of so many columns is from its shape, and what stays empty."""
         rows = math.ceil(kept / columns)
         across, down, scale = _given(given, rows)
         wide, high = across * scale + columns, max(rows, down * scale)

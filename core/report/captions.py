@@ -166,6 +166,7 @@ def _gallery(
     """The best and worst captions; of two results those that changed most, too."""
 
     def entries(names: Sequence[str]) -> Html:
+        """The captions of these names, side by side."""
         found = [_entry(captions, records[name], first, before) for name in names]
         return images.items(found, broad=True)
 

@@ -195,6 +195,7 @@ def _gallery(first: Method, before: Method | None, truth: Mapping[str, Record], 
     places = {name: place for place, name in enumerate(first.captions)}
 
     def entries(names: Sequence[str]) -> Html:
+        """The captions of these names, side by side."""
         shown = []
         for name in names:
             title = f"{name}: F1 {percent(scores[name])}"

@@ -62,6 +62,7 @@ def look_at(
     parts = [paths[start : start + batch] for start in range(0, len(paths), batch)]
 
     def read(part: Sequence[Path]) -> list[Prepared | TTDError]:
+        """The images of a batch, or why one cannot be decoded."""
         return [_read(path, views, look.crop) for path in part]
 
     for part, found in zip(parts, prefetch(read, parts, 2, workers), strict=True):

@@ -135,6 +135,7 @@ def _start(parent: int) -> None:
     torch.set_num_threads(1)
 
     def watch() -> None:
+        """End this process when its parent has ended."""
         while os.getppid() == parent:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)

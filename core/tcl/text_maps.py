@@ -99,6 +99,7 @@ class _TextMaps(torch.autograd.Function):
         b: Tensor,
         chunk: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Agreement, area and variation [B, K] of pixels [B, D, h, w] with texts [K, D]."""
         kind = _product_type(pixels)
         x, t = pixels.detach().to(kind).flatten(2), texts.to(kind)
         size = (len(pixels), len(texts))
@@ -119,6 +120,7 @@ class _TextMaps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Their gradients by hand, from those of the three [B, K]; the maps are made again."""
         pixels, lengths, texts, w, b, pooled, norms, sums, agreement = ctx.saved_tensors
         by_agreement, by_area, by_variation = above
         x, t = pixels.detach().to(ctx.kind).flatten(2), texts.to(ctx.kind)

@@ -102,6 +102,7 @@ def batches(
     def submit(
         pool: ThreadPoolExecutor, part: tuple[int, int]
     ) -> tuple[int, list[Future[tuple[Sample, list[Skipped]]]]]:
+        """Start reading the samples of one part of a step."""
         step = part[0]
         positions = sharding.positions(*part)
         futures = [pool.submit(read_sample, task, shuffle[at], step, at) for at in positions]

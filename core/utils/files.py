@@ -268,6 +268,7 @@ def write_out(path: Path, data: bytes) -> None:
     """
 
     def opened(name: str, flags: int) -> int:
+        """Open for writing; a pipe that nobody reads is an OSError."""
         number = os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
         os.set_blocking(number, True)
         return number

@@ -24,6 +24,7 @@ def prefetch(
     """
 
     def start(pool: ThreadPoolExecutor, item: Item) -> Future[Result]:
+        """Start the work on one item."""
         return pool.submit(work, item)
 
     with closing(prefetch_groups(start, items, ahead, workers)) as futures:

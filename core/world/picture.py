@@ -65,6 +65,7 @@ def contour(points: Points, thing: Thing, size: int) -> npt.NDArray[np.int32]:
 
 
 def contours_of(part: Part, thing: Thing, size: int) -> list[npt.NDArray[np.int32]]:
+    """The contours of a part in fixed-point pixel coordinates, [P, 2] each."""
     return [contour(points, thing, size) for points in part.contours]
 
 

@@ -123,6 +123,7 @@ def summarise(rows: list[Facts]) -> dict[str, float]:
     precision = 100 * true / content
 
     def mean(values: list[float]) -> float:
+        """The mean of shares, in percent."""
         return round(100 * float(np.mean(values)), 2)
 
     return {

@@ -87,7 +87,7 @@ def test_a_world_that_cannot_be_is_refused(tmp_path, made, why):
 
 @needs_muon
 def test_a_tower_learns_the_nouns_of_its_patches(config):
-    """The loss falls below that of guessing; what is exported is a model like any other."""
+    """The loss of the patches falls; what is exported is a model like any other."""
     plain = replace(config, out=config.out + "_plain")
     fit(PretrainTask(plain, CPU))
     told = replace(config, patch_weight=3.0, steps=40, decay_steps=5, lr=1e-2)

@@ -81,6 +81,7 @@ def in_time(work: Callable[[], Value], seconds: float) -> Value:
     done: queue.SimpleQueue[tuple[Value | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
+        """Do the work; its result, or its error, goes into the queue."""
         try:
             done.put((work(), None))
         except BaseException as error:  # raised again below

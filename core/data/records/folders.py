@@ -87,6 +87,7 @@ def _of_captions(
     ids = list(captions)
 
     def walk(start: int) -> Iterator[Item]:
+        """The items from number `start` on."""
         for index, stem in enumerate(ids[start:], start):
             if stem not in images:
                 yield Skipped(index, stem, "no image with this name")

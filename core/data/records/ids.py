@@ -64,6 +64,7 @@ def checked(records: RecordSet) -> RecordSet:
     """
 
     def walk(start: int) -> Iterator[Item]:
+        """The items from number `start` on, with clean ids that occur once."""
         if records.distinct:
             yield from map(_clean, records.walk(start))
             return

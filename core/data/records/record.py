@@ -121,6 +121,7 @@ class RecordSet:
         count = self.count if stop is None else min(stop, self.count)
 
         def read(start: int) -> list[Item]:
+            """The next `CHUNK` items from number `start` on."""
             return list(self.iterate(start, min(start + CHUNK, count)))
 
         for chunk in prefetch(read, range(0, count, CHUNK), 2 * READERS, READERS):

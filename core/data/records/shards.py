@@ -81,6 +81,7 @@ def open_shards(tars: list[Path], root: Path) -> RecordSet:
     count = first if exact else round(first * sum(tar.stat().st_size for tar in tars) / size)
 
     def walk(start: int) -> Iterator[Item]:
+        """The items from number `start` on."""
         number = itertools.count()
         items = itertools.chain.from_iterable(_walk_shard(tar, root, number) for tar in tars)
         return itertools.islice(items, start, None)

@@ -151,6 +151,7 @@ def spacy_parser(model: str = "en_core_web_sm") -> Callable[[str], list[str]]:
         ) from None
 
     def words(text: str) -> list[str]:
+        """The lemmas of the first noun phrase at a root of the sentence."""
         document = parse(text[:LONGEST])
         chunks = list(document.noun_chunks)
         for root in [token for token in document if token.head == token]:

@@ -158,6 +158,7 @@ def _put(machine: _Machine, key: Any) -> None:
 
 def _tuple(count: int) -> Action:
     def action(machine: _Machine, _: Any) -> None:
+        """Take so many items from the stack, push their tuple."""
         items = tuple(machine.stack[len(machine.stack) - count :])
         if len(items) < count or any(item is MARK for item in items):
             raise ValueError("a tuple without its items")

@@ -141,6 +141,7 @@ def _read_zip(path: Path) -> TorchFile:
         data = load_data(io.BytesIO(archive.read(entries["data.pkl"])), str(path))
 
     def read(key: str) -> bytes | None:
+        """The bytes of a storage in the archive, None where there is none."""
         if f"data/{key}" not in entries:
             return None
         with _damage(path), zipfile.ZipFile(path) as opened:
@@ -160,6 +161,7 @@ def _read_pickles(path: Path, file: IO[bytes]) -> TorchFile:
     places = _legacy_places(path, file, data, [str(key) for key in keys])
 
     def read(key: str) -> bytes | None:
+        """The bytes of a storage at its place in the file, None where there is none."""
         offset, size = places.get(key, (0, -1))
         if size < 0:
             return None
