@@ -16,7 +16,7 @@ from ..utils.config import build, nested
 DISTANCES = ("l1", "mse", "bce")
 TEACHERS = ("current", "ema", "frozen")
 ANCHORS = ("none", "frozen", "contrastive")
-STRETCHES = ("range", "median")
+STRETCHES = ("range", "median", "mask")
 REFINES = ("none", "pamr")
 LEAST_PAIRS = 4  # of a calibration, for trials; a hundred say something
 SELECTORS = (*SCORERS, "pixel+image")
@@ -37,7 +37,8 @@ class DistillConfig:
     `pixel+image`, the mean of both cosines: what the nearest pixel and the whole image get wrong
     are different words, so together they teach each other.
     stretch: how a map becomes a target in [0, 1]: by its own `range`, or from its `median` to its
-    98 % quantile, so that neither half of the background nor a single peak takes part.
+    98 % quantile, so that neither half of the background nor a single peak takes part; `mask`: the
+    same of the model's soft mask, which knows where a cosine begins to mean something.
     contrast: targets are stretched around 0.5, clamp(0.5 + contrast (M - 0.5)): at 3 all below 1/3
     is background.
     refine: `pamr` draws the targets along the edges of the image (PAMR at its full size, then

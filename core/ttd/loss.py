@@ -63,7 +63,7 @@ def ttd_loss(
     """The loss of a batch of B captions.
 
     Args:
-        mask: a, b of the backbone's soft mask, for distance `bce`.
+        mask: a, b of the backbone's soft mask, for distance `bce` and stretch `mask`.
         teacher: whose maps give targets and selection; None is the student itself (teacher
         `current`).
         base: the frozen base's embeddings of the same batch, for anchor `frozen` and a choice.
@@ -82,6 +82,7 @@ def ttd_loss(
         teacher or student,
         texts,
         config,
+        mask,
         choice=choice,
         logit_scale=logit_scale,
         images=images,

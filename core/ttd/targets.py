@@ -38,14 +38,16 @@ def make_targets(
     teacher: Embedded,
     texts: TextBatch,
     config: DistillConfig,
+    mask: tuple[float, float],
     *,
     choice: Choice | None = None,
     logit_scale: float = 100.0,
     images: Tensor | None = None,
     pamr: PAMR | None = None,
 ) -> Targets:
-    """Select each caption's words by the teacher's scores; min-max maps for those, 0 for others.
+    """Select each caption's words by the teacher's scores; stretched maps for those, else 0.
 
+    mask: a, b of the backbone's soft mask sigmoid(a (S - b)), for stretch `mask`.
     choice: what a calibration says of the words, in place of the teacher's scores.
     images [B, 3, H, W], any value range: the batch, for `refine`. pamr: as in `ttd_loss`.
     TTDError when the images are needed and not there.
@@ -55,8 +57,7 @@ def make_targets(
         selected = _within_captions(teacher, maps, texts, config, logit_scale)
     else:
         selected = choice.selected
-    stretched = _minmax(maps.words) if config.stretch == "range" else from_median(maps.words)
-    words = stretched * selected[..., None, None]
+    words = stretched(maps.words, config.stretch, mask) * selected[..., None, None]
     if config.refine == "pamr":
         words = _refined(words, selected, images, pamr or PAMR())
     if config.contrast != 1:
@@ -96,6 +97,18 @@ def _within_captions(
         logit_scale=logit_scale,
     )
     return selected
+
+
+def stretched(maps: Tensor, how: str, mask: tuple[float, float]) -> Tensor:
+    """Cosine maps [..., h, w] to [0, 1], each by itself; `how`: a stretch of `DistillConfig`.
+
+    mask: a, b of the model's soft mask. Cosines that it calls background differ, too: in a TCL,
+    those of a caption's other things from those of the rest.
+    """
+    if how == "range":
+        return _minmax(maps)
+    a, b = mask
+    return from_median(torch.sigmoid(a * (maps - b)) if how == "mask" else maps)
 
 
 def _minmax(maps: Tensor) -> Tensor:
