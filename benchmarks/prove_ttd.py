@@ -107,10 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Model:
-    """A model and its world: the recipe with the model's settings; held-out images' folder."""
+    """A model and its world: the recipe with the model's settings; folders of held-out images.
+
+    heldout: what is reported. dev: what a choice may see.
+    """
 
     settings: Mapping[str, Any]
     heldout: str
+    dev: str
 
     def config(self, seed: int, out: Path) -> TTDConfig:
         """Of one run: nothing is scored or chosen on the way."""
@@ -139,10 +143,13 @@ def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
         recipe = merge(recipe, {"steps": steps})
     made = {}
     for name, own in models.items():
-        if not isinstance(own, Mapping) or "heldout" not in own:
-            raise TTDError(f"{path}: {name}: write settings and heldout, the images scored on")
-        settings = {key: value for key, value in own.items() if key != "heldout"}
-        made[str(name)] = Model(merge(recipe, settings), str(own["heldout"]))
+        if not isinstance(own, Mapping) or not {"heldout", "dev"} <= set(own):
+            raise TTDError(
+                f"{path}: {name}: write settings, heldout (images scored on) and dev (images that "
+                "a choice may see)"
+            )
+        settings = {key: value for key, value in own.items() if key not in ("heldout", "dev")}
+        made[str(name)] = Model(merge(recipe, settings), str(own["heldout"]), str(own["dev"]))
         made[str(name)].config(0, Path("."))
     return made
 

@@ -12,6 +12,7 @@ def test_the_grid_is_one_recipe_on_several_models():
     configs = [model.config(3, ROOT) for model in models.values()]
     assert len({(config.arch, config.weights) for config in configs}) == len(configs) >= 6
     assert len({repr((config.distill, config.lora, config.lr)) for config in configs}) == 1
+    assert all(model.dev not in (model.heldout, "") for model in models.values())
     assert all(config.seed == 3 and config.distill.calibrated for config in configs)
     assert read_models(ROOT / "configs" / "proof.yaml", 7)["TCL"].config(0, ROOT).steps == 7
 
@@ -40,7 +41,7 @@ def test_a_model_that_is_not_in_the_grid():
 def test_rows_of_finished_cells(monkeypatch):
     """Gains against hand-made scores; a stopped run is marked."""
     cells = Cells.__new__(Cells)
-    cells.name, cells.model, cells.items = "m", Model({}, ""), []
+    cells.name, cells.model, cells.items = "m", Model({}, "", ""), []
     keys = ("pixel_f1", "average_precision", "caption_iou", "word_map_iou")
     made = {
         None: {"scores": dict.fromkeys(keys, 0.5), "stopped": None},
