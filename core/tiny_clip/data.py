@@ -67,7 +67,8 @@ def load_pairs(world: Path) -> tuple[Tensor, list[str]]:
     paths = sorted((folder / "image").glob("*.jpg"))
     if not paths:
         raise TTDError(
-            f"no training images in {folder}/image: run tools/make_world.py --out {world} first"
+            f"no training images in {folder}/image: run tools/make_world.py --out {world} first, "
+            "with the options that the recipe's first lines name"
         )
     first = _read(paths[0])
     images = np.empty((len(paths), 3, *first.shape[:2]), np.uint8)
