@@ -75,15 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.update:
         check(args.update, MARKS)
-    models = read_models(args.config, args.steps)
-    if unknown := sorted(set(args.only or ()) - set(models)):
-        raise TTDError(
-            f"no model {', '.join(unknown)} in {args.config}; there are {', '.join(models)}"
-        )
+    models = read_models(args.config, args.steps, args.only)
     cells = CellFile(args.cells)
     rows, gains = [], []
-    for name in args.only or models:
-        made = Cells(name, models[name], args.limit, cells)
+    for name, model in models.items():
+        made = Cells(name, model, args.limit, cells)
         rows += made.table(args.seeds)
         gains.append(made.gains(args.seeds))
     rows.append(gain_row("mean gain", {key: mean(gain[key] for gain in gains) for key in SHOWN}))
@@ -127,8 +123,13 @@ class Model:
         return settled(config, config.device)
 
 
-def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
-    """The models of configs/proof.yaml by name. TTDError: unknown or missing keys or settings."""
+def read_models(
+    path: Path, steps: int | None = None, only: Sequence[str] | None = None
+) -> dict[str, Model]:
+    """The models of configs/proof.yaml by name, or some of them, in their order.
+
+    TTDError: unknown or missing keys or settings; `only` names one that there is not.
+    """
     from core.utils.config import merge, read_recipe, read_yaml
 
     content = read_yaml(path)
@@ -151,7 +152,9 @@ def read_models(path: Path, steps: int | None = None) -> dict[str, Model]:
         settings = {key: value for key, value in own.items() if key not in ("heldout", "dev")}
         made[str(name)] = Model(merge(recipe, settings), str(own["heldout"]), str(own["dev"]))
         made[str(name)].config(0, Path("."))
-    return made
+    if unknown := sorted(set(only or ()) - set(made)):
+        raise TTDError(f"no model {', '.join(unknown)} in {path}; there are {', '.join(made)}")
+    return {name: made[name] for name in only or made}
 
 
 class Cells:

@@ -64,15 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(args.update, MARKS)
     if args.threads:
         torch.set_num_threads(args.threads)
-    models = read_models(args.config)
-    if unknown := sorted(set(args.only or ()) - set(models)):
-        raise TTDError(
-            f"no model {', '.join(unknown)} in {args.config}; there are {', '.join(models)}"
-        )
+    models = read_models(args.config, only=args.only)
     names = [f"{name}: IoU, others" for name in (BEFORE, *STRETCHES)]
     lines = [row("model", names), f"|---{'|---' * len(names)}|"]
-    for name in args.only or models:
-        found = measured(models[name], args.limit)
+    for name, model in models.items():
+        found = measured(model, args.limit)
         cells = [f"{100 * iou:.1f}, {100 * others:.1f}" for iou, others in found.values()]
         lines.append(row(name, cells))
     command = shlex.join(["python", "benchmarks/target_iou.py", *(argv or sys.argv[1:])])
