@@ -23,9 +23,6 @@ model knows is seen from the share that is selected, where most of it is not mis
 
 A function word is never shown, however it scores ("near" does better where there are two things).
 It is treated as a flat word, but earlier, and any model draws it a little below the others.
-
-In a model that knows few words most are unsure, and they are what the others are told from: they
-are held where they are, and not only while their soft masks show it (`core/ttd/loss.py`).
 """
 
 from __future__ import annotations
@@ -73,13 +70,11 @@ class Cut:
 class Choice:
     """The words of B captions: selected as shown, bool [B, K]; unsure, how far, [B, K] in [0, 1].
 
-    All others are rejected: not shown, padding. held: how firmly unsure words stay where the base
-    has them, in [0, 1]; 0 in a model that knows its words.
+    All others are rejected: not shown, padding.
     """
 
     selected: Tensor
     unsure: Tensor
-    held: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,8 +118,7 @@ class Calibration:
         absent = torch.where(flat, self._rejected(CONTENT), (evidence < 0).float())
         if stopwords:
             absent = torch.where(stop, max(LEAST, self._rejected(FUNCTION)), absent)
-        unsure = (1 - absent) * (valid & ~selected)
-        return Choice(selected, unsure, 1 - self._rejected(FUNCTION))
+        return Choice(selected, (1 - absent) * (valid & ~selected))
 
     def _rejected(self, between: tuple[float, float]) -> float:
         """How far flat words of a kind are rejected, in [0, 1]."""

@@ -8,10 +8,10 @@
 For a caption with words k and similarity maps S (cosines, [-1, 1]), N = min-max over the map's own
 pixels: selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k per pixel;
 L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight *
-L_anchor, + HOLD tag_weight L_held, ours):
+L_anchor, ours):
 mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024),
-overview figure; d, the teachers, the anchors, what holds unsure words and the refinement of targets
-along the image's edges are decisions of this project.
+overview figure; d, the teachers, the anchors and the refinement of targets along the image's
+edges are decisions of this project.
 """
 
 from __future__ import annotations
@@ -30,14 +30,11 @@ from .config import DistillConfig
 from .embedding import Embedded, Maps, TextBatch, similarity_maps
 from .targets import Targets, keep_unsure, make_targets
 
-HOLD = 10.0  # weight of L_held beside L_tag, in a model that knows few words
-
 
 @dataclass(frozen=True)
 class Losses:
     """Scalars: total = distill + tag_weight * tag + anchor_weight * anchor.
 
-    tag: L_tag + HOLD L_held, what holds unsure words where the base has them.
     maps, targets: what they were computed from.
     """
 
@@ -95,12 +92,8 @@ def ttd_loss(
     if choice is not None:
         if base is None:
             raise TTDError("a choice of words needs the base's embeddings: base=")
-        places = similarity_maps(base, texts)
-        targets = keep_unsure(targets, choice, as_targets(places, config.distance, slope))
+        targets = keep_unsure(targets, choice, as_targets(base, texts, config.distance, slope))
     distill, tag = distillation(maps, targets, texts.valid, config.distance, slope)
-    if choice is not None and choice.held:
-        moved = displacement(maps.words, places.words, slope[0])
-        tag = tag + HOLD * choice.held * word_mean(choice.unsure * moved, texts.valid).mean()
     anchor = torch.zeros_like(distill)
     if config.anchor_weight and config.anchor == "contrastive":
         anchor = _contrastive(student, everyone, logit_scale)
@@ -117,29 +110,17 @@ def distillation(
 
     Mean over pixels, then over the valid words of a caption, then over captions.
     """
+    valid = valid.to(maps.words.device)
     used = targets.teaches  # [B]
-    words = word_mean(pixel_distance(maps.words, targets.words, distance, mask), valid)  # [B]
+    words = pixel_distance(maps.words, targets.words, distance, mask)  # [B, K]
+    words = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
     captions = pixel_distance(maps.captions, targets.union, distance, mask)
     return (captions * used).mean(), (words * used).mean()
 
 
-def word_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid words of each caption: values [B, K], valid bool [B, K] -> [B]."""
-    valid = valid.to(values.device)
-    return (values * valid).sum(1) / valid.sum(1).clamp(min=1)
-
-
-def displacement(maps: Tensor, places: Tensor, slope: float) -> Tensor:
-    """How far cosine maps [..., h, w] have left their places: (slope dS)^2 / 8, pixels' mean [...].
-
-    What `bce` is near its minimum at a target of 1/2. Elsewhere bce is flatter: maps that lie well
-    below the soft mask's turn could move for nothing, and with them the order of their words.
-    """
-    return (slope * (maps - places)).square().mean((-2, -1)) / 8
-
-
-def as_targets(maps: Maps, distance: str, mask: tuple[float, float]) -> Maps:
-    """The base's cosine maps as the targets that a student with the same maps has reached."""
+def as_targets(base: Embedded, texts: TextBatch, distance: str, mask: tuple[float, float]) -> Maps:
+    """The base's maps as the targets that a student with the same maps has reached."""
+    maps = similarity_maps(base, texts)
     if distance != "bce":
         return maps
     a, b = mask
@@ -178,8 +159,8 @@ def _frozen(student: Embedded, base: Embedded | None, texts: TextBatch) -> Tenso
         raise TTDError("anchor 'frozen' needs the frozen base's embeddings of the batch: pass base")
     valid = texts.valid.to(student.words.device)
     words = (student.words * base.words).sum(-1)[texts.index.to(valid.device)]  # [B, K]
-    # A caption without words has not moved.
-    words = torch.where(valid.any(1), word_mean(words, valid), 1.0)
+    means = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
+    words = torch.where(valid.any(1), means, 1.0)  # a caption without words has not moved
     pixels = (student.pixels * base.pixels).sum(1)
     captions = (student.captions * base.captions).sum(-1)
     return 1 - torch.stack([pixels.mean(), words.mean(), captions.mean()]).mean()

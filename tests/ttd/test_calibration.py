@@ -7,7 +7,6 @@ from statistics import NormalDist
 import pytest
 import torch
 import torch.nn.functional as F
-from embedded import MASK, random_embedded
 
 from core.backbones import load_backbone
 from core.data.pairs import open_pairs
@@ -15,7 +14,7 @@ from core.errors import TTDError
 from core.ttd.calibration import Calibration, Choice, Cut, belongs, fit, scores
 from core.ttd.config import DistillConfig
 from core.ttd.embedding import Embedded, Maps, gather_texts, similarity_maps
-from core.ttd.loss import HOLD, as_targets, displacement, pixel_distance, ttd_loss
+from core.ttd.loss import as_targets, pixel_distance
 from core.ttd.targets import Targets, keep_unsure
 from core.ttd.task import TTDTask
 
@@ -204,55 +203,11 @@ def test_base_maps_as_targets_have_no_gradient_at_the_base():
         F.normalize(torch.randn(2, 5, generator=rng), dim=1),
         F.normalize(torch.randn(1, 5, generator=rng), dim=1),
     )
-    places = similarity_maps(base, texts)
-    maps = places.words.clone().requires_grad_(True)
+    maps = similarity_maps(base, texts).words.requires_grad_(True)
     pixel_distance(
-        maps, as_targets(places, "bce", (7.0, 0.1)).words, "bce", (7.0, 0.1)
+        maps, as_targets(base, texts, "bce", (7.0, 0.1)).words, "bce", (7.0, 0.1)
     ).sum().backward()
     assert maps.grad.abs().max() < 1e-6
-
-
-def test_unsure_words_are_held_in_a_model_that_knows_few(three_words):
-    """By how little it knows; none is held where function words are rejected whole."""
-    calibration, base, texts = three_words
-    for known, held in ((0.1, 1.0), (0.225, 0.5), (0.3, 0.0), (0.6, 0.0)):
-        cut = replace(calibration.cut, selected=known)
-        choice = replace(calibration, cut=cut).choose(base, texts, stopwords=True)
-        assert choice.held == pytest.approx(held)
-
-
-def test_what_holds_a_word_is_bce_s_own_curve_at_one_half_and_does_not_fade():
-    """Against bce's second derivative; far below the mask's turn bce lets a map go."""
-    step, mask = 1e-2, (7.0, 0.1)
-    at = torch.tensor([[0.1]], dtype=torch.float64)
-    target = torch.sigmoid(mask[0] * (at - mask[1]))
-    grows = pixel_distance(at + step, target, "bce", mask) - pixel_distance(at, target, "bce", mask)
-    held = displacement(at + step, at, mask[0])
-    assert held.item() == pytest.approx(grows.item(), rel=1e-2)
-    low = at - 0.6
-    target = torch.sigmoid(mask[0] * (low - mask[1]))
-    grows = pixel_distance(low + step, target, "bce", mask)
-    grows = grows - pixel_distance(low, target, "bce", mask)
-    assert grows < 0.1 * displacement(low + step, low, mask[0])
-
-
-def test_only_held_words_pay_for_leaving_their_places():
-    """The difference that holding makes, by hand from the maps; nothing where nothing has moved."""
-    texts = gather_texts(["red boat by the sea", "a dog"])
-    base, student = random_embedded(texts, seed=1), random_embedded(texts, seed=2)
-    settings = DistillConfig(selection="calibrated", distance="bce", sharpness=2.0)
-    unsure = torch.rand(texts.valid.shape, generator=torch.Generator().manual_seed(5))
-    free = Choice(torch.zeros_like(texts.valid), (unsure * texts.valid).double())
-
-    def tag(one, held):
-        choice = replace(free, held=held)
-        return ttd_loss(one, texts, settings, MASK, teacher=base, base=base, choice=choice).tag
-
-    moved = similarity_maps(student, texts).words - similarity_maps(base, texts).words
-    square = (2 * MASK[0] * moved).square().mean((2, 3)) / 8 * free.unsure
-    mean = (square.sum(1) / texts.valid.sum(1)).mean()
-    torch.testing.assert_close(tag(student, 0.5) - tag(student, 0.0), 0.5 * HOLD * mean)
-    torch.testing.assert_close(tag(base, 1.0), tag(base, 0.0))
 
 
 def test_a_run_says_what_it_found(config):
