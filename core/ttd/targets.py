@@ -16,6 +16,7 @@ from .calibration import Choice
 from .config import DistillConfig
 from .embedding import Embedded, Maps, TextBatch, similarity_maps
 
+FLAT = 1e-6  # a difference between a map's pixels that is rounding
 PEAK = 0.98  # quantile of a map that becomes 1: a class token's maps have single peaks anywhere
 
 
@@ -107,8 +108,13 @@ def stretched(maps: Tensor, how: str, mask: tuple[float, float]) -> Tensor:
     """
     if how == "range":
         return _minmax(maps)
+    if how == "median":
+        return from_median(maps)
     a, b = mask
-    return from_median(torch.sigmoid(a * (maps - b)) if how == "mask" else maps)
+    soft = torch.sigmoid(a * (maps - b))
+    # Soft masks may be small everywhere, where cosines lie far below b. A difference of `FLAT`
+    # between cosines is one of a * FLAT of the peak at most.
+    return from_median(soft, a * FLAT * soft.amax((-2, -1)).clamp(min=1e-30))
 
 
 def _minmax(maps: Tensor) -> Tensor:
@@ -116,12 +122,15 @@ def _minmax(maps: Tensor) -> Tensor:
     return minmax(maps.flatten(-2)).view_as(maps)
 
 
-def from_median(maps: Tensor) -> Tensor:
-    """Each map [..., h, w] to [0, 1], from its median to its quantile `PEAK`; a flat one to 0."""
+def from_median(maps: Tensor, least: float | Tensor = FLAT) -> Tensor:
+    """Each map [..., h, w] to [0, 1], from its median to its quantile `PEAK`; a flat one to 0.
+
+    least: what is no difference, for all maps or for each [...].
+    """
     ordered = maps.flatten(-2).sort(-1).values
     last = ordered.shape[-1] - 1
     low, high = ordered[..., last // 2], ordered[..., round(PEAK * last)]
-    span = (high - low)[..., None, None].clamp(min=1e-6)
+    span = (high - low).clamp(min=least)[..., None, None]
     return ((maps - low[..., None, None]) / span).clamp(0, 1)
 
 

@@ -119,3 +119,20 @@ def test_only_the_mask_stretch_knows_the_model_s_mask():
             make_targets(teacher, texts, config, mask).words for mask in ((10.0, 0.2), (30.0, 0.0))
         )
         assert torch.equal(one, other) != moves, how
+
+
+@pytest.mark.parametrize("below", [0.0, 0.3, 0.6])
+def test_small_soft_masks_are_stretched_by_their_shape(below):
+    """Far below the mask's turn a sigmoid is an exponential: the shape is that of exp(a S)."""
+    maps = torch.linspace(-0.05, 0.05, 101).view(1, 1, 101)
+    found = stretched(maps - below, "mask", (60.0, 0.3))[0, 0].numpy()
+    shape = np.exp(60.0 * maps[0, 0].double().numpy())
+    low, high = np.median(shape), np.quantile(shape, 0.98)
+    want = np.clip((shape - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(found, want, atol=2e-3)
+
+
+def test_a_flat_soft_mask_is_no_target():
+    for level in (-5.0, 0.2, 5.0):  # nowhere, somewhere, everywhere
+        flat = stretched(torch.full((1, 3, 3), level), "mask", (60.0, 0.3))
+        assert torch.equal(flat, torch.zeros(1, 3, 3))
