@@ -71,7 +71,15 @@ def results(out):
 def written(out):
     """Bytes of what has been made so far, checkpoints too."""
     made = [path for path in outputs(out) if path.suffix != ".json" or path.name == "settings.json"]
-    return sum(path.stat().st_size for path in made if path.exists())
+    return sum(map(size, made))
+
+
+def size(path):
+    """Bytes; 0 for a file that is away again: the process writes under another name first."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def interrupt(process, out, pause):
