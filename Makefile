@@ -27,7 +27,7 @@ demo: install  ## words in one image (out/demo.png); then training: before and a
 	@echo "First words in one image (out/demo.png, seconds); then training, before and after" \
 		"(out/ttd.png, 2 to 10 minutes on two cores, by machine and load)"
 	@$(PY) demo.py --pamr
-	@$(PY) tools/story.py
+	@$(PY) tools/story.py --steps 120
 
 app: install  ## a local page to play with: captions, tags, phrases about your own pictures
 	@$(PY) -c 'import gradio' 2>/dev/null || { echo "Installing requirements-app.txt (once)" && \

@@ -98,18 +98,19 @@ def measured(model: Model, limit: int) -> dict[str, tuple[float, float]]:
 @torch.no_grad()
 def word_masks(backbone: Backbone, item: Item, config: DistillConfig) -> Mapping[str, np.ndarray]:
     """Masks bool [T, H, W] of an image's true words: the model's own, and targets by stretch."""
+    from core.predictor.images import to_tensor
     from core.refine.pamr import PAMR
     from core.ttd.calibration import Choice
     from core.ttd.embedding import embed, gather_texts, similarity_maps
     from core.ttd.targets import make_targets
 
-    image = torch.from_numpy(item.image).permute(2, 0, 1)[None].float() / 255
+    image = to_tensor(item.image)
     pixels, texts = backbone.normalize(image), gather_texts([" ".join(item.tags)])
     if texts.index.shape[1] != len(item.tags):
         raise TTDError(f"{item.id}: tags of one word each are wanted, these are {item.tags}")
     base = embed(backbone, pixels, texts, pooled=config.calibrated)
     mask = (backbone.mask_scale, backbone.mask_bias)
-    soft = torch.sigmoid(mask[0] * (similarity_maps(base, texts).words - mask[1]))
+    soft = backbone.soft_mask(similarity_maps(base, texts).words)
     everything = Choice(texts.valid, torch.zeros(texts.valid.shape))
     # sigmoid(sharpness a (S - b)) of the student, where its mask sigmoid(a (S - b)) is CUT.
     reached = 1 / (1 + math.exp(-config.sharpness * math.log(CUT / (1 - CUT))))

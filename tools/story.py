@@ -65,11 +65,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="images to score on (default: %(default)s)",
     )
     parser.add_argument(
-        "--steps",
-        type=positive_int,
-        default=120,
-        metavar="N",
-        help="of training, half of the recipe's (default: %(default)s)",
+        "--steps", type=positive_int, metavar="N", help="of training (default: the recipe's)"
     )
     parser.add_argument(
         "--seed", type=seed_number, default=11, help="of the world (default: %(default)s)"

@@ -128,10 +128,7 @@ def _wanted(
 ) -> tuple[int, int]:
     """`times` the target as (width, height) of the stored image, at most its own size (H, W)."""
     height, width = size or (image.height, image.width)
-    turned = _turned(image)
-    high, wide = target(width, height) if turned else target(height, width)
-    if turned:
-        high, wide = wide, high
+    high, wide = target(width, height)[::-1] if _turned(image) else target(height, width)
     return min(width, times * wide), min(height, times * high)
 
 
