@@ -1,6 +1,6 @@
 """How right are the targets that TTD would train on? IoU of true words' targets, by stretch.
 
-    python benchmarks/target_iou.py --update docs/proof.md            # some ten minutes
+    python benchmarks/target_iou.py --update docs/proof.md            # half a minute
     python benchmarks/target_iou.py --only TCL --limit 10             # a trial
 
 For the models of configs/proof.yaml and images that choices may see (`dev`): the maps of every true
