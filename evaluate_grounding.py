@@ -72,7 +72,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--csv", type=Path, metavar="FILE", help="write the table")
-    report_options(parser, "FILE", "an earlier --grounder")
+    report_options(parser, "FILE", "an earlier --grounder, or earlier --predictions")
     add("--gallery", type=Path, metavar="FILE.png", help="draw 8 right and 8 wrong boxes")
     add("--pred", type=Path, metavar="FOLDER", help="write every box, as JSONL and COCO results")
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:N (default: CUDA where there is one)")
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError("--predictions goes with --ref-l4")
     if not args.grounder and args.baselines is None and not args.ref_l4:
         raise TTDError("--grounder is missing: a trained model, ours or CLIP-VG's checkpoint")
-    if (args.report or args.against) and not args.grounder:
+    if (args.report or args.against) and not (args.grounder or args.ref_l4):
         raise TTDError("--report, --against: of a model; name it with --grounder")
     if args.gallery and len(args.grounder or []) > 1:
         raise TTDError("--gallery draws the boxes of one model: name one --grounder")

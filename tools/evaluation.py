@@ -6,7 +6,7 @@ import argparse
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +124,12 @@ def against_folder(
     folder = find_folder(args.against, usual)
     if folder.resolve() in [other.resolve() for other in folders.values()]:
         raise TTDError(f"--against {args.against}: that is a result of --pred; name an earlier one")
-    name = folder.resolve().name
-    return {f"{name} (before)" if name in folders else name: folder}
+    return {earlier_name(folder.resolve().name, folders): folder}
+
+
+def earlier_name(name: str, others: Container[str]) -> str:
+    """What the result of --against is called: its name, marked where another one has it."""
+    return f"{name} (before)" if name in others else name
 
 
 def say_change(

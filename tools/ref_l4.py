@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import TTDError
-from tools.evaluation import write, write_json
+from tools.evaluation import earlier_name, say_change, write, write_json
+from tools.grounding_report import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.data.grounding import Box
     from core.data.phrases.ref_l4 import Annotation
+    from core.metrics.boxes import Values
+    from core.report.boxes import BoxResult
     from core.training.distributed import Ranks
 
 # Percent, all splits: the release's README.
@@ -29,10 +33,7 @@ PUBLISHED = {
 
 def run_ref_l4(args: argparse.Namespace, device: str, ranks: Ranks) -> None:
     """Score and print; the first process alone prints and writes."""
-    import numpy as np
-
-    from core.data.phrases.ref_l4 import read_annotations, read_boxes
-    from core.metrics.boxes import box_iou
+    from core.data.phrases.ref_l4 import read_annotations
     from core.metrics.ref_l4 import ref_l4_scores
 
     if bool(args.predictions) == bool(args.grounder):
@@ -40,37 +41,96 @@ def run_ref_l4(args: argparse.Namespace, device: str, ranks: Ranks) -> None:
     with ranks.together():
         folder = args.data_root if Path(args.data_root).is_dir() else None
         rows = read_annotations(args.ref_l4, folder)[: args.limit]
-    boxes: Sequence[Box]
-    if args.predictions:
-        boxes = read_boxes(args.predictions, [row.phrase.id for row in rows])
-    else:
-        boxes = located(args, rows, device, ranks)
+    own, earlier = boxes_of(args, rows, device, ranks)
     if not ranks.first:
         return
-    truth = np.array([row.phrase.box for row in rows], np.float64)
-    ious = box_iou(truth, np.array(boxes, np.float64))
-    scores = ref_l4_scores(ious, [row.size for row in rows], [row.category for row in rows])
-    print(f"Ref-L4: {len(rows)} phrases, IoU above the threshold counts\n\n{table_of(scores)}")
+    sizes, classes = [row.size for row in rows], [row.category for row in rows]
+    scores = ref_l4_scores(ious_of(rows, own), sizes, classes)
+    table = text_of(cells_of(scores))
+    print(f"Ref-L4: {len(rows)} phrases, IoU above the threshold counts\n\n{table}")
     if args.json:
         write_json(args.json, {"phrases": len(rows), "scores": scores, "published": PUBLISHED})
     if args.pred:
-        write(args.pred / "ref-l4.json", json.dumps(entries(rows, boxes)) + "\n")
+        write(args.pred / "ref-l4.json", json.dumps(entries(rows, own)) + "\n")
+    if args.report or args.against:
+        show(args, rows, own, earlier, scores)
+
+
+def boxes_of(
+    args: argparse.Namespace, rows: Sequence[Annotation], device: str, ranks: Ranks
+) -> tuple[Sequence[Box], Sequence[Box] | None]:
+    """The boxes in pixels, and those of --against: of a file, or of a model like --grounder."""
+    from core.data.phrases.ref_l4 import read_boxes
+
+    ids = [row.phrase.id for row in rows]
+    if args.predictions:
+        earlier = read_boxes(args.against, ids) if args.against else None
+        return read_boxes(args.predictions, ids), earlier
+    if len(args.grounder) > 1:
+        raise TTDError("--ref-l4 scores one --grounder at a time")
+    own = located(args, args.grounder[0], rows, device, ranks)
+    return own, located(args, args.against, rows, device, ranks) if args.against else None
 
 
 def located(
-    args: argparse.Namespace, rows: Sequence[Annotation], device: str, ranks: Ranks
+    args: argparse.Namespace, file: str, rows: Sequence[Annotation], device: str, ranks: Ranks
 ) -> list[Box]:
-    """The boxes of the model of --grounder, in pixels."""
+    """The boxes of the model in a file, in pixels."""
     from core.grounding.locate import locate_sharded
     from core.grounding.predict import load_grounder
 
-    if len(args.grounder) > 1:
-        raise TTDError("--ref-l4 scores one --grounder at a time")
     with ranks.together():
-        grounder = load_grounder(args.grounder[0], arch=args.arch, device=device)
+        grounder = load_grounder(file, arch=args.arch, device=device)
         grounder.prompt = args.prompt or grounder.prompt
     found = locate_sharded(grounder, [row.phrase for row in rows], ranks, args.batch)
     return [item.box for item in found]
+
+
+def show(
+    args: argparse.Namespace,
+    rows: Sequence[Annotation],
+    own: Sequence[Box],
+    earlier: Sequence[Box] | None,
+    scores: dict[str, float],
+) -> None:
+    """Write --report, and say what has changed since --against."""
+    from core.metrics.bootstrap import mean_of
+    from core.report.boxes import sums_of
+    from core.report.ref_l4 import Truths, ref_l4_report
+
+    file = str(args.predictions or args.grounder[0])
+    result, before = box_result(Path(file).stem, file, rows, own), None
+    if earlier is not None:
+        name = earlier_name(Path(args.against).stem, [result.tag])
+        before = box_result(name, args.against, rows, earlier)
+        say_change(result.tag, sums_of(result), (name, sums_of(before)), mean_of)
+    if args.report:
+        truths = Truths([row.size for row in rows], [row.category for row in rows])
+        write(args.report, ref_l4_report([result], truths, cells_of(scores), before))
+        print(f"report: {args.report}")
+
+
+def box_result(tag: str, file: str, rows: Sequence[Annotation], boxes: Sequence[Box]) -> BoxResult:
+    """The boxes as a report takes them. file: of the model, or of the boxes."""
+    from core.data.images import read_image
+    from core.report.boxes import BoxResult, Found
+
+    found = []
+    for row, box, iou in zip(rows, boxes, ious_of(rows, boxes).tolist(), strict=True):
+        phrase, read = row.phrase, partial(read_image, row.phrase.image)
+        image = str(phrase.image)
+        found.append(Found(image, phrase.text, box, phrase.box, iou, float("nan"), read))
+    return BoxResult(tag, found, {"boxes of": file}, strict=True)
+
+
+def ious_of(rows: Sequence[Annotation], boxes: Sequence[Box]) -> Values:
+    """IoU of every box with the true one, [N]."""
+    import numpy as np
+
+    from core.metrics.boxes import box_iou
+
+    truth = np.array([row.phrase.box for row in rows], np.float64)
+    return box_iou(truth, np.array(boxes, np.float64))
 
 
 def entries(rows: Sequence[Annotation], boxes: Sequence[Box]) -> list[dict[str, object]]:
@@ -81,11 +141,12 @@ def entries(rows: Sequence[Annotation], boxes: Sequence[Box]) -> list[dict[str, 
     ]
 
 
-def table_of(scores: dict[str, float]) -> str:
-    """A line for every number, beside the published ones."""
-    width = max(map(len, scores))
-    lines = [f"{'percent':{width}}       ours  {'  '.join(PUBLISHED)}"]
+def cells_of(scores: dict[str, float]) -> list[list[str]]:
+    """A row for every number, beside the published ones; the first row is the head."""
+    from core.report.charts import percent
+
+    rows = [["percent", "ours", *PUBLISHED]]
     for name, value in scores.items():
-        others = "  ".join(f"{row[name]:10.2f}" for row in PUBLISHED.values())
-        lines.append(f"{name:{width}} {100 * value:10.2f}  {others}")
-    return "\n".join(lines)
+        others = [f"{row[name]:.2f}" for row in PUBLISHED.values()]
+        rows.append([name, percent(value, 2), *others])
+    return rows

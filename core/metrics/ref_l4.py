@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..errors import TTDError
 from .boxes import Values
 
+Flags = npt.NDArray[np.bool_]
 THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))
 SMALL, LARGE = 128, 256  # sqrt(w h) in pixels: below small, above large
 # Objects365's class for RefCOCO's, as the release maps them before it takes the mean over classes:
@@ -41,9 +42,29 @@ def strict_accuracies(ious: Values) -> tuple[float, float]:
     return shares[0], float(np.mean(shares))
 
 
+def above(ious: Values, threshold: float) -> Flags:
+    """Whether IoU > threshold, both in single precision: ious [N] -> bool [N]."""
+    flags: Flags = ious.astype(np.float32) > np.float32(threshold)
+    return flags
+
+
 def share_above(ious: Values, threshold: float) -> float:
     """The share of N >= 1 boxes with IoU > threshold, both in single precision; ious [N]."""
-    return float((ious.astype(np.float32) > np.float32(threshold)).mean())
+    return float(above(ious, threshold).mean())
+
+
+def size_groups(sizes: Values) -> dict[str, Flags]:
+    """Which of N boxes are small, medium, large, bool [N]; sizes [N]: sqrt(w h) in pixels."""
+    return {
+        "small": sizes < SMALL,
+        "medium": (sizes >= SMALL) & (sizes <= LARGE),
+        "large": sizes > LARGE,
+    }
+
+
+def merged(classes: Sequence[str]) -> list[str]:
+    """Classes such as "refcoco_1", those of RefCOCO by Objects365's name."""
+    return [CLASSES.get(name, name) for name in classes]
 
 
 def ref_l4_scores(
@@ -62,14 +83,9 @@ def ref_l4_scores(
         raise TTDError("Ref-L4: needs an IoU, a size and a class for each of at least one box")
     scores = {f"acc@{t:g}": share_above(values, t) for t in (0.5, 0.75, 0.9)}
     scores["macc"] = strict_accuracies(values)[1]
-    groups = {
-        "small": lengths < SMALL,
-        "medium": (lengths >= SMALL) & (lengths <= LARGE),
-        "large": lengths > LARGE,
-    }
-    for name, rows in groups.items():
+    for name, rows in size_groups(lengths).items():
         scores[f"{name}_acc@0.5"], scores[f"{name}_macc"] = strict_accuracies(values[rows])
-    names = np.array([CLASSES.get(name, name) for name in classes])
+    names = np.array(merged(classes))
     by_class = [strict_accuracies(values[names == name]) for name in np.unique(names)]
     scores["class_acc@0.5"], scores["class_macc"] = map(float, np.mean(by_class, axis=0))
     return scores

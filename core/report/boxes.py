@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..metrics.bootstrap import Floats, by_image, mean_of
 from ..metrics.boxes import by_length, by_size
+from ..metrics.ref_l4 import above
 from ..plots.boxes import FOUND, TRUE, Labelled, draw_boxes
 from . import images
 from .charts import Bar, Line, bars, histogram, lines, percent, signed
@@ -42,16 +43,24 @@ class Found:
 
 @dataclass(frozen=True)
 class BoxResult:
-    """A model, the boxes that it found in a list of phrases, and what the model is."""
+    """A model, the boxes that it found in a list of phrases, and what the model is.
+
+    strict: a box is right above a threshold, not at it, as Ref-L4 has it.
+    """
 
     tag: str
     found: Sequence[Found]
     settings: Mapping[str, object]
+    strict: bool = False
 
     @property
     def ious(self) -> Floats:
         """IoU of every phrase [N]."""
         return np.array([one.iou for one in self.found], np.float64)
+
+    def right(self, threshold: float = RIGHT) -> npt.NDArray[np.bool_]:
+        """Which boxes are right when so much IoU is asked for, bool [N]."""
+        return above(self.ious, threshold) if self.strict else self.ious >= threshold
 
 
 def boxes_report(
@@ -73,32 +82,32 @@ def boxes_report(
         f"Boxes of {name}",
         f"{first.tag}; {len(first.found)} phrases of {pictures} images",
         [
-            _scores(every, before),
+            scores(every, before),
             section("All lists", table(lists[0], lists[1:])),
             protocols({one.tag: one.settings for one in every}, lambda stored: ""),
             _groups(first, before),
-            _accuracy(every),
-            _spread(first, before),
-            _gallery(first, before, count),
+            accuracy_by_iou(every),
+            spread(first, before),
+            gallery(first, before, count),
         ],
     )
 
 
 def sums_of(one: BoxResult) -> Floats:
     """Right boxes and phrases of each image, float64 [images, 2]; see `mean_of`."""
-    right = (one.ious >= RIGHT).astype(np.float64)
+    right = one.right().astype(np.float64)
     values = np.stack([right, np.ones(len(right))], axis=1)
     return by_image([item.image for item in one.found], values)
 
 
-def _scores(results: Sequence[BoxResult], before: BoxResult | None) -> Html:
+def scores(results: Sequence[BoxResult], before: BoxResult | None) -> Html:
     """Acc@0.5 and mean IoU of all results."""
     rows, drawn = [], {}
     for one in results:
         drawn[one.tag] = scored(sums_of(one), mean_of)
         found, mean = drawn[one.tag][0], float(one.ious.mean())
-        spread = f"{percent(found.low)} to {percent(found.high)}"
-        rows.append([one.tag, percent(found.value), spread, percent(mean)])
+        middle = f"{percent(found.low)} to {percent(found.high)}"
+        rows.append([one.tag, percent(found.value), middle, percent(mean)])
     first = results[0].tag
     cards = [("Acc@0.5, %", percent(drawn[first][0].value), range_words(drawn[first][0]))]
     if before is not None:
@@ -126,11 +135,11 @@ def _groups(first: BoxResult, before: BoxResult | None) -> Html:
     return section("Groups", bars(rows), note=note)
 
 
-def _accuracy(results: Sequence[BoxResult]) -> Html:
+def accuracy_by_iou(results: Sequence[BoxResult]) -> Html:
     """How accuracy falls with the IoU that is asked for."""
     drawn = []
     for number, one in enumerate(results):
-        values = np.array([float((one.ious >= step).mean()) for step in STEPS])
+        values = np.array([float(one.right(step).mean()) for step in STEPS])
         drawn.append(Line(one.tag, values, dashed=number > 0))
     chart = lines(
         STEPS, drawn, "IoU from which a box is right", "accuracy, %", mark=RIGHT, peaks=False
@@ -138,13 +147,13 @@ def _accuracy(results: Sequence[BoxResult]) -> Html:
     return section("Accuracy by IoU", chart)
 
 
-def _spread(first: BoxResult, before: BoxResult | None) -> Html:
+def spread(first: BoxResult, before: BoxResult | None) -> Html:
     """How phrases differ."""
     old = None if before is None else before.ious
     return section("Phrases", histogram(first.ious, old, "IoU of a box"))
 
 
-def _gallery(first: BoxResult, before: BoxResult | None, count: int) -> Html:
+def gallery(first: BoxResult, before: BoxResult | None, count: int) -> Html:
     """The best and worst boxes; of two results those that changed most, too."""
     order = np.argsort(-first.ious, kind="stable").tolist()
     chosen = order if len(order) <= 2 * count else [*order[:count], *order[-count:]]
@@ -164,13 +173,26 @@ def _gallery(first: BoxResult, before: BoxResult | None, count: int) -> Html:
 def _entry(first: BoxResult, before: BoxResult | None, place: int) -> Html:
     """An image with the true box, the one found, and the earlier one."""
     one = first.found[place]
-    drawn, key = [Labelled(one.truth, "", TRUE), Labelled(one.box, "", FOUND)], list(COLOURS)
+    boxes, key = [(one.truth, TRUE), (one.box, FOUND)], list(COLOURS)
     title = f"IoU {percent(one.iou)}"
     if before is not None:
         earlier = before.found[place]
         title += f" ({signed(one.iou - earlier.iou)})"
-        drawn.insert(1, Labelled(earlier.box, "", EARLIER))
+        boxes.insert(1, (earlier.box, EARLIER))
         key.append((EARLIER, "before"))
-    picture = np.asarray(draw_boxes(one.read(), drawn, side=images.SIDE))
+    said = element("p", text(one.text))
+    photo = images.found(one.read)
+    if photo is None:
+        return images.item(title, images.not_found(), said)
+    drawn = [Labelled(_inside(box, photo), "", colour) for box, colour in boxes]
+    picture = np.asarray(draw_boxes(photo, drawn, side=images.SIDE))
     shown = images.views([("", images.image(picture, one.text))])
-    return images.item(title, shown, images.key(key), element("p", text(one.text)))
+    return images.item(title, shown, images.key(key), said)
+
+
+def _inside(box: Corners, photo: Pixels) -> Corners:
+    """The part of a box that is in the image [H, W, 3]; files hold boxes of any kind."""
+    high, wide = photo.shape[:2]
+    left, right = (min(max(value, 0.0), wide - 1.0) for value in sorted((box[0], box[2])))
+    top, bottom = (min(max(value, 0.0), high - 1.0) for value in sorted((box[1], box[3])))
+    return left, top, right, bottom

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..errors import TTDError
 from .page import Html, element, text
 
 SIDE, SMALL = 420, 160  # longest and shortest long side in pixels
 QUALITY = 84
 
 Pixels = npt.NDArray[np.uint8]
+
+
+def found(read: Callable[[], Pixels]) -> Pixels | None:
+    """The image that `read` gives; None where it is not there or damaged, which costs no page."""
+    try:
+        return read()
+    except TTDError:
+        return None
+
+
+def not_found() -> Html:
+    """What stands in the place of an image that is not there."""
+    return element("p", text("The image was not found."), class_="note")
 
 
 def image(pixels: Pixels, said: str, labels: bool = False) -> Html:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.records import Record, read_record
-from ..errors import TTDError
 from ..evaluation.tags import Method, Row
 from ..metrics.bootstrap import Floats, by_image, f1_of
 from ..metrics.tags import precision_recall_curve
@@ -221,8 +221,8 @@ def _entry(title: str, method: Method, place: int, record: Record) -> Html:
         kind = KINDS[(0 if true else 1) if chosen else (2 if true else 3)]
         word = text(method.words[number])
         marked.append(element("span", word, class_=kind) if kind else word)
-    try:
-        picture = images.views([("", images.image(read_record(record), record.name))])
-    except TTDError:
-        picture = Html("")
+    photo = images.found(partial(read_record, record))
+    picture = Html("")
+    if photo is not None:
+        picture = images.views([("", images.image(photo, record.name))])
     return images.item(title, picture, element("p", join(marked, " ")))

@@ -1,8 +1,13 @@
 """evaluate_grounding.py --ref-l4: boxes of a file against numbers by hand, and wrong files."""
 
 import json
+import re
 
+import numpy as np
 import pytest
+from harmless_page import HOSTILE, check_harmless
+from paths import ROOT
+from PIL import Image
 
 import evaluate_grounding as script
 from core.data.phrases.ref_l4 import read_annotations
@@ -113,3 +118,68 @@ def test_one_of_the_two(files):
         script.main(["--ref-l4", str(files / "ref-l4-val.jsonl"), "--device", "cpu"])
     with pytest.raises(TTDError, match="goes with --ref-l4"):
         script.main(["--predictions", "x.json", "--device", "cpu"])
+
+
+def report_of(files, capsys, *more):
+    """The page of --report, read and harmless, its source, and what was printed."""
+    page = files / "page.html"
+    assert script.main([*arguments(files), "--report", str(page), *more]) == 0
+    source = page.read_text(encoding="utf-8")
+    assert str(files) not in source
+    return check_harmless(source), source, capsys.readouterr().out
+
+
+def pictures(reader):
+    return sum(name == "img" for name, _ in reader.elements)
+
+
+def test_the_page(files, capsys):
+    """Bars by size and the score as by hand; a box at IoU 0.5 exactly is wrong on the page, too."""
+    reader, source, said = report_of(files, capsys)
+    assert "Ref-L4: 3 phrases" in said and "report: " in said
+    assert '<b class="value">66.7</b>' in source
+    sizes = source[source.index("Size of the box") : source.index("<h2>Classes")]
+    assert re.findall(r'class="value">([\d.]+)<', sizes) == ["100.0", "0.0", "100.0"]
+    assert "medium, 128 to 256 pixels" in sizes and "CogVLM-Grounding" in source
+    (o365_1,) = re.findall(r"<td>o365_1</td><td>2</td><td>([\d.]+)</td><td>([\d.]+)</td>", source)
+    assert o365_1 == ("50.0", "30.0")  # IoU 0.5 and 0.8: of ten thresholds none and six
+    assert pictures(reader) == 0 and source.count("The image was not found.") == 3
+
+
+def test_the_page_has_images_where_they_are(files, capsys):
+    """Hostile phrases stay text; boxes beyond the image, or turned, are drawn inside of it."""
+    (files / "images").mkdir()
+    Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(files / "images/x.jpg")
+    path = files / "ref-l4-val.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    evil = HOSTILE.replace("\ud800", "")
+    path.write_text("\n".join(json.dumps({**row, "caption": evil}) for row in rows))
+    turned = {"id": "000000", "pred_bbox": [900, 300, -1e5, 5], "format": "xyxy"}
+    (files / "earlier.json").write_text(json.dumps([*BOXES[:2], turned]))
+    reader, source, said = report_of(files, capsys, "--against", str(files / "earlier.json"))
+    assert "+33.3 points" in said and "+33.3" in source  # the first of three became right
+    assert pictures(reader) == 3 + 1 and "Most changed" in source
+
+
+def test_a_model_gives_a_page(files, capsys, tmp_path):
+    (files / "images").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    Image.fromarray(noise).save(files / "images/x.jpg")
+    own = ["--ref-l4", str(files / "ref-l4-val.jsonl"), "--device", "cpu"]
+    own += [
+        "--grounder",
+        str(ROOT / "weights/tiny-grounder/model.safetensors"),
+        "--pred",
+        str(tmp_path / "made"),
+    ]
+    assert script.main([*own, "--report", str(tmp_path / "a.html")]) == 0
+    said = capsys.readouterr().out
+    score = re.search(r"acc@0.5 +([\d.]+)", said)[1]
+    page = check_harmless((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert pictures(page) == 3 and f"{float(score):.1f}" in page.said
+
+
+def test_against_needs_every_box(files):
+    (files / "earlier.json").write_text(json.dumps(BOXES[:2]))
+    with pytest.raises(TTDError, match="no box for 1 ids"):
+        script.main([*arguments(files), "--against", str(files / "earlier.json")])
