@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from tqdm import tqdm
 
-    from core.metrics.bootstrap import Statistic
+    from core.metrics.bootstrap import Interval, Statistic
     from core.plots.gallery import Row
 
 SHOWN = 6  # best and worst images in a report, unless --gallery says how many
@@ -136,9 +136,18 @@ def say_change(
     name: str, sums: np.ndarray, before: tuple[str, np.ndarray], statistic: Statistic
 ) -> None:
     """Print the difference of two results with its interval. sums: see `bootstrap.replicates`."""
-    from core.report.parts import change, scored
+    from core.report.parts import scored
 
-    _, found, spread = change(scored(sums, statistic), scored(before[1], statistic), before[0])
+    say_difference(name, scored(sums, statistic), before[0], scored(before[1], statistic))
+
+
+def say_difference(
+    name: str, now: tuple[Interval, np.ndarray], earlier: str, before: tuple[Interval, np.ndarray]
+) -> None:
+    """The same of scores with those of every draw, as `core.report.parts.scored` gives them."""
+    from core.report.parts import change
+
+    _, found, spread = change(now, before, earlier)
     print(f"\n{name}: {found} points ({spread})")
 
 

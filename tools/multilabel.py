@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from core.utils.files import safe_name
+from core.utils.files import is_there, safe_name
 from core.utils.resumed_lines import ResumedLines
 from tools.cli import load_model, model_options, positive_float, positive_int, say, worker_count
-from tools.evaluation import progress_bar, write, write_json
+from tools.evaluation import progress_bar, report_options, write, write_json
 from tools.grounding_report import text_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="begin again what other settings began")
     add("--per-class", action="store_true", help="also print every class's average precision")
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    report_options(parser, "FILE", "saved scores of an earlier result, as of --save")
     _piaa_options(parser.add_argument_group("piaa"))
     return parser
 
@@ -105,10 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         unlike_published,
     )
 
+    if args.against and not is_there(Path(args.against)):
+        raise TTDError(f"--against {args.against}: no such file; name saved scores")
     labels = open_labels(args)
-    if args.limit is None:
-        for line in unlike_published(labels):
-            say(line)
+    unlike = unlike_published(labels) if args.limit is None else []
+    for line in unlike:
+        say(line)
     labels = labels.scored().first(args.limit)
     scores: dict[str, Floats] = {}
     facts: dict[str, Any] = {}
@@ -118,11 +121,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         labels, scores, facts = measured(args, labels)
     print(f"{labels.title}: {len(labels)} images, {len(labels.classes)} classes\n")
     print(text_of(table_of(labels, scores)))
-    print("\n" + "\n".join(notes_of(labels)))
+    notes = notes_of(labels)
+    print("\n" + "\n".join(notes))
     if args.per_class:
         print("\n" + text_of(class_rows(labels, scores)))
     if args.json:
         write_json(args.json, {**report_of(labels, scores), "made": facts})
+    if args.report or args.against:
+        from tools.multilabel_report import show
+
+        show(args, labels, scores, facts, [*notes, *unlike])
     return 0
 
 

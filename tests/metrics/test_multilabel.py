@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from core.errors import TTDError
-from core.metrics.multilabel import class_precisions, mean_precision
+from core.metrics.bootstrap import draws_of
+from core.metrics.multilabel import class_precisions, drawn_means, mean_precision
 
 
 def brute_force(scores, truth):
@@ -66,3 +67,19 @@ def test_a_class_without_positives():
 def test_what_has_no_rank_is_refused(scores):
     with pytest.raises(TTDError):
         class_precisions(scores, [[1]])
+
+
+def test_draws_are_those_of_repeated_images():
+    """mAP of a draw: each image stands in the list as often as it was drawn; ties stay ties."""
+    rng = np.random.default_rng(1)
+    scores, truth = rng.integers(0, 5, (12, 4)) / 5, rng.random((12, 4)) < 0.3
+    scored = rng.random((12, 4)) < 0.8
+    truth[:, 2], truth[:, 3] = False, np.arange(12) == 0  # a class with none, one with a single one
+    found = drawn_means(scores, truth, scored, draws=40, seed=3)
+    (weights,) = draws_of(12, 40, 3)
+    for value, counts in zip(found, weights.astype(int), strict=True):
+        drawn = [np.repeat(part, counts, axis=0) for part in (scores, truth, scored)]
+        expected = mean_precision(class_precisions(*drawn))
+        assert value == pytest.approx(expected, nan_ok=True)
+    assert len(np.unique(found)) > 20
+    assert np.isnan(drawn_means(scores, np.zeros_like(truth), draws=3)).all()

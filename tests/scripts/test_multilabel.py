@@ -1,10 +1,12 @@
 """evaluate_classification.py --protocol multilabel from its command line, with the tiny model."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from small_multilabel import VOC_MARKS, write_nus, write_voc
+from harmless_page import HOSTILE, check_harmless
+from small_multilabel import VOC_IDS, VOC_MARKS, write_nus, write_voc
 
 import evaluate_classification as script
 from core.errors import TTDError
@@ -131,3 +133,83 @@ def test_neighbours_change_nothing(arguments, tmp_path):
         lines = next(folder.iterdir()).read_text().splitlines()
         found.append([list(json.loads(line)["scores"].values()) for line in lines])
     assert np.allclose(found[0], found[1], rtol=1e-3)
+
+
+def saved_marks(path, ranks):
+    """Saved scores of the four images: of a class those of `ranks`, else 0."""
+    from core.data.multilabel.voc import CLASSES
+
+    rows = []
+    for at, image in enumerate(VOC_IDS):
+        scores = {name: ranks.get(name, [0.0] * 4)[at] for name in CLASSES}
+        rows.append(json.dumps({"image": image, "scores": scores}))
+    path.write_text("\n".join(rows))
+    return str(path)
+
+
+def test_the_page(arguments, tmp_path, capsys):
+    """PIAA's reading: difficult is not there. Cat is right; of dog one image stands too high."""
+    right = {"cat": [0.1, 0.9, 0.8, 0.7], "person": [0.9, 0.8, 0.1, 0.2]}
+    now = saved_marks(tmp_path / "now.jsonl", {**right, "dog": [0.5, 0.9, 0.1, 0.1]})
+    old = saved_marks(tmp_path / "old.jsonl", {**right, "dog": [0.1, 0.9, 0.5, 0.3]})
+    page = tmp_path / "page.html"
+    argv = [*arguments, "--pred", now, "--report", str(page)]
+    assert script.main([*argv, "--against", old]) == 0
+    # dog: place 2 of 4 now, 4 of 4 before; person and cat have no mistake.
+    assert "now: +8.3 points" in capsys.readouterr().out
+    source = page.read_text(encoding="utf-8")
+    reader = check_harmless(source)
+    assert f'<b class="value">{100 * 2.5 / 3:.1f}</b>' in source and str(tmp_path) not in source
+    shown = source[source.index("Ranked too high") :]
+    assert re.findall(r"<h3>(\w+): average precision ([\d.]+)", shown) == [
+        ("cat", "100.0"), ("person", "100.0"), ("dog", "50.0"),
+    ]  # fmt: skip
+    assert shown.count("Every image with the class stands above every other one.") == 2
+    assert re.findall(r"<h4>([^<]*)</h4>", shown) == [
+        "000002.jpg: place 1 of 4, score 0.9", "000001.jpg: place 2 of 4, score 0.5",
+    ]  # fmt: skip
+    assert '<span class="false">not there</span> labels: cat, person' in shown
+    assert '<span class="hit">there</span> labels: dog, person' in shown
+    assert sum(name == "img" for name, _ in reader.elements) == 2
+    for path in (tmp_path / "VOCdevkit/VOC2007/JPEGImages").iterdir():
+        path.unlink()
+    script.main(argv)
+    assert page.read_text(encoding="utf-8").count("The image was not found.") == 2
+
+
+def test_every_reading_is_on_the_page(arguments, tmp_path, capsys):
+    """The printed table, scorer by scorer; --against alone says the change."""
+    page = tmp_path / "page.html"
+    argv = [*arguments, "--scorer", "pixel", "image", "--save", str(tmp_path / "s")]
+    script.main([*argv, "--report", str(page)])
+    printed = capsys.readouterr().out
+    reader = check_harmless(page.read_text(encoding="utf-8"))
+    lines = [line for line in printed.splitlines() if line.startswith("tiny")]
+    assert len(lines) == 2
+    for line in lines:
+        assert set(line.split()[-3:]) <= set(reader.said)
+    assert {"PIAA", "TagCLIP", "VOC", "92.5"} <= set(reader.said)
+    (saved,) = (tmp_path / "s").glob("*@pixel.jsonl")
+    page.unlink()
+    script.main([*arguments, "--pred", str(saved), "--against", str(saved)])
+    assert f"{saved.stem}: 0.0 points (95 %: 0.0 to 0.0, against {saved.stem} (before))" in (
+        capsys.readouterr().out
+    )
+    assert not page.exists()
+    with pytest.raises(TTDError, match="--against nothing: no such file"):
+        script.main([*arguments, "--against", "nothing"])
+
+
+def test_a_page_of_hostile_names(tmp_path):
+    evil = HOSTILE.replace("\ud800", "").replace("\x00", "")
+    rows = [{"image": "a.jpg", "labels": [evil]}, {"image": "b.jpg", "labels": ["cat"]}]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    scores = [{"image": name, "scores": {evil: value, "cat": value}}
+        for name, value in (("a.jpg", 1), ("b.jpg", 2))]  # fmt: skip
+    (tmp_path / "made.jsonl").write_text("\n".join(map(json.dumps, scores)))
+    page = tmp_path / "page.html"
+    argv = ["--protocol", "multilabel", "--labels", str(tmp_path / "own.jsonl")]
+    argv += ["--pred", str(tmp_path / "made.jsonl"), "--report", str(page)]
+    assert script.main(argv) == 0
+    reader = check_harmless(page.read_text(encoding="utf-8"))
+    assert sum("<script>alert(1)</script>" in said for said in reader.said) == 4

@@ -1,0 +1,45 @@
+"""--report and --against of multi-label recognition."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tools.evaluation import earlier_name, say_difference, write
+
+if TYPE_CHECKING:
+    from core.data.multilabel.label_sets import LabelSet
+    from core.evaluation.multilabel.scoring import Floats
+
+
+def show(
+    args: argparse.Namespace,
+    labels: LabelSet,
+    scores: Mapping[str, Floats],
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+) -> None:
+    """Write --report, and say what has changed since the saved scores of --against.
+
+    scores: [N, C] by name; facts: how a model's were made; notes: printed below the table.
+    """
+    from core.evaluation.multilabel.scoring import read_scores
+    from core.report.multilabel import ClassScores, drawn_map, multilabel_report
+
+    files = {path.stem: {"scores": str(path)} for path in args.pred}
+    results = [ClassScores(name, own, files.get(name, facts)) for name, own in scores.items()]
+    before = None
+    if args.against:
+        path = Path(args.against)
+        name = earlier_name(path.stem, scores)
+        before = ClassScores(name, read_scores(path, labels), {"scores": str(path)})
+    every = [*results, *([before] if before is not None else [])]
+    drawn = {one.name: drawn_map(one, labels.variants[0]) for one in every}
+    if before is not None:
+        first = results[0].name
+        say_difference(first, drawn[first], before.name, drawn[before.name])
+    if args.report:
+        write(args.report, multilabel_report(labels, results, drawn, notes, before))
+        print(f"report: {args.report}")
