@@ -18,6 +18,7 @@ from pathlib import Path
 
 from core.errors import TTDError
 from tools.cli import min_score_option, model_options, positive_int, run, view_options
+from tools.evaluation import against_file, report_options
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--truth", nargs="+", required=True, metavar="PATH",
         help="saco: folder of gold_*.json, or files of one subset; png: folder of annotations/",
     )  # fmt: skip
-    add("--images", metavar="FOLDER", help="the images, for --arch")
+    add("--images", metavar="FOLDER", help="the images, for --arch and --report")
     add("--split", default="val2017", metavar="NAME", help="of png (default: %(default)s)")
     add("--pred", type=Path, metavar="PATH",
         help="masks that are there: saco a JSON in COCO's result form, or a folder of SUBSET.json; "
@@ -52,6 +53,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--overwrite", action="store_true", help="begin again what other settings began")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
+    report_options(parser, "PATH", "earlier masks, as of --pred")
     min_score_option(parser)
     return parser
 
@@ -65,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError("--save writes the masks of a model; with --pred there is none")
     if args.bg is not None and not 0 <= args.bg <= 1:
         raise TTDError(f"--bg {args.bg}: soft masks are in [0, 1]")
+    against_file(args)
     runner = {"saco": run_saco, "png": run_png}[args.protocol]
     runner(args)
     return 0

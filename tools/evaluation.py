@@ -127,6 +127,18 @@ def against_folder(
     return {earlier_name(folder.resolve().name, folders): folder}
 
 
+def against_file(args: argparse.Namespace) -> Path | None:
+    """What --against names, None without it. TTDError, before hours of work: it is not there."""
+    from core.utils.files import expanded, is_there
+
+    if not args.against:
+        return None
+    path = expanded(args.against)
+    if not is_there(path):
+        raise TTDError(f"--against {args.against}: no such file; name an earlier result")
+    return path
+
+
 def earlier_name(name: str, others: Container[str]) -> str:
     """What the result of --against is called: its name, marked where another one has it."""
     return f"{name} (before)" if name in others else name

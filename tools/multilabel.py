@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from core.utils.files import is_there, safe_name
+from core.utils.files import safe_name
 from core.utils.resumed_lines import ResumedLines
 from tools.cli import load_model, model_options, positive_float, positive_int, say, worker_count
-from tools.evaluation import progress_bar, report_options, write, write_json
+from tools.evaluation import against_file, progress_bar, report_options, write, write_json
 from tools.grounding_report import text_of
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         unlike_published,
     )
 
-    if args.against and not is_there(Path(args.against)):
-        raise TTDError(f"--against {args.against}: no such file; name saved scores")
+    against_file(args)
     labels = open_labels(args)
     unlike = unlike_published(labels) if args.limit is None else []
     for line in unlike:

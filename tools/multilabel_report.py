@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.evaluation import earlier_name, say_difference, write
+from tools.evaluation import against_file, earlier_name, say_difference, write
 
 if TYPE_CHECKING:
     from core.data.multilabel.label_sets import LabelSet
@@ -31,8 +30,7 @@ def show(
     files = {path.stem: {"scores": str(path)} for path in args.pred}
     results = [ClassScores(name, own, files.get(name, facts)) for name, own in scores.items()]
     before = None
-    if args.against:
-        path = Path(args.against)
+    if path := against_file(args):
         name = earlier_name(path.stem, scores)
         before = ClassScores(name, read_scores(path, labels), {"scores": str(path)})
     every = [*results, *([before] if before is not None else [])]

@@ -14,11 +14,12 @@ from tools.cli import say
 from tools.evaluation import progress_bar, write, write_json
 from tools.grounding_report import text_of
 from tools.masker import Masked, Masker
+from tools.phrase_report import Part, png_ious, png_part, saco_part, show_png, show_saco
 
 if TYPE_CHECKING:
     from core.data.phrases.png import Narrative
     from core.data.phrases.saco import Pair, Prediction, Subset
-    from core.evaluation.phrases.png import PhraseIou
+    from core.evaluation.phrases.png import Masks, PhraseIou
     from core.evaluation.phrases.saco import SubsetScores
 
 # Percent, averages of the seven subsets: SA-Co's README. Instance methods, but for the note below.
@@ -36,6 +37,8 @@ SEMANTIC = (
     "cgF1 is semantic here: no phrase has more than one mask, which is compared with every instance"
 )
 
+PNG_NOTE = "Masks at the image's own size, no merging of phrases; the published rows are supervised"
+
 
 def run_saco(args: argparse.Namespace) -> None:
     """Score every subset and print them with their mean."""
@@ -46,6 +49,7 @@ def run_saco(args: argparse.Namespace) -> None:
     if masker and masker.least is None:
         say("no --min-score: a phrase is taken to be there unless its mask is empty")
     found: list[SubsetScores] = []
+    parts: list[Part] = []
     for name, paths in find_subsets(args.truth).items():
         subset = read_subset(name, paths)
         if args.limit:
@@ -53,26 +57,25 @@ def run_saco(args: argparse.Namespace) -> None:
         subset, predictions = saco_predictions(args, subset, masker)
         with progress_bar(len(subset.pairs)) as bar:
             found.append(score_subset(subset, predictions, bar.update))
-    print(saco_table(found))
-    for line in saco_notes(found):
-        print(line)
+        if args.report or args.against:
+            parts.append(saco_part(args, subset, predictions, found[-1]))
+    rows, notes = saco_rows(found), saco_notes(found)
+    print("\n".join([text_of(rows), "", *notes]))
     if args.json:
         content = {"subsets": [one.as_dict() for one in found], "average": average(found)}
         write_json(args.json, content)
+    if parts:
+        show_saco(args, masker, parts, found, rows, notes)
 
 
 def saco_predictions(
     args: argparse.Namespace, subset: Subset, masker: Masker | None
 ) -> tuple[Subset, Mapping[int, Sequence[Prediction]]]:
     """Read, or made by the model and written where --save says; and the pairs that have any."""
-    from core.data.phrases.saco import read_predictions
-
     if masker is None:
-        path = args.pred / f"{subset.name}.json" if args.pred.is_dir() else args.pred
-        predictions = read_predictions(path)
-        if args.limit:
-            predictions = {key: predictions[key] for key in subset.pairs if key in predictions}
-        return subset, predictions
+        from core.data.phrases.saco import subset_predictions
+
+        return subset, subset_predictions(args.pred, subset, part=args.limit is not None)
     if args.images is None:
         raise TTDError("--images is missing: the folder of the benchmark's images")
     return make_saco(args, masker, subset)
@@ -128,7 +131,7 @@ def write_saco(place: Path, made: Mapping[int, Sequence[Prediction]]) -> None:
     write(place, json.dumps(entries) + "\n")
 
 
-def saco_table(found: Sequence[SubsetScores]) -> str:
+def saco_rows(found: Sequence[SubsetScores]) -> list[list[str]]:
     """A row for each subset, their mean, and published means."""
     from core.evaluation.phrases.saco import average
 
@@ -147,7 +150,7 @@ def saco_table(found: Sequence[SubsetScores]) -> str:
     for name, row in SACO_PUBLISHED.items():
         empty = [""] * (len(head) - 4)
         table.append([f"{name}, instances, published mean", *(f"{v:g}" for v in row), *empty])
-    return text_of(table)
+    return table
 
 
 def saco_notes(found: Sequence[SubsetScores]) -> list[str]:
@@ -155,47 +158,46 @@ def saco_notes(found: Sequence[SubsetScores]) -> list[str]:
     lines = ["union IoU: with the union of the truth, best annotator, not an official number"]
     if all(one.semantic for one in found):
         lines.append(f"{SEMANTIC}; one instance: share of positive pairs whose truth is one")
-    return ["", *lines]
+    return lines
 
 
 def run_png(args: argparse.Namespace) -> None:
     """Score a split of Panoptic Narrative Grounding and print it beside published rows."""
     from core.data.phrases.png import read_narratives
-    from core.evaluation.phrases.png import group_scores, masks_of, narrative_ious, read_masks
+    from core.evaluation.phrases.png import group_scores, read_masks
 
     if len(args.truth) > 1:
         raise TTDError("--truth: one folder, the one of annotations/")
     narratives = read_narratives(args.truth[0], args.split, args.images)
-    rows = narratives.rows[: args.limit]
-    found: list[PhraseIou] = []
+    rows, masker = narratives.rows[: args.limit], None
     if args.pred:
         predictions = read_masks(args.pred)
-        for narrative in rows:
-            found += narrative_ious(narrative, masks_of(narrative, predictions))
+        found = png_ious(rows, predictions)
     else:
-        found, rows = png_of_model(args, rows)
+        masker = Masker(args)
+        found, rows, predictions = png_of_model(args, masker, rows)
     dropped = ", ".join(f"{count} {reason}" for reason, count in narratives.dropped.items())
     print(f"{narratives.place}: {len(rows)} narratives; left out: {dropped or 'none'}\n")
     groups = group_scores(found)
-    print(png_table(groups))
-    print(
-        "\nMasks at the image's own size, no merging of phrases; the published rows are supervised"
-    )
+    table = png_rows(groups)
+    print(f"{text_of(table)}\n\n{PNG_NOTE}")
     if args.json:
         write_json(args.json, {"groups": groups, "dropped": narratives.dropped})
+    if args.report or args.against:
+        show_png(args, masker, png_part(args, rows, predictions, found), table, [PNG_NOTE])
 
 
 def png_of_model(
-    args: argparse.Namespace, rows: Sequence[Narrative]
-) -> tuple[list[PhraseIou], list[Narrative]]:
-    """The phrases by a model's masks, which --save writes, and the narratives they are of."""
+    args: argparse.Namespace, masker: Masker, rows: Sequence[Narrative]
+) -> tuple[list[PhraseIou], tuple[Narrative, ...], Masks]:
+    """The phrases by a model's masks, which --save writes, their narratives, and the masks."""
     from core.data.labels.rle import decode
     from core.evaluation.phrases.png import narrative_ious
     from core.utils.files import is_there
 
-    masker = Masker(args)
     masker.check_there([row.image for row in rows])
     kept, found, lines = [], [], []
+    masks: Masks = {}
     with masker.logging(args.save) as log, progress_bar(len(rows)) as bar:
         for narrative in rows:
             bar.update(1)
@@ -207,12 +209,14 @@ def png_of_model(
             kept.append(narrative)
             lines += png_lines(narrative, masked)
             found += narrative_ious(narrative, [decode(one.mask) for one in masked])
+            for phrase, one in zip(narrative.phrases, masked, strict=True):
+                masks[narrative.number, phrase.number] = one.mask
         if args.save:
             write(args.save, "\n".join(lines) + "\n")
             log.finish()
     if not kept:
         raise TTDError("no image of the narratives can be decoded")
-    return found, kept
+    return found, tuple(kept), masks
 
 
 def png_lines(narrative: Narrative, masked: Sequence[Masked]) -> list[str]:
@@ -229,7 +233,7 @@ def percent(value: float) -> str:
     return "" if value != value else f"{100 * value:.2f}"
 
 
-def png_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
+def png_rows(groups: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Average recall of every group, and of those published."""
     from core.evaluation.phrases.png import PUBLISHED
 
@@ -238,4 +242,4 @@ def png_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
         table.append([label, *(percent(group[key]) for group in groups.values())])
     for name, row in PUBLISHED.items():
         table.append([f"{name}, published", *(f"{value:.1f}" for value in row)])
-    return text_of(table)
+    return table

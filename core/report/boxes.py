@@ -15,7 +15,7 @@ from ..plots.boxes import FOUND, TRUE, Labelled, draw_boxes
 from . import images
 from .charts import Bar, Line, bars, histogram, lines, percent, signed
 from .page import Html, element, numbers, page, section, table, text
-from .parts import DRAWN, change, protocols, range_words, scored
+from .parts import DRAWN, change, protocols, range_words, ranked_gallery, scored
 
 STEPS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 RIGHT = 0.5  # IoU from which a box counts as right
@@ -141,9 +141,8 @@ def accuracy_by_iou(results: Sequence[BoxResult]) -> Html:
     for number, one in enumerate(results):
         values = np.array([float(one.right(step).mean()) for step in STEPS])
         drawn.append(Line(one.tag, values, dashed=number > 0))
-    chart = lines(
-        STEPS, drawn, "IoU from which a box is right", "accuracy, %", mark=RIGHT, peaks=False
-    )
+    title = f"IoU {'above' if results[0].strict else 'from'} which a box is right"
+    chart = lines(STEPS, drawn, title, "accuracy, %", mark=RIGHT, peaks=False)
     return section("Accuracy by IoU", chart)
 
 
@@ -155,19 +154,8 @@ def spread(first: BoxResult, before: BoxResult | None) -> Html:
 
 def gallery(first: BoxResult, before: BoxResult | None, count: int) -> Html:
     """The best and worst boxes; of two results those that changed most, too."""
-    order = np.argsort(-first.ious, kind="stable").tolist()
-    chosen = order if len(order) <= 2 * count else [*order[:count], *order[-count:]]
-    shown = images.items([_entry(first, before, place) for place in chosen])
-    sections = [section("Best and worst", shown, note="By IoU, best first.")]
-    if before is not None:
-        change_of = first.ious - before.ious
-        ranked = np.argsort(-change_of, kind="stable").tolist()
-        gains = [place for place in ranked if change_of[place] > 0][:count]
-        losses = [place for place in ranked if change_of[place] < 0][-count:]
-        changed = images.items([_entry(first, before, place) for place in gains + losses])
-        note = f"Gains over {before.tag} first, then losses."
-        sections.append(section("Most changed", changed, note=note))
-    return Html("".join(sections))
+    old = None if before is None else (before.tag, before.ious)
+    return ranked_gallery(first.ious, old, count, lambda place: _entry(first, before, place))
 
 
 def _entry(first: BoxResult, before: BoxResult | None, place: int) -> Html:

@@ -17,17 +17,15 @@ from ..evaluation.predictions import list_predictions, read_protocol
 from ..evaluation.report import protocol_line
 from ..metrics.bootstrap import Floats, iou_of, mean_of
 from ..metrics.segmentation import scores_from_counts
-from ..plots.gallery import best_and_worst, coloured
+from ..plots.gallery import best_and_worst
 from ..utils.shown import without_folders
 from . import images
 from .charts import Bar, Line, bars, histogram, lines, percent, signed
 from .labels import used_threshold
+from .overlays import overlays
 from .page import Html, element, numbers, page, section, table, text
 from .parts import DRAWN, change, left_out, most_changed, protocols, range_words, scored
 
-PALETTE = np.zeros((256, 3), np.uint8)
-PALETTE[1] = (240, 200, 60)
-COLOURS = (((240, 200, 60), "foreground"), ((0, 0, 0), "background"))
 WORDS, OFTEN = 30, 3  # words with a bar, and in how many captions they must be true
 
 
@@ -191,10 +189,6 @@ def _entry(
     if before is not None and name in before.ious:
         title += f" ({signed(score - before.ious[name])})"
         shown.append(("before", read_foreground(before.folder / f"{name}.png")))
-    views = [("image", images.image(photo, name))]
-    for kind, mask in shown:
-        drawn = coloured(photo, mask.astype(np.uint8), PALETTE)
-        views.append((kind, images.image(drawn, kind, labels=True)))
     tags = element("p", text("true: " + ", ".join(record.tags or ())), class_="note")
     caption = element("p", text(record.text))
-    return images.item(title, images.views(views), images.key(COLOURS), caption, tags)
+    return images.item(title, overlays(photo, name, shown), caption, tags)

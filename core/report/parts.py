@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..metrics.bootstrap import DRAWS, Floats, Interval, Statistic, interval, replicates
 from ..utils.files import flatten
 from ..utils.shown import without_folders
+from . import images
 from .charts import percent, signed
 from .page import Html, element, folded, section, table, text
 
@@ -111,3 +112,34 @@ def most_changed(now: Mapping[str, float], before: Mapping[str, float], count: i
     gains = [name for name in ranked if changes[name] > 0][:count]
     losses = [name for name in ranked if changes[name] < 0][-count:]
     return gains + losses
+
+
+def ranked_gallery(
+    now: Floats,
+    before: tuple[str, Floats] | None,
+    count: int,
+    entry: Callable[[int], Html],
+    broad: bool = False,
+) -> Html:
+    """The entries with the best and worst scores [N]; those that changed most, too.
+
+    before: the earlier result's name and scores; count: of each kind; entry: shows the one at a
+    place; broad: of several images each.
+    """
+
+    def shown(places: Sequence[int]) -> Html:
+        """The entries side by side."""
+        return images.items([entry(place) for place in places], broad)
+
+    order = np.argsort(-now, kind="stable").tolist()
+    chosen = order if len(order) <= 2 * count else [*order[:count], *order[-count:]]
+    sections = [section("Best and worst", shown(chosen), note="By IoU, best first.")]
+    if before is not None:
+        name, old = before
+        change_of = now - old
+        ranked = np.argsort(-change_of, kind="stable").tolist()
+        gains = [place for place in ranked if change_of[place] > 0][:count]
+        losses = [place for place in ranked if change_of[place] < 0][-count:]
+        note = f"Gains over {name} first, then losses."
+        sections.append(section("Most changed", shown(gains + losses), note=note))
+    return Html("".join(sections))

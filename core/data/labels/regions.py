@@ -59,6 +59,21 @@ def region_of(rle: Mapping[str, Any]) -> Region:
     return Region((height, width), starts[there], stops[there])
 
 
+def unpacked(region: Region) -> npt.NDArray[np.bool_]:
+    """The mask bool [H, W], to look at."""
+    height, width = region.size
+    flat = np.zeros(height * width, bool)
+    for start, end in zip(region.starts.tolist(), region.ends.tolist(), strict=True):
+        flat[start:end] = True
+    mask: npt.NDArray[np.bool_] = flat.reshape(width, height).T
+    return mask
+
+
+def nothing(size: tuple[int, int]) -> Region:
+    """No pixel of an image of size (H, W)."""
+    return Region(size, np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 def intersection(first: Region, second: Region) -> int:
     """Pixels that both have. TTDError for regions of images of other sizes."""
     _same_size([first, second])

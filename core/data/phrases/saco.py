@@ -222,6 +222,18 @@ def read_predictions(path: str | Path) -> dict[int, list[Prediction]]:
     return dict(found)
 
 
+def subset_predictions(
+    path: str | Path, subset: Subset, part: bool = False
+) -> dict[int, list[Prediction]]:
+    """`read_predictions` of a subset from its file, or from a folder of SUBSET.json.
+
+    part: the subset is not whole, so predictions of other pairs are left out.
+    """
+    place = expanded(path)
+    found = read_predictions(place / f"{subset.name}.json" if place.is_dir() else place)
+    return {key: found[key] for key in subset.pairs if key in found} if part else found
+
+
 def _is_score(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False

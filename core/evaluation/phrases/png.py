@@ -21,6 +21,7 @@ from ...metrics.phrases import phrase_scores
 from ...utils.json_lines import json_rows
 
 Mask = npt.NDArray[np.bool_]
+Masks = dict[tuple[int, int], Mapping[str, Any]]  # run lengths by (narrative, phrase)
 GROUPS: dict[str, Callable[[NarrativePhrase], bool]] = {
     "all": lambda phrase: True,
     "things": lambda phrase: phrase.thing,
@@ -76,9 +77,9 @@ def group_scores(found: Iterable[PhraseIou]) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def read_masks(path: Path) -> dict[tuple[int, int], Mapping[str, Any]]:
+def read_masks(path: Path) -> Masks:
     """Predicted run lengths by (narrative, phrase). TTDError with file and line."""
-    found: dict[tuple[int, int], Mapping[str, Any]] = {}
+    found: Masks = {}
     for number, row in json_rows(path, FORM):
         one, place, mask = (row.get(k) for k in ("narrative", "phrase", "segmentation"))
         if type(one) is not int or type(place) is not int or not isinstance(mask, dict):
@@ -90,9 +91,7 @@ def read_masks(path: Path) -> dict[tuple[int, int], Mapping[str, Any]]:
     return found
 
 
-def masks_of(
-    narrative: Narrative, predictions: Mapping[tuple[int, int], Mapping[str, Any]]
-) -> list[Mask]:
+def masks_of(narrative: Narrative, predictions: Masks) -> list[Mask]:
     """A narrative's predicted masks bool [H, W]. TTDError: one is missing or damaged."""
     masks = []
     for phrase in narrative.phrases:

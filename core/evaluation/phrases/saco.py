@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...data.labels.regions import Region, iou_matrix, region_iou, union
+from ...data.labels.regions import Region, iou_matrix, nothing, region_iou, union
 from ...data.phrases.saco import Pair, Prediction, Subset, regions
 from ...errors import TTDError
 from ...metrics.concepts import PairCounts, best_of, concept_scores, pair_counts
@@ -22,13 +22,20 @@ from ...utils.shown import first_few
 LEAST = 0.5  # score of a prediction that counts
 
 
+class UnionIou(NamedTuple):
+    """The IoU of a pair's unions, and the place of the annotator who agrees best."""
+
+    iou: float
+    annotator: int
+
+
 @dataclass(frozen=True)
 class SubsetScores:
     """The numbers of a subset.
 
     official: of `concept_scores`. pairs, positive: scored pairs, those with truth. single: share of
     the positive ones whose truth is one instance. masks: the most masks of any pair. union_iou:
-    mean over `union_pairs` pairs, NaN for none; not official.
+    mean over `union_pairs` pairs, NaN for none; not official. unions: by pair, of those.
     """
 
     name: str
@@ -39,6 +46,7 @@ class SubsetScores:
     masks: int
     union_iou: float
     union_pairs: int
+    unions: Mapping[int, UnionIou]
 
     @property
     def semantic(self) -> bool:
@@ -46,8 +54,9 @@ class SubsetScores:
         return self.masks <= 1
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; fractions."""
-        return {**vars(self), "semantic": self.semantic, "official": dict(self.official)}
+        """For JSON; fractions. Without the single pairs."""
+        own = {key: value for key, value in vars(self).items() if key != "unions"}
+        return {**own, "semantic": self.semantic, "official": dict(self.official)}
 
 
 def score_subset(
@@ -69,22 +78,37 @@ def score_subset(
     scored, semantic = ({pair.id for pair in own} for own in (subset.scored, subset.semantic))
     if not scored:
         raise TTDError(f"{subset.name}: no pair whose instances are all marked by every annotator")
-    counts, overlaps, most = [], [], 0
+    counts, most = [], 0
+    unions: dict[int, UnionIou] = {}
     for pair in subset.pairs.values():
         progress(1)
         found = _found(predictions.get(pair.id, ()), pair)
         most = max(most, len(found))
         if pair.id in scored:
             counts.append(_counts(subset, pair, found))
-        if pair.id in semantic:
-            overlaps += _union_iou(subset, pair, found)
-    return _summary(subset, counts, overlaps, most)
+        if pair.id in semantic and (own := _union_iou(subset, pair, found)) is not None:
+            unions[pair.id] = own
+    return _summary(subset, counts, unions, most)
 
 
 def _found(predictions: Sequence[Prediction], pair: Pair) -> list[Region]:
     """The masks that count."""
-    sure = [one.mask for one in predictions if one.score >= LEAST]
-    return regions(sure, pair, "predictions")
+    return regions(sure(predictions), pair, "predictions")
+
+
+def sure(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """The run lengths of the masks that count."""
+    return [one.mask for one in predictions if one.score >= LEAST]
+
+
+def false_alarms(subset: Subset, predictions: Mapping[int, Sequence[Prediction]]) -> list[Pair]:
+    """The scored pairs that have a mask and in which no annotator marked anything."""
+    found = []
+    for pair in subset.scored:
+        marked = any(one.masks.get(pair.id) or one.crowds.get(pair.id) for one in subset.annotators)
+        if not marked and sure(predictions.get(pair.id, ())):
+            found.append(pair)
+    return found
 
 
 def _counts(subset: Subset, pair: Pair, found: Sequence[Region]) -> PairCounts:
@@ -93,22 +117,25 @@ def _counts(subset: Subset, pair: Pair, found: Sequence[Region]) -> PairCounts:
     return every[best_of(every)]
 
 
-def _union_iou(subset: Subset, pair: Pair, found: Sequence[Region]) -> list[float]:
-    """The best IoU of all that was found with all that an annotator marked; [] where none did."""
-    truths = [union(marked) for one in subset.annotators if (marked := one.whole(pair))]
-    if not truths:
-        return []
-    if not found:
-        return [0.0]
-    whole = union(found)
-    return [max(region_iou(whole, truth) for truth in truths)]
+def _union_iou(subset: Subset, pair: Pair, found: Sequence[Region]) -> UnionIou | None:
+    """The best IoU of all that was found with all that an annotator marked; None: none did."""
+    whole = union(found) if found else nothing(pair.size)
+    best = None
+    for place, one in enumerate(subset.annotators):
+        if not (marked := one.whole(pair)):
+            continue
+        iou = region_iou(whole, union(marked))
+        if best is None or iou > best.iou:
+            best = UnionIou(iou, place)
+    return best
 
 
 def _summary(
-    subset: Subset, counts: Sequence[PairCounts], overlaps: Sequence[float], most: int
+    subset: Subset, counts: Sequence[PairCounts], unions: Mapping[int, UnionIou], most: int
 ) -> SubsetScores:
     positive = [one for one in counts if one.truths]
     single = [one.truths == 1 for one in positive]
+    overlaps = [one.iou for one in unions.values()]
     return SubsetScores(
         name=subset.name,
         official=concept_scores(counts),
@@ -118,6 +145,7 @@ def _summary(
         masks=most,
         union_iou=float(np.mean(overlaps)) if overlaps else float("nan"),
         union_pairs=len(overlaps),
+        unions=unions,
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.data.labels.regions import intersection, iou_matrix, region_of, union
+from core.data.labels.regions import intersection, iou_matrix, nothing, region_of, union, unpacked
 from core.data.labels.rle import compress, encode
 from core.errors import TTDError
 
@@ -29,6 +29,12 @@ def test_areas_intersections_unions(form):
     together = union(regions[:5])
     assert together.area == np.any(every[:5], axis=0).sum()
     assert intersection(together, regions[7]) == (np.any(every[:5], axis=0) & every[7]).sum()
+
+
+def test_unpacked_as_they_were():
+    for mask in masks(1):
+        assert (unpacked(region_of(compress(mask))) == mask).all()
+    assert unpacked(nothing((9, 7))).shape == (9, 7) and not unpacked(nothing((9, 7))).any()
 
 
 def test_corners():

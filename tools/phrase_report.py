@@ -1,0 +1,204 @@
+"""--report and --against of evaluate_phrase_masks.py."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tools.evaluation import against_file, earlier_name, say_change, write
+
+if TYPE_CHECKING:
+    from core.data.phrases.png import Narrative
+    from core.data.phrases.saco import Pair, Prediction, Subset
+    from core.evaluation.phrases.png import Mask, Masks, PhraseIou
+    from core.evaluation.phrases.saco import SubsetScores
+    from core.report.phrases import Benchmark, PhraseMask
+    from tools.masker import Masker
+
+Lengths = Sequence[Mapping[str, Any]]  # run lengths of masks of one image
+Cells = Sequence[Sequence[str]]
+
+
+class Part(NamedTuple):
+    """The phrases of a subset or split; the same of --against, [] without it; false alarms."""
+
+    found: list[PhraseMask]
+    earlier: list[PhraseMask]
+    alarms: list[PhraseMask]
+
+
+def saco_part(
+    args: argparse.Namespace,
+    subset: Subset,
+    predictions: Mapping[int, Sequence[Prediction]],
+    scores: SubsetScores,
+) -> Part:
+    """The pairs of a subset that have a union IoU, and its false alarms."""
+    from core.data.phrases.saco import subset_predictions
+    from core.evaluation.phrases.saco import false_alarms, score_subset
+
+    found = saco_masks(args, subset, predictions, scores)
+    alarms = []
+    for pair in false_alarms(subset, predictions):
+        alarms.append(pair_mask(args, subset.name, pair, float("nan"), predictions, []))
+    earlier = []
+    if path := against_file(args):
+        partly = args.limit is not None or not args.pred
+        before = subset_predictions(path, subset, part=partly)
+        earlier = saco_masks(args, subset, before, score_subset(subset, before))
+    return Part(found, earlier, alarms)
+
+
+def saco_masks(
+    args: argparse.Namespace,
+    subset: Subset,
+    predictions: Mapping[int, Sequence[Prediction]],
+    scores: SubsetScores,
+) -> list[PhraseMask]:
+    """The pairs with a union IoU, each with the annotator who agrees best."""
+    found = []
+    for key, own in scores.unions.items():
+        one, pair = subset.annotators[own.annotator], subset.pairs[key]
+        truth = [*one.masks.get(key, []), *one.crowds.get(key, [])]
+        found.append(pair_mask(args, subset.name, pair, own.iou, predictions, truth))
+    return found
+
+
+def pair_mask(
+    args: argparse.Namespace,
+    subset: str,
+    pair: Pair,
+    iou: float,
+    predictions: Mapping[int, Sequence[Prediction]],
+    truth: Lengths,
+) -> PhraseMask:
+    """A pair as a report takes it; it holds run lengths, no pixels."""
+    from core.data.images import read_image
+    from core.evaluation.phrases.saco import sure
+    from core.report.phrases import PhraseMask
+
+    image = Path(args.images or args.truth[0]) / pair.file
+    masks = partial(unions, pair, truth, sure(predictions.get(pair.id, ())))
+    name, read = f"{subset}, pair {pair.id}", partial(read_image, image)
+    return PhraseMask(str(image), name, pair.text, iou, (subset,), read, masks)
+
+
+def unions(pair: Pair, truth: Lengths, found: Lengths) -> tuple[Mask, Mask]:
+    """The unions of a pair's masks, bool [H, W] each; nothing where there are none."""
+    from core.data.labels.regions import nothing, region_of, union, unpacked
+
+    empty = nothing(pair.size)
+    true, own = (union([empty, *map(region_of, masks)]) for masks in (truth, found))
+    return unpacked(true), unpacked(own)
+
+
+def show_saco(
+    args: argparse.Namespace,
+    masker: Masker | None,
+    parts: Sequence[Part],
+    scores: Sequence[SubsetScores],
+    rows: Cells,
+    notes: Sequence[str],
+) -> None:
+    """Write the page of all subsets. rows, notes: what is printed."""
+    from core.evaluation.phrases.saco import average
+    from core.report.charts import percent
+    from core.report.phrases import Benchmark
+
+    means = average(scores)
+    below = f"mean of {len(scores)} subsets" if len(scores) > 1 else ""
+    cgf1 = "cgF1 semantic" if all(one.semantic for one in scores) else "cgF1"
+    cards = []
+    for name, key in ((cgf1, "cgF1"), ("IL_MCC", "IL_MCC"), ("pmF1", "pmF1")):
+        cards.append((f"{name}, %", percent(means[key]), below))
+    _show(args, masker, parts, Benchmark("SA-Co/Gold", "union IoU", cards, rows, notes))
+
+
+def png_ious(rows: Sequence[Narrative], predictions: Masks) -> list[PhraseIou]:
+    """The phrases of all narratives with the IoUs of their masks."""
+    from core.evaluation.phrases.png import masks_of, narrative_ious
+
+    found: list[PhraseIou] = []
+    for narrative in rows:
+        found += narrative_ious(narrative, masks_of(narrative, predictions))
+    return found
+
+
+def png_part(
+    args: argparse.Namespace,
+    rows: Sequence[Narrative],
+    predictions: Masks,
+    found: Sequence[PhraseIou],
+) -> Part:
+    """The phrases of a split."""
+    from core.evaluation.phrases.png import read_masks
+
+    earlier = []
+    if path := against_file(args):
+        before = read_masks(path)
+        earlier = png_masks(rows, before, png_ious(rows, before))
+    return Part(png_masks(rows, predictions, found), earlier, [])
+
+
+def png_masks(
+    rows: Sequence[Narrative], predictions: Masks, found: Sequence[PhraseIou]
+) -> list[PhraseMask]:
+    """Phrases as a report takes them. found: in the order of the narratives."""
+    from core.data.images import read_image
+    from core.evaluation.phrases.png import GROUPS
+    from core.report.phrases import PhraseMask
+
+    owners = [narrative for narrative in rows for _ in narrative.phrases]
+    masks = []
+    for narrative, own in zip(owners, found, strict=True):
+        phrase, image = own.phrase, narrative.image
+        groups = [name for name, belongs in GROUPS.items() if name != "all" and belongs(phrase)]
+        name = f"{image.name}, narrative {narrative.number}, phrase {phrase.number}"
+        place = narrative.phrases.index(phrase)
+        both = partial(png_pair, narrative, place, predictions[narrative.number, phrase.number])
+        read = partial(read_image, image)
+        masks.append(PhraseMask(str(image), name, phrase.text, own.iou, tuple(groups), read, both))
+    return masks
+
+
+def png_pair(narrative: Narrative, place: int, mask: Mapping[str, Any]) -> tuple[Mask, Mask]:
+    """The true and the found mask of a narrative's phrase, bool [H, W]."""
+    from core.data.labels.rle import decode
+
+    return narrative.truths()[place], decode(mask)
+
+
+def show_png(
+    args: argparse.Namespace, masker: Masker | None, part: Part, rows: Cells, notes: Sequence[str]
+) -> None:
+    """Write the page of a split. rows, notes: what is printed."""
+    from core.report.phrases import Benchmark
+
+    benchmark = Benchmark("Panoptic Narrative Grounding", "mean IoU", [], rows, notes)
+    _show(args, masker, [part], benchmark)
+
+
+def _show(
+    args: argparse.Namespace, masker: Masker | None, parts: Sequence[Part], benchmark: Benchmark
+) -> None:
+    """Write --report, and say what has changed since --against."""
+    from core.metrics.bootstrap import mean_of
+    from core.report.phrases import PhraseResult, phrases_report, sums_of
+
+    found, earlier, alarms = ([one for part in parts for one in part[k]] for k in range(3))
+    settings: dict[str, object] = {"masks": str(args.pred)}
+    tag = args.pred.stem if args.pred else f"{args.arch}{'+TTD' * (args.lora is not None)}"
+    if masker is not None:
+        settings = {"arch": args.arch, "lora": args.lora, **masker.identity()}
+        settings["min_score"] = masker.least
+    result, before = PhraseResult(tag, found, settings), None
+    if path := against_file(args):
+        before = PhraseResult(earlier_name(path.stem, [tag]), earlier, {"masks": str(path)})
+    if before is not None and found:
+        say_change(tag, sums_of(result), (before.tag, sums_of(before)), mean_of)
+    if args.report:
+        write(args.report, phrases_report(benchmark, result, before, alarms))
+        print(f"report: {args.report}")
