@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from core.errors import TTDError
 from tools.evaluation import against_file, earlier_name, say_change, write
 
 if TYPE_CHECKING:
@@ -23,11 +25,16 @@ Cells = Sequence[Sequence[str]]
 
 
 class Part(NamedTuple):
-    """The phrases of a subset or split; the same of --against, [] without it; false alarms."""
+    """The phrases of a subset or split; the same of --against, [] without it; false alarms.
+
+    problem: what is wrong with --against; raised when the numbers are printed, which it must not
+    cost.
+    """
 
     found: list[PhraseMask]
     earlier: list[PhraseMask]
     alarms: list[PhraseMask]
+    problem: TTDError | None = None
 
 
 def saco_part(
@@ -37,19 +44,29 @@ def saco_part(
     scores: SubsetScores,
 ) -> Part:
     """The pairs of a subset that have a union IoU, and its false alarms."""
-    from core.data.phrases.saco import subset_predictions
-    from core.evaluation.phrases.saco import false_alarms, score_subset
+    from core.evaluation.phrases.saco import false_alarms
 
     found = saco_masks(args, subset, predictions, scores)
     alarms = []
     for pair in false_alarms(subset, predictions):
         alarms.append(pair_mask(args, subset.name, pair, float("nan"), predictions, []))
-    earlier = []
-    if path := against_file(args):
-        partly = args.limit is not None or not args.pred
-        before = subset_predictions(path, subset, part=partly)
-        earlier = saco_masks(args, subset, before, score_subset(subset, before))
-    return Part(found, earlier, alarms)
+    try:
+        return Part(found, saco_earlier(args, subset), alarms)
+    except TTDError as error:
+        return Part(found, [], alarms, error)
+
+
+def saco_earlier(args: argparse.Namespace, subset: Subset) -> list[PhraseMask]:
+    """The pairs with the masks of --against; [] without it."""
+    from core.data.phrases.saco import subset_predictions
+    from core.evaluation.phrases.saco import score_subset
+
+    path = against_file(args)
+    if path is None:
+        return []
+    partly = args.limit is not None or not args.pred
+    before = subset_predictions(path, subset, part=partly)
+    return saco_masks(args, subset, before, score_subset(subset, before))
 
 
 def saco_masks(
@@ -81,9 +98,15 @@ def pair_mask(
     from core.report.phrases import PhraseMask
 
     image = Path(args.images or args.truth[0]) / pair.file
-    masks = partial(unions, pair, truth, sure(predictions.get(pair.id, ())))
-    name, read = f"{subset}, pair {pair.id}", partial(read_image, image)
-    return PhraseMask(str(image), name, pair.text, iou, (subset,), read, masks)
+    return PhraseMask(
+        image=str(image),
+        name=f"{subset}, pair {pair.id}",
+        text=pair.text,
+        iou=iou,
+        groups=(subset,),
+        read=partial(read_image, image),
+        masks=partial(unions, pair, truth, sure(predictions.get(pair.id, ()))),
+    )
 
 
 def unions(pair: Pair, truth: Lengths, found: Lengths) -> tuple[Mask, Mask]:
@@ -156,11 +179,18 @@ def png_masks(
     for narrative, own in zip(owners, found, strict=True):
         phrase, image = own.phrase, narrative.image
         groups = [name for name, belongs in GROUPS.items() if name != "all" and belongs(phrase)]
-        name = f"{image.name}, narrative {narrative.number}, phrase {phrase.number}"
         place = narrative.phrases.index(phrase)
-        both = partial(png_pair, narrative, place, predictions[narrative.number, phrase.number])
-        read = partial(read_image, image)
-        masks.append(PhraseMask(str(image), name, phrase.text, own.iou, tuple(groups), read, both))
+        mask = predictions[narrative.number, phrase.number]
+        one = PhraseMask(
+            image=str(image),
+            name=f"{image.name}, narrative {narrative.number}, phrase {phrase.number}",
+            text=phrase.text,
+            iou=own.iou,
+            groups=tuple(groups),
+            read=partial(read_image, image),
+            masks=partial(png_pair, narrative, place, mask),
+        )
+        masks.append(one)
     return masks
 
 
@@ -188,17 +218,28 @@ def _show(
     from core.metrics.bootstrap import mean_of
     from core.report.phrases import PhraseResult, phrases_report, sums_of
 
-    found, earlier, alarms = ([one for part in parts for one in part[k]] for k in range(3))
-    settings: dict[str, object] = {"masks": str(args.pred)}
-    tag = args.pred.stem if args.pred else f"{args.arch}{'+TTD' * (args.lora is not None)}"
-    if masker is not None:
-        settings = {"arch": args.arch, "lora": args.lora, **masker.identity()}
-        settings["min_score"] = masker.least
+    for part in parts:
+        if part.problem is not None:
+            raise part.problem
+    found = list(chain.from_iterable(part.found for part in parts))
+    earlier = list(chain.from_iterable(part.earlier for part in parts))
+    alarms = list(chain.from_iterable(part.alarms for part in parts))
+    if masker is None:
+        tag, settings = called(args.pred), {"masks": str(args.pred)}
+    else:
+        tag = f"{args.arch}{'+TTD' * (args.lora is not None)}"
+        own = {"arch": args.arch, "lora": args.lora, "min_score": masker.least}
+        settings = {**own, **masker.identity()}
     result, before = PhraseResult(tag, found, settings), None
     if path := against_file(args):
-        before = PhraseResult(earlier_name(path.stem, [tag]), earlier, {"masks": str(path)})
+        before = PhraseResult(earlier_name(called(path), [tag]), earlier, {"masks": str(path)})
     if before is not None and found:
         say_change(tag, sums_of(result), (before.tag, sums_of(before)), mean_of)
     if args.report:
         write(args.report, phrases_report(benchmark, result, before, alarms))
         print(f"report: {args.report}")
+
+
+def called(path: Path) -> str:
+    """A folder's name, or a file's without its ending."""
+    return path.resolve().name if path.is_dir() else path.stem

@@ -34,42 +34,50 @@ PUBLISHED = {
 def run_ref_l4(args: argparse.Namespace, device: str, ranks: Ranks) -> None:
     """Score and print; the first process alone prints and writes."""
     from core.data.phrases.ref_l4 import read_annotations
-    from core.metrics.ref_l4 import ref_l4_scores
 
     if bool(args.predictions) == bool(args.grounder):
         raise TTDError("--ref-l4 needs --grounder FILE or --predictions FILE, one of the two")
+    if args.grounder and len(args.grounder) > 1:
+        raise TTDError("--ref-l4 scores one --grounder at a time")
     with ranks.together():
         folder = args.data_root if Path(args.data_root).is_dir() else None
         rows = read_annotations(args.ref_l4, folder)[: args.limit]
-    own, earlier = boxes_of(args, rows, device, ranks)
-    if not ranks.first:
-        return
+    file = str(args.predictions or args.grounder[0])
+    own = boxes_of(args, file, rows, device, ranks)
+    with ranks.together():
+        scores = tell(args, rows, own) if ranks.first else {}
+    # After the numbers: what is wrong with an earlier result does not cost them.
+    earlier = boxes_of(args, args.against, rows, device, ranks) if args.against else None
+    if ranks.first and (args.report or args.against):
+        show(args, rows, own, earlier, scores)
+
+
+def tell(
+    args: argparse.Namespace, rows: Sequence[Annotation], boxes: Sequence[Box]
+) -> dict[str, float]:
+    """Print the numbers and write --json and --pred; the numbers."""
+    from core.metrics.ref_l4 import ref_l4_scores
+
     sizes, classes = [row.size for row in rows], [row.category for row in rows]
-    scores = ref_l4_scores(ious_of(rows, own), sizes, classes)
+    scores = ref_l4_scores(ious_of(rows, boxes), sizes, classes)
     table = text_of(cells_of(scores))
     print(f"Ref-L4: {len(rows)} phrases, IoU above the threshold counts\n\n{table}")
     if args.json:
         write_json(args.json, {"phrases": len(rows), "scores": scores, "published": PUBLISHED})
     if args.pred:
-        write(args.pred / "ref-l4.json", json.dumps(entries(rows, own)) + "\n")
-    if args.report or args.against:
-        show(args, rows, own, earlier, scores)
+        write(args.pred / "ref-l4.json", json.dumps(entries(rows, boxes)) + "\n")
+    return scores
 
 
 def boxes_of(
-    args: argparse.Namespace, rows: Sequence[Annotation], device: str, ranks: Ranks
-) -> tuple[Sequence[Box], Sequence[Box] | None]:
-    """The boxes in pixels, and those of --against: of a file, or of a model like --grounder."""
+    args: argparse.Namespace, file: str, rows: Sequence[Annotation], device: str, ranks: Ranks
+) -> Sequence[Box]:
+    """The boxes in pixels in a file, or of the model in it, whichever is scored."""
     from core.data.phrases.ref_l4 import read_boxes
 
-    ids = [row.phrase.id for row in rows]
     if args.predictions:
-        earlier = read_boxes(args.against, ids) if args.against else None
-        return read_boxes(args.predictions, ids), earlier
-    if len(args.grounder) > 1:
-        raise TTDError("--ref-l4 scores one --grounder at a time")
-    own = located(args, args.grounder[0], rows, device, ranks)
-    return own, located(args, args.against, rows, device, ranks) if args.against else None
+        return read_boxes(file, [row.phrase.id for row in rows])
+    return located(args, file, rows, device, ranks)
 
 
 def located(

@@ -92,6 +92,17 @@ def test_what_changed_and_no_images(saco, tmp_path, capsys):
         script.main([*saco, "--pred", now, "--against", "no.json"])
 
 
+def test_a_wrong_earlier_result_does_not_cost_the_numbers(saco, tmp_path, capsys):
+    now = saved(tmp_path / "now.json", {1: [RIGHT]})
+    (tmp_path / "old.json").write_text("{}")
+    numbers = tmp_path / "o.json"
+    argv = [*saco, "--pred", now, "--json", str(numbers), "--against", str(tmp_path / "old.json")]
+    with pytest.raises(TTDError, match=r"old\.json: not a list"):
+        script.main(argv)
+    assert "SAM 3" in capsys.readouterr().out
+    assert json.loads(numbers.read_text())["subsets"][0]["union_iou"] == 0.25
+
+
 def test_nothing_to_compare(saco, tmp_path):
     """No pair with truth: the official numbers alone."""
     write_saco(tmp_path / "gold", {"a": {}, "b": {}}, PAIRS)

@@ -179,7 +179,8 @@ def test_a_model_gives_a_page(files, capsys, tmp_path):
     assert pictures(page) == 3 and f"{float(score):.1f}" in page.said
 
 
-def test_against_needs_every_box(files):
+def test_against_needs_every_box_and_costs_no_number(files, capsys):
     (files / "earlier.json").write_text(json.dumps(BOXES[:2]))
     with pytest.raises(TTDError, match="no box for 1 ids"):
         script.main([*arguments(files), "--against", str(files / "earlier.json")])
+    assert "acc@0.5" in capsys.readouterr().out and (files / "o.json").exists()
