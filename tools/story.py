@@ -130,8 +130,9 @@ def make_world(args: argparse.Namespace) -> Path:
 
 def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
     """The recipe's settings for this world; nothing is chosen by held-out scores on the way."""
+    from core.errors import TTDError
     from core.ttd.config import load_config
-    from core.utils.config import merge, read_recipe
+    from core.utils.config import blamed, merge, read_recipe
 
     own = {
         "data": str(world / "cc3m" / "train"),
@@ -142,7 +143,10 @@ def recipe(args: argparse.Namespace, world: Path) -> TTDConfig:
         "tag": "TTD",
     }
     own |= {key: value for key, value in (("steps", args.steps), ("arch", args.arch)) if value}
-    return load_config(merge(read_recipe(args.config), own), str(args.config))
+    try:
+        return load_config(merge(read_recipe(args.config), own), str(args.config))
+    except TTDError as error:
+        raise blamed(error, args.config) from None
 
 
 def score(title: str, backbone: Backbone, items: list[Item]) -> Measured:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,7 +56,7 @@ def settings(
     """
     from core.utils.config import merge, read_recipe
 
-    load = partial(_blaming, load, args.get("set", ()))
+    load = partial(_blaming, load, args, path)
     flags = {key: value for key, value in args.items() if key not in CONTROLS}
     given = merge(dict(setting(item) for item in args.get("set", ())), flags)
     if path is None:
@@ -70,18 +70,20 @@ def settings(
 
 def _blaming(
     load: Callable[[Mapping[str, Any], str, Callable[[str], None]], C],
-    given: Sequence[str],
+    args: Mapping[str, Any],
+    path: str | Path | None,
     values: Mapping[str, Any],
     source: str,
     warn: Callable[[str], None],
 ) -> C:
-    """`load`, whose errors name the --set that they are about, and not the file.
+    """`load`, whose errors name the --set that they are about, or else the file.
 
-    given: the KEY=VALUE of --set.
+    args: the command line, with the KEY=VALUE of --set. path: of the recipe, which may extend the
+    one that holds the setting.
     """
-    from core.utils.config import UnknownSetting
+    from core.utils.config import UnknownSetting, blamed
 
-    keys = {text.partition("=")[0]: text for text in given}
+    keys = {text.partition("=")[0]: text for text in args.get("set", ())}
     try:
         return load(values, source, warn)
     except UnknownSetting as error:
@@ -89,14 +91,15 @@ def _blaming(
             if wrong := set(key.split(".")).intersection(error.names):
                 name = ", ".join(wrong)
                 raise TTDError(f"--set {text}: unknown setting {name}; {error.advice}") from None
-        raise
+        raise error if path is None else blamed(error, path) from None
     except TTDError as error:
         for key, text in keys.items():
             section, _, name = key.rpartition(".")
             if str(error).startswith(f"{_place(source, section)}{name} "):
                 reason = str(error).removeprefix(_place(source, section))
                 raise TTDError(f"--set {text}: {reason}") from None
-        raise
+        from_flag = any(str(error).startswith(f"{source}: {name} ") for name in args)
+        raise error if path is None or from_flag else blamed(error, path) from None
 
 
 def _place(source: str, section: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from difflib import get_close_matches
 from itertools import chain
@@ -30,7 +30,7 @@ class UnknownSetting(TTDError):
 
     def __init__(self, source: str, names: list[str], known: list[str]):
         """source: where they were read; known: the settings there are."""
-        self.names = names
+        self.source, self.names, self.known = source, names, known
         near = [get_close_matches(name, known, 1) for name in names]
         meant = list(chain.from_iterable(near))
         self.advice = f"there are {', '.join(known)}"
@@ -61,7 +61,13 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     extends: FILE names another one, by its path from there, which may extend a third. TTDError
     when a file cannot be read, or extends itself.
     """
-    levels: list[dict[str, Any]] = []
+    levels = [content for _, content in _levels(path)]
+    return merge(*reversed(levels)) if len(levels) > 1 else levels[0]
+
+
+def _levels(path: str | Path) -> list[tuple[str | Path, dict[str, Any]]]:
+    """What stands in a recipe, then in the one that it extends, and so on, with their files."""
+    levels: list[tuple[str | Path, dict[str, Any]]] = []
     seen: list[Path] = []
     place: str | Path | None = path
     while place is not None:
@@ -74,9 +80,40 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         base = content.pop(EXTENDS, None)
         if base is not None and (not isinstance(base, str) or not base):
             raise TTDError(f"{place}: extends: wanted is the name of a YAML file")
-        levels.append(content)
+        levels.append((place, content))
         place = file.parent / base if base else None
-    return merge(*reversed(levels)) if len(levels) > 1 else levels[0]
+    return levels
+
+
+def blamed(error: TTDError, path: str | Path) -> TTDError:
+    """An error of `build` about the recipe at `path`, in the name of the file that is to be mended.
+
+    error: with `path` as its source. That file is the nearest to `path`, along `extends`, in which
+    the setting stands. The same error where none of them has it.
+    """
+    for place, content in _levels(path):
+        keys = list(_keys(nested(content)))
+        if isinstance(error, UnknownSetting):
+            own = [key[-1] for key in keys if _source(path, key) == error.source]
+            if names := [name for name in error.names if name in own]:
+                source = str(place) + error.source.removeprefix(str(path))
+                return UnknownSetting(source, names, error.known)
+        elif any(str(error).startswith(f"{_source(path, key)}: {key[-1]} ") for key in keys):
+            return TTDError(str(place) + str(error).removeprefix(str(path)))
+    return error
+
+
+def _keys(values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The path to every setting and to every section: ("lora",), ("lora", "rank")."""
+    for name, value in values.items():
+        yield (name,)
+        if isinstance(value, Mapping):
+            yield from ((name, *rest) for rest in _keys(value))
+
+
+def _source(path: str | Path, key: tuple[str, ...]) -> str:
+    """How `build` calls the place of a setting: the file and the sections around it."""
+    return ": ".join([str(path), *key[:-1]])
 
 
 def merge(*levels: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,6 +192,26 @@ def test_mistakes_are_one_line(yaml_file, options, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_mistake_in_what_a_recipe_extends_is_said_of_that_file(yaml_file):
+    top = yaml_file.with_name("top.yaml")
+    top.write_text(f"extends: {yaml_file.name}\nsteps: 3\n")
+    sound = yaml_file.read_text()
+    for line, why in (
+        ("lora_rank: 4", "unknown setting lora_rank"),
+        ("weight_decay: x", "weight_decay must"),
+    ):
+        yaml_file.write_text(f"{sound}\n{line}\n")
+        for options in ([], ["--set", "seed=2"]):
+            with pytest.raises(TTDError) as error:
+                train_ttd.main(["--config", str(top), *options])
+            assert str(error.value).startswith(f"{yaml_file}: {why}")
+    with pytest.raises(TTDError, match=r"^--set lora_rank=3: unknown setting lora_rank"):
+        train_ttd.main(["--config", str(top), "--set", "lora_rank=3"])
+    yaml_file.write_text(f"{sound}\nscales: [0.5]\n")
+    with pytest.raises(TTDError, match=r"top.yaml: scales is nan"):  # of a flag, not of the base
+        train_ttd.main(["--config", str(top), "--scales", "nan"])
+
+
 def wait_for(path: Path, text: str, process: subprocess.Popen, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from core.errors import TTDError
-from core.utils.config import build, merge, nested, plain, read_recipe, read_yaml
+from core.utils.config import blamed, build, merge, nested, plain, read_recipe, read_yaml
 
 
 @dataclass(frozen=True)
@@ -127,3 +127,46 @@ def test_a_recipe_changes_what_it_extends(tmp_path):
 def test_a_recipe_that_extends_nothing(tmp_path, text, why):
     with pytest.raises(TTDError, match=why):
         read_recipe(recipe(tmp_path, "top.yaml", text))
+
+
+@dataclass(frozen=True)
+class Lora:
+    rank: int = 1
+
+
+@dataclass(frozen=True)
+class Small:
+    steps: int = 1
+    lora: Lora = Lora()
+
+
+def why_not(path):
+    """The error about the recipe at `path`."""
+    try:
+        build(Small, read_recipe(path), str(path))
+    except TTDError as error:
+        return str(blamed(error, path))
+    raise AssertionError("no error")
+
+
+@pytest.mark.parametrize(
+    ("base", "middle", "top", "why"),
+    [
+        ("stps: 5", "", "steps: 7", "base.yaml: unknown setting stps; there are steps, lora; did"),
+        ("lora: {rnk: 5}", "lora: {rank: 4}", "", "base.yaml: lora: unknown setting rnk; there"),
+        ("lora.rnk: 5", "", "", "base.yaml: lora: unknown setting rnk; there"),
+        ("stps: 5", "stps: 4", "", "middle.yaml: unknown setting stps;"),  # which wins
+        ("a: 5", "b: 4", "c: 4", "top.yaml: unknown setting c;"),  # one file at a time
+        ("rank: 5\nlora: {rnk: 5}", "", "", "base.yaml: unknown setting rank;"),
+        ("lora: {rank: 5}", "rank: 5", "lora: {rnk: 5}", "middle.yaml: unknown setting rank;"),
+        ("steps: many", "", "", "base.yaml: steps must be int, not 'many'"),
+        ("lora: {rank: x}", "steps: 1", "", "base.yaml: lora: rank must be int, not 'x'"),
+        ("lora: 3", "", "steps: 2", "base.yaml: lora must be settings of its own, not 3"),
+        ("steps: 1", "", "steps: x", "top.yaml: steps must be int, not 'x'"),
+    ],
+)
+def test_an_error_names_the_recipe_that_holds_the_setting(tmp_path, base, middle, top, why):
+    recipe(tmp_path, "base.yaml", base)
+    recipe(tmp_path, "middle.yaml", f"extends: base.yaml\n{middle}\n")
+    said = why_not(recipe(tmp_path, "top.yaml", f"extends: middle.yaml\n{top}\n"))
+    assert said.startswith(f"{tmp_path}/{why}") and "\n" not in said
