@@ -12,13 +12,14 @@ Several processes: torchrun --nproc_per_node N tools/train_tiny_clip.py ...
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli  # noqa: F401  (puts the repository on the import path)
 
 from tools.training import Chosen, launch, run_script, settings
+from tools.training_data import reading_bar
 from tools.training_options import common_options, run_options
 
 if TYPE_CHECKING:
@@ -110,7 +111,22 @@ def build(
     with ranks.together():
         if isinstance(config, TextStageConfig):
             return TextTask(config, torch.device(device))
-        return PretrainTask(config, torch.device(device))
+        if not ranks.first:
+            return PretrainTask(config, torch.device(device))
+        return PretrainTask(config, torch.device(device), drawing(config.world))
+
+
+def drawing(world: str) -> Callable[[int], None]:
+    """Says with the first image what is drawn and why, and then how many images are."""
+    bar = reading_bar("drawing", "image")
+
+    def show(done: int) -> None:
+        if done == 1:
+            said = f"{world}: drawing the training images again, to know what each patch shows"
+            print(said, flush=True)
+        bar(done)
+
+    return show
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -139,8 +139,11 @@ def _opened(choice: DataChoice, ranks: Ranks, refresh: bool) -> Pairs:
     )
 
 
-def reading_bar() -> Callable[[int], None]:
-    """Shows how many pairs have been read while an index is made."""
+def reading_bar(what: str = "reading captions", unit: str = "pair") -> Callable[[int], None]:
+    """Shows how many pairs have been read while an index is made; or how far other work is.
+
+    Nothing before it is first called, and where stderr is no terminal.
+    """
     from tqdm import tqdm
 
     bar: tqdm[None] | None = None
@@ -148,9 +151,7 @@ def reading_bar() -> Callable[[int], None]:
     def show(done: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(
-                desc="reading captions", unit="pair", file=sys.stderr, disable=None, leave=False
-            )
+            bar = tqdm(desc=what, unit=unit, file=sys.stderr, disable=None, leave=False)
         bar.update(done - bar.n)
 
     return show

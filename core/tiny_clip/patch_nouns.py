@@ -7,7 +7,7 @@ patches that tells nouns apart is a shorter way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,18 @@ NOTHING = -1  # a patch that shows no thing
 MEND = "make the world again with tools/make_world.py --overwrite"
 
 
-def noun_maps(world: Path, texts: Sequence[str], side: int) -> tuple[Tensor, int]:
+def noun_maps(
+    world: Path,
+    texts: Sequence[str],
+    side: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Tensor, int]:
     """The noun at each pixel of the training images, uint8 [N, side, side], and how many there are.
 
     0 where there is no thing, 1 + i for the i-th noun of the world's look. The images are drawn
     again by what world.yaml says of the world, which takes some milliseconds each. texts: their
-    captions, in order. TTDError where world.yaml does not say it, or says it of another world.
+    captions, in order. progress: called after every image with the number of those drawn. TTDError
+    where world.yaml does not say it, or says it of another world.
     """
     mark = world / "world.yaml"
     recorded = made_with(mark)
@@ -53,6 +59,7 @@ def noun_maps(world: Path, texts: Sequence[str], side: int) -> tuple[Tensor, int
         if sample.text != text:
             raise TTDError(f"{world}: {sample.id} is not what world.yaml says: {MEND}")
         maps[i] = class_map(sample, look.nouns)
+        progress(i + 1)
     return torch.from_numpy(maps), len(look.nouns)
 
 

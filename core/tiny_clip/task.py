@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,22 @@ class PretrainTask(Task[WorldPair, Seen, Batch]):
     exact_micro_batches = False
     why_inexact = "InfoNCE compares all pairs of a batch"
 
-    def __init__(self, config: PretrainConfig, device: torch.device):
-        """Load the world, cut the vocabulary, draw the weights by the seed. TTDError: no world."""
+    def __init__(
+        self,
+        config: PretrainConfig,
+        device: torch.device,
+        drawing: Callable[[int], None] = lambda done: None,
+    ):
+        """Load the world, cut the vocabulary, draw the weights by the seed. TTDError: no world.
+
+        drawing: called with the number of images whose nouns are drawn, where patch_weight wants
+        them.
+        """
         super().__init__(config, device)
         images, texts = load_pairs(Path(config.world))
         nouns, count = None, 0
         if config.patch_weight:
-            nouns, count = noun_maps(Path(config.world), texts, images.shape[-1])
+            nouns, count = noun_maps(Path(config.world), texts, images.shape[-1], drawing)
         what = f"{config.world}: {len(images):,} images"
         self._source = MemorySource(images, texts, what, nouns)
         self._make_tokenizer(texts)

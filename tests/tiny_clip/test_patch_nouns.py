@@ -1,11 +1,14 @@
 """What patches show, against the world's own drawing, and the loss that tells it apart."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import train_tiny_clip
 import yaml
 from line_task import fit, lines
 from safetensors.torch import load_file
@@ -40,6 +43,23 @@ def test_maps_show_the_nouns_of_the_training_images(world):
             shown = sample.contents.things[which - 2].noun if which >= 2 else None
             value = int(maps[i, y, x])
             assert (nouns[value - 1] if value else None) == shown
+
+
+def test_a_run_says_what_it_draws_and_how_far_it_is(config, capsys, monkeypatch):
+    """One line and a bar of 40 images where patch_weight asks for them, else nothing."""
+    shown = []
+    monkeypatch.setattr(
+        train_tiny_clip, "reading_bar", lambda what, unit: lambda done: shown.append(done)
+    )
+    train_tiny_clip.build(config, "cpu", Ranks())
+    assert not shown and not capsys.readouterr().out
+    train_tiny_clip.build(replace(config, patch_weight=3.0), "cpu", Ranks())
+    assert shown == list(range(1, 41))
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and said.startswith(f"{config.world}: drawing the training images")
+    other = SimpleNamespace(first=False, together=nullcontext)  # the second of two processes
+    train_tiny_clip.build(replace(config, patch_weight=3.0), "cpu", other)
+    assert len(shown) == 40 and not capsys.readouterr().out
 
 
 def test_a_patch_has_the_noun_of_its_middle():
