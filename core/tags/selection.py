@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import TTDError
 from .protocol import NORMS
 
+WITHOUT_FLOAT64 = ("mps",)  # kinds of devices: Apple's GPU
+
 
 def _flags(scores: Tensor, flags: Tensor | None, default: bool) -> Tensor:
     """bool of the scores' shape [..., K]; TTDError when given flags have another one."""
@@ -43,15 +45,31 @@ def minmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def otsu_thresholds(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Otsu's threshold of each caption, float64 [...].
+    """Otsu's threshold of each caption, float64 [...], on the scores' device.
 
     The cut with the largest variance between the two classes (Otsu, 1979). scores [..., K], mask
     as in `minmax`. Exact: every cut between two neighbouring distinct values is tried, and the
     threshold is the middle of the best one (the highest of equals); a word is kept when its score
     is above it. With no two distinct values nothing can be separated and the threshold is -inf:
     all are kept.
+
+    Where the device has no float64 it is computed on the CPU, and is float32: the next below, which
+    no score in float32 can tell from the exact one.
     """
     valid = _flags(scores, mask, True)
+    if scores.device.type in WITHOUT_FLOAT64:
+        return _rounded_down(_exact_thresholds(scores.cpu(), valid.cpu())).to(scores.device)
+    return _exact_thresholds(scores, valid)
+
+
+def _rounded_down(values: Tensor) -> Tensor:
+    """float64 [...] to the largest float32 [...] that is not above it."""
+    near = values.float()
+    return torch.where(near > values, near.nextafter(torch.full_like(near, -torch.inf)), near)
+
+
+def _exact_thresholds(scores: Tensor, valid: Tensor) -> Tensor:
+    """`otsu_thresholds` float64 [...], of scores [..., K] on a device that has it."""
     count = valid.sum(-1, keepdim=True)
     values = scores.detach().double().masked_fill(~valid, float("inf")).sort(-1).values
     known = torch.where(values.isinf(), torch.zeros_like(values), values)
@@ -123,7 +141,8 @@ def select(
     allowed = valid & ~_flags(scores, rejected, False)
     norms = normalize(scores, norm, logit_scale, valid)
     if threshold is None:
-        kept = norms.double() > otsu_thresholds(norms, valid)[..., None]
+        cuts = otsu_thresholds(norms, valid)[..., None]
+        kept = norms.to(cuts.dtype) > cuts
     else:
         kept = norms >= threshold
     single = valid.sum(-1, keepdim=True) == 1

@@ -1,14 +1,17 @@
 """Words and selection against hand-made cases and brute force."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from small_float32_device import NAME, There, without_float64
 
 from core.data.words import is_stopword, split_words, stopwords
 from core.errors import TTDError
-from core.tags.selection import minmax, normalize, otsu_threshold, select
+from core.tags import selection
+from core.tags.selection import minmax, normalize, otsu_threshold, otsu_thresholds, select
 
 CASES = {
     "A red boat.": ["A", "red", "boat"],
@@ -67,6 +70,42 @@ def test_otsu_maximises_the_variance_between_classes():
         kept = values > otsu_threshold(torch.tensor(values))
         assert kept.any() and not kept.all()
         assert _between(values, kept) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("norm", ["minmax", "none"])
+def test_a_device_without_float64_selects_the_same_words(monkeypatch, norm, padded):
+    """Neighbours in float32 on either side of the cut, too; all comes back on the device."""
+    monkeypatch.setattr(selection, "WITHOUT_FLOAT64", (NAME,))
+    step = float(np.spacing(np.float32(0.5)))
+    near = torch.tensor(
+        [[0.5, 0.5 + step, 0.5 + 2 * step, 0.0], [0.5 + 2 * step, 0.5 + step, 9, 9]]
+    )
+    scores = torch.cat([near, torch.rand(60, 4, generator=torch.Generator().manual_seed(0))])
+    mask = torch.ones(62, 4, dtype=torch.bool)
+    mask[1, 2:] = not padded
+    with without_float64():
+        kept, norms = select(There(scores), norm=norm, mask=There(mask))
+        cuts = otsu_thresholds(There(scores), There(mask))
+    assert {kept.device.type, norms.device.type, cuts.device.type} == {NAME}
+    assert cuts.dtype == torch.float32
+    for row, values, keep in zip(kept.inner, norms.inner, mask, strict=True):
+        assert row[keep].tolist() == _best_labels(values[keep].tolist())
+        assert not row[~keep].any()
+
+
+def _best_labels(numbers):
+    """The words above the best cut, in exact arithmetic; above the highest of equally good ones."""
+    values = [Fraction(number) for number in numbers]
+    best, labels = Fraction(-1), [True] * len(values)
+    for cut in sorted(set(values))[:-1]:
+        above = [value > cut for value in values]
+        high = [value for value in values if value > cut]
+        low = [value for value in values if value <= cut]
+        gap = sum(high) / len(high) - sum(low) / len(low)
+        if len(high) * len(low) * gap**2 >= best:
+            best, labels = len(high) * len(low) * gap**2, above
+    return labels
 
 
 def test_otsu_keeps_all_that_cannot_be_told_apart_and_refuses_nothing():
