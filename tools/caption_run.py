@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -138,10 +138,12 @@ def run_captions(args: argparse.Namespace, run: CaptionRun) -> Done | None:
     meta = {**run.meta, "identity": run.identity}
     with closing(TagWriter(todo, meta, args.batch, args.overwrite, run.inputs)) as writer:
         start, first, images = time.perf_counter(), writer.done, 0
-        writer.mend(_remade(args, run, writer))
-        for batch, lines in _batches(args, run, writer):
-            writer.write(lines, batch.skipped)
-            images += len({id(image) for image in batch.prepared})
+        with closing(_remade(args, run, writer)) as again:
+            writer.mend(again)
+        with closing(_batches(args, run, writer)) as batches:
+            for batch, lines in batches:
+                writer.write(lines, batch.skipped)
+                images += len({id(image) for image in batch.prepared})
         seconds = time.perf_counter() - start
         resumed = {"resumed_at": first} if first else {}
         writer.finish(finished_at=now(), seconds=round(seconds, 2), **resumed)
@@ -151,7 +153,7 @@ def run_captions(args: argparse.Namespace, run: CaptionRun) -> Done | None:
 
 def _batches(
     args: argparse.Namespace, run: CaptionRun, writer: TagWriter
-) -> Iterator[tuple[Batch, Mapping[str, Sequence[str]]]]:
+) -> Generator[tuple[Batch, Mapping[str, Sequence[str]]], None, None]:
     """Every batch that is still missing, with its lines, under a progress bar."""
     from tqdm import tqdm
 
@@ -173,8 +175,8 @@ def _batches(
     )
     first = next(iter(writer.counts.values()))
     words, start = first["words"], time.perf_counter()
-    with bar:
-        for batch in load_batches(items, run.views, args.batch, args.workers):
+    with bar, closing(load_batches(items, run.views, args.batch, args.workers)) as batches:
+        for batch in batches:
             work = partial(run.lines_of, batch, tuple(writer.paths))
             lines, size = in_smaller_batches(work, size, SMALLER)
             yield batch, lines
@@ -184,7 +186,9 @@ def _batches(
             bar.update(len(batch.records) + len(batch.skipped))
 
 
-def _remade(args: argparse.Namespace, run: CaptionRun, writer: TagWriter) -> Iterator[Remade]:
+def _remade(
+    args: argparse.Namespace, run: CaptionRun, writer: TagWriter
+) -> Generator[Remade, None, None]:
     """The batches of an earlier run in which something could not be read, read again."""
     from core.tags.pipeline import load_batches
     from core.tags.writer import of_batches
@@ -195,10 +199,10 @@ def _remade(args: argparse.Namespace, run: CaptionRun, writer: TagWriter) -> Ite
     print(f"trying {len(writer.unreadable)} records again that could not be read")
     items = of_batches(run.records.iterate(0, args.limit), numbers, args.batch)
     names = tuple(writer.paths)
-    batches = load_batches(items, run.views, args.batch, args.workers)
-    for number, batch in zip(numbers, batches, strict=False):
-        work = partial(run.lines_of, batch, names)
-        yield number, partial(_lines, work, args.batch), batch.skipped
+    with closing(load_batches(items, run.views, args.batch, args.workers)) as batches:
+        for number, batch in zip(numbers, batches, strict=False):
+            work = partial(run.lines_of, batch, names)
+            yield number, partial(_lines, work, args.batch), batch.skipped
 
 
 def _lines(work: Callable[[int], Lines], size: int) -> Lines:

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -122,8 +123,11 @@ def run_shard(
         maker = task.make(backbone, used, args.batch)
         make = partial(maker.make, scores=args.save_scores)
         readers = _readers(backbone.device.type, shard.world)
-        with MaskWriter(folder, task.palette) as writer:
-            _make_masks(make, read_ahead(todo, used.views, readers), writer, folder, report)
+        with (
+            MaskWriter(folder, task.palette) as writer,
+            closing(read_ahead(todo, used.views, readers)) as images,
+        ):
+            _make_masks(make, images, writer, folder, report)
         if args.rle:
             _write_rle(task, folder)
         if args.export and _is_settled(task, folder):

@@ -13,6 +13,7 @@ import json
 import os
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,8 @@ def _store(records: RecordSet, captions: str, stem: Path, progress: Callable[[in
         atomic(paths[1], shared=True) as about,
         atomic(paths[2], shared=True) as lines,
     ):
-        with lines.open("wb") as file:
-            for number, item in enumerate(records.iterate_in_threads()):
+        with lines.open("wb") as file, closing(records.iterate_in_threads()) as items:
+            for number, item in enumerate(items):
                 record = _with_words(item)
                 if isinstance(record, Skipped):
                     skipped.append(asdict(record))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -107,8 +108,9 @@ def evaluate_captions(
         return _score(captions, [(records[name], found[name]) for name in names])
 
     counts: Scored = {}
-    for part in score_chunks(work, common, problems, workers, progress):
-        counts |= part
+    with closing(score_chunks(work, common, problems, workers, progress)) as parts:
+        for part in parts:
+            counts |= part
     refuse(problems, folder, allow_missing, scored=bool(counts))
     return CaptionEvaluation(tuple(counts), np.stack(list(counts.values())), problems)
 
@@ -134,8 +136,9 @@ def sweep(
         return [_cut(captions, records[name], found[name], thresholds) for name in names]
 
     counts: list[Counts] = []
-    for _, part in in_threads(work, list(found), workers):
-        counts += part
+    with closing(in_threads(work, list(found), workers)) as parts:
+        for _, part in parts:
+            counts += part
     return np.stack(counts), problems
 
 

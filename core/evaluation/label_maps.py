@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,9 +97,10 @@ def evaluate(
         return _score([(items[name], found[name]) for name in names], dataset)
 
     total, counts = np.zeros((256, 256), np.int64), dict[str, Counts]()
-    for joint, part in score_chunks(work, common, problems, workers, progress):
-        total += joint
-        counts |= part
+    with closing(score_chunks(work, common, problems, workers, progress)) as parts:
+        for joint, part in parts:
+            total += joint
+            counts |= part
     scored = {name: scores_from_counts(own).means[0] for name, own in counts.items()}
     refuse(problems, folder, allow_missing, scored=bool(scored))
     if reason := wrong_counts(dataset, total.sum(1), total.sum(0)):

@@ -13,6 +13,7 @@ difference of two mixtures is that of their parts, times a constant (Menon et al
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,12 +61,13 @@ def calibrate_min_score(backbone: Backbone, records: Sequence[Record]) -> MinSco
     other: list[float] = []
     pairs = 0
     views = Views(backbone.image_size)
-    for batch in load_batches(records, views, BATCH):
-        pairs += len(batch.records)
-        texts = [others[record.index] for record in batch.records]
-        for true, wrong in _scored(backbone, batch, texts, views):
-            own += _content(true, set())
-            other += _content(wrong, {word.text.casefold() for word in true.words})
+    with closing(load_batches(records, views, BATCH)) as batches:
+        for batch in batches:
+            pairs += len(batch.records)
+            texts = [others[record.index] for record in batch.records]
+            for true, wrong in _scored(backbone, batch, texts, views):
+                own += _content(true, set())
+                other += _content(wrong, {word.text.casefold() for word in true.words})
     if pairs < 2 or not own or not other:
         raise TTDError(f"{pairs} usable pairs with words: a cut needs two at least, better 1,000")
     return replace(best_cut(np.array(own), np.array(other)), pairs=pairs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -218,15 +219,16 @@ def score_chunks(
     problems: Problems,
     workers: int,
     progress: Callable[[int], None],
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """The results of `work` on chunks of names, in order; what it found wrong goes to `problems`.
 
     progress: called with the length of every chunk.
     """
-    for count, (part, wrong) in in_threads(work, names, workers):
-        problems.merge(wrong)
-        progress(count)
-        yield part
+    with closing(in_threads(work, names, workers)) as parts:
+        for count, (part, wrong) in parts:
+            problems.merge(wrong)
+            progress(count)
+            yield part
 
 
 def refuse(problems: Problems, where: Path, allowed: bool, scored: bool = True) -> None:
@@ -240,16 +242,16 @@ def refuse(problems: Problems, where: Path, allowed: bool, scored: bool = True) 
 
 def in_threads(
     work: Callable[[list[str]], Part], names: Sequence[str], workers: int
-) -> Iterator[tuple[int, Part]]:
+) -> Generator[tuple[int, Part], None, None]:
     """(length of the chunk, work(chunk)) for chunks of names, in threads and in order.
 
     Decoding leaves the interpreter free, so threads suffice; a chunk returns sums, so memory stays
     flat.
     """
     chunks = [list(names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)]
-    parts = prefetch(work, chunks, 2 * workers, workers)
-    for chunk, part in zip(chunks, parts, strict=True):
-        yield len(chunk), part
+    with closing(prefetch(work, chunks, 2 * workers, workers)) as parts:
+        for chunk, part in zip(chunks, parts, strict=True):
+            yield len(chunk), part
 
 
 def _size(values: Values) -> str:

@@ -8,6 +8,7 @@ thresholds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,10 @@ def sweep_labels(
         return total
 
     total = np.zeros((len(thresholds) + 1, labels, labels + 1), np.int64)
-    for count, part in in_threads(work, list(found), workers):
-        total += part
-        progress(count)
+    with closing(in_threads(work, list(found), workers)) as parts:
+        for count, part in parts:
+            total += part
+            progress(count)
     return scores_from_counts(counts_at_thresholds(total, dataset.background)), problems
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Located:
 
 def locate_phrases(
     grounder: Grounder, phrases: Sequence[Phrase], batch: int = 64, workers: int = 2
-) -> Iterator[Located]:
+) -> Generator[Located, None, None]:
     """The box of every phrase, image by image, in the order of the images' first phrases.
 
     batch: images through the tower at a time. The IoU is that of CLIP-VG: on the canvas, the
@@ -60,8 +61,9 @@ def locate_phrases(
         """The images of a batch as the tower sees them."""
         return [view(read_image(group[0][1].image), size) for group in part]
 
-    for part, views in zip(parts, prefetch(read, parts, 2, workers), strict=True):
-        yield from _locate(grounder, part, views)
+    with closing(prefetch(read, parts, 2, workers)) as ahead:
+        for part, views in zip(parts, ahead, strict=True):
+            yield from _locate(grounder, part, views)
 
 
 def _locate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,7 +74,8 @@ def produce(
     run could not read is read again first. TTDError: the disk is full.
     """
     size = grounder.model.config.image_size
-    writer.mend(_remade(grounder, items, writer, workers))
+    with closing(_remade(grounder, items, writer, workers)) as again:
+        writer.mend(again)
     todo = batches_of(islice(iter(items()), writer.done, None), writer.batch)
     with closing(prefetch(lambda batch: load(batch, size), todo, 2, workers)) as read:
         for loaded in read:
@@ -85,15 +86,15 @@ def produce(
 
 def _remade(
     grounder: Grounder, items: Callable[[], Iterable[Item]], writer: TagWriter, workers: int
-) -> Iterator[Remade]:
+) -> Generator[Remade, None, None]:
     """The batches in which something could not be read, read again."""
     numbers, size = writer.to_mend, grounder.model.config.image_size
     if not numbers:
         return
     todo = batches_of(of_batches(items(), numbers, writer.batch), writer.batch)
-    again = prefetch(lambda batch: load(batch, size), todo, 2, workers)
-    for number, loaded in zip(numbers, again, strict=False):
-        yield number, partial(_named, grounder, loaded), loaded.skipped
+    with closing(prefetch(lambda batch: load(batch, size), todo, 2, workers)) as again:
+        for number, loaded in zip(numbers, again, strict=False):
+            yield number, partial(_named, grounder, loaded), loaded.skipped
 
 
 def _named(grounder: Grounder, loaded: Loaded) -> dict[str, list[str]]:

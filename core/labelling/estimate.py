@@ -123,8 +123,11 @@ def _timed(labeller: Labeller, items: Callable[[], Iterator[Item]]) -> tuple[int
     with tempfile.TemporaryDirectory(prefix="ttd-sample-") as folder:
         path = Path(folder) / "sample.parquet"
         start = time.perf_counter()
-        with table_writer(path, schema_of(settings, {})) as table:
-            for batch in labeller.label(items()):
+        with (
+            table_writer(path, schema_of(settings, {})) as table,
+            closing(labeller.label(items())) as batches,
+        ):
+            for batch in batches:
                 for labels in batch.labels:
                     table.add(row(labels, settings))
                     count += 1

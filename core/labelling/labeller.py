@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -141,20 +141,21 @@ class Labeller:
             found["grounder"] = hashlib.sha256(content).hexdigest()[:32]
         return found
 
-    def label(self, items: Iterable[Item]) -> Iterator[Labelled]:
+    def label(self, items: Iterable[Item]) -> Generator[Labelled, None, None]:
         """Label records, `settings.batch` at a time.
 
         TTDError: values that are not finite, memory that is short.
         """
         size, settings = self.settings.batch, self.settings
-        batches = load_batches(items, self.tags.views, size, settings.decoders, read=self._read)
-        for batch in batches:
-            start = time.perf_counter()
-            work = partial(tag_records, self.backbone, batch, self.tags)
-            tagged, size = in_smaller_batches(work, size, SMALLER)
-            labels = self._with_places(batch, tagged["pixel"])
-            self.clock.model += time.perf_counter() - start
-            yield Labelled(labels, batch.skipped)
+        views, threads = self.tags.views, settings.decoders
+        with closing(load_batches(items, views, size, threads, read=self._read)) as batches:
+            for batch in batches:
+                start = time.perf_counter()
+                work = partial(tag_records, self.backbone, batch, self.tags)
+                tagged, size = in_smaller_batches(work, size, SMALLER)
+                labels = self._with_places(batch, tagged["pixel"])
+                self.clock.model += time.perf_counter() - start
+                yield Labelled(labels, batch.skipped)
 
     def _read(self, record: Record, views: Views) -> Prepared:
         """The image of a record for its tags, and its pixels where masks or boxes want them."""

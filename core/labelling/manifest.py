@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -80,8 +81,13 @@ def write_manifest(out: Output) -> int:
         metadata={b"ttd": protocol},
     )
     count = 0
-    with out.storing(NAME), out.part(NAME) as part, table_writer(part, schema) as table:
-        for row in read_rows(out):
+    with (
+        out.storing(NAME),
+        out.part(NAME) as part,
+        table_writer(part, schema) as table,
+        closing(read_rows(out)) as rows,
+    ):
+        for row in rows:
             if row["protocol"] in (digest, None):
                 table.add(row)
                 count += 1
@@ -108,12 +114,13 @@ COLUMNS = (
 )
 
 
-def read_rows(out: Output) -> Iterator[dict[str, Any]]:
+def read_rows(out: Output) -> Generator[dict[str, Any], None, None]:
     """A row of `COLUMNS` for every shard that is labelled or has failed, by name."""
     files = json_files(out)
     read = partial(read_about, out)
-    for file, content in zip(files, prefetch(read, files, 64, READERS), strict=True):
-        yield _failed(content) if file.startswith(f"{FAILED}/") else _row(content)
+    with closing(prefetch(read, files, 64, READERS)) as contents:
+        for file, content in zip(files, contents, strict=True):
+            yield _failed(content) if file.startswith(f"{FAILED}/") else _row(content)
 
 
 def json_files(out: Output) -> list[str]:

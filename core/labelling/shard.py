@@ -16,7 +16,7 @@ import hashlib
 import io
 import tarfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,9 @@ class Worker:
             held.enter_context(self.out.storing(shard.name))
             parts = _Parts(held, self.out, shard, settings.png)
             table = held.enter_context(table_writer(parts.table, schema_of(settings, about)))
-            for batch in self.labeller.label(records.iterate()):
+            # Closed first of all: its threads read the shard's file.
+            batches = held.enter_context(closing(self.labeller.label(records.iterate())))
+            for batch in batches:
                 counts["skipped"] += batch.skipped
                 for labels in batch.labels:
                     counts["pairs"] += 1

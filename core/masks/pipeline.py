@@ -6,7 +6,8 @@ the result).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -196,13 +197,14 @@ def jobs_of_records(records: Iterable[Record | Skipped]) -> tuple[list[Job], lis
 
 def read_ahead(
     jobs: Sequence[Job], views: Views, threads: int = 1
-) -> Iterator[tuple[Job, Loaded | TTDError]]:
+) -> Generator[tuple[Job, Loaded | TTDError], None, None]:
     """Every job with its image, or with what is wrong with it, in order.
 
     Read in `threads` threads, a few early, and prepared for `views`.
     """
-    images = prefetch(partial(_read, views=views), jobs, AHEAD + threads - 1, threads)
-    yield from zip(jobs, images, strict=True)
+    ahead = AHEAD + threads - 1
+    with closing(prefetch(partial(_read, views=views), jobs, ahead, threads)) as images:
+        yield from zip(jobs, images, strict=True)
 
 
 def _read(job: Job, views: Views) -> Loaded | TTDError:

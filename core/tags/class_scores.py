@@ -1,8 +1,9 @@
 """Which classes an image shows: scores of class names, for sets that list classes, not captions.
 
     look = Look(224)
-    for path, seen in look_at(backbone, paths, look):
-        nearest_pixel(seen, text)                       # [C]
+    with closing(look_at(backbone, paths, look)) as looked_at:
+        for path, seen in looked_at:
+            nearest_pixel(seen, text)                   # [C]
 
 Every image is encoded once for all scorers. What is found in it does not depend on the images
 beside it in a batch, but for rounding.
@@ -10,7 +11,8 @@ beside it in a batch, but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +53,7 @@ class Seen:
 
 def look_at(
     backbone: Backbone, paths: Sequence[Path], look: Look, batch: int = 32, workers: int = 4
-) -> Iterator[tuple[Path, Seen | TTDError]]:
+) -> Generator[tuple[Path, Seen | TTDError], None, None]:
     """Every image in the order given, or the error with which it cannot be decoded.
 
     batch: images read and encoded together. Raises UnreadableError for what the system cannot read
@@ -65,8 +67,9 @@ def look_at(
         """The images of a batch, or why one cannot be decoded."""
         return [_read(path, views, look.crop) for path in part]
 
-    for part, found in zip(parts, prefetch(read, parts, 2, workers), strict=True):
-        yield from zip(part, _encode(backbone, found), strict=True)
+    with closing(prefetch(read, parts, 2, workers)) as ahead:
+        for part, found in zip(parts, ahead, strict=True):
+            yield from zip(part, _encode(backbone, found), strict=True)
 
 
 def _read(path: Path, views: Views, crop: bool) -> Prepared | TTDError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def load_batches(
     batch: int,
     workers: int = 2,
     read: Callable[[Record, Views], Prepared] | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Group items by `batch`, in order, and prepare their images for `views`.
 
     Images are read in `workers` threads, `AHEAD` batches early. read: in the place of

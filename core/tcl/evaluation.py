@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from statistics import mean
 
 import numpy as np
@@ -59,9 +60,10 @@ class Segmentation:
         wanted = {item.id: item for item in items}
         jobs = [job for job in jobs_of_dataset(data) if job.id in wanted]
         joint = np.zeros((256, 256), np.int64)
-        for job, loaded in read_ahead(jobs, used.views):
-            if isinstance(loaded, TTDError):
-                raise loaded
-            labels, _ = maker.make(job, loaded)
-            joint += joint_histogram(read_truth(data, wanted[job.id]), labels)
+        with closing(read_ahead(jobs, used.views)) as images:
+            for job, loaded in images:
+                if isinstance(loaded, TTDError):
+                    raise loaded
+                labels, _ = maker.make(job, loaded)
+                joint += joint_histogram(read_truth(data, wanted[job.id]), labels)
         return joint

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -113,7 +114,7 @@ class RecordSet:
             elif item.retry:
                 raise UnreadableError(f"{item.id}: {item.reason}; mend that and score again")
 
-    def iterate_in_threads(self, stop: int | None = None) -> Iterator[Item]:
+    def iterate_in_threads(self, stop: int | None = None) -> Generator[Item, None, None]:
         """`iterate(0, stop)`; captions that are files of their own are read in threads."""
         if not self.distinct:
             yield from self.iterate(0, stop)
@@ -124,8 +125,9 @@ class RecordSet:
             """The next `CHUNK` items from number `start` on."""
             return list(self.iterate(start, min(start + CHUNK, count)))
 
-        for chunk in prefetch(read, range(0, count, CHUNK), 2 * READERS, READERS):
-            yield from chunk
+        with closing(prefetch(read, range(0, count, CHUNK), 2 * READERS, READERS)) as chunks:
+            for chunk in chunks:
+                yield from chunk
 
 
 def read_record(record: Record) -> npt.NDArray[np.uint8]:

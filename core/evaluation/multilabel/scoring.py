@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -103,18 +104,18 @@ def score_images(
     paths = [labels.images[row] for row in waiting]
     found, damaged = dict(done), []
     progress(len(labels) - len(waiting))
-    seen_images = look_at(backbone, paths, look, batch, workers)
-    for row, (path, seen) in zip(waiting, seen_images, strict=True):
-        progress(1)
-        if isinstance(seen, TTDError):
-            damaged.append(str(seen))
-            continue
-        own = {}
-        for name in scorers:
-            scores = score_of(name, seen, asked, backbone.logit_scale, trained)
-            check_finite(scores.tolist(), str(path))
-            own[name] = scores.tolist()
-        found[labels.ids[row]] = own if log is None else log.add(labels.ids[row], own)
+    with closing(look_at(backbone, paths, look, batch, workers)) as seen_images:
+        for row, (path, seen) in zip(waiting, seen_images, strict=True):
+            progress(1)
+            if isinstance(seen, TTDError):
+                damaged.append(str(seen))
+                continue
+            own = {}
+            for name in scorers:
+                scores = score_of(name, seen, asked, backbone.logit_scale, trained)
+                check_finite(scores.tolist(), str(path))
+                own[name] = scores.tolist()
+            found[labels.ids[row]] = own if log is None else log.add(labels.ids[row], own)
     rows = [row for row, name in enumerate(labels.ids) if name in found]
     if not rows:
         raise TTDError(f"{labels.title}: no image can be decoded ({first_few(damaged, 2)})")

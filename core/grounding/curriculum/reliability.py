@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,8 +103,10 @@ def _measure_parts(
         chunk = source.phrases[start : start + CHUNK]
         if not file.is_file():
             model = model or grounder()
-            found = locate_phrases(model, chunk, batch)
-            rows = {item.number: _line(start + item.number, item.iou, item.box) for item in found}
+            rows = {}
+            with closing(locate_phrases(model, chunk, batch)) as found:
+                for item in found:
+                    rows[item.number] = _line(start + item.number, item.iou, item.box)
             write_text(file, "".join(rows[number] for number in range(len(chunk))))
         progress(len(chunk))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,13 +95,14 @@ def _fit(
     """Fit to the images; also how many there were, and how many of them are damaged."""
     chosen = LowEntropy(question.text.numpy().astype(np.float64), question.settings)
     damaged = 0
-    for path, seen in look_at(backbone, question.images, question.look, batch, workers):
-        progress(1)
-        if isinstance(seen, TTDError):
-            damaged += 1
-            continue
-        check_finite(seen.patches, str(path))
-        chosen.add(seen.patches.numpy())
+    with closing(look_at(backbone, question.images, question.look, batch, workers)) as looked_at:
+        for path, seen in looked_at:
+            progress(1)
+            if isinstance(seen, TTDError):
+                damaged += 1
+                continue
+            check_finite(seen.patches, str(path))
+            chosen.add(seen.patches.numpy())
     if damaged == len(question.images):
         raise TTDError(f"PIAA: none of the {damaged} training images can be decoded")
     classifier = fit(chosen, question.settings)
