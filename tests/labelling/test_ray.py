@@ -1,6 +1,7 @@
-"""A Ray cluster of two machines that this one plays: one worker is killed, one machine removed."""
+"""A Ray cluster of two machines that this one plays: workers are killed, one machine removed."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -44,6 +45,15 @@ class Logged(Worker):
         return super()._made(shard, *more)
 
 
+class Deadly(Worker):
+    """A worker that one shard kills."""
+
+    def _made(self, shard, *more):
+        if shard.name == "00003":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._made(shard, *more)
+
+
 def actors(parent=None):
     """Process ids of the workers that hold a model, among those that this process started."""
     found = []
@@ -78,3 +88,18 @@ def test_a_killed_worker_and_a_removed_machine_change_nothing(cluster, small_cli
     assert contents(out) == contents(tmp_path / "one")
     begun = Counter((tmp_path / "ray.log").read_text().split())
     assert len(begun) == SHARDS and sum(begun.values()) <= SHARDS + 2
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_worker_fails_alone(cluster, small_clip, tmp_path):
+    machines, _ = cluster
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    pattern = small_set(tmp_path / "in", (2,) * 8)
+    out = tmp_path / "ray"
+    settings = settings_for(small_clip, want=("tags",))
+    use = Cluster(machines.address, workers=2)
+    reports = list(run_ray(shards_of([pattern]), settings, str(out), use, kind=Deadly))
+    states = {report.shard: report.state for report in reports}
+    assert states == {f"{k:05d}": "failed" if k == 3 else "made" for k in range(8)}
+    listed = json.loads((out / "_failed/00003.json").read_text())
+    assert listed["reason"].startswith("3 workers died over it, out of memory perhaps")

@@ -1,5 +1,6 @@
 """Which workers there are, what they are told, and when they are given up."""
 
+import json
 import multiprocessing
 import os
 from collections import deque
@@ -8,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from core.errors import TTDError
-from core.labelling.engines.ray_data import Cluster, _resources
+from core.labelling.engines.ray_data import DIED, Actor, Cluster, Tries, _resources, unless_all_die
 from core.labelling.labeller import _called
 from core.labelling.settings import Settings
-from core.labelling.shard import Shard, Worker
+from core.labelling.shard import Report, Shard, Worker
 from core.labelling.stats import Stats, _add
 from tools.label_pool import DEATHS, _Pool
 from tools.label_run import _located
@@ -55,6 +56,83 @@ def test_a_cluster_is_told_whole_paths_and_labels_are_the_same(tmp_path, monkeyp
     assert _located(Settings(arch="tiny")) == _located(Settings(arch="hf-hub:models/small")) == {}
     assert _called("local-dir:models/small") == _called(there) == "local-dir:small"
     assert _called("hf-hub:a/b") == "hf-hub:a/b" and _called("ViT-B-32:openai") == "ViT-B-32:openai"
+
+
+class Killed(BaseException):
+    """The end of a worker's process."""
+
+
+class Deadly(Worker):
+    """A worker that shard 1 kills."""
+
+    def __call__(self, shard):
+        if shard.name == "1":
+            raise Killed
+        return Report(shard.name, "made")
+
+
+def by_ray(shards, out):
+    """The reports by way of actors that Ray starts again, with what they had, as often as needed.
+
+    Shards of a block travel together: after a death, the block begins with the first again.
+    """
+    tries, found = Tries(), []
+    for block in shards:
+        for _ in range(20):
+            actor, rows = Actor(Settings(), str(out), False, Deadly, tries), []
+            try:
+                for shard in block:
+                    rows.append(actor({"url": [shard.url], "name": [shard.name]}))
+            except Killed:
+                continue
+            found += [Report(**{name: value[0] for name, value in row.items()}) for row in rows]
+            break
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_shard_that_kills_rays_workers_fails_and_the_others_do_not(tmp_path, size):
+    shards = [Shard(f"/in/{k}.tar", str(k)) for k in range(8)]
+    reports = by_ray([shards[k : k + size] for k in range(0, 8, size)], tmp_path)
+    assert [one.shard for one in reports] == list("01234567")
+    assert [one.shard for one in reports if one.state != "made"] == ["1"]
+    assert reports[1].state == "failed"
+    assert reports[1].reason == (
+        "3 workers died over it, out of memory perhaps: use fewer --workers, or more "
+        "--cpus-per-worker"
+    )
+    listed = json.loads((tmp_path / "_failed/1.json").read_text())
+    assert listed == {"shard": "/in/1.tar", "name": "1", "reason": reports[1].reason}
+
+
+def test_a_worker_of_ray_may_die_three_times_over_a_shard(tmp_path):
+    """The fourth worker says so, the third one still tries."""
+    tries = Tries()
+    row = {"url": ["/in/1.tar"], "name": ["1"]}
+    for _ in range(3):
+        with pytest.raises(Killed):
+            Actor(Settings(), str(tmp_path), False, Deadly, tries)(row)
+    assert Actor(Settings(), str(tmp_path), False, Deadly, tries)(row)["state"] == ["failed"]
+    with pytest.raises(Killed):  # reported: whoever asks again starts anew
+        Actor(Settings(), str(tmp_path), False, Deadly, tries)(row)
+
+
+def test_an_output_that_is_gone_stops_ray(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    tries = SimpleNamespace(begin=lambda name: 4, end=lambda name: None)
+    actor = Actor(Settings(), str(tmp_path / "out"), False, Deadly, tries)
+    report = actor({"url": ["/in/1.tar"], "name": ["1"]})
+    assert report["state"] == ["stopped"] and "cannot be written" in report["reason"][0]
+
+
+def test_workers_of_ray_that_die_over_every_shard_end_the_run():
+    lost, made = Report("a", "failed", reason=DIED), Report("b", "made")
+    assert list(unless_all_die([lost, lost, made, lost, lost])) == [lost, lost, made, lost, lost]
+    seen = []
+    with pytest.raises(TTDError, match=r"die over every shard, .* use fewer --workers"):
+        for one in unless_all_die([made, lost, lost, lost, made]):
+            seen.append(one)
+    assert seen == [made, lost, lost, lost]
 
 
 def test_processes_that_die_over_every_shard_end_the_run(tmp_path, monkeypatch):

@@ -2,23 +2,28 @@
 
 No image enters Ray's object store, and no state but the list of shards is central. When an actor or
 a machine is lost, Ray starts the rows in its hands again elsewhere: shards that were whole are
-found so and kept, the one in work is made again.
+found so and kept, the one in work is made again. Ray does so for ever; a shard that `DEATHS` actors
+died over (it needs more memory than there is) is reported as failed instead.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ...errors import TTDError
 from ..settings import Settings
-from ..shard import Report, Shard, Worker
+from ..shard import STOPPED, Report, Shard, Worker, list_failed
 
 MISSING = "--engine ray needs Ray: pip install -r requirements-ray.txt, or take --engine local"
+DEATHS = 3  # of workers over one shard
+ADVICE = "out of memory perhaps: use fewer --workers, or more --cpus-per-worker"
+DIED = f"{DEATHS} workers died over it, {ADVICE}"
 BLOCKS = 10_000  # rows travel in so many blocks at most: one by one below, together above
 ROOT = Path(__file__).resolve().parents[3]  # what holds this package
 
@@ -48,18 +53,75 @@ def ray_module() -> Any:
     return ray
 
 
+class Counted(Protocol):
+    """Who knows how often a shard was begun: `Tries`, here or elsewhere."""
+
+    def begin(self, name: str) -> int:
+        """Count a shard that is begun: how often it was since it last ended."""
+
+    def end(self, name: str) -> None:
+        """A shard of which there is a report."""
+
+
+class Tries:
+    """How often the shards in work were begun.
+
+    In a process of its own, which does not die with the workers that it counts.
+    """
+
+    def __init__(self) -> None:
+        self._begun = Counter[str]()
+
+    def begin(self, name: str) -> int:
+        """Count a shard that is begun: how often it was since it last ended."""
+        self._begun[name] += 1
+        return self._begun[name]
+
+    def end(self, name: str) -> None:
+        """A shard of which there is a report."""
+        self._begun.pop(name, None)
+
+
+class RemoteTries:
+    """`Tries` in a process of the cluster."""
+
+    def __init__(self, ray: Any) -> None:
+        # Where its machine is lost another one begins, and counts from zero.
+        kind = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries)
+        self._there = kind.remote()
+
+    def begin(self, name: str) -> int:
+        """As `Tries`."""
+        return int(ray_module().get(self._there.begin.remote(name)))
+
+    def end(self, name: str) -> None:
+        """As `Tries`."""
+        ray_module().get(self._there.end.remote(name))
+
+
 class Actor:
     """What Ray runs on a worker: one row, a shard, to one row, its report."""
 
     def __init__(
-        self, settings: Settings, out: str, overwrite: bool, kind: type[Worker] = Worker
+        self, settings: Settings, out: str, overwrite: bool, kind: type[Worker], tries: Counted
     ) -> None:
-        self._worker = kind(settings, out, overwrite)
+        self._worker, self._tries = kind(settings, out, overwrite), tries
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch of one shard. What goes wrong comes back as a row: Ray would try it for ever."""
         shard = Shard(str(batch["url"][0]), str(batch["name"][0]))
-        return {name: [value] for name, value in self._worker(shard).row().items()}
+        report = self._report(shard)
+        self._tries.end(shard.name)
+        return {name: [value] for name, value in report.row().items()}
+
+    def _report(self, shard: Shard) -> Report:
+        """What became of a shard, which is not tried where too many workers died over it."""
+        if self._tries.begin(shard.name) <= DEATHS:
+            return self._worker(shard)
+        try:
+            return list_failed(self._worker.out, shard, DIED)
+        except TTDError as error:  # the output is full, or gone
+            return Report(shard.name, STOPPED, reason=str(error))
 
 
 def run_ray(
@@ -73,7 +135,7 @@ def run_ray(
     """The shards on a cluster, in the order in which they are finished.
 
     kind: of workers, for measurements. TTDError: no Ray, no such cluster, or one without the
-    resources that are asked for.
+    resources that are asked for; workers die over every shard.
     """
     ray = ray_module()
     if not shards:  # of a part of a few
@@ -82,10 +144,25 @@ def run_ray(
     if ours:
         _connect(ray, cluster.address)
     try:
-        yield from _run(ray, shards, (settings, out, overwrite, kind), cluster)
+        tries = RemoteTries(ray)
+        rows = _run(ray, shards, (settings, out, overwrite, kind, tries), cluster)
+        yield from unless_all_die(rows)
     finally:
         if ours:
             ray.shutdown()
+
+
+def unless_all_die(reports: Iterable[Report]) -> Iterator[Report]:
+    """The reports. TTDError after `DEATHS` in a row of shards that workers died over.
+
+    A model that is too large for the memory would else cost its loading for every shard.
+    """
+    lost = 0
+    for report in reports:
+        yield report
+        lost = lost + 1 if report.reason == DIED else 0
+        if lost == DEATHS:
+            raise TTDError(f"workers die over every shard, {ADVICE}")
 
 
 def _connect(ray: Any, address: str | None) -> None:
