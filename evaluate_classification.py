@@ -225,7 +225,7 @@ def plot(
 ) -> None:
     """Draw a curve per method with the point where it cut, and a point per baseline."""
     from core.metrics.tags import precision_recall_curve
-    from core.plots.curves import Curve, Point, draw_precision_recall
+    from core.plots.charts.curves import Curve, Point, draw_precision_recall
 
     curves, points = [], []
     for method, row in zip(methods, rows[::2], strict=False):

@@ -21,7 +21,7 @@ from core.errors import TTDError
 
 if TYPE_CHECKING:
     from core.labelling.stats import Stats
-    from core.plots.histograms import Histogram
+    from core.plots.charts.histograms import Histogram
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -101,7 +101,7 @@ def mean(total: float, counts: Sequence[int]) -> str:
 def panels(stats: Stats) -> list[Histogram]:
     """What the picture shows."""
     from core.labelling.stats import BINS, MOST_TAGS
-    from core.plots.histograms import Histogram
+    from core.plots.charts.histograms import Histogram
 
     tags = [str(k) for k in range(MOST_TAGS)] + [f"{MOST_TAGS}+"]
     shares = [f"{k / BINS:.2f}".rstrip("0").rstrip(".") for k in range(BINS)]
@@ -123,7 +123,7 @@ def panels(stats: Stats) -> list[Histogram]:
 
 def save(stats: Stats, path: Path) -> None:
     """Draw the picture. TTDError: it cannot be written."""
-    from core.plots.histograms import draw_histograms
+    from core.plots.charts.histograms import draw_histograms
     from core.utils.files import write_bytes, write_errors
 
     data = io.BytesIO()

@@ -194,7 +194,7 @@ def describe(one: Swept) -> str:
 def store(args: argparse.Namespace, swept: Sequence[Swept], plot: Path) -> None:
     """The figure and the values. A single result also shows its false positives and negatives."""
     from core.evaluation.captions import THRESHOLDS
-    from core.plots.curves import Line, draw_sweep
+    from core.plots.charts.curves import Line, draw_sweep
 
     lines = [Line(describe(one), one.iou) for one in swept]
     if len(swept) == 1:

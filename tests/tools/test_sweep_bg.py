@@ -11,7 +11,7 @@ from core.errors import TTDError
 from core.evaluation.threshold_sweep import counts_at_thresholds, label_counts, sweep_labels
 from core.masks.results import save_scores
 from core.masks.writer import save_mask
-from core.plots.curves import Line, draw_sweep
+from core.plots.charts.curves import Line, draw_sweep
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.8, 0.95)
 

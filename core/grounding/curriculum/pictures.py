@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...plots.curriculum import Search, draw_histogram, draw_searches
+from ...plots.charts.curriculum import Search, draw_histogram, draw_searches
 from ...utils.files import write_errors
 from .lab import CurriculumLab
 from .pool import whole

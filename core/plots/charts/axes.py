@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .fonts import Font, default_font, find_font
+from ..fonts import Font, default_font, find_font
 
 Point: TypeAlias = tuple[float, float]  # (x, y) in pixels
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from core.plots.axes import COLOURS, LEFT
-from core.plots.curves import (
+from core.plots.charts.axes import COLOURS, LEFT
+from core.plots.charts.curves import (
     PRECISION_RECALL,
     SWEEP,
     Curve,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
+from ..fonts import Font, default_font
 from .axes import COLOURS, FRAME, GRID
-from .fonts import Font, default_font
 
 WIDTH, HEIGHT = 920, 420  # of a panel, before halving
 MARGIN, TOP, BELOW = 90, 76, 64

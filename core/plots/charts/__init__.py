@@ -1,0 +1,1 @@
+"""Charts of numbers: axes, curves, histograms, and those of a curriculum."""
