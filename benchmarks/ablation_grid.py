@@ -21,7 +21,7 @@ from core.errors import TTDError
 from core.training.config import identity
 from core.training.precision import settled
 from core.ttd.config import TTDConfig, load_config
-from core.utils.config import merge, read_recipe, read_yaml
+from core.utils.config import blamed, merge, read_recipe, read_yaml
 
 if TYPE_CHECKING:
     from core.data.heldout import Item
@@ -84,14 +84,26 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
         for name, values in (content["factors"] or {}).items()
     }
     own = {"data": content["data"], "root": content["root"]}
-    recipe = merge(
-        read_recipe(_beside(path, content["recipe"])), content["settings"] or {}, own, changes or {}
-    )
+    base = sound_recipe(_beside(path, content["recipe"]))
+    recipe = merge(base, content["settings"] or {}, own, changes or {})
     grid = Grid(str(path), recipe, str(content["heldout"]), factors)
     for values in factors.values():
         for value in values:
             grid.config(value.settings, 0, Path("."))
     return grid
+
+
+def sound_recipe(path: Path) -> dict[str, Any]:
+    """The settings of a recipe, which are checked while it is known in which file they stand.
+
+    TTDError: it cannot be read; unknown or wrong settings.
+    """
+    values = read_recipe(path)
+    try:
+        load_config(values, str(path), lambda line: None)
+    except TTDError as error:
+        raise blamed(error, path) from None
+    return values
 
 
 def _beside(path: Path, recipe: str) -> Path:

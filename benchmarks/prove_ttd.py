@@ -130,7 +130,9 @@ def read_models(
 
     TTDError: unknown or missing keys or settings; `only` names one that there is not.
     """
-    from core.utils.config import merge, read_recipe, read_yaml
+    from ablation_grid import sound_recipe
+
+    from core.utils.config import merge, read_yaml
 
     content = read_yaml(path)
     models = content.get("models")
@@ -139,7 +141,7 @@ def read_models(
     common = content["settings"] or {}
     if not isinstance(content["recipe"], str) or not isinstance(common, Mapping):
         raise TTDError(f"{path}: recipe is a file's name, settings are lines of `name: value`")
-    recipe = merge(read_recipe(path.parent / content["recipe"]), common)
+    recipe = merge(sound_recipe(path.parent / content["recipe"]), common)
     if steps is not None:
         recipe = merge(recipe, {"steps": steps})
     made = {}

@@ -9,6 +9,7 @@ import yaml
 from ablation_grid import CellFile, cell_key, chosen_factors, line_of, markdown, read_grid, spread
 from paths import ROOT
 from PIL import Image
+from prove_ttd import read_models
 
 from core.errors import TTDError
 
@@ -80,6 +81,18 @@ def test_mistakes_in_a_grid_are_named(tmp_path):
         read_grid(write_grid(tmp_path, {"steps": [1, 2]}))
     with pytest.raises(TTDError, match="wanted are recipe"):
         read_grid(write_grid(tmp_path, {}, colour="red"))
+
+
+def test_a_mistake_in_a_recipe_is_not_said_of_the_grid(tmp_path):
+    bad = {"arch": "tiny", "distill": {"teachr": "frozen"}}
+    with pytest.raises(TTDError, match=r"/recipe\.yaml: distill: unknown setting teachr"):
+        read_grid(write_grid(tmp_path, {"steps": {"three": {"steps": 3}}}, bad))
+    (tmp_path / "base.yaml").write_text("lr: fast\n")
+    with pytest.raises(TTDError, match=r"/base\.yaml: lr must be float"):
+        read_grid(write_grid(tmp_path, {}, {"extends": "base.yaml", "arch": "tiny"}))
+    (tmp_path / "proof.yaml").write_text("recipe: base.yaml\nsettings: {}\nmodels: {a: {}}\n")
+    with pytest.raises(TTDError, match=r"/base\.yaml: lr must be float"):
+        read_models(tmp_path / "proof.yaml")
 
 
 def test_cells_survive_being_cut_off_anywhere(tmp_path):
