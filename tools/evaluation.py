@@ -148,7 +148,7 @@ def say_change(
     name: str, sums: np.ndarray, before: tuple[str, np.ndarray], statistic: Statistic
 ) -> None:
     """Print the difference of two results with its interval. sums: see `bootstrap.replicates`."""
-    from core.report.parts import scored
+    from core.report.parts.sections import scored
 
     say_difference(name, scored(sums, statistic), before[0], scored(before[1], statistic))
 
@@ -156,8 +156,8 @@ def say_change(
 def say_difference(
     name: str, now: tuple[Interval, np.ndarray], earlier: str, before: tuple[Interval, np.ndarray]
 ) -> None:
-    """The same of scores with those of every draw, as `core.report.parts.scored` gives them."""
-    from core.report.parts import change
+    """The same of scores with those of every draw, as `scored` of core.report gives them."""
+    from core.report.parts.sections import change
 
     _, found, spread = change(now, before, earlier)
     print(f"\n{name}: {found} points ({spread})")

@@ -128,7 +128,7 @@ def show_saco(
 ) -> None:
     """Write the page of all subsets. rows, notes: what is printed."""
     from core.evaluation.phrases.saco import average
-    from core.report.charts import percent
+    from core.report.parts.charts import percent
     from core.report.phrases import Benchmark
 
     means = average(scores)

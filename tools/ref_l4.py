@@ -151,7 +151,7 @@ def entries(rows: Sequence[Annotation], boxes: Sequence[Box]) -> list[dict[str, 
 
 def cells_of(scores: dict[str, float]) -> list[list[str]]:
     """A row for every number, beside the published ones; the first row is the head."""
-    from core.report.charts import percent
+    from core.report.parts.charts import percent
 
     rows = [["percent", "ours", *PUBLISHED]]
     for name, value in scores.items():

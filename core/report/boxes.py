@@ -12,10 +12,10 @@ from ..metrics.bootstrap import Floats, by_image, mean_of
 from ..metrics.boxes import by_length, by_size
 from ..metrics.ref_l4 import above
 from ..plots.boxes import FOUND, TRUE, Labelled, draw_boxes
-from . import images
-from .charts import Bar, Line, bars, histogram, lines, percent, signed
-from .page import Html, element, numbers, page, section, table, text
-from .parts import DRAWN, change, protocols, range_words, ranked_gallery, scored
+from .parts import images
+from .parts.charts import Bar, Line, bars, histogram, lines, percent, signed
+from .parts.page import Html, element, numbers, page, section, table, text
+from .parts.sections import DRAWN, change, protocols, range_words, ranked_gallery, scored
 
 STEPS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 RIGHT = 0.5  # IoU from which a box counts as right

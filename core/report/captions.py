@@ -19,12 +19,12 @@ from ..metrics.bootstrap import Floats, iou_of, mean_of
 from ..metrics.segmentation import scores_from_counts
 from ..plots.gallery import best_and_worst
 from ..utils.shown import without_folders
-from . import images
-from .charts import Bar, Line, bars, histogram, lines, percent, signed
 from .labels import used_threshold
-from .overlays import overlays
-from .page import Html, element, numbers, page, section, table, text
-from .parts import DRAWN, change, left_out, most_changed, protocols, range_words, scored
+from .parts import images
+from .parts.charts import Bar, Line, bars, histogram, lines, percent, signed
+from .parts.overlays import overlays
+from .parts.page import Html, element, numbers, page, section, table, text
+from .parts.sections import DRAWN, change, left_out, most_changed, protocols, range_words, scored
 
 WORDS, OFTEN = 30, 3  # words with a bar, and in how many captions they must be true
 

@@ -19,10 +19,10 @@ from ..metrics.bootstrap import Floats, iou_of
 from ..metrics.segmentation import SegScores
 from ..plots.gallery import best_and_worst, coloured
 from ..utils.shown import without_folders
-from . import images
-from .charts import Bar, Line, bars, heat, histogram, lines, percent, signed
-from .page import Html, numbers, page, section, table
-from .parts import DRAWN, change, left_out, most_changed, protocols, range_words, scored
+from .parts import images
+from .parts.charts import Bar, Line, bars, heat, histogram, lines, percent, signed
+from .parts.page import Html, numbers, page, section, table
+from .parts.sections import DRAWN, change, left_out, most_changed, protocols, range_words, scored
 
 CONFUSED, MATRIX = 15, 30  # pairs in the table; classes up to which there is a matrix
 COMMON = 9  # classes in a legend

@@ -16,10 +16,10 @@ from ..metrics.bootstrap import Floats, Interval, interval
 from ..metrics.multilabel import MAP_DRAWS, drawn_means, mean_precision
 from ..plots.gallery import best_and_worst
 from ..utils.shown import first_few, without_folders
-from . import images
-from .charts import Bar, bars, percent
-from .page import Html, element, folded, join, numbers, page, section, table, text
-from .parts import change, protocols, range_words
+from .parts import images
+from .parts.charts import Bar, bars, percent
+from .parts.page import Html, element, folded, join, numbers, page, section, table, text
+from .parts.sections import change, protocols, range_words
 
 EACH = 3  # images of a class that are ranked too high, and too low
 NAMES = 6  # true classes that are named below an image

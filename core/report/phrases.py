@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.bootstrap import Floats, by_image, mean_of
-from . import images
-from .charts import Bar, Line, bars, histogram, lines, percent, signed
-from .overlays import Mask, overlays
-from .page import Html, element, numbers, page, section, table, text
-from .parts import DRAWN, change, protocols, range_words, ranked_gallery, scored
+from .parts import images
+from .parts.charts import Bar, Line, bars, histogram, lines, percent, signed
+from .parts.overlays import Mask, overlays
+from .parts.page import Html, element, numbers, page, section, table, text
+from .parts.sections import DRAWN, change, protocols, range_words, ranked_gallery, scored
 
 STEPS = tuple(round(0.02 * k, 2) for k in range(51))
 HALF = 0.5  # IoU above which a mask is right

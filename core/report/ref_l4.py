@@ -10,9 +10,9 @@ import numpy as np
 from ..metrics.bootstrap import Floats
 from ..metrics.ref_l4 import LARGE, SMALL, merged, size_groups, strict_accuracies
 from .boxes import BoxResult, accuracy_by_iou, gallery, scores, spread
-from .charts import Bar, bars, percent
-from .page import Html, element, folded, page, section, table, text
-from .parts import protocols
+from .parts.charts import Bar, bars, percent
+from .parts.page import Html, element, folded, page, section, table, text
+from .parts.sections import protocols
 
 OFTEN, BARS = 5, 15  # phrases that a class with a bar has; bars of the best and of the worst
 SIZES = {

@@ -16,10 +16,10 @@ from ..metrics.tags import precision_recall_curve
 from ..plots.gallery import best_and_worst
 from ..utils.files import read_json
 from ..utils.shown import without_folders
-from . import images
-from .charts import Bar, Line, bars, lines, percent, signed
-from .page import Html, element, join, numbers, page, section, table, text
-from .parts import DRAWN, change, left_out, most_changed, protocols, range_words, scored
+from .parts import images
+from .parts.charts import Bar, Line, bars, lines, percent, signed
+from .parts.page import Html, element, join, numbers, page, section, table, text
+from .parts.sections import DRAWN, change, left_out, most_changed, protocols, range_words, scored
 
 WORDS, OFTEN = 30, 2  # words with a bar, and how often they must be true
 STEPS = tuple(round(0.01 * k, 2) for k in range(1, 101))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..plots.gallery import coloured
+from ...plots.gallery import coloured
 from . import images
 from .page import Html
 

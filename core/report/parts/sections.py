@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics.bootstrap import DRAWS, Floats, Interval, Statistic, interval, replicates
-from ..utils.files import flatten
-from ..utils.shown import without_folders
+from ...metrics.bootstrap import DRAWS, Floats, Interval, Statistic, interval, replicates
+from ...utils.files import flatten
+from ...utils.shown import without_folders
 from . import images
 from .charts import percent, signed
 from .page import Html, element, folded, section, table, text

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import TTDError
+from ...errors import TTDError
 from .page import Html, element, text
 
 SIDE, SMALL = 420, 160  # longest and shortest long side in pixels

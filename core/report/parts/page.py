@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
-from ..utils.shown import visible
+from ...utils.shown import visible
 from .style import STYLE
 
 Html = NewType("Html", str)

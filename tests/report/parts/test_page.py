@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from harmless_page import HOSTILE, check_harmless
 
-from core.report import images
-from core.report.charts import Bar, Line, bars, heat, histogram, lines
-from core.report.page import Html, element, folded, page, section, table, text
+from core.report.parts import images
+from core.report.parts.charts import Bar, Line, bars, heat, histogram, lines
+from core.report.parts.page import Html, element, folded, page, section, table, text
 
 
 def whole_page(said: str) -> str:
