@@ -106,9 +106,9 @@ def blamed(error: TTDError, path: str | Path) -> TTDError:
 def _keys(values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """The path to every setting and to every section: ("lora",), ("lora", "rank")."""
     for name, value in values.items():
-        yield (name,)
+        yield (str(name),)
         if isinstance(value, Mapping):
-            yield from ((name, *rest) for rest in _keys(value))
+            yield from ((str(name), *rest) for rest in _keys(value))
 
 
 def _source(path: str | Path, key: tuple[str, ...]) -> str:

@@ -163,6 +163,8 @@ def why_not(path):
         ("lora: {rank: x}", "steps: 1", "", "base.yaml: lora: rank must be int, not 'x'"),
         ("lora: 3", "", "steps: 2", "base.yaml: lora must be settings of its own, not 3"),
         ("steps: 1", "", "steps: x", "top.yaml: steps must be int, not 'x'"),
+        ("lora: {1: {2: 3}}", "", "", "base.yaml: lora: unknown setting 1; there"),
+        ("lora: {yes: 1}", "", "steps: 2", "base.yaml: lora: unknown setting True; there"),
     ],
 )
 def test_an_error_names_the_recipe_that_holds_the_setting(tmp_path, base, middle, top, why):
