@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import TTDError
 from tools.cli import choose_device, positive_int
-from tools.evaluation import report_options
+from tools.evaluation import against_file, report_options
 from tools.grounding_report import (
     Found,
     Key,
@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TTDError("--gallery draws the boxes of one model: name one --grounder")
     device = place(choose_device(args.device, None), None)
     with joined(device) as ranks:
+        with ranks.together():
+            check_against(args)
         if args.ref_l4:
             run_ref_l4(args, device, ranks)
             return 0
@@ -107,6 +109,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.report or args.against:
                 show(args, found, models)
     return 0
+
+
+def check_against(args: argparse.Namespace) -> None:
+    """TTDError, before hours of work: there is no such earlier model, or file of boxes."""
+    from core.grounding.weights.checkpoint import model_file
+
+    if args.predictions:
+        against_file(args)
+    elif args.against:
+        model_file(args.against)
 
 
 def open_lists(args: argparse.Namespace) -> dict[Key, PhraseList]:

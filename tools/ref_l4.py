@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import TTDError
 from tools.evaluation import earlier_name, say_change, write, write_json
-from tools.grounding_report import text_of
+from tools.grounding_report import csv_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,8 @@ def run_ref_l4(args: argparse.Namespace, device: str, ranks: Ranks) -> None:
         raise TTDError("--ref-l4 needs --grounder FILE or --predictions FILE, one of the two")
     if args.grounder and len(args.grounder) > 1:
         raise TTDError("--ref-l4 scores one --grounder at a time")
+    if unused := unused_options(args):
+        raise TTDError(f"{', '.join(unused)}: of other lists than --ref-l4's; ask for those apart")
     with ranks.together():
         folder = args.data_root if Path(args.data_root).is_dir() else None
         rows = read_annotations(args.ref_l4, folder)[: args.limit]
@@ -52,18 +54,32 @@ def run_ref_l4(args: argparse.Namespace, device: str, ranks: Ranks) -> None:
         show(args, rows, own, earlier, scores)
 
 
+def unused_options(args: argparse.Namespace) -> list[str]:
+    """What was asked for and is not done with --ref-l4."""
+    given = {
+        "--gallery": args.gallery,
+        "--baselines": args.baselines,
+        "--data": args.data or None,
+        "--dataset": args.dataset or None,
+        "--eval_set": args.eval_set,
+    }
+    return [name for name, value in given.items() if value is not None]
+
+
 def tell(
     args: argparse.Namespace, rows: Sequence[Annotation], boxes: Sequence[Box]
 ) -> dict[str, float]:
-    """Print the numbers and write --json and --pred; the numbers."""
+    """Print the numbers and write --json, --csv and --pred; the numbers."""
     from core.metrics.ref_l4 import ref_l4_scores
 
     sizes, classes = [row.size for row in rows], [row.category for row in rows]
     scores = ref_l4_scores(ious_of(rows, boxes), sizes, classes)
-    table = text_of(cells_of(scores))
-    print(f"Ref-L4: {len(rows)} phrases, IoU above the threshold counts\n\n{table}")
+    table = cells_of(scores)
+    print(f"Ref-L4: {len(rows)} phrases, IoU above the threshold counts\n\n{text_of(table)}")
     if args.json:
         write_json(args.json, {"phrases": len(rows), "scores": scores, "published": PUBLISHED})
+    if args.csv:
+        write(args.csv, csv_of(table))
     if args.pred:
         write(args.pred / "ref-l4.json", json.dumps(entries(rows, boxes)) + "\n")
     return scores

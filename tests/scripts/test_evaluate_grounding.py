@@ -191,6 +191,14 @@ def test_the_page_of_boxes(weights, phrases, tmp_path, capsys):
     assert "Most changed" not in source
 
 
+def test_an_earlier_model_that_is_not_there_is_said_first(weights, tmp_path, capsys):
+    """Before the list is read, which is not there either."""
+    lists = ["--grounder", weights, "--data", str(tmp_path / "no.jsonl")]
+    with pytest.raises(TTDError, match=r"no weight file at .*earlier\.pth"):
+        evaluate(*lists, "--against", str(tmp_path / "earlier.pth"))
+    assert capsys.readouterr().out == ""
+
+
 def test_boxes_are_exported(weights, phrases, tmp_path):
     """Of a run and of the same command once more: every box, in the images' own sizes."""
     where = tmp_path / "a/x.export/coco/annotations/instances_default.json"

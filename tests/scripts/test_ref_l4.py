@@ -184,3 +184,26 @@ def test_against_needs_every_box_and_costs_no_number(files, capsys):
     with pytest.raises(TTDError, match="no box for 1 ids"):
         script.main([*arguments(files), "--against", str(files / "earlier.json")])
     assert "acc@0.5" in capsys.readouterr().out and (files / "o.json").exists()
+
+
+def test_an_earlier_result_that_is_not_there_is_said_first(files, capsys):
+    """Before a model looks at any image: these are not there, either."""
+    with pytest.raises(TTDError, match=r"--against .*no\.json: no such file"):
+        script.main([*arguments(files), "--against", str(files / "no.json")])
+    own = ["--ref-l4", str(files / "ref-l4-val.jsonl"), "--device", "cpu"]
+    own += ["--grounder", str(ROOT / "weights/tiny-grounder/model.safetensors")]
+    with pytest.raises(TTDError, match=r"no weight file at .*no\.safetensors"):
+        script.main([*own, "--against", str(files / "no.safetensors")])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("option", ["--gallery", "--baselines", "--data", "--dataset"])
+def test_what_it_does_not_do_is_refused(files, option):
+    with pytest.raises(TTDError, match=f"^{option}: of other lists than --ref-l4's"):
+        script.main([*arguments(files), option, "x"])
+
+
+def test_the_table_as_csv(files):
+    script.main([*arguments(files), "--csv", str(files / "o.csv")])
+    lines = (files / "o.csv").read_text().splitlines()
+    assert lines[0].startswith("percent,ours,") and lines[1] == "acc@0.5,66.67,81.70"
