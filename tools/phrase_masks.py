@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +51,13 @@ def run_saco(args: argparse.Namespace) -> None:
     found: list[SubsetScores] = []
     parts: list[Part] = []
     for name, paths in find_subsets(args.truth).items():
-        subset = read_subset(name, paths)
-        if args.limit:
-            subset = replace(subset, pairs=dict(list(subset.pairs.items())[: args.limit]))
-        subset, predictions = saco_predictions(args, subset, masker)
+        whole = read_subset(name, paths)
+        subset = replace(whole, pairs=dict(list(whole.pairs.items())[: args.limit]))
+        subset, predictions = saco_predictions(args, subset, masker, whole.pairs)
         with progress_bar(len(subset.pairs)) as bar:
             found.append(score_subset(subset, predictions, bar.update))
         if args.report or args.against:
-            parts.append(saco_part(args, subset, predictions, found[-1]))
+            parts.append(saco_part(args, subset, predictions, found[-1], whole.pairs))
     rows, notes = saco_rows(found), saco_notes(found)
     print("\n".join([text_of(rows), "", *notes]))
     if args.json:
@@ -69,13 +68,16 @@ def run_saco(args: argparse.Namespace) -> None:
 
 
 def saco_predictions(
-    args: argparse.Namespace, subset: Subset, masker: Masker | None
+    args: argparse.Namespace, subset: Subset, masker: Masker | None, whole: Collection[int]
 ) -> tuple[Subset, Mapping[int, Sequence[Prediction]]]:
-    """Read, or made by the model and written where --save says; and the pairs that have any."""
+    """Read, or made by the model and written where --save says; and the pairs that have any.
+
+    whole: the ids of all pairs, also of those that --limit leaves out.
+    """
     if masker is None:
         from core.data.phrases.saco import subset_predictions
 
-        return subset, subset_predictions(args.pred, subset, part=args.limit is not None)
+        return subset, subset_predictions(args.pred, subset, whole)
     if args.images is None:
         raise TTDError("--images is missing: the folder of the benchmark's images")
     return make_saco(args, masker, subset)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -42,8 +43,12 @@ def saco_part(
     subset: Subset,
     predictions: Mapping[int, Sequence[Prediction]],
     scores: SubsetScores,
+    whole: Collection[int],
 ) -> Part:
-    """The pairs of a subset that have a union IoU, and its false alarms."""
+    """The pairs of a subset that have a union IoU, and its false alarms.
+
+    whole: the ids of all pairs, where the subset is a part of them.
+    """
     from core.evaluation.phrases.saco import false_alarms
 
     found = saco_masks(args, subset, predictions, scores)
@@ -51,12 +56,14 @@ def saco_part(
     for pair in false_alarms(subset, predictions):
         alarms.append(pair_mask(args, subset.name, pair, float("nan"), predictions, []))
     try:
-        return Part(found, saco_earlier(args, subset), alarms)
+        return Part(found, saco_earlier(args, subset, whole), alarms)
     except TTDError as error:
         return Part(found, [], alarms, error)
 
 
-def saco_earlier(args: argparse.Namespace, subset: Subset) -> list[PhraseMask]:
+def saco_earlier(
+    args: argparse.Namespace, subset: Subset, whole: Collection[int]
+) -> list[PhraseMask]:
     """The pairs with the masks of --against; [] without it."""
     from core.data.phrases.saco import subset_predictions
     from core.evaluation.phrases.saco import score_subset
@@ -64,9 +71,10 @@ def saco_earlier(args: argparse.Namespace, subset: Subset) -> list[PhraseMask]:
     path = against_file(args)
     if path is None:
         return []
-    partly = args.limit is not None or not args.pred
-    before = subset_predictions(path, subset, part=partly)
-    return saco_masks(args, subset, before, score_subset(subset, before))
+    before = subset_predictions(path, subset, whole)
+    with said_of_earlier(path):
+        scores = score_subset(subset, before)
+    return saco_masks(args, subset, before, scores)
 
 
 def saco_masks(
@@ -162,7 +170,9 @@ def png_part(
     earlier = []
     if path := against_file(args):
         before = read_masks(path)
-        earlier = png_masks(rows, before, png_ious(rows, before))
+        with said_of_earlier(path):
+            ious = png_ious(rows, before)
+        earlier = png_masks(rows, before, ious)
     return Part(png_masks(rows, predictions, found), earlier, [])
 
 
@@ -238,6 +248,15 @@ def _show(
     if args.report:
         write(args.report, phrases_report(benchmark, result, before, alarms))
         print(f"report: {args.report}")
+
+
+@contextmanager
+def said_of_earlier(path: Path) -> Iterator[None]:
+    """What is wrong with masks is said of the file or folder of --against, not of --pred."""
+    try:
+        yield
+    except TTDError as error:
+        raise TTDError(f"--against {path}: {error}") from None
 
 
 def called(path: Path) -> str:

@@ -111,7 +111,7 @@ def test_a_run_that_stops_goes_on(saco, tmp_path, monkeypatch, capsys):
     [
         (
             [{"image_id": 9, "segmentation": rle(LEFT), "score": 1}],
-            r"pairs that it does not have .9",
+            r"pairs that tiny does not have .9",
         ),
         ([{"image_id": 1, "segmentation": rle(LEFT[:3]), "score": 1}], "a mask of 3 x 8"),
         ([{"image_id": 1, "segmentation": {"size": [6, 8], "counts": [3]}, "score": 1}], "damaged"),

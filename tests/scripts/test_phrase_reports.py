@@ -103,6 +103,37 @@ def test_a_wrong_earlier_result_does_not_cost_the_numbers(saco, tmp_path, capsys
     assert json.loads(numbers.read_text())["subsets"][0]["union_iou"] == 0.25
 
 
+@pytest.mark.parametrize("limit", [[], ["--limit", "2"]])
+def test_masks_of_another_benchmark_are_refused(saco, tmp_path, capsys, limit):
+    """With --limit, too, where the pairs that are left out may have masks; nobody has a pair 77."""
+    now = saved(tmp_path / "now.json", {1: [RIGHT], 3: [TOP]})
+    foreign = saved(tmp_path / "foreign.json", {77: [TOP]})
+    message = r"foreign\.json: predictions of 1 pairs that tiny does not have \(77\)"
+    with pytest.raises(TTDError, match=message):
+        script.main([*saco, *limit, "--pred", now, "--against", foreign])
+    assert "SAM 3" in capsys.readouterr().out
+    with pytest.raises(TTDError, match=message):
+        script.main([*saco, *limit, "--pred", foreign])
+    assert script.main([*saco, *limit, "--pred", now, "--against", now]) == 0
+
+
+def test_what_is_wrong_is_said_of_the_earlier_masks(saco, tmp_path):
+    now = saved(tmp_path / "now.json", {1: [RIGHT]})
+    old = tmp_path / "old.json"
+    small = {"image_id": 1, "segmentation": {"size": [2, 2], "counts": [4]}, "score": 0.9}
+    old.write_text(json.dumps([small]))
+    with pytest.raises(TTDError, match=r"--against .*old\.json: .*pair 1: a mask of 2 x 2 pixels"):
+        script.main([*saco, "--pred", now, "--against", str(old)])
+    root = write_png(tmp_path, [narrative(("dogs", [7]), ("grass", [70000]))])
+    lines = [png_line(0, 0, TOP), png_line(0, 1, RIGHT)]
+    for name, count in (("now", 2), ("old", 1)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines[:count]))
+    argv = ["--protocol", "png", "--truth", str(root), "--pred", str(tmp_path / "now.jsonl")]
+    message = r"--against .*old\.jsonl: no mask for narrative 0, phrase 1"
+    with pytest.raises(TTDError, match=message):
+        script.main([*argv, "--against", str(tmp_path / "old.jsonl")])
+
+
 def test_nothing_to_compare(saco, tmp_path):
     """No pair with truth: the official numbers alone."""
     write_saco(tmp_path / "gold", {"a": {}, "b": {}}, PAIRS)

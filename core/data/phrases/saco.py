@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -223,15 +223,23 @@ def read_predictions(path: str | Path) -> dict[int, list[Prediction]]:
 
 
 def subset_predictions(
-    path: str | Path, subset: Subset, part: bool = False
+    path: str | Path, subset: Subset, whole: Collection[int] = ()
 ) -> dict[int, list[Prediction]]:
     """`read_predictions` of a subset from its file, or from a folder of SUBSET.json.
 
-    part: the subset is not whole, so predictions of other pairs are left out.
+    whole: the ids of all pairs, where the subset is a part of them; predictions of the others are
+    left out. TTDError naming the file: predictions of pairs that are not there.
     """
     place = expanded(path)
-    found = read_predictions(place / f"{subset.name}.json" if place.is_dir() else place)
-    return {key: found[key] for key in subset.pairs if key in found} if part else found
+    file = place / f"{subset.name}.json" if place.is_dir() else place
+    found = read_predictions(file)
+    lost = [str(key) for key in sorted(found.keys() - subset.pairs.keys() - set(whole))]
+    if lost:
+        raise TTDError(
+            f"{file}: predictions of {len(lost)} pairs that {subset.name} does not have "
+            f"({first_few(lost, 3)}); image_id is the id of a pair"
+        )
+    return {key: found[key] for key in subset.pairs if key in found}
 
 
 def _is_score(value: Any) -> bool:
