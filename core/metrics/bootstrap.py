@@ -7,7 +7,7 @@ An Introduction to the Bootstrap, 1993, chapter 13 (percentile intervals).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,17 +89,16 @@ def f1_of(sums: Floats) -> Floats:
     return scores
 
 
-def by_image(names: npt.ArrayLike, values: npt.ArrayLike) -> Floats:
+def by_image(names: Sequence[str], values: npt.ArrayLike) -> Floats:
     """Sums of the entries of each image, [images, M], in the order in which images first occur.
 
     names: [N], of each entry's image; values: [N, M] or [N].
     """
-    found, first, place = np.unique(np.asarray(names), return_index=True, return_inverse=True)
-    rank = np.empty(len(found), np.int64)
-    rank[np.argsort(first)] = np.arange(len(found))
+    rank: dict[str, int] = {}  # no array of names, which is as wide as the longest of them
+    place = np.array([rank.setdefault(name, len(rank)) for name in names], np.int64)
     entries = np.asarray(values, np.float64).reshape(len(place), -1)
-    sums = np.zeros((len(found), entries.shape[1]))
-    np.add.at(sums, rank[place.ravel()], entries)
+    sums = np.zeros((len(rank), entries.shape[1]))
+    np.add.at(sums, place, entries)
     return sums
 
 

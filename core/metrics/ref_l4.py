@@ -14,6 +14,7 @@ from ..errors import TTDError
 from .boxes import Values
 
 Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))
 SMALL, LARGE = 128, 256  # sqrt(w h) in pixels: below small, above large
 # Objects365's class for RefCOCO's, as the release maps them before it takes the mean over classes:
@@ -62,9 +63,15 @@ def size_groups(sizes: Values) -> dict[str, Flags]:
     }
 
 
-def merged(classes: Sequence[str]) -> list[str]:
-    """Classes such as "refcoco_1", those of RefCOCO by Objects365's name."""
-    return [CLASSES.get(name, name) for name in classes]
+def class_rows(classes: Sequence[str]) -> dict[str, Rows]:
+    """Which of N boxes are of a class, such as "refcoco_1", by its name in order.
+
+    Classes of RefCOCO go by Objects365's name.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(classes):
+        rows.setdefault(CLASSES.get(name, name), []).append(row)
+    return {name: np.array(rows[name]) for name in sorted(rows)}
 
 
 def ref_l4_scores(
@@ -85,7 +92,6 @@ def ref_l4_scores(
     scores["macc"] = strict_accuracies(values)[1]
     for name, rows in size_groups(lengths).items():
         scores[f"{name}_acc@0.5"], scores[f"{name}_macc"] = strict_accuracies(values[rows])
-    names = np.array(merged(classes))
-    by_class = [strict_accuracies(values[names == name]) for name in np.unique(names)]
+    by_class = [strict_accuracies(values[rows]) for rows in class_rows(classes).values()]
     scores["class_acc@0.5"], scores["class_macc"] = map(float, np.mean(by_class, axis=0))
     return scores

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.bootstrap import Floats
-from ..metrics.ref_l4 import LARGE, SMALL, merged, size_groups, strict_accuracies
+from ..metrics.ref_l4 import LARGE, SMALL, class_rows, size_groups, strict_accuracies
 from .boxes import BoxResult, accuracy_by_iou, gallery, scores, spread
 from .parts.charts import Bar, bars, percent
 from .parts.page import Html, element, folded, page, section, table, text
@@ -85,8 +85,8 @@ def _sizes(first: BoxResult, before: BoxResult | None, truths: Truths) -> Html:
 
 def _classes(first: BoxResult, before: BoxResult | None, truths: Truths) -> Html:
     """Acc@0.5 of the best and worst classes that are not rare, and a table of all."""
-    names = np.array(merged(truths.classes))
-    by_class = {name: first.ious[names == name] for name in np.unique(names).tolist()}
+    places = class_rows(truths.classes)
+    by_class = {name: first.ious[own] for name, own in places.items()}
     ranked = sorted(by_class, key=lambda name: (-_half(by_class[name]), name))
     rows = []
     for name in ranked:
@@ -96,7 +96,7 @@ def _classes(first: BoxResult, before: BoxResult | None, truths: Truths) -> Html
         common = [*common[:BARS], *common[-BARS:]]
     drawn = []
     for name in common:
-        past = None if before is None else _half(before.ious[names == name])
+        past = None if before is None else _half(before.ious[places[name]])
         drawn.append(Bar(name, _half(by_class[name]), past, f"{len(by_class[name])} phrases"))
     head = ["class", "phrases", "Acc@0.5, %", "macc, %"]
     note = f"Acc@0.5 of classes with {OFTEN} phrases or more, best first; of many the {BARS} best "

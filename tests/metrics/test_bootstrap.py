@@ -71,6 +71,8 @@ def test_entries_of_an_image_are_drawn_together():
     sums = by_image(["b", "a", "b"], [[1, 1], [0, 1], [1, 1]])
     assert sums.tolist() == [[2, 2], [0, 1]]
     assert by_image(["x", "x"], [1, 2]).tolist() == [[3]]
+    long = by_image(["x" * (1 << 22), *["y"] * 50_000], np.ones(50_001))  # no array of such names
+    assert long.tolist() == [[1], [50_000]]
 
 
 def test_nothing_to_draw():
