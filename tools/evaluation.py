@@ -78,13 +78,24 @@ def report_options(parser: argparse._ActionsContainer, what: str, earlier: str) 
     """--report and --against."""
     parser.add_argument(
         "--report",
-        type=Path,
+        type=page_file,
         metavar="FILE.html",
         help="write one page to show: scores, charts, the best and the worst",
     )
     parser.add_argument(
         "--against", metavar=what, help=f"{earlier}: the report and a line say what has changed"
     )
+
+
+def page_file(text: str) -> Path:
+    """argparse type: a file that can be written, which is said before hours of work."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r} is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: {above.name} is no folder")
+    return path
 
 
 def named_folders(args: argparse.Namespace, usual: str) -> dict[str, Path]:
@@ -140,8 +151,10 @@ def against_file(args: argparse.Namespace) -> Path | None:
 
 
 def earlier_name(name: str, others: Container[str]) -> str:
-    """What the result of --against is called: its name, marked where another one has it."""
-    return f"{name} (before)" if name in others else name
+    """What the result of --against is called: its name, marked until no other one has it."""
+    while name in others:
+        name += " (before)"
+    return name
 
 
 def say_change(

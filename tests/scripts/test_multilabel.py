@@ -177,6 +177,33 @@ def test_the_page(arguments, tmp_path, capsys):
     assert page.read_text(encoding="utf-8").count("The image was not found.") == 2
 
 
+def test_the_earlier_result_has_a_name_of_its_own(arguments, tmp_path, capsys):
+    """Whatever the others are called: three rows, three scores."""
+    ranks = {"cat": [0.1, 0.9, 0.8, 0.7], "dog": [0.5, 0.9, 0.1, 0.1]}
+    (tmp_path / "old").mkdir()
+    now = saved_marks(tmp_path / "now.jsonl", ranks)
+    other = saved_marks(tmp_path / "now (before).jsonl", ranks)
+    old = saved_marks(tmp_path / "old/now.jsonl", {})
+    page = tmp_path / "page.html"
+    script.main([*arguments, "--pred", now, other, "--against", old, "--report", str(page)])
+    assert "against now (before) (before))" in capsys.readouterr().out
+    source = page.read_text(encoding="utf-8")
+    scores = source[source.index("<h2>Scores") : source.index("<h2>Readings")]
+    assert re.findall(r"<td>(now[^<]*)</td>", scores) == [
+        "now", "now (before)", "now (before) (before)",
+    ]  # fmt: skip
+
+
+def test_a_page_that_cannot_be_written_is_said_first(arguments, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file/a/b.html"
+    for place, why in ((tmp_path, "is a folder"), (below, "file is no folder")):
+        with pytest.raises(SystemExit) as ended:
+            script.main([*arguments, "--report", str(place)])
+        printed = capsys.readouterr()
+        assert ended.value.code == 2 and why in printed.err and not printed.out
+
+
 def test_every_reading_is_on_the_page(arguments, tmp_path, capsys):
     """The printed table, scorer by scorer; --against alone says the change."""
     page = tmp_path / "page.html"
