@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 Lengths = Sequence[Mapping[str, Any]]  # run lengths of masks of one image
 Cells = Sequence[Sequence[str]]
 
+POOLED = (
+    "Mean of subsets: every subset counts once, as published. The union IoU under Scores, with its "
+    "interval, is the mean over the phrases of all subsets together"
+)
+
 
 class Part(NamedTuple):
     """The phrases of a subset or split; the same of --against, [] without it; false alarms.
@@ -145,7 +150,8 @@ def show_saco(
     cards = []
     for name, key in ((cgf1, "cgF1"), ("IL_MCC", "IL_MCC"), ("pmF1", "pmF1")):
         cards.append((f"{name}, %", percent(means[key]), below))
-    _show(args, masker, parts, Benchmark("SA-Co/Gold", "union IoU", cards, rows, notes))
+    said = [*notes, POOLED] if len(scores) > 1 else notes
+    _show(args, masker, parts, Benchmark("SA-Co/Gold", "union IoU", cards, rows, said))
 
 
 def png_ious(rows: Sequence[Narrative], predictions: Masks) -> list[PhraseIou]:

@@ -103,6 +103,19 @@ def test_a_wrong_earlier_result_does_not_cost_the_numbers(saco, tmp_path, capsys
     assert json.loads(numbers.read_text())["subsets"][0]["union_iou"] == 0.25
 
 
+def test_two_means_of_subsets_are_told_apart(saco, tmp_path, capsys):
+    """IoU 0.5 and 0 in one subset, 1 in the other: 50 over phrases, 62.5 over subsets."""
+    write_saco(tmp_path / "gold", {"a": {1: [LEFT]}}, {1: {}}, "other")
+    (tmp_path / "now").mkdir()
+    saved(tmp_path / "now/tiny.json", {1: [RIGHT]})
+    saved(tmp_path / "now/other.json", {1: [LEFT]})
+    reader, source = page_of(tmp_path, [*saco, "--pred", str(tmp_path / "now")])
+    assert '<b class="value">50.0</b>' in source and "<td>62.50</td>" in source
+    assert any("mean over the phrases of all subsets together" in said for said in reader.said)
+    groups = source[source.index("<h2>Groups") : source.index("<h2>Recall")]
+    assert re.findall(r'class="value">([\d.]+)', groups) == ["100.0", "25.0"]
+
+
 @pytest.mark.parametrize("limit", [[], ["--limit", "2"]])
 def test_masks_of_another_benchmark_are_refused(saco, tmp_path, capsys, limit):
     """With --limit, too, where the pairs that are left out may have masks; nobody has a pair 77."""
