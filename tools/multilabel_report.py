@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.utils.shown import without_folders
 from tools.evaluation import against_file, earlier_name, say_difference, write
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ def show(
     from core.report.multilabel import ClassScores, drawn_map, multilabel_report
 
     files = {path.stem: {"scores": str(path)} for path in args.pred}
-    results = [ClassScores(name, own, files.get(name, facts)) for name, own in scores.items()]
+    results = []
+    for name, own in scores.items():
+        results.append(ClassScores(without_folders(name), own, files.get(name, facts)))
     before = None
     if path := against_file(args):
-        name = earlier_name(path.stem, scores)
+        name = earlier_name(path.stem, [one.name for one in results])
         before = ClassScores(name, read_scores(path, labels), {"scores": str(path)})
     every = [*results, *([before] if before is not None else [])]
     drawn = {one.name: drawn_map(one, labels.variants[0]) for one in every}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import TTDError
+from core.utils.shown import without_folders
 from tools.evaluation import against_file, earlier_name, say_change, write
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _show(
     if masker is None:
         tag, settings = called(args.pred), {"masks": str(args.pred)}
     else:
-        tag = f"{args.arch}{'+TTD' * (args.lora is not None)}"
+        tag = without_folders(f"{args.arch}{'+TTD' * (args.lora is not None)}")
         own = {"arch": args.arch, "lora": args.lora, "min_score": masker.least}
         settings = {**own, **masker.identity()}
     result, before = PhraseResult(tag, found, settings), None

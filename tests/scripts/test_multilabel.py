@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from harmless_page import HOSTILE, check_harmless
+from paths import ROOT
 from small_multilabel import VOC_IDS, VOC_MARKS, write_nus, write_voc
 
 import evaluate_classification as script
@@ -225,6 +226,14 @@ def test_every_reading_is_on_the_page(arguments, tmp_path, capsys):
     assert not page.exists()
     with pytest.raises(TTDError, match="--against nothing: no such file"):
         script.main([*arguments, "--against", "nothing"])
+
+
+def test_the_page_does_not_say_where_a_model_was(arguments, tmp_path):
+    model = f"local-dir:{ROOT / 'weights/tiny'}"
+    page = tmp_path / "page.html"
+    script.main([*arguments, "--arch", model, "--report", str(page)])
+    source = page.read_text(encoding="utf-8")
+    assert str(ROOT) not in source and "local-dir:tiny" in source
 
 
 def test_a_page_of_hostile_names(tmp_path):

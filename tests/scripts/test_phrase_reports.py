@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from harmless_page import HOSTILE, check_harmless
+from paths import ROOT
 from PIL import Image
 from small_phrases import SIZE, box_mask, narrative, results, rle, write_png, write_saco
 
@@ -203,3 +204,6 @@ def test_a_model_gives_the_page_of_narratives(tmp_path):
     options = ["--protocol", "png", "--truth", str(root), "--arch", "tiny", "--device", "cpu"]
     reader, source = page_of(tmp_path, [*options, "--image", "24", "--bg", "0.1"])
     assert sum(name == "img" for name, _ in reader.elements) == 3 and "dogs" in source
+    options[options.index("tiny")] = f"local-dir:{ROOT / 'weights/tiny'}"
+    _, source = page_of(tmp_path, [*options, "--image", "24", "--bg", "0.1"])
+    assert str(ROOT) not in source and "local-dir:tiny" in source
