@@ -111,7 +111,7 @@ def word_masks(backbone: Backbone, item: Item, config: DistillConfig) -> Mapping
     base = embed(backbone, pixels, texts, pooled=config.calibrated)
     mask = (backbone.mask_scale, backbone.mask_bias)
     soft = backbone.soft_mask(similarity_maps(base, texts).words)
-    everything = Choice(texts.valid, torch.zeros(texts.valid.shape))
+    everything = Choice(texts.valid, torch.zeros(texts.valid.shape), texts.foreign)
     # sigmoid(sharpness a (S - b)) of the student, where its mask sigmoid(a (S - b)) is CUT.
     reached = 1 / (1 + math.exp(-config.sharpness * math.log(CUT / (1 - CUT))))
     found = {BEFORE: at_full_size(soft, image) > CUT}

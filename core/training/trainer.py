@@ -76,7 +76,8 @@ class Trainer:
                 "--batch"
             )
         inputs = task.inputs() if self.ranks.first else None
-        run = RunIdentity(config.name, task.suffix, task.identity(), task.settings(), inputs)
+        fixed, settings = task.identity(), task.settings()
+        run = RunIdentity(config.name, task.suffix, fixed, settings, inputs, config.LATER)
         if self.ranks.first and self.dry_run:
             check_folder(config.folder, run)
         elif self.ranks.first:

@@ -31,6 +31,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,9 @@ from .config import LEAST_PAIRS
 from .embedding import Embedded, TextBatch, embed, gather_texts
 
 IMAGES = 16  # of the sample that go through the model, and are compared with words, at a time
+# Of the sample's pixels: parts of unit vectors, which float16 holds to 1 / 4096. In float32, those
+# of a TCL, 112 x 112 in an image of 448 pixels, would take 6.6 GB.
+STORED = torch.float16
 FLAT = 0.5  # spreads: a word whose scores vary by no more says nothing
 # Shares of selected words between which such words go from left alone to rejected. Function words
 # first: in a model that knows half of its nouns, training can tell them from the other half.
@@ -70,55 +74,66 @@ class Cut:
 class Choice:
     """The words of B captions: selected as shown, bool [B, K]; unsure, how far, [B, K] in [0, 1].
 
-    All others are rejected: not shown, padding.
+    All the rest is rejected: not shown, padding. absent bool [B, R]: the words of other captions
+    that an image does not show.
     """
 
     selected: Tensor
     unsure: Tensor
+    absent: Tensor
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The sample that words are compared with, M images, and the cut that it gave.
 
-    pixels [M, D, P] and pooled [M, D]: the frozen model's embeddings, of unit length. side: of the
-    images in pixels; scores move with it, so a batch is compared as it looks at that size.
+    pixels, parts [m, D, P], and pooled [M, D]: the frozen model's embeddings, of unit length. side:
+    of the images in pixels; scores move with it, so a batch is compared as it looks at that size.
+    words: of the sample's captions, as often as they stand there; those that may be selected.
     """
 
-    pixels: Tensor
+    pixels: Sequence[Tensor]
     pooled: Tensor
     cut: Cut
     side: int
+    words: Sequence[str]
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[str]:
+        """Words of the sample, the frequent ones more often: `count`, less those drawn twice."""
+        chosen = rng.choice(len(self.words), min(count, len(self.words)), replace=False)
+        return list(dict.fromkeys(self.words[i] for i in chosen.tolist()))
 
     @torch.no_grad()
-    def evidence(self, base: Embedded, texts: TextBatch) -> tuple[Tensor, Tensor]:
-        """How much higher each word scores in its own image than in the sample's: [B, K].
+    def evidence(self, base: Embedded) -> tuple[Tensor, Tensor]:
+        """How much higher each of U words scores in an image than in the sample's: [B, U].
 
-        Also the standard deviation of its scores over the sample, in the same unit [B, K]. base:
+        Also the standard deviation of its scores over the sample, in the same unit [U]. base:
         the frozen model's embeddings of the batch at `side`, with pooled ones.
         """
         elsewhere = scores(base.words, self.pixels, self.pooled)  # [U, M, 2]
         usual = elsewhere.mean(1)
         varies = ((elsewhere - usual[:, None]) / self.cut.spread).mean(-1).std(1)  # [U]
-        index = texts.index.to(base.words.device)
-        own = base.words[index]  # [B, K, D]
-        nearest = torch.einsum("bkd,bdp->bkp", own, base.pixels.flatten(2)).amax(2)
-        whole = torch.einsum("bkd,bd->bk", own, pooled_of(base))
-        above = torch.stack([nearest, whole], -1) - usual[index]
-        return (above / self.cut.spread).mean(-1), varies[index]
+        parts = torch.split(base.pixels.flatten(2), IMAGES)
+        here = scores(base.words, parts, pooled_of(base))
+        above = here - usual[:, None]  # [U, B, 2]
+        return (above / self.cut.spread).mean(-1).T, varies
 
     def choose(self, base: Embedded, texts: TextBatch, stopwords: bool) -> Choice:
         """What the frozen model can tell of each word."""
-        evidence, varies = self.evidence(base, texts)
+        every, varied = self.evidence(base)
+        index, others = (places.to(every.device) for places in (texts.index, texts.others))
+        evidence, varies = every.gather(1, index), varied[index]
         valid, stop = (flags.to(evidence.device) for flags in (texts.valid, texts.stop))
         selected = valid & (evidence > self.cut.threshold)
         if stopwords:
             selected = selected & ~stop
         flat = varies <= FLAT
-        absent = torch.where(flat, self._rejected(CONTENT), (evidence < 0).float())
+        rejected = torch.where(flat, self._rejected(CONTENT), (evidence < 0).float())
         if stopwords:
-            absent = torch.where(stop, max(LEAST, self._rejected(FUNCTION)), absent)
-        return Choice(selected, (1 - absent) * (valid & ~selected))
+            rejected = torch.where(stop, max(LEAST, self._rejected(FUNCTION)), rejected)
+        unsure = (1 - rejected) * (valid & ~selected)
+        below = (every[:, others] < 0) & (varied[others] > FLAT)
+        return Choice(selected, unsure, below & texts.foreign.to(below.device))
 
     def _rejected(self, between: tuple[float, float]) -> float:
         """How far flat words of a kind are rejected, in [0, 1]."""
@@ -148,19 +163,24 @@ def calibrate(
     if len(images) < LEAST_PAIRS:
         raise TTDError(
             f"selection 'calibrated' needs {LEAST_PAIRS} pairs with readable images, there are "
-            f"{len(images)}: use more pairs, or --set distill.selection=caption"
+            f"{len(images)}: use more pairs, or "
+            "--set distill.selection=caption distill.rank_weight=0"
         )
-    texts, parts = gather_texts(captions), []
+    texts = gather_texts(captions)
+    pixels, wholes = [], []
     for start in range(0, len(images), IMAGES):
         batch = torch.stack(list(images[start : start + IMAGES])).to(backbone.device)
-        parts.append(embed(backbone, backbone.normalize(batch), gather_texts([]), True))
-    pixels = torch.cat([part.pixels.flatten(2) for part in parts])
-    pooled = torch.cat([pooled_of(part) for part in parts])
+        part = embed(backbone, backbone.normalize(batch), gather_texts([]), True)
+        pixels.append(part.pixels.flatten(2).to(STORED))
+        wholes.append(pooled_of(part))
+    pooled = torch.cat(wholes)
     words = encode_texts(backbone, texts.words)
     # On the CPU: Apple's GPU has no float64.
     cut = fit(scores(words, pixels, pooled).cpu(), belongs(texts, stopwords))
     cut = replace(cut, spread=cut.spread.to(pooled.device))
-    return Calibration(pixels, pooled, cut, images[0].shape[-1])
+    content = texts.index[allowed_words(texts, stopwords)].tolist()
+    named = [texts.words[i] for i in content]
+    return Calibration(pixels, pooled, cut, images[0].shape[-1], named)
 
 
 def pooled_of(embedded: Embedded) -> Tensor:
@@ -170,24 +190,26 @@ def pooled_of(embedded: Embedded) -> Tensor:
     return embedded.pooled
 
 
-def scores(words: Tensor, pixels: Tensor, pooled: Tensor) -> Tensor:
+def scores(words: Tensor, pixels: Sequence[Tensor], pooled: Tensor) -> Tensor:
     """Cosines of U words [U, D] with M images' nearest pixels and with the wholes: [U, M, 2].
 
-    pixels [M, D, P], pooled [M, D], all of unit length.
+    pixels, parts [m, D, P] of a few images each, pooled [M, D]: all of unit length.
     """
-    nearest = [
-        torch.einsum("ud,mdp->ump", words, part).amax(2) for part in torch.split(pixels, IMAGES)
-    ]
+    nearest = [(words @ part.to(words)).amax(2).T for part in pixels]  # [U, m]; copies no pixels
     return torch.stack([torch.cat(nearest, 1), words @ pooled.T], -1)
 
 
 def belongs(texts: TextBatch, stopwords: bool) -> Tensor:
     """Whether word u is in caption m, bool [U, M]; nowhere for stop words, where they are out."""
-    allowed = texts.valid & ~texts.stop if stopwords else texts.valid
-    rows, columns = allowed.nonzero(as_tuple=True)
+    rows, columns = allowed_words(texts, stopwords).nonzero(as_tuple=True)
     own = torch.zeros(len(texts.words), len(texts.captions), dtype=torch.bool)
     own[texts.index[rows, columns], rows] = True
     return own
+
+
+def allowed_words(texts: TextBatch, stopwords: bool) -> Tensor:
+    """The words [B, K] that can be selected: not padding; stopwords: nor a function word."""
+    return texts.valid & ~texts.stop if stopwords else texts.valid
 
 
 def fit(cosines: Tensor, own: Tensor) -> Cut:

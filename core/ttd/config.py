@@ -30,6 +30,9 @@ class DistillConfig:
     distance: d, `l1`, `mse`, or `bce` of sigmoid(sharpness a (S - b)), a and b the model's soft
     mask. A sharpness above 1 stops pushing cosines that are far enough on the right side of b.
     tag_weight: lambda.
+    rank_weight: of L_rank, with selection `calibrated`: words of other captions that an image does
+    not show have their nearest pixels below those of the words that it shows. rank_words: how many
+    words of the calibration's captions are drawn for it in every step.
     selection: how words are selected, within each `caption` (scorer, norm, threshold, None: Otsu),
     or `calibrated` on `calibration` unlabelled pairs (core/ttd/calibration.py): the frozen base
     compares each word with itself in other images. stopwords: True: function words are never
@@ -55,6 +58,8 @@ class DistillConfig:
     distance: str = "mse"
     sharpness: float = 1.0
     tag_weight: float = 1.0
+    rank_weight: float = 0.0
+    rank_words: int = 32
     selection: str = "caption"
     calibration: int = 256
     scorer: str = "pixel"
@@ -72,7 +77,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         self._check_choices()
-        for name in ("tag_weight", "anchor_weight"):
+        for name in ("tag_weight", "rank_weight", "anchor_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TTDError(f"{name} {getattr(self, name)}: weights must be >= 0")
         if not 0 < self.sharpness < math.inf:
@@ -83,6 +88,14 @@ class DistillConfig:
             )
         if self.calibration < LEAST_PAIRS:
             raise TTDError(f"calibration {self.calibration}: must be {LEAST_PAIRS} pairs or more")
+        if self.rank_words < 1:
+            raise TTDError(f"rank_words {self.rank_words}: must be 1 or more")
+        if self.rank_weight and not self.calibrated:
+            raise TTDError(
+                f"rank_weight {self.rank_weight:g} with selection {self.selection!r}: only "
+                "'calibrated' knows which words an image does not show; "
+                "add --set distill.rank_weight=0"
+            )
         for name in ("ema_decay", "ema_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TTDError(f"{name} {getattr(self, name)}: must be a share in [0, 1]")
@@ -159,7 +172,11 @@ class TTDConfig(RunConfig):
         "peft",
     )
     COUNTS: ClassVar[tuple[str, ...]] = (*RunConfig.COUNTS, "image", "limit", "eval_limit")
-    LATER: ClassVar[Mapping[str, Any]] = {"distill.ema_share": 1.0}
+    LATER: ClassVar[Mapping[str, Any]] = {
+        "distill.ema_share": 1.0,
+        "distill.rank_weight": 0.0,
+        "distill.rank_words": 32,  # as it is in the recipes; without a weight it does nothing
+    }
 
     arch: str = "tiny"
     weights: str | None = None

@@ -7,7 +7,7 @@ a second model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,12 +63,16 @@ class Distiller:
         if config.teacher == "ema":
             self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    def distill(self, images: Tensor, captions: list[str], step: Step) -> Distilled:
+    def distill(
+        self, images: Tensor, captions: list[str], step: Step, others: Sequence[str] = ()
+    ) -> Distilled:
         """The loss of B images [B, 3, H, W] in [0, 1] and their captions.
+
+        others: words of other captions, which `rank_weight` needs. TTDError without them.
 
         The towers run under the step's autocast; adapter, maps and loss are float32 always.
         """
-        texts = gather_texts(captions)
+        texts = gather_texts(captions, others)
         images = self.backbone.normalize(images.to(self.backbone.device))
         # The teachers first: the student's graph must see the student's values.
         teacher, base = self._teachers(images, texts, step)
@@ -93,7 +97,8 @@ class Distiller:
             pamr=self.pamr,
         )
         alive = map_statistics(losses.maps, losses.targets.selected, texts)
-        parts = {"distill": losses.distill, "tag": losses.tag, "anchor": losses.anchor}
+        parts = {"distill": losses.distill, "tag": losses.tag, "ranking": losses.ranking}
+        parts["anchor"] = losses.anchor
         values = {**parts, **vars(alive)}
         return Distilled(losses.total, {name: value.detach() for name, value in values.items()})
 

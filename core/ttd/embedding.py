@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..backbones.readouts import cosine_maps
-from ..data.words import is_stopword, split_words
+from ..data.words import is_stopword, split_words, tag_key
 from ..errors import TTDError
 from ..text.encode import encode_texts
 
@@ -24,7 +25,8 @@ class TextBatch:
     """The texts of B captions. words: the U distinct ones.
 
     index [B, K] into them, valid [B, K] (False: padding), stop [B, K]: function words. K is the
-    largest number of words in a caption, at least 1.
+    largest number of words in a caption, at least 1. others [R] into them: words of other captions;
+    foreign bool [B, R]: of those the ones that are not in the caption.
     """
 
     captions: list[str]
@@ -32,12 +34,17 @@ class TextBatch:
     index: Tensor
     valid: Tensor
     stop: Tensor
+    others: Tensor
+    foreign: Tensor
 
 
-def gather_texts(captions: Sequence[str]) -> TextBatch:
-    """Split B captions into words, the first `MAX_WORDS` of each; each distinct word once."""
+def gather_texts(captions: Sequence[str], others: Sequence[str] = ()) -> TextBatch:
+    """Split B captions into words, the first `MAX_WORDS` of each; each distinct word once.
+
+    others: R words of other captions.
+    """
     rows = [_words(caption) for caption in captions]
-    distinct = dict.fromkeys(word for row in rows for word in row)
+    distinct = dict.fromkeys(chain(chain.from_iterable(rows), others))
     numbers = {word: i for i, word in enumerate(distinct)}
     longest = max([1, *map(len, rows)])
     index = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -47,8 +54,23 @@ def gather_texts(captions: Sequence[str]) -> TextBatch:
         index[i, : len(row)] = torch.tensor([numbers[word] for word in row], dtype=torch.long)
         valid[i, : len(row)] = True
         stop[i, : len(row)] = torch.tensor([is_stopword(word) for word in row], dtype=torch.bool)
+    elsewhere = torch.tensor([numbers[word] for word in others], dtype=torch.long)
     # Never no row at all to index.
-    return TextBatch(list(captions), list(numbers) or [""], index, valid, stop)
+    words = list(numbers) or [""]
+    foreign = _foreign(captions, others)
+    return TextBatch(list(captions), words, index, valid, stop, elsewhere, foreign)
+
+
+def _foreign(captions: Sequence[str], others: Sequence[str]) -> Tensor:
+    """Which of the other words are nowhere in a caption, bool [B, R]; compared as tags are."""
+    foreign = torch.ones(len(captions), len(others), dtype=torch.bool)
+    if not others:
+        return foreign
+    keys = [tag_key(word) for word in others]
+    for i, caption in enumerate(captions):
+        own = {tag_key(word.text) for word in split_words(caption)}
+        foreign[i] = torch.tensor([key not in own for key in keys])
+    return foreign
 
 
 def _words(caption: str) -> list[str]:
@@ -107,3 +129,11 @@ def similarity_maps(embedded: Embedded, texts: TextBatch) -> Maps:
     both = torch.cat([own, embedded.captions[:, None]], 1)
     maps = cosine_maps(embedded.pixels, both)
     return Maps(maps[:, :-1], maps[:, -1])
+
+
+def nearest_to_others(embedded: Embedded, texts: TextBatch) -> Tensor:
+    """Cosine of every image's nearest pixel with each of the R other words, [B, R]."""
+    others = embedded.words[texts.others.to(embedded.words.device)]
+    # As texts of each image: with one set for all, einsum copies the pixels and keeps the copy.
+    each = others.expand(len(embedded.pixels), -1, -1)
+    return cosine_maps(embedded.pixels, each).amax((2, 3))

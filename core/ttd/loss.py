@@ -7,11 +7,10 @@
 
 For a caption with words k and similarity maps S (cosines, [-1, 1]), N = min-max over the map's own
 pixels: selected words M_k = N(S_k), rejected words M_k = 0, union U = max_k M_k per pixel;
-L_distill = d(S_T, U), L_tag = d(S_k, M_k), L = L_distill + tag_weight * L_tag (+ anchor_weight *
-L_anchor, ours):
-mean over pixels, then over the words of a caption, then over captions. Source: TTD (ECCV 2024),
-overview figure; d, the teachers, the anchors and the refinement of targets along the image's
-edges are decisions of this project.
+L_distill = d(S_T, U), L_tag = d(S_k, M_k), mean over pixels, then over the words of a caption, then
+over captions; L = L_distill + tag_weight * L_tag + rank_weight * L_rank + anchor_weight * L_anchor.
+Source: TTD (ECCV 2024), overview figure; d, L_rank, L_anchor, the teachers and the refinement of
+targets along the image's edges are decisions of this project.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from ..refine.pamr import PAMR
 from ..training.losses import info_nce
 from .calibration import Choice
 from .config import DistillConfig
-from .embedding import Embedded, Maps, TextBatch, similarity_maps
+from .embedding import Embedded, Maps, TextBatch, nearest_to_others, similarity_maps
 from .targets import Targets, keep_unsure, make_targets
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars: total = distill + tag_weight * tag + anchor_weight * anchor.
+    """Scalars: the total, and its parts before they are weighted.
 
     maps, targets: what they were computed from.
     """
@@ -41,6 +40,7 @@ class Losses:
     total: Tensor
     distill: Tensor
     tag: Tensor
+    ranking: Tensor
     anchor: Tensor
     maps: Maps
     targets: Targets
@@ -94,13 +94,19 @@ def ttd_loss(
             raise TTDError("a choice of words needs the base's embeddings: base=")
         targets = keep_unsure(targets, choice, as_targets(base, texts, config.distance, slope))
     distill, tag = distillation(maps, targets, texts.valid, config.distance, slope)
+    ranked = torch.zeros_like(distill)
+    if config.rank_weight:
+        if choice is None or not len(texts.others):
+            raise TTDError("rank_weight needs a choice of words, and words of other captions")
+        ranked = ranking(maps.words, nearest_to_others(student, texts), choice, slope[0])
     anchor = torch.zeros_like(distill)
     if config.anchor_weight and config.anchor == "contrastive":
         anchor = _contrastive(student, everyone, logit_scale)
     elif config.anchor_weight:
         anchor = _frozen(student, base, texts)
-    total = distill + config.tag_weight * tag + config.anchor_weight * anchor
-    return Losses(total, distill, tag, anchor, maps, targets)
+    total = distill + config.tag_weight * tag
+    total = total + config.rank_weight * ranked + config.anchor_weight * anchor
+    return Losses(total, distill, tag, ranked, anchor, maps, targets)
 
 
 def distillation(
@@ -116,6 +122,21 @@ def distillation(
     words = (words * valid).sum(1) / valid.sum(1).clamp(min=1)
     captions = pixel_distance(maps.captions, targets.union, distance, mask)
     return (captions * used).mean(), (words * used).mean()
+
+
+def ranking(words: Tensor, others: Tensor, choice: Choice, slope: float) -> Tensor:
+    """L_rank, a scalar: words that an image does not show have their nearest pixels lower.
+
+    words [B, K, h, w]: maps of the captions' own words; others [B, R]: cosines of the nearest
+    pixels with words of other captions. softplus(slope (other - shown)), mean over the pairs of a
+    caption, then over captions: the pairwise logistic loss (RankNet, Burges et al., 2005). Without
+    it a student learns what is true of nearly all nouns of captions, that they are shown; and
+    pushing the others down alone would take all maps along.
+    """
+    shown = words.flatten(2).amax(2)  # [B, K]
+    excess = F.softplus(slope * (others[:, None] - shown[..., None]))  # [B, K, R]
+    pairs = choice.selected[..., None] & choice.absent[:, None]
+    return ((excess * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)).mean()
 
 
 def as_targets(base: Embedded, texts: TextBatch, distance: str, mask: tuple[float, float]) -> Maps:

@@ -50,10 +50,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Batch:
-    """B pairs: images float32 [B, 3, S, S] in [0, 1], and their captions."""
+    """B pairs: images float32 [B, 3, S, S] in [0, 1], and their captions.
+
+    others: words of other captions, the same in all parts of a step.
+    """
 
     images: Tensor
     captions: list[str]
+    others: list[str]
 
 
 class TTDTask(Task[Pair, Seen, Batch]):
@@ -136,16 +140,19 @@ class TTDTask(Task[Pair, Seen, Batch]):
         return Seen(augment(raw.image, self._view, side, rng), raw.text)
 
     def collate(self, samples: Sequence[Seen], step: int) -> Batch:
-        """Stack the images."""
-        images = torch.stack([sample.image for sample in samples])
-        return Batch(images, [sample.text for sample in samples])
+        """Stack the images; draw the step's words of other captions."""
+        images, others = torch.stack([sample.image for sample in samples]), []
+        if self._calibration is not None and self.config.distill.rank_weight:
+            (rng,) = self.step_rng(step).spawn(1)  # the size of the images is drawn from the other
+            others = self._calibration.draw(rng, self.config.distill.rank_words)
+        return Batch(images, [sample.text for sample in samples], others)
 
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, Tensor]]:
         """L of core/ttd/loss.py, a scalar, and its parts by name, scalars too.
 
         batch: images [B, 3, H, W] and B captions.
         """
-        distilled = self.distiller.distill(batch.images, batch.captions, step)
+        distilled = self.distiller.distill(batch.images, batch.captions, step, batch.others)
         return distilled.total, distilled.values
 
     def towers(self) -> Sequence[nn.Module]:

@@ -1,5 +1,8 @@
 """A TTD step on the GPU: losses, gradients, EMA and statistics against loops on the CPU."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import bench_ttd_step
 import numpy as np
 import pytest
@@ -10,32 +13,28 @@ from core.backbones.lora.adapter import adapter_parameters, add_adapter
 from core.backbones.lora.targets import lora_targets
 from core.training.distributed import Ranks
 from core.training.task import Step
+from core.ttd.calibration import calibrate
 from core.ttd.collapse import map_statistics
-from core.ttd.config import DistillConfig
+from core.ttd.config import DistillConfig, load_config
 from core.ttd.distiller import Distiller
 from core.ttd.embedding import Maps, gather_texts
+from core.utils.config import read_recipe
 from core.world.sample import make_sample
 
 pytestmark = pytest.mark.gpu
 
-RECIPE = {
-    "distance": "bce",
-    "sharpness": 2.0,
-    "tag_weight": 4.0,
-    "scorer": "pixel+image",
-    "norm": "none",
-    "threshold": 0.21,
-    "stopwords": True,
-    "refine": "pamr",
-    "contrast": 3.0,
-    "teacher": "ema",
-}
+RECIPE = load_config(read_recipe(Path(__file__).parents[2] / "configs" / "ttd_any.yaml")).distill
 SAMPLES = [make_sample(0, "train", i, 96) for i in range(6)]
 CAPTIONS = [sample.text for sample in SAMPLES]
-IMAGES = (
-    torch.stack([torch.from_numpy(sample.image) for sample in SAMPLES]).permute(0, 3, 1, 2).float()
-    / 255
-)
+
+
+def images_of(samples):
+    """float32 [N, 3, 96, 96] in [0, 1]."""
+    stacked = torch.stack([torch.from_numpy(sample.image) for sample in samples])
+    return stacked.permute(0, 3, 1, 2).float() / 255
+
+
+IMAGES = images_of(SAMPLES)
 
 
 def student(device, rank=4, encoders="both"):
@@ -50,10 +49,23 @@ def student(device, rank=4, encoders="both"):
     return backbone
 
 
-def distilled(backbone, config, images=IMAGES, captions=CAPTIONS, dtype=torch.float32):
+def calibrated(device):
+    """What the model without its adapter shows on pairs that are not in the batch."""
+    samples = [make_sample(0, "train", i, 96) for i in range(6, 38)]
+    backbone = load_backbone("tiny", device=device)
+    texts = [sample.text for sample in samples]
+    return calibrate(backbone, images_of(samples), texts, stopwords=True)
+
+
+def distilled(
+    backbone, config, images=IMAGES, captions=CAPTIONS, dtype=torch.float32, calibration=None
+):
     """The loss of a batch, its towers in `dtype`."""
-    step = Step(0, Ranks(), backbone.device, dtype)
-    return Distiller(backbone, config).distill(images, captions, step)
+    step, others = Step(0, Ranks(), backbone.device, dtype), []
+    if calibration is not None:
+        others = calibration.draw(np.random.default_rng(0), config.rank_words)
+    distiller = Distiller(backbone, config, calibration=calibration)
+    return distiller.distill(images, captions, step, others)
 
 
 def gradients(backbone, loss):
@@ -112,13 +124,15 @@ def test_bfloat16_gradients_of_the_texts_are_near(gpu):
 
 @pytest.mark.parametrize("teacher", ["current", "ema", "frozen"])
 def test_the_recipe_equals_itself_in_parts_on_the_cpu(gpu, teacher):
-    """All of the shipped recipe, PAMR's targets too: one batch here, pair by pair on the CPU."""
-    config = DistillConfig(**{**RECIPE, "teacher": teacher})
+    """All of the recipe, PAMR's targets and ranks too: one batch here, pair by pair on the CPU."""
+    config = replace(RECIPE, teacher=teacher)
     here, there = student(gpu), student("cpu")
-    part = distilled(here, config)
+    part, own = distilled(here, config, calibration=calibrated(gpu)), calibrated("cpu")
     parts = [
-        distilled(there, config, IMAGES[[i]], CAPTIONS[i : i + 1]) for i in range(len(CAPTIONS))
+        distilled(there, config, IMAGES[[i]], CAPTIONS[i : i + 1], calibration=own)
+        for i in range(len(CAPTIONS))
     ]
+    assert float(part.values["ranking"]) > 0
     mean = sum(one.total for one in parts) / len(parts)
     assert abs(float(part.total.detach()) - float(mean.detach())) < 1e-4
     assert relative(gradients(here, part.total), gradients(there, mean)) < 5e-3

@@ -1,9 +1,11 @@
 """Selection without constants of a model: known Gaussians, scales, words that say nothing."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -78,7 +80,7 @@ def test_scores_against_a_loop():
     rng = torch.Generator().manual_seed(1)
     words, pooled = torch.randn(5, 8, generator=rng), torch.randn(20, 8, generator=rng)
     pixels = torch.randn(20, 8, 6, generator=rng)
-    found = scores(words, pixels, pooled)
+    found = scores(words, pixels.split(7), pooled)
     for u in range(5):
         for m in range(20):
             nearest = max(float(words[u] @ pixels[m, :, p]) for p in range(6))
@@ -109,7 +111,7 @@ def three_words():
     bank[:, 2] = 0
     pooled = F.normalize(bank.mean(2), dim=1)
     cut = Cut(torch.tensor([0.3, 0.3]), 1.0, 0.1, 0.5)
-    calibration = Calibration(F.normalize(bank, dim=1), pooled, cut, side=8)
+    calibration = Calibration([F.normalize(bank, dim=1)], pooled, cut, side=8, words=["rare"])
     texts = gather_texts(["usual rare flat the"])
     image = torch.zeros(1, 6, 2, 2)
     image[0, 0], image[0, 1] = 0.2, 1.0
@@ -157,6 +159,36 @@ def test_pooled_embeddings_are_needed(three_words):
         calibration.choose(Embedded(base.pixels, base.words, base.captions), texts, stopwords=True)
 
 
+def test_words_from_elsewhere_are_absent_where_they_vary_and_are_below_their_mean(three_words):
+    """ "rare" is in the image or not; "usual" hardly varies; a caption's own word is not absent."""
+    calibration, base, _ = three_words
+    texts = gather_texts(["usual flat", "rare"], others=["rare", "usual"])
+    assert texts.words == ["usual", "flat", "rare"]
+    without = torch.zeros(1, 6, 2, 2)
+    without[0, 0] = 1.0
+    pixels = torch.cat([without, without])
+    words = torch.eye(6)[[0, 2, 1]]
+    both = Embedded(pixels, words, words[:2], pixels.mean((2, 3)))
+    assert calibration.choose(both, texts, stopwords=True).absent.tolist() == [
+        [True, False],
+        [False, False],
+    ]
+    shown = torch.cat([base.pixels, base.pixels])
+    both = Embedded(shown, words, words[:2], F.normalize(shown.mean((2, 3)), dim=1))
+    assert not calibration.choose(both, texts, stopwords=True).absent.any()
+
+
+def test_drawn_words_are_those_of_the_captions_as_often_as_they_stand_there(three_words):
+    calibration = replace(three_words[0], words=["dog"] * 8 + ["cat", "hose"])
+    rng, counts = np.random.default_rng(0), Counter()
+    for _ in range(400):
+        drawn = calibration.draw(rng, 1)
+        assert len(drawn) == 1
+        counts.update(drawn)
+    assert 280 < counts["dog"] < 360 and counts.keys() == {"dog", "cat", "hose"}
+    assert sorted(calibration.draw(rng, 50)) == ["cat", "dog", "hose"]  # each once
+
+
 def test_a_word_that_varies_and_is_below_its_mean_is_rejected(three_words):
     calibration, base, texts = three_words
     image = torch.zeros(1, 6, 2, 2)
@@ -175,7 +207,8 @@ def test_unsure_words_keep_their_maps():
         torch.tensor([[True, False, False]]),
         torch.tensor([True]),
     )
-    choice = Choice(targets.selected, torch.tensor([[0.0, 1.0, 0.0]]))
+    nothing = torch.zeros(1, 0, dtype=torch.bool)
+    choice = Choice(targets.selected, torch.tensor([[0.0, 1.0, 0.0]]), nothing)
     base = Maps(
         torch.tensor([[[[0.9, 0.2]], [[0.3, 0.7]], [[0.6, 0.6]]]]), torch.tensor([[[0.4, 0.8]]])
     )
@@ -184,10 +217,10 @@ def test_unsure_words_keep_their_maps():
     assert kept.words.tolist()[0][2][0] == [0.0, 0.0]
     # The unsure word's min-max map is (0, 1): of the second pixel the caption's base is kept.
     assert kept.union[0, 0].tolist() == pytest.approx([1.0, 0.8])
-    half = keep_unsure(targets, Choice(targets.selected, choice.unsure / 2), base)
+    half = keep_unsure(targets, replace(choice, unsure=choice.unsure / 2), base)
     assert half.words.tolist()[0][1][0] == pytest.approx([0.15, 0.35])
     assert half.union[0, 0].tolist() == pytest.approx([1.0, 0.4])  # half of 0, half of 0.8
-    none = Choice(torch.zeros(1, 3, dtype=torch.bool), choice.unsure)
+    none = replace(choice, selected=torch.zeros(1, 3, dtype=torch.bool))
     silent = replace(targets, teaches=torch.tensor([False]))
     kept = keep_unsure(silent, none, base)
     assert kept.union[0, 0].tolist() == pytest.approx([0.4, 0.8])

@@ -41,6 +41,8 @@ def test_words_are_selected_at_the_size_of_the_calibration(config):
     looked = calibrate(
         backbone, torch.rand(5, 3, 32, 32), [pairs[i].text for i in range(5)], stopwords=True
     )
+    sides, dim = looked.pixels[0].shape[2], looked.pixels[0].shape[1]
+    assert sum(part.nbytes for part in looked.pixels) == 2 * 5 * dim * sides  # two bytes a number
     distiller, images, captions = first_part(config, backbone, distill, pairs, looked)
     chosen = []
     real = Calibration.choose

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from embedded import CAPTIONS
+from embedded import CAPTIONS, random_embedded
 
 from core.errors import TTDError
-from core.ttd.embedding import MAX_WORDS, embed, gather_texts, similarity_maps
+from core.ttd.embedding import MAX_WORDS, embed, gather_texts, nearest_to_others, similarity_maps
 
 
 def test_words_of_a_batch_are_distinct_and_in_their_places():
@@ -31,6 +31,32 @@ def test_words_of_a_batch_are_distinct_and_in_their_places():
         and not gather_texts(["", " ... "]).valid.any()
     )
     assert gather_texts(["w " * 500]).index.shape == (1, MAX_WORDS)
+
+
+def test_words_from_elsewhere_are_known_apart_from_a_captions_own():
+    """Compared as tags are, also with words beyond those that count."""
+    texts = gather_texts(["A Dog", "", "red"], others=["dog", "hose", "red"])
+    assert texts.words == ["A", "Dog", "red", "dog", "hose"]
+    assert [texts.words[i] for i in texts.others] == ["dog", "hose", "red"]
+    assert texts.foreign.tolist() == [[False, True, True], [True] * 3, [True, True, False]]
+    assert gather_texts(["A Dog"]).foreign.shape == (1, 0)
+    long = "w " * MAX_WORDS + "cafe\u0301 child\u2019s"
+    assert gather_texts([long], others=["caf\u00e9", "child's", "x"]).foreign.tolist() == [
+        [False, False, True]
+    ]
+
+
+def test_nearest_pixels_of_words_from_elsewhere_against_a_loop():
+    texts = gather_texts(CAPTIONS, others=["hose", "dog"])
+    embedded = random_embedded(texts)
+    found = nearest_to_others(embedded, texts)
+    for b in range(len(CAPTIONS)):
+        for r, word in enumerate(["hose", "dog"]):
+            vector = embedded.words[texts.words.index(word)]
+            cosines = [
+                float(vector @ embedded.pixels[b, :, y, x]) for y in range(3) for x in range(4)
+            ]
+            assert float(found[b, r]) == pytest.approx(max(cosines), abs=1e-12)
 
 
 def test_embed_is_the_backbones_own_cosine():

@@ -1,5 +1,8 @@
 """TTD's loss against values worked out by hand, brute force and finite differences."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +10,10 @@ import torch.nn.functional as F
 from embedded import CAPTIONS, MASK, random_embedded
 
 from core.errors import TTDError
+from core.ttd.calibration import Choice
 from core.ttd.config import DistillConfig
 from core.ttd.embedding import Embedded, Maps, gather_texts
-from core.ttd.loss import distillation, pixel_distance, ttd_loss
+from core.ttd.loss import distillation, pixel_distance, ranking, ttd_loss
 from core.ttd.targets import Targets
 
 
@@ -78,6 +82,78 @@ def test_a_case_worked_out_by_hand():
     assert float(tag) == pytest.approx(((0.1**2 + 0.5**2) / 2 + (0.2**2 + 0.1**2) / 2) / 2)
     distill, tag = distillation(maps, targets, torch.tensor([[True, True]]), "l1", MASK)
     assert (float(distill), float(tag)) == pytest.approx((0.5, (0.3 + 0.15) / 2))
+
+
+def test_ranks_worked_out_by_hand():
+    """Of the first caption one word is shown and one of two other words absent; of the second none.
+
+    Nearest pixels: shown 0.5, absent 0.2, so softplus(4 (0.2 - 0.5)) for one caption of two.
+    """
+    words = torch.tensor([[[[0.1, 0.5]], [[0.9, 0.1]]], [[[0.3, 0.2]], [[0.0, 0.0]]]])
+    others = torch.tensor([[0.2, 0.8], [0.7, 0.7]])
+    choice = Choice(
+        torch.tensor([[True, False], [False, False]]),
+        torch.zeros(2, 2),
+        torch.tensor([[True, False], [True, True]]),
+    )
+    want = math.log(1 + math.exp(4 * (0.2 - 0.5))) / 2
+    assert float(ranking(words, others, choice, 4.0)) == pytest.approx(want)
+    # Two of each: the mean over the four pairs.
+    whole = replace(choice, selected=torch.tensor([[True, True], [False, False]]))
+    whole = replace(whole, absent=torch.ones(2, 2, dtype=torch.bool))
+    pairs = [(0.2, 0.5), (0.8, 0.5), (0.2, 0.9), (0.8, 0.9)]
+    want = sum(math.log(1 + math.exp(4 * (o - s))) for o, s in pairs) / 4 / 2
+    assert float(ranking(words, others, whole, 4.0)) == pytest.approx(want)
+    # What is added to all cosines of an image changes nothing: maps are not pushed down.
+    assert float(ranking(words + 0.1, others + 0.1, whole, 4.0)) == pytest.approx(want)
+
+
+def test_the_ranks_weigh_in_the_total():
+    texts = gather_texts(CAPTIONS, others=["hose", "cat"])
+    e = random_embedded(texts)
+    rng = torch.Generator().manual_seed(4)
+    choice = Choice(
+        texts.valid & (torch.rand(texts.valid.shape, generator=rng) < 0.5),
+        torch.zeros(texts.valid.shape, dtype=torch.float64),
+        texts.foreign & (torch.rand(texts.foreign.shape, generator=rng) < 0.7),
+    )
+    config = DistillConfig(selection="calibrated", rank_weight=0.3, distance="bce", sharpness=2.0)
+    losses = ttd_loss(e, texts, config, MASK, base=e, choice=choice)
+    want = []
+    for b in range(len(CAPTIONS)):
+        pixels = e.pixels[b].flatten(1).T
+        excess = [
+            math.log(
+                1 + math.exp(2 * MASK[0] * float((pixels @ other).max() - (pixels @ own).max()))
+            )
+            for own in e.words[texts.index[b][choice.selected[b]]]
+            for other in e.words[texts.others[choice.absent[b]]]
+        ]
+        want.append(np.mean(excess) if excess else 0.0)
+    assert float(losses.ranking) == pytest.approx(np.mean(want), rel=1e-9) and any(want)
+    rest = losses.distill + losses.tag
+    assert float(losses.total) == pytest.approx(float(rest + 0.3 * losses.ranking), rel=1e-12)
+    plain = replace(config, rank_weight=0.0)
+    assert float(ttd_loss(e, texts, plain, MASK, base=e, choice=choice).ranking) == 0
+    with pytest.raises(TTDError, match="words of other captions"):
+        ttd_loss(e, gather_texts(CAPTIONS), config, MASK, base=e, choice=choice)
+
+
+def test_the_ranks_lift_words_that_are_shown_and_lower_the_others():
+    """Along the student's own nearest pixels, which are not the base's."""
+    texts = gather_texts(["red dog"], others=["hose"])
+    e = random_embedded(texts)
+    base = replace(e, pixels=e.pixels.flip(1), words=e.words.flip(1))
+    words = e.words.clone().requires_grad_()
+    unsure = torch.zeros(1, 2, dtype=torch.float64)
+    choice = Choice(texts.valid, unsure, texts.foreign)
+    config = DistillConfig(selection="calibrated", rank_weight=1.0)
+    losses = ttd_loss(replace(e, words=words), texts, config, MASK, base=base, choice=choice)
+    (slope,) = torch.autograd.grad(losses.ranking, words)
+    pixels = e.pixels[0].flatten(1)
+    nearest = [pixels[:, (word @ pixels).argmax()] for word in e.words]
+    along = [float(s @ n) for s, n in zip(slope, nearest, strict=True)]
+    assert along[0] < 0 and along[1] < 0 and along[2] > 0
 
 
 def test_neighbours_with_more_words_change_nothing():

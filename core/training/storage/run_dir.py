@@ -16,7 +16,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,7 @@ from ...errors import TTDError
 from ...utils.files import (
     atomic,
     differences,
+    flatten,
     read_json,
     safe_name,
     section,
@@ -52,7 +53,8 @@ class RunIdentity:
     """What a run is. name: of the finished file, without its suffix.
 
     fixed: what must be the same for the run to be resumed (settings, data, weights); settings:
-    written beside it for people; inputs: the files it is made from, by their contents.
+    written beside it for people; inputs: the files it is made from, by their contents. later:
+    settings, dotted, that a run begun before they were there does not have, and what it did.
     """
 
     name: str
@@ -60,6 +62,12 @@ class RunIdentity:
     fixed: Mapping[str, Any]
     settings: Mapping[str, Any]
     inputs: Inputs | None = None
+    later: Mapping[str, Any] = field(default_factory=dict)
+
+    def unlike(self, stored: Mapping[str, Any]) -> list[str]:
+        """How the `fixed` of a run that is there differs, each setting with both its values."""
+        whole = [{**self.later, **flatten(one)} for one in (stored, self.fixed)]
+        return differences(*whole)
 
 
 class RunFolder:
@@ -223,7 +231,7 @@ def check_folder(path: Path, run: RunIdentity) -> int | None:
         return None
     if "identity" not in stored:
         raise TTDError(f"{path / SETTINGS} is not of a training run: choose another --out")
-    found = differences(section(stored, "identity"), run.fixed)
+    found = run.unlike(section(stored, "identity"))
     if run.inputs is not None:
         found += run.inputs.differences(path / INPUTS)
     if len(found) == 1 and (steps := _extended(path, stored, run)):
@@ -237,7 +245,7 @@ def _extended(path: Path, stored: Mapping[str, Any], run: RunIdentity) -> int | 
     """The steps of the stored run where it is finished and this one only has more; else None."""
     identity = section(stored, "identity")
     before, now_wanted = identity.get("steps"), run.fixed.get("steps")
-    same = not differences(identity, {**run.fixed, "steps": before})
+    same = not replace(run, fixed={**run.fixed, "steps": before}).unlike(identity)
     name = stored.get("name")
     finished = isinstance(name, str) and (path / f"{safe_name(name)}{run.suffix}").exists()
     if not (same and finished and isinstance(before, int) and isinstance(now_wanted, int)):
