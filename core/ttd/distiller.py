@@ -30,6 +30,8 @@ from .config import DistillConfig
 from .embedding import Embedded, TextBatch, embed, gather_texts
 from .loss import ttd_loss
 
+PARTS = ("distill", "tag", "ranking", "anchor")  # of the loss, as they are logged
+
 
 @dataclass(frozen=True)
 class Distilled:
@@ -97,8 +99,7 @@ class Distiller:
             pamr=self.pamr,
         )
         alive = map_statistics(losses.maps, losses.targets.selected, texts)
-        parts = {"distill": losses.distill, "tag": losses.tag, "ranking": losses.ranking}
-        parts["anchor"] = losses.anchor
+        parts = {name: getattr(losses, name) for name in PARTS}
         values = {**parts, **vars(alive)}
         return Distilled(losses.total, {name: value.detach() for name, value in values.items()})
 

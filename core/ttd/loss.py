@@ -96,9 +96,7 @@ def ttd_loss(
     distill, tag = distillation(maps, targets, texts.valid, config.distance, slope)
     ranked = torch.zeros_like(distill)
     if config.rank_weight:
-        if choice is None or not len(texts.others):
-            raise TTDError("rank_weight needs a choice of words, and words of other captions")
-        ranked = ranking(maps.words, nearest_to_others(student, texts), choice, slope[0])
+        ranked = _ranked(student, texts, maps, choice, slope[0])
     anchor = torch.zeros_like(distill)
     if config.anchor_weight and config.anchor == "contrastive":
         anchor = _contrastive(student, everyone, logit_scale)
@@ -137,6 +135,14 @@ def ranking(words: Tensor, others: Tensor, choice: Choice, slope: float) -> Tens
     excess = F.softplus(slope * (others[:, None] - shown[..., None]))  # [B, K, R]
     pairs = choice.selected[..., None] & choice.absent[:, None]
     return ((excess * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)).mean()
+
+
+def _ranked(
+    student: Embedded, texts: TextBatch, maps: Maps, choice: Choice | None, slope: float
+) -> Tensor:
+    if choice is None or not len(texts.others):
+        raise TTDError("rank_weight needs a choice of words, and words of other captions")
+    return ranking(maps.words, nearest_to_others(student, texts), choice, slope)
 
 
 def as_targets(base: Embedded, texts: TextBatch, distance: str, mask: tuple[float, float]) -> Maps:
