@@ -5,9 +5,10 @@
 
 A step is what `Trainer` makes of a batch: images to the device and normalized, frozen teacher and
 student through both towers (autocast in bfloat16), loss, backward, clipping, AdamW on a LoRA
-adapter of rank 8. Reading pairs is not in it. The parts are timed by themselves, each waited for,
-so their sum may exceed the step. `bench_ttd_step.py` compares a step with the loss written down
-literally.
+adapter of rank 8. Reading pairs is not in it. "recipe" is the same with the loss of
+configs/ttd_any.yaml: words chosen by a calibration, PAMR's targets, ranks. The parts are those of
+the plain step, timed by themselves, each waited for, so their sum may exceed it.
+`bench_ttd_step.py` compares a step with the loss written down literally.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bench_ttd_step
 import common
-from common import run
+from common import ROOT, run
+
+if TYPE_CHECKING:
+    from core.ttd.distiller import Distiller
 
 DTYPES = ("float32", "bfloat16")
 
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = common.start(get_args_parser(), argv)
     if args.quick:
         args.model, args.batch = "tiny", [4]
-    rates = common.Table("batch, type", "step", "pairs/s", "memory")
+    rates = common.Table("batch, type", "step", "pairs/s", "memory", "to plain")
     parts = common.Table("part", "time", "share of the step")
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                rates.row(f"{batch}, {dtype}", "no", "", "does not fit")
+                rates.row(f"{batch}, {dtype}", "no", "", "does not fit", "")
     common.save(args, [rates, parts], figures=figures)
     return 0
 
@@ -83,7 +88,7 @@ def measure_step(
     parts: common.Table,
     figures: dict[str, float],
 ) -> None:
-    """A row of the whole step and rows of its parts, for one batch size and number type."""
+    """A row of each whole step and rows of the plain one's parts: one batch size, one type."""
     import torch
 
     from core.training.distributed import Ranks
@@ -91,26 +96,47 @@ def measure_step(
     from core.ttd.config import DistillConfig
     from core.ttd.distiller import Distiller
 
-    few = case.first(batch)
-    distiller = Distiller(few.backbone, DistillConfig(teacher="frozen"))
+    few, name = case.first(batch), f"{batch}, {dtype}"
+    plain = Distiller(few.backbone, DistillConfig(teacher="frozen"))
     number = Step(0, Ranks(), few.backbone.device, getattr(torch, dtype))
-    optimizer = torch.optim.AdamW(distiller.parameters.values(), lr=1e-5)
+    times = {}
+    for title, (distiller, others) in {name: (plain, []), f"{name}, recipe": recipe(case)}.items():
+        optimizer = torch.optim.AdamW(distiller.parameters.values(), lr=1e-5)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        distiller.distill(few.images, few.captions, number).total.backward()
-        torch.nn.utils.clip_grad_norm_(distiller.parameters.values(), 1.0)
-        optimizer.step()
+        def step(distiller=distiller, others=others, optimizer=optimizer) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            distiller.distill(few.images, few.captions, number, others).total.backward()
+            torch.nn.utils.clip_grad_norm_(distiller.parameters.values(), 1.0)
+            optimizer.step()
 
-    took = common.measure(step, args, warm_up=1 if args.quick else 3)
-    memory = common.peak_memory(step, args.device)
-    name = f"{batch}, {dtype}"
-    rates.row(name, took, f"{batch / took.seconds:.1f}", common.megabytes(memory))
-    figures |= {f"pairs/s, {name}": batch / took.seconds, f"peak MB, {name}": memory / 1e6}
-    for part, work in works(few, distiller, number).items():
+        took = times[title] = common.measure(step, args, warm_up=1 if args.quick else 3)
+        memory = common.peak_memory(step, args.device)
+        share = f"{took.seconds / times[name].seconds:.2f} times"
+        rates.row(title, took, f"{batch / took.seconds:.1f}", common.megabytes(memory), share)
+        figures |= {f"pairs/s, {title}": batch / took.seconds, f"peak MB, {title}": memory / 1e6}
+    for part, work in works(few, plain, number).items():
         alone = common.measure(work, args)
-        parts.row(f"{name}: {part}", alone, f"{100 * alone.seconds / took.seconds:.0f} %")
+        parts.row(f"{name}: {part}", alone, f"{100 * alone.seconds / times[name].seconds:.0f} %")
         figures[f"{part} ms, {name}"] = 1000 * alone.seconds
+
+
+def recipe(case: bench_ttd_step.Case) -> tuple[Distiller, list[str]]:
+    """The loss of configs/ttd_any.yaml, calibrated on the case's pairs; the words of one step."""
+    import numpy as np
+
+    from core.backbones.lora.adapter import adapter_disabled
+    from core.refine.pamr import PAMR
+    from core.ttd.calibration import calibrate
+    from core.ttd.config import load_config
+    from core.ttd.distiller import Distiller
+    from core.utils.config import read_recipe
+
+    config = load_config(read_recipe(ROOT / "configs" / "ttd_any.yaml"), "ttd_any.yaml").distill
+    with adapter_disabled(case.backbone):
+        found = calibrate(case.backbone, list(case.images), case.captions, stopwords=True)
+    pamr = PAMR(pictures=1000)  # as a run has: a kernel that must be compiled pays
+    others = found.draw(np.random.default_rng(0), config.rank_words)
+    return Distiller(case.backbone, config, pamr, found), others
 
 
 def works(case: bench_ttd_step.Case, distiller, number) -> dict[str, Callable[[], object]]:
