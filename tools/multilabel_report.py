@@ -37,10 +37,11 @@ def show(
         name = earlier_name(path.stem, [one.name for one in results])
         before = ClassScores(name, read_scores(path, labels), {"scores": str(path)})
     every = [*results, *([before] if before is not None else [])]
-    drawn = {one.name: drawn_map(one, labels.variants[0]) for one in every}
+    readings = labels.variants if args.report else labels.variants[:1]
+    drawn = {one.name: [drawn_map(one, reading) for reading in readings] for one in every}
     if before is not None:
         first = results[0].name
-        say_difference(first, drawn[first], before.name, drawn[before.name])
+        say_difference(first, drawn[first][0], before.name, drawn[before.name][0])
     if args.report:
         write(args.report, multilabel_report(labels, results, drawn, notes, before))
         print(f"report: {args.report}")

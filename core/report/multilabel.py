@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,9 +17,9 @@ from ..metrics.multilabel import MAP_DRAWS, drawn_means, mean_precision
 from ..plots.gallery import best_and_worst
 from ..utils.shown import first_few, without_folders
 from .parts import images
-from .parts.charts import Bar, bars, percent
+from .parts.charts import Bar, bars, percent, signed
 from .parts.page import Html, element, folded, join, numbers, page, section, table, text
-from .parts.sections import change, protocols, range_words
+from .parts.sections import change, difference, protocols, range_words
 
 EACH = 3  # images of a class that are ranked too high, and too low
 NAMES = 6  # true classes that are named below an image
@@ -43,14 +43,14 @@ class ClassScores:
 def multilabel_report(
     labels: LabelSet,
     results: Sequence[ClassScores],
-    drawn: Mapping[str, Drawn],
+    drawn: Mapping[str, Sequence[Drawn]],
     notes: Sequence[str] = (),
     before: ClassScores | None = None,
     count: int = 3,
 ) -> str:
     """The page of results over the same images; charts are of the first, on the first reading.
 
-    drawn: `drawn_map` of every result and of `before` on the first reading, by name; notes: what is
+    drawn: `drawn_map` of every result and of `before` on each reading, by name; notes: what is
     printed below the table; before: what the first is compared with; count: best and worst classes
     with images. Images that cannot be read are left out.
     """
@@ -60,8 +60,8 @@ def multilabel_report(
         f"Classes of {without_folders(labels.title)}",
         f"{first.name}; {len(labels)} images, {len(labels.classes)} classes",
         [
-            _scores(labels, first, drawn, before),
-            _readings(labels, every, notes),
+            _scores(labels, first, {name: own[0] for name, own in drawn.items()}, before),
+            _readings(labels, every, notes, _intervals(labels, first, drawn, before)),
             protocols({one.name: one.settings for one in every}, _line),
             _classes(labels, every, before),
             _gallery(labels, first, count),
@@ -109,11 +109,40 @@ def _scores(
     return section("Scores", numbers(cards), table(head, rows, strong=len(rows)), note=note)
 
 
-def _readings(labels: LabelSet, results: Sequence[ClassScores], notes: Sequence[str]) -> Html:
-    """Every reading of the labels beside the others, and the published rows."""
+def _readings(
+    labels: LabelSet, results: Sequence[ClassScores], notes: Sequence[str], intervals: Html
+) -> Html:
+    """Every reading of the labels beside the others, the published rows, and the intervals."""
     rows = table_of(labels, {one.name: one.scores for one in results})
     said = [element("p", text(without_folders(line)), class_="note") for line in notes]
-    return section("Readings of the labels", table(rows[0], rows[1:]), *said)
+    return section("Readings of the labels", table(rows[0], rows[1:]), *said, intervals)
+
+
+def _intervals(
+    labels: LabelSet,
+    first: ClassScores,
+    drawn: Mapping[str, Sequence[Drawn]],
+    before: ClassScores | None,
+) -> Html:
+    """The interval of every result on each reading, and of what has changed; "" for one reading."""
+    if len(labels.variants) < 2:
+        return Html("")
+    rows = []
+    for name, own in drawn.items():
+        cells = [_range(percent, found) for found, _ in own]
+        rows.append([name, *cells])
+    if before is not None:
+        pairs = zip(drawn[first.name], drawn[before.name], strict=True)
+        changes = [_range(signed, difference(now, old)) for now, old in pairs]
+        rows.append([f"change, points, against {before.name}", *changes])
+    head = ["95 % interval, %", *(variant.name for variant in labels.variants)]
+    note = "Each reading draws the images that it scores; - where it has no positives."
+    return join([table(head, rows), element("p", text(note), class_="note")])
+
+
+def _range(shown: Callable[[float], str], found: Interval) -> str:
+    """`40.1 to 43.2`; `-` where there is no score."""
+    return "-" if np.isnan(found.low) else f"{shown(found.low)} to {shown(found.high)}"
 
 
 def _classes(labels: LabelSet, results: Sequence[ClassScores], before: ClassScores | None) -> Html:

@@ -32,11 +32,16 @@ def range_words(found: Interval) -> str:
     return f"95 %: {percent(found.low)} to {percent(found.high)}"
 
 
+def difference(now: tuple[Interval, Floats], before: tuple[Interval, Floats]) -> Interval:
+    """The difference of two scores over the same draws."""
+    return interval(now[0].value - before[0].value, now[1] - before[1])
+
+
 def change(
     now: tuple[Interval, Floats], before: tuple[Interval, Floats], name: str
 ) -> tuple[str, str, str]:
     """The difference of two scores over the same draws, for `numbers`. name: the earlier one's."""
-    found = interval(now[0].value - before[0].value, now[1] - before[1])
+    found = difference(now, before)
     words = f"95 %: {signed(found.low)} to {signed(found.high)}, against {name}"
     return "change, points", signed(found.value), words
 
