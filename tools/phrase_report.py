@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import TTDError
 from core.utils.shown import without_folders
-from tools.evaluation import against_file, earlier_name, say_change, write
+from tools.evaluation import against_file, earlier_name, say_change, say_difference, write
 
 if TYPE_CHECKING:
     from core.data.phrases.png import Narrative
@@ -34,13 +34,14 @@ POOLED = (
 class Part(NamedTuple):
     """The phrases of a subset or split; the same of --against, [] without it; false alarms.
 
-    problem: what is wrong with --against; raised when the numbers are printed, which it must not
-    cost.
+    before: the subset's scores by --against. problem: what is wrong with --against; raised when the
+    numbers are printed, which it must not cost.
     """
 
     found: list[PhraseMask]
     earlier: list[PhraseMask]
     alarms: list[PhraseMask]
+    before: SubsetScores | None = None
     problem: TTDError | None = None
 
 
@@ -62,25 +63,26 @@ def saco_part(
     for pair in false_alarms(subset, predictions):
         alarms.append(pair_mask(args, subset.name, pair, float("nan"), predictions, []))
     try:
-        return Part(found, saco_earlier(args, subset, whole), alarms)
+        earlier, before = saco_earlier(args, subset, whole)
     except TTDError as error:
-        return Part(found, [], alarms, error)
+        return Part(found, [], alarms, problem=error)
+    return Part(found, earlier, alarms, before)
 
 
 def saco_earlier(
     args: argparse.Namespace, subset: Subset, whole: Collection[int]
-) -> list[PhraseMask]:
-    """The pairs with the masks of --against; [] without it."""
+) -> tuple[list[PhraseMask], SubsetScores | None]:
+    """The pairs with the masks of --against, and their scores; [] and None without it."""
     from core.data.phrases.saco import subset_predictions
     from core.evaluation.phrases.saco import score_subset
 
     path = against_file(args)
     if path is None:
-        return []
+        return [], None
     before = subset_predictions(path, subset, whole)
     with said_of_earlier(path):
         scores = score_subset(subset, before)
-    return saco_masks(args, subset, before, scores)
+    return saco_masks(args, subset, before, scores), scores
 
 
 def saco_masks(
@@ -141,18 +143,21 @@ def show_saco(
     notes: Sequence[str],
 ) -> None:
     """Write the page of all subsets. rows, notes: what is printed."""
-    from core.evaluation.phrases.saco import average
-    from core.report.parts.charts import percent
+    from core.report.concepts import NOTE, concepts_of
     from core.report.phrases import Benchmark
 
-    means = average(scores)
-    below = f"mean of {len(scores)} subsets" if len(scores) > 1 else ""
-    cgf1 = "cgF1 semantic" if all(one.semantic for one in scores) else "cgF1"
-    cards = []
-    for name, key in ((cgf1, "cgF1"), ("IL_MCC", "IL_MCC"), ("pmF1", "pmF1")):
-        cards.append((f"{name}, %", percent(means[key]), below))
+    for part in parts:
+        if part.problem is not None:
+            raise part.problem
+    before = [part.before for part in parts if part.before is not None]
+    tag, earlier = names_of(args)
+    found = concepts_of(scores, before, earlier)
     said = [*notes, POOLED] if len(scores) > 1 else notes
-    _show(args, masker, parts, Benchmark("SA-Co/Gold", "union IoU", cards, rows, said))
+    benchmark = Benchmark("SA-Co/Gold", "union IoU", found.cards(), rows, said, found.table(), NOTE)
+    if before:
+        now, old = found.now[-1].scores[0], found.before[-1].scores[0]
+        say_difference(f"{tag}, {found.labels[0]}", now, earlier, old)
+    _show(args, masker, parts, benchmark)
 
 
 def png_ious(rows: Sequence[Narrative], predictions: Masks) -> list[PhraseIou]:
@@ -235,26 +240,31 @@ def _show(
     from core.metrics.bootstrap import mean_of
     from core.report.phrases import PhraseResult, phrases_report, sums_of
 
-    for part in parts:
-        if part.problem is not None:
-            raise part.problem
     found = list(chain.from_iterable(part.found for part in parts))
     earlier = list(chain.from_iterable(part.earlier for part in parts))
     alarms = list(chain.from_iterable(part.alarms for part in parts))
-    if masker is None:
-        tag, settings = called(args.pred), {"masks": str(args.pred)}
-    else:
-        tag = without_folders(f"{args.arch}{'+TTD' * (args.lora is not None)}")
+    settings = {"masks": str(args.pred)}
+    if masker is not None:
         own = {"arch": args.arch, "lora": args.lora, "min_score": masker.least}
         settings = {**own, **masker.identity()}
+    tag, name = names_of(args)
     result, before = PhraseResult(tag, found, settings), None
     if path := against_file(args):
-        before = PhraseResult(earlier_name(called(path), [tag]), earlier, {"masks": str(path)})
+        before = PhraseResult(name, earlier, {"masks": str(path)})
     if before is not None and found:
         say_change(tag, sums_of(result), (before.tag, sums_of(before)), mean_of)
     if args.report:
         write(args.report, phrases_report(benchmark, result, before, alarms))
         print(f"report: {args.report}")
+
+
+def names_of(args: argparse.Namespace) -> tuple[str, str]:
+    """What the result is called, and that of --against, "" without one."""
+    tag = without_folders(f"{args.arch}{'+TTD' * (args.lora is not None)}")
+    if args.pred:
+        tag = called(args.pred)
+    path = against_file(args)
+    return tag, "" if path is None else earlier_name(called(path), [tag])
 
 
 @contextmanager

@@ -19,7 +19,7 @@ DRAWS, SEED, LEVEL = 2000, 0, 0.95
 CHUNK_VALUES = 1 << 22  # weights in memory at a time
 
 Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]  # sums over a draw [D, M] -> a score each [D]
+Statistic = Callable[[Floats], Floats]  # sums over a draw [D, M] -> a score each [D], or K [D, K]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def draws_of(images: int, draws: int = DRAWS, seed: int = SEED) -> Iterator[Floa
 def replicates(
     sums: npt.ArrayLike, statistic: Statistic, draws: int = DRAWS, seed: int = SEED
 ) -> Floats:
-    """The score of every draw, [draws]. sums: [images, M], what the score is made of, by image."""
+    """The score of every draw, [draws], or K scores [draws, K].
+
+    sums: [images, M], what the score is made of, by image.
+    """
     values = np.asarray(sums, np.float64)
     parts = [statistic(weights @ values) for weights in draws_of(len(values), draws, seed)]
     return np.concatenate(parts)

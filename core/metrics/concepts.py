@@ -4,7 +4,8 @@
     concept_scores(pairs)["cgF1"]
 
 A pair is an image and a phrase. As in the release's evaluator (SAM 3): one assignment of largest
-summed IoU for all thresholds, the annotator who agrees best, small constants in every ratio.
+summed IoU for all thresholds, the annotator who agrees best, small constants in every ratio. For
+intervals, `drawn_concepts` scores sums of `pair_sums`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Counts = npt.NDArray[np.int64]
 THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 AT = {"": slice(None), "@0.5": slice(0, 1), "@0.75": slice(5, 6)}
 EPS, IMAGE_EPS = 1e-4, 1e-6
+DRAWN = ("cgF1", "IL_MCC", "pmF1")  # what `drawn_concepts` gives
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class PairCounts:
         return f1_of(self.tp, self.fp, self.fn)
 
 
-def f1_of(tp: Counts, fp: Counts, fn: Counts) -> Floats:
-    """2PR / (P + R) of counts [T], with the evaluator's constants."""
+def f1_of(tp: Counts | Floats, fp: Counts | Floats, fn: Counts | Floats) -> Floats:
+    """2PR / (P + R) of counts [..., T], with the evaluator's constants."""
     precision, recall = tp / (tp + fp + EPS), tp / (tp + fn + EPS)
     found: Floats = 2 * precision * recall / (precision + recall + EPS)
     return found
@@ -127,11 +129,43 @@ def image_scores(pairs: Sequence[PairCounts]) -> dict[str, float]:
     fn = sum(bool(pair.truths) and not pair.predictions for pair in pairs)
     tn = len(pairs) - tp - fp - fn
     precision, recall = tp / (tp + fp + IMAGE_EPS), tp / (tp + fn + IMAGE_EPS)
-    product = float(tp + fp) * float(tp + fn) * float(tn + fp) * float(tn + fn)
+    mcc = _mcc(*(np.array(float(count)) for count in (tp, fp, fn, tn)))
     return {
         "IL_precision": precision,
         "IL_recall": recall,
         "IL_F1": 2 * precision * recall / (precision + recall + IMAGE_EPS),
         "IL_FPR": fp / (fp + tn + IMAGE_EPS),
-        "IL_MCC": float(tp * tn - fp * fn) / (product**0.5 + IMAGE_EPS),
+        "IL_MCC": float(mcc),
     }
+
+
+def _mcc(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
+    """Matthews' correlation of counts [...]; 0 where a row or a column of their table is empty."""
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    found: Floats = (tp * tn - fp * fn) / (np.sqrt(product) + IMAGE_EPS)
+    return found
+
+
+def pair_sums(pairs: Sequence[PairCounts]) -> Floats:
+    """What `drawn_concepts` is made of, to be added up: float64 [N, 4 + 3T], a row a pair.
+
+    First whether "there" against "predicted" is a TP, FP, FN, TN; then at every threshold TP, FN,
+    and the false positives of pairs with truth.
+    """
+    sums = np.zeros((len(pairs), 4 + 3 * len(THRESHOLDS)))
+    for row, pair in zip(sums, pairs, strict=True):
+        there, found = bool(pair.truths), bool(pair.predictions)
+        row[:4] = there and found, found and not there, there and not found, not (there or found)
+        row[4:] = np.concatenate([pair.tp, pair.fn, pair.fp * bool(pair.truths)])
+    return sums
+
+
+def drawn_concepts(sums: Floats) -> Floats:
+    """cgF1, IL_MCC and pmF1 as of `concept_scores`, [D, 3], for D sets of pairs.
+
+    sums: of the `pair_sums` of each set, [D, 4 + 3T].
+    """
+    mcc = _mcc(*sums[:, :4].T)
+    tp, fn, fp = np.split(sums[:, 4:], 3, axis=1)  # [D, T]
+    micro = f1_of(tp, fp, fn).mean(1)
+    return np.stack([micro * mcc, mcc, micro], axis=1)

@@ -56,6 +56,7 @@ class Benchmark:
 
     measure: what the mean IoU of its phrases is called. cards: further scores (name, value, what
     stands below it). rows: the table that is printed, its head first; notes: what is said with it.
+    intervals: a table of further scores, its head first, and drawing: how their images are drawn.
     """
 
     title: str
@@ -63,6 +64,8 @@ class Benchmark:
     cards: Sequence[tuple[str, str, str]]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
+    intervals: Sequence[Sequence[str]] = ()
+    drawing: str = ""
 
 
 def phrases_report(
@@ -108,8 +111,12 @@ def sums_of(one: PhraseResult) -> Floats:
 
 def _scores(benchmark: Benchmark, results: Sequence[PhraseResult]) -> Html:
     """The mean IoU with its interval, and what else the benchmark counts."""
+    more = Html("")
+    if benchmark.intervals:
+        more = table(benchmark.intervals[0], benchmark.intervals[1:])
+    note = f"{DRAWN} {benchmark.drawing}".strip()
     if not results[0].found:
-        return section("Scores", numbers(benchmark.cards))
+        return section("Scores", numbers(benchmark.cards), more, note=note if more else "")
     rows, drawn = [], []
     for one in results:
         drawn.append(scored(sums_of(one), mean_of))
@@ -121,7 +128,7 @@ def _scores(benchmark: Benchmark, results: Sequence[PhraseResult]) -> Html:
         cards.append(change(drawn[0], drawn[1], results[1].tag))
     head = ["result", f"{benchmark.measure}, %", "95 % interval", "IoU > 0.5, %"]
     shown = table(head, rows, strong=len(rows))
-    return section("Scores", numbers([*cards, *benchmark.cards]), shown, note=DRAWN)
+    return section("Scores", numbers([*cards, *benchmark.cards]), shown, more, note=note)
 
 
 def _groups(benchmark: Benchmark, first: PhraseResult, before: PhraseResult | None) -> Html:

@@ -7,7 +7,14 @@ import pytest
 
 from core.errors import TTDError
 from core.metrics.assignment import best_assignment
-from core.metrics.concepts import best_of, concept_scores, pair_counts
+from core.metrics.concepts import (
+    DRAWN,
+    best_of,
+    concept_scores,
+    drawn_concepts,
+    pair_counts,
+    pair_sums,
+)
 
 NOTHING = np.zeros((0, 0))
 
@@ -94,3 +101,17 @@ def test_a_perfect_answer_is_nearly_one():
 def test_without_both_kinds_of_pairs_mcc_is_zero():
     assert concept_scores([pair_counts([[1.0]])])["IL_MCC"] == 0
     assert np.isnan(concept_scores([pair_counts(NOTHING)])["positive_macro_F1"])
+
+
+def test_sums_of_pairs_give_the_scores_of_the_pairs():
+    """Of random sets of pairs, some of them several times or without any of a kind."""
+    rng = np.random.default_rng(4)
+    shapes = rng.integers(0, 3, (12, 2))
+    pairs = [pair_counts(rng.random(shape)) for shape in shapes]
+    draws = [[], [0], [3, 3], *rng.integers(0, 12, (40, 12)).tolist()]
+    weights = np.array([np.bincount(draw, minlength=12) for draw in draws], float)
+    found = drawn_concepts(weights @ pair_sums(pairs))
+    for draw, own in zip(draws, found, strict=True):
+        wanted = concept_scores([pairs[place] for place in draw])
+        assert own == pytest.approx([wanted[name] for name in DRAWN], abs=1e-12)
+    assert len({round(value, 6) for value in found[:, 0]}) > 20

@@ -16,7 +16,15 @@ import numpy as np
 from ...data.labels.regions import Region, iou_matrix, nothing, region_iou, union
 from ...data.phrases.saco import Pair, Prediction, Subset, regions
 from ...errors import TTDError
-from ...metrics.concepts import PairCounts, best_of, concept_scores, pair_counts
+from ...metrics.bootstrap import SEED, Floats, by_image, replicates
+from ...metrics.concepts import (
+    PairCounts,
+    best_of,
+    concept_scores,
+    drawn_concepts,
+    pair_counts,
+    pair_sums,
+)
 from ...utils.shown import first_few
 
 LEAST = 0.5  # score of a prediction that counts
@@ -35,7 +43,8 @@ class SubsetScores:
 
     official: of `concept_scores`. pairs, positive: scored pairs, those with truth. single: share of
     the positive ones whose truth is one instance. masks: the most masks of any pair. union_iou:
-    mean over `union_pairs` pairs, NaN for none; not official. unions: by pair, of those.
+    mean over `union_pairs` pairs, NaN for none; not official. unions: by pair, of those. sums:
+    `pair_sums` of the scored pairs of each image, [images, M].
     """
 
     name: str
@@ -47,6 +56,7 @@ class SubsetScores:
     union_iou: float
     union_pairs: int
     unions: Mapping[int, UnionIou]
+    sums: Floats
 
     @property
     def semantic(self) -> bool:
@@ -54,8 +64,8 @@ class SubsetScores:
         return self.masks <= 1
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; fractions. Without the single pairs."""
-        own = {key: value for key, value in vars(self).items() if key != "unions"}
+        """For JSON; fractions. Without the single pairs and images."""
+        own = {key: value for key, value in vars(self).items() if key not in ("unions", "sums")}
         return {**own, "semantic": self.semantic, "official": dict(self.official)}
 
 
@@ -78,7 +88,9 @@ def score_subset(
     scored, semantic = ({pair.id for pair in own} for own in (subset.scored, subset.semantic))
     if not scored:
         raise TTDError(f"{subset.name}: no pair whose instances are all marked by every annotator")
-    counts, most = [], 0
+    counts: list[PairCounts] = []
+    files: list[str] = []
+    most = 0
     unions: dict[int, UnionIou] = {}
     for pair in subset.pairs.values():
         progress(1)
@@ -86,9 +98,10 @@ def score_subset(
         most = max(most, len(found))
         if pair.id in scored:
             counts.append(_counts(subset, pair, found))
+            files.append(pair.file)
         if pair.id in semantic and (own := _union_iou(subset, pair, found)) is not None:
             unions[pair.id] = own
-    return _summary(subset, counts, unions, most)
+    return _summary(subset, counts, by_image(files, pair_sums(counts)), unions, most)
 
 
 def _found(predictions: Sequence[Prediction], pair: Pair) -> list[Region]:
@@ -131,7 +144,11 @@ def _union_iou(subset: Subset, pair: Pair, found: Sequence[Region]) -> UnionIou 
 
 
 def _summary(
-    subset: Subset, counts: Sequence[PairCounts], unions: Mapping[int, UnionIou], most: int
+    subset: Subset,
+    counts: Sequence[PairCounts],
+    sums: Floats,
+    unions: Mapping[int, UnionIou],
+    most: int,
 ) -> SubsetScores:
     positive = [one for one in counts if one.truths]
     single = [one.truths == 1 for one in positive]
@@ -146,6 +163,7 @@ def _summary(
         union_iou=float(np.mean(overlaps)) if overlaps else float("nan"),
         union_pairs=len(overlaps),
         unions=unions,
+        sums=sums,
     )
 
 
@@ -154,3 +172,13 @@ def average(subsets: Sequence[SubsetScores]) -> dict[str, float]:
     names = subsets[0].official
     means = {name: float(np.mean([one.official[name] for one in subsets])) for name in names}
     return means | {"union_iou": float(np.mean([one.union_iou for one in subsets]))}
+
+
+def drawn_scores(subsets: Sequence[SubsetScores]) -> list[Floats]:
+    """cgF1, IL_MCC and pmF1 of every draw of the images of each subset, [draws, 3] each.
+
+    An image is drawn with all its phrases. Every subset has draws of its own: the same ones would
+    tie the images of two subsets to each other in their mean.
+    """
+    places = enumerate(subsets)
+    return [replicates(one.sums, drawn_concepts, seed=SEED + place) for place, one in places]
