@@ -15,7 +15,8 @@ phrase and size of the box. --pred FOLDER writes every box as JSONL and as COCO 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = place(choose_device(args.device, None), None)
     with joined(device) as ranks:
         with ranks.together():
-            check_against(args)
+            check_models(args, ranks)
         if args.ref_l4:
             run_ref_l4(args, device, ranks)
             return 0
@@ -111,14 +112,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_against(args: argparse.Namespace) -> None:
-    """TTDError, before hours of work: there is no such earlier model, or file of boxes."""
+def check_models(args: argparse.Namespace, ranks: Ranks) -> None:
+    """TTDError, before hours of work: what is wrong with --against or with further models.
+
+    The first model is loaded next, anyway. The others are read whole, as only that says whether
+    they can be used; one at a time and on the CPU, where several of them have room.
+    """
+    from core.grounding.predict import load_grounder
     from core.grounding.weights.checkpoint import model_file
 
     if args.predictions:
         against_file(args)
-    elif args.against:
-        model_file(args.against)
+        return
+    if args.against:
+        with said_of("--against"):
+            model_file(args.against)
+    if not ranks.first:
+        return
+    for file in (args.grounder or [])[1:]:
+        load_grounder(file, arch=args.arch, device="cpu")
+    if args.against:
+        with said_of("--against"):
+            load_grounder(args.against, arch=args.arch, device="cpu")
+
+
+@contextmanager
+def said_of(option: str) -> Iterator[None]:
+    """What is wrong is said of an option."""
+    try:
+        yield
+    except TTDError as error:
+        raise TTDError(f"{option}: {error}") from None
 
 
 def open_lists(args: argparse.Namespace) -> dict[Key, PhraseList]:

@@ -199,6 +199,37 @@ def test_an_earlier_model_that_is_not_there_is_said_first(weights, tmp_path, cap
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("kind", ["adapter", "text", "cut", "folder"])
+@pytest.mark.parametrize("option", ["--against", "--grounder"])
+def test_a_later_file_that_is_no_grounder_is_said_first(
+    weights, phrases, tmp_path, capsys, monkeypatch, kind, option
+):
+    """Before the first model looks at a phrase, whose boxes would be lost."""
+    bad = tmp_path / ("text.pth" if kind == "text" else f"{kind}.safetensors")
+    adapter = ROOT / "weights/tiny+TTD.safetensors"
+    contents = {"adapter": adapter.read_bytes(), "text": b"hello\n"}
+    contents["cut"] = Path(weights).read_bytes()[:-100]
+    if kind == "folder":
+        bad.mkdir()
+    else:
+        bad.write_bytes(contents[kind])
+    monkeypatch.setattr(evaluate_grounding, "locate", None)
+    lists = ["--data", str(phrases)]
+    argv = ["--grounder", weights, *([str(bad)] if option == "--grounder" else [option, str(bad)])]
+    said = "^--against: .*" if option == "--against" else ""
+    with pytest.raises(TTDError, match=rf"{said}{bad.name}") as found:
+        evaluate(*argv, *lists)
+    assert "\n" not in str(found.value) and capsys.readouterr().out == ""
+
+
+def test_ref_l4_says_first_that_the_earlier_model_is_none(weights, tmp_path):
+    """Before the annotations are read, which are not there."""
+    (tmp_path / "x.pth").write_bytes(b"hello")
+    argv = ["--ref-l4", str(tmp_path / "no.jsonl"), "--grounder", weights]
+    with pytest.raises(TTDError, match=r"^--against: .*x\.pth"):
+        evaluate(*argv, "--against", str(tmp_path / "x.pth"))
+
+
 def test_boxes_are_exported(weights, phrases, tmp_path):
     """Of a run and of the same command once more: every box, in the images' own sizes."""
     where = tmp_path / "a/x.export/coco/annotations/instances_default.json"
