@@ -49,7 +49,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     add("--templates", default="identity", metavar="SET", help="prompts (default: none)")
     add("--limit", type=positive_int, metavar="N", help="only the first N pairs or narratives")
     add("--allow-missing", action="store_true",
-        help="leave out what has an image that is missing or damaged; otherwise that is an error",
+        help="leave out what has an image that is missing, damaged or, with saco, of another size; "
+        "otherwise that is an error",
     )  # fmt: skip
     add("--overwrite", action="store_true", help="begin again what other settings began")
     add("--json", type=Path, metavar="FILE", help="write all numbers")

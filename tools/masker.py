@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core.errors import TTDError, UnreadableError
 from core.utils.resumed_lines import ResumedLines
 from tools.cli import load_model, min_score, say
+from tools.evaluation import progress_bar
 
 if TYPE_CHECKING:
     from core.predictor import Predictor
+
+
+Size = tuple[int, int]  # (H, W) in pixels
 
 
 class Masked(NamedTuple):
@@ -47,7 +51,7 @@ class Masker:
         self.least, self.templates = min_score(args), args.templates
         self.allow_missing, self.overwrite = args.allow_missing, args.overwrite
         self.log: ResumedLines | None = None
-        self.lost: list[str] = []  # images that cannot be decoded, with --allow-missing
+        self.lost: list[str] = []  # images that cannot be used, with --allow-missing
 
     def identity(self) -> dict[str, Any]:
         """All that decides a mask, but for the image and the phrase."""
@@ -73,16 +77,22 @@ class Masker:
             say(f"{path}: resumes after {len(self.log.done)} images")
         return self.log
 
-    def masks(self, image: Path, texts: Sequence[str]) -> list[Masked] | None:
-        """The mask of each text in an image; None where it cannot be decoded and that is allowed.
+    def masks(
+        self, image: Path, texts: Sequence[str], sizes: Collection[Size] = ()
+    ) -> list[Masked] | None:
+        """The mask of each text in an image; None where it cannot be used and that is allowed.
 
-        TTDError: it cannot be decoded; UnreadableError: it cannot be read now.
+        sizes: (H, W) that annotations say of it, and which it must have.
+        TTDError: it cannot be decoded, or is of another size; UnreadableError: it cannot be read
+        now.
         """
         key = "\n".join([os.fspath(image), *texts])
         if self.log is not None and key in self.log.done:
-            return [Masked(*row) for row in self.log.done[key]]
+            logged = [Masked(*row) for row in self.log.done[key]]
+            if all(one.mask.get("size") == list(size) for one in logged for size in sizes):
+                return logged
         try:
-            found = self._made(image, texts)
+            found = self._made(image, texts, sizes)
         except UnreadableError:
             raise
         except TTDError as error:
@@ -94,11 +104,18 @@ class Masker:
             self.log.add(key, [list(one) for one in found])
         return found
 
-    def _made(self, image: Path, texts: Sequence[str]) -> list[Masked]:
+    def _made(self, image: Path, texts: Sequence[str], sizes: Collection[Size]) -> list[Masked]:
         """One text at a time: a narrative has many phrases, and an image many pixels."""
         from core.data.labels.rle import compress
+        from core.data.phrases.image_sizes import unlike
 
         self.predictor.set_image(image)
+        for size in sizes:
+            if self.predictor.size != size:
+                raise TTDError(
+                    f"{image} {unlike(self.predictor.size, size)} (height x width); put the "
+                    "release's own file there"
+                )
         found = []
         for text in texts:
             cosine = float(self.predictor.scores([text], self.templates)[0])
@@ -118,3 +135,30 @@ class Masker:
                 f"{len(lost)} of {len(images)} images are missing ({first_few(lost, 2)}); see "
                 "--images, or add --allow-missing to score the others"
             )
+
+    def check_sizes(self, sizes: Mapping[Path, set[Size]]) -> None:
+        """TTDError, before hours of work, for images of another size, unless that is allowed.
+
+        sizes: (H, W) that the annotations say of each image.
+        """
+        from core.data.phrases.image_sizes import wrong_sizes
+        from core.utils.shown import first_few
+
+        if self.allow_missing:
+            return
+        with progress_bar(len(sizes)) as bar:
+            wrong = wrong_sizes(sizes, bar.update)
+        if wrong:
+            raise TTDError(
+                f"{len(wrong)} of {len(sizes)} images are of another size (height x width): "
+                f"{first_few(wrong, 2)}; put the release's own files there, or add --allow-missing "
+                "to score the others"
+            )
+
+    def say_lost(self) -> None:
+        """What was left out, with --allow-missing."""
+        from core.utils.shown import first_few
+
+        if self.lost:
+            names = first_few(self.lost, 3)
+            say(f"left out: {len(self.lost)} images that cannot be used ({names})")

@@ -48,9 +48,12 @@ def run_saco(args: argparse.Namespace) -> None:
     masker = None if args.pred else Masker(args)
     if masker and masker.least is None:
         say("no --min-score: a phrase is taken to be there unless its mask is empty")
+    subsets = find_subsets(args.truth)
+    if masker:
+        check_images(args, masker, subsets)
     found: list[SubsetScores] = []
     parts: list[Part] = []
-    for name, paths in find_subsets(args.truth).items():
+    for name, paths in subsets.items():
         whole = read_subset(name, paths)
         subset = replace(whole, pairs=dict(list(whole.pairs.items())[: args.limit]))
         subset, predictions = saco_predictions(args, subset, masker, whole.pairs)
@@ -58,6 +61,8 @@ def run_saco(args: argparse.Namespace) -> None:
             found.append(score_subset(subset, predictions, bar.update))
         if args.report or args.against:
             parts.append(saco_part(args, subset, predictions, found[-1], whole.pairs))
+    if masker:
+        masker.say_lost()
     rows, notes = saco_rows(found), saco_notes(found)
     print("\n".join([text_of(rows), "", *notes]))
     if args.json:
@@ -78,9 +83,24 @@ def saco_predictions(
         from core.data.phrases.saco import subset_predictions
 
         return subset, subset_predictions(args.pred, subset, whole)
+    return make_saco(args, masker, subset)
+
+
+def check_images(
+    args: argparse.Namespace, masker: Masker, subsets: Mapping[str, Sequence[Path]]
+) -> None:
+    """TTDError, before the model begins: images of any subset are missing, or of another size."""
+    from core.data.phrases.saco import read_subset
+
     if args.images is None:
         raise TTDError("--images is missing: the folder of the benchmark's images")
-    return make_saco(args, masker, subset)
+    sizes: dict[Path, set[tuple[int, int]]] = {}
+    for name, paths in subsets.items():
+        own = images_of(read_subset(name, paths[:1]), Path(args.images), args.limit)
+        masker.check_there(list(own))
+        for image, pairs in own.items():
+            sizes.setdefault(image, set()).update(pair.size for pair in pairs)
+    masker.check_sizes(sizes)
 
 
 def make_saco(
@@ -95,7 +115,8 @@ def make_saco(
     lost: set[int] = set()
     with masker.logging(place) as log, progress_bar(len(images)) as bar:
         for image, pairs in images.items():
-            found = masker.masks(image, [pair.text for pair in pairs])
+            sizes = {pair.size for pair in pairs}
+            found = masker.masks(image, [pair.text for pair in pairs], sizes)
             lost |= {pair.id for pair in pairs if found is None}
             for pair, one in zip(pairs, found or (), strict=found is not None):
                 there = masker.least is None or one.cosine >= masker.least
@@ -113,14 +134,20 @@ def present(masker: Masker, subset: Subset, folder: Path) -> tuple[Subset, dict[
     """The pairs whose images are there, and those of each image. TTDError where others are not."""
     from core.utils.files import is_there
 
-    images: dict[Path, list[Pair]] = {}
-    for pair in subset.pairs.values():
-        images.setdefault(folder / pair.file, []).append(pair)
+    images = images_of(subset, folder)
     masker.check_there(list(images))
     images = {path: pairs for path, pairs in images.items() if is_there(path)}
     kept = {pair.id for pairs in images.values() for pair in pairs}
     pairs = {key: pair for key, pair in subset.pairs.items() if key in kept}
     return replace(subset, pairs=pairs), images
+
+
+def images_of(subset: Subset, folder: Path, limit: int | None = None) -> dict[Path, list[Pair]]:
+    """The pairs of each image in a folder, of the first `limit` pairs."""
+    images: dict[Path, list[Pair]] = {}
+    for pair in list(subset.pairs.values())[:limit]:
+        images.setdefault(folder / pair.file, []).append(pair)
+    return images
 
 
 def write_saco(place: Path, made: Mapping[int, Sequence[Prediction]]) -> None:
@@ -178,6 +205,8 @@ def run_png(args: argparse.Namespace) -> None:
     else:
         masker = Masker(args)
         found, rows, predictions = png_of_model(args, masker, rows)
+    if masker:
+        masker.say_lost()
     dropped = ", ".join(f"{count} {reason}" for reason, count in narratives.dropped.items())
     print(f"{narratives.place}: {len(rows)} narratives; left out: {dropped or 'none'}\n")
     groups = group_scores(found)

@@ -106,6 +106,68 @@ def test_a_run_that_stops_goes_on(saco, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "o.json").read_text())["subsets"][0]["pairs"] == 2
 
 
+def shrunk(path):
+    """An image of a file at half its size."""
+    image = Image.open(path)
+    image.resize((image.width // 2, image.height // 2)).save(path)
+
+
+def test_an_image_of_another_size_is_said_before_the_model_begins(saco, tmp_path, monkeypatch):
+    """Of all subsets, the last one too; a JPEG that EXIF turns is looked at upright."""
+    model = ["--arch", "tiny", "--device", "cpu", "--images", str(tmp_path), "--image", "24"]
+    other = {5: {"file_name": "5.jpg"}, 6: {"file_name": "6.jpg"}}
+    write_saco(tmp_path / "gold", {"a": {}}, other, subset="zz")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", SIZE).save(tmp_path / "5.jpg", exif=exif)  # stored with the sides swapped
+    Image.new("RGB", SIZE).save(tmp_path / "6.jpg")
+    monkeypatch.setattr("tools.masker.Masker.masks", None)
+    message = r"1 of 6 images .*6\.jpg has 8 x 6 pixels, .* say 6 x 8; .*--allow-missing"
+    with pytest.raises(TTDError, match=message) as found:
+        script.main([*saco, *model])
+    assert "\n" not in str(found.value)
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "6.jpg")
+    with pytest.raises(TypeError):  # all is well, so that the model begins
+        script.main([*saco, *model])
+
+
+def test_a_size_that_the_header_hides_costs_nothing(saco, tmp_path, monkeypatch, capsys):
+    """Found when the image is read; what was made before is kept, and so it is left out at last."""
+    model = ["--arch", "tiny", "--device", "cpu", "--images", str(tmp_path), "--image", "24"]
+    own = [*saco, *model, "--save", str(tmp_path / "saved")]
+    good = (tmp_path / "3.png").read_bytes()
+    shrunk(tmp_path / "3.png")
+    monkeypatch.setattr("core.data.phrases.image_sizes._size", lambda path: None)
+    with pytest.raises(TTDError, match=r"3\.png has 3 x 4 pixels.*6 x 8 .*; --allow-missing"):
+        script.main(own)
+    script.main([*own, "--allow-missing"])
+    said = capsys.readouterr().err
+    assert "resumes after 2 images" in said and "left out: 1 images" in said and "3.png" in said
+    assert json.loads((tmp_path / "o.json").read_text())["subsets"][0]["pairs"] == 3
+    (tmp_path / "3.png").write_bytes(good)
+    script.main(own)
+    assert json.loads((tmp_path / "o.json").read_text())["subsets"][0]["union_pairs"] == 3
+
+
+def test_a_mask_of_another_size_in_a_log_is_made_again(saco, tmp_path):
+    """Of an image that has been replaced by the right one since."""
+    model = ["--arch", "tiny", "--device", "cpu", "--images", str(tmp_path), "--image", "24"]
+    script.main([*saco, *model, "--save", str(tmp_path / "whole")])
+    own = [*saco, *model, "--save", str(tmp_path / "saved")]
+    good = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(good[:60])
+    with pytest.raises(TTDError, match=r"3\.png"):
+        script.main(own)
+    log = tmp_path / "saved/tiny.json.part"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines[1][1][0][1] = {"size": [3, 4], "counts": "<0"}
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "3.png").write_bytes(good)
+    script.main(own)
+    first, second = (tmp_path / place / "tiny.json" for place in ("whole", "saved"))
+    assert first.read_text() == second.read_text()
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -29,23 +29,31 @@ METHODS = {
 }
 
 
-def stored_size(path: Path) -> tuple[tuple[int, int], int] | None:
-    """(W, H) as the file has it and its EXIF orientation 1-8; None when it cannot be read."""
+def stored_size(path: Path, ahead: bool = False) -> tuple[tuple[int, int], int] | None:
+    """(W, H) as the file has it and its EXIF orientation 1-8; None when it cannot be read.
+
+    ahead: never decode a PNG to look for an EXIF block behind its pixels, where it seldom is.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.init()
             known = [one for one in FORMATS if one in Image.OPEN]
             with Image.open(path, formats=known) as image:
+                if ahead and image.format == "PNG" and "exif" not in image.info:
+                    return image.size, 1
                 turn = image.getexif().get(ExifTags.Base.Orientation, 1)
                 return image.size, turn if turn in METHODS else 1
     except Exception:  # decoders raise nearly any type on damaged bytes; reading will say so
         return None
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """(W, H) of an image from its header, turned as EXIF asks; None when it cannot be read."""
-    if (found := stored_size(path)) is None:
+def upright_size(path: Path, ahead: bool = False) -> tuple[int, int] | None:
+    """(W, H) of an image from its header, turned as EXIF asks; None when it cannot be read.
+
+    ahead: see `stored_size`.
+    """
+    if (found := stored_size(path, ahead)) is None:
         return None
     (width, height), turn = found
     return (height, width) if turn in QUARTER_TURNS else (width, height)
