@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TTDError
-from core.utils.files import write_out
 from core.utils.finite import without_nan
+from core.utils.outputs import write_out
 from tools.cli import positive_int, say, worker_count
 
 if TYPE_CHECKING:

@@ -261,22 +261,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise TTDError(f"{str(path)[:200]!r}: cannot be read ({error})") from None
 
 
-def write_out(path: Path, data: bytes) -> None:
-    """Write a report to a file, a device or a pipe that somebody reads. OSError: cannot be done.
-
-    A pipe that nobody reads is an error at once, not a wait for ever.
-    """
-
-    def opened(name: str, flags: int) -> int:
-        """Open for writing; a pipe that nobody reads is an OSError."""
-        number = os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-        os.set_blocking(number, True)
-        return number
-
-    with open(path, "wb", opener=opened) as file:
-        file.write(data)
-
-
 def regular_text(path: Path, most: int = MOST_READ) -> str:
     """The UTF-8 text of a regular file, without a byte-order mark. Errors as `regular_bytes`."""
     try:
