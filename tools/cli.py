@@ -33,6 +33,17 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 MOST, MOST_WORKERS = 10**9, 1024
 MODELS_OWN = "model"
+OURS = ("tools", "benchmarks")  # folders of scripts
+
+
+def _is_script() -> bool:
+    """Whether a script of this repository is running, not a test or a worker's process."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return file is not None and Path(file).resolve().parent in (ROOT, *map(ROOT.joinpath, OURS))
+
+
+if _is_script():
+    handle_interrupts()  # now: the script has more to import
 
 
 def _one_line(message: Warning | str, *_: object) -> str:

@@ -1,6 +1,7 @@
 """The last boundary of every script: one line and exit code 2 for what nobody has foreseen."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -73,6 +74,40 @@ run(lambda: signal.raise_signal(signal.SIGINT))
 """
 
 
+# A module that is interrupted while it is imported, and forgets it as some libraries do.
+IMPORTED = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    print("went on")
+"""
+# Interrupts the import of tools.evaluation, before `run` is called.
+FINDER = """
+import signal, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "tools.evaluation":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+"""
+IMPORTS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tools.cli import run
+
+def main():
+    sys.path.insert(0, sys.argv[1])
+    print("before")
+    import imported
+
+run(main)
+"""
+
+
 def ended(script, **environment):
     return subprocess.run(
         [sys.executable, "-c", script],
@@ -100,6 +135,37 @@ def test_threads_wait_shortly_unless_the_user_says_otherwise(own, spins, monkeyp
 def test_a_second_interrupt_ends_at_once_and_without_a_traceback():
     end = ended(TWICE)
     assert (end.returncode, end.stdout, end.stderr) == (130, "cleared up\n", "")
+
+
+def test_an_interrupt_of_an_import_ends_at_once(tmp_path):
+    (tmp_path / "imported.py").write_text(IMPORTED)
+    end = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (end.returncode, end.stdout, end.stderr) == (130, "before\n", "\ninterrupted\n")
+
+
+def listening():
+    """Of tests that run in the background, SIGINT would be ignored from the start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_an_interrupt_before_the_script_runs_is_one_line(tmp_path):
+    """While it imports what it needs itself."""
+    (tmp_path / "sitecustomize.py").write_text(FINDER)
+    end = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate_phrase_masks.py"), "--help"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=listening,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (end.returncode, end.stdout, end.stderr) == (130, "", "\ninterrupted\n")
 
 
 def test_an_ignored_interrupt_stays_ignored():

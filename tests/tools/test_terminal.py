@@ -131,7 +131,8 @@ def test_a_wrong_argument_of_the_command_line(monkeypatch):
 
 def test_every_script_runs_through_the_guard():
     scripts = [*ROOT.glob("*.py"), *ROOT.glob("tools/*.py"), *ROOT.glob("benchmarks/*.py")]
-    started_here = [one for one in scripts if "__main__" in one.read_text(encoding="utf-8")]
+    begins = 'if __name__ == "__main__"'
+    started_here = [one for one in scripts if begins in one.read_text(encoding="utf-8")]
     assert len(started_here) > 20
     guarded = ("    run(main)", "    run_script(main)")
     for script in started_here:
