@@ -204,11 +204,11 @@ def save_gallery(
     print(f"\ngallery: {path}")
 
 
-def progress_bar(total: int) -> tqdm:
+def progress_bar(total: int, unit: str = "image") -> tqdm:
     """A bar on stderr, only where that is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="image", disable=None, leave=False)
+    return tqdm(total=total, unit=unit, disable=None, leave=False)
 
 
 def report_left_out(line: str, tag: str = "") -> None:

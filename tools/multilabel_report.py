@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.utils.shown import without_folders
-from tools.evaluation import against_file, earlier_name, say_difference, write
+from tools.evaluation import against_file, earlier_name, progress_bar, say_difference, write
 
 if TYPE_CHECKING:
     from core.data.multilabel.label_sets import LabelSet
@@ -38,7 +38,13 @@ def show(
         before = ClassScores(name, read_scores(path, labels), {"scores": str(path)})
     every = [*results, *([before] if before is not None else [])]
     readings = labels.variants if args.report else labels.variants[:1]
-    drawn = {one.name: [drawn_map(one, reading) for reading in readings] for one in every}
+    drawn = {}
+    with progress_bar(len(every) * len(readings), "interval") as bar:  # long for a large set
+        for one in every:
+            drawn[one.name] = []
+            for reading in readings:
+                drawn[one.name].append(drawn_map(one, reading))
+                bar.update()
     if before is not None:
         first = results[0].name
         say_difference(first, drawn[first][0], before.name, drawn[before.name][0])
