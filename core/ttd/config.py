@@ -94,7 +94,7 @@ class DistillConfig:
             raise TTDError(
                 f"rank_weight {self.rank_weight:g} with selection {self.selection!r}: only "
                 "'calibrated' knows which words an image does not show; "
-                "add --set distill.rank_weight=0"
+                "add --set distill.selection=calibrated, or --set distill.rank_weight=0"
             )
         for name in ("ema_decay", "ema_share"):
             if not 0 <= getattr(self, name) <= 1:

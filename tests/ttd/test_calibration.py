@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from core.backbones import load_backbone
 from core.data.pairs import open_pairs
 from core.errors import TTDError
-from core.ttd.calibration import Calibration, Choice, Cut, belongs, fit, scores
+from core.ttd.calibration import Calibration, Choice, Cut, belongs, fit, pooled_of, scores
 from core.ttd.config import DistillConfig
 from core.ttd.embedding import Embedded, Maps, gather_texts, similarity_maps
 from core.ttd.loss import as_targets, pixel_distance
@@ -140,6 +140,16 @@ def test_what_says_nothing_is_rejected_by_a_model_that_knows_its_words(
     # Without a list of function words all are alike.
     same = calibration.choose(base, texts, stopwords=False).unsure[0]
     assert same.tolist() == pytest.approx([content, 0.0, content, content], abs=1e-6)
+
+
+def test_padding_is_not_selected_where_its_place_stands_out(three_words):
+    """Padding points at the first word of all, "rare", which is in the image."""
+    calibration, base, _ = three_words
+    texts = gather_texts(["rare usual the", "the"])
+    pixels, whole = base.pixels.expand(2, -1, -1, -1), pooled_of(base).expand(2, -1)
+    both = Embedded(pixels, torch.eye(6)[[1, 0, 3]], base.captions.expand(2, -1), whole)
+    choice = calibration.choose(both, texts, stopwords=True)
+    assert choice.selected.tolist() == [[True, False, False], [False, False, False]]
 
 
 def test_a_function_word_is_rejected_even_where_it_stands_out(three_words):
