@@ -66,7 +66,7 @@ def scripts() -> list[str]:
     return [
         str(path.relative_to(ROOT))
         for path in files
-        if "__main__" in path.read_text(encoding="utf-8")
+        if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")
     ]
 
 
