@@ -125,7 +125,10 @@ def test_every_setting_is_in_the_documentation():
         ({"ema_decay": 1.5}, r"\[0, 1\]"),
         ({"ema_share": 0.5, "teacher": "frozen"}, "it is of teacher 'ema'"),
         ({"ema_share": -0.1, "teacher": "ema"}, r"ema_share -0.1: must be a share in \[0, 1\]"),
-        ({"rank_weight": 1.0}, "rank_weight 1 .* 'caption': only .*=calibrated, or --set .*rank_weight=0"),
+        (
+            {"rank_weight": 1.0},
+            "rank_weight 1 .* 'caption': only .*=calibrated, or --set .*rank_weight=0",
+        ),
         ({"rank_words": 0}, "rank_words 0: must be 1 or more"),
         ({"anchor": "frozen"}, "both or neither"),
         ({"anchor_weight": 0.1}, "neither"),
