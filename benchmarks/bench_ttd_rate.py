@@ -5,9 +5,9 @@
 
 A step is what `Trainer` makes of a batch: images to the device and normalized, frozen teacher and
 student through both towers (autocast in bfloat16), loss, backward, clipping, AdamW on a LoRA
-adapter of rank 8. Reading pairs is not in it. "recipe" is the same with the loss of
-configs/ttd_any.yaml: words chosen by a calibration, PAMR's targets, ranks. The parts are those of
-the plain step, timed by themselves, each waited for, so their sum may exceed it.
+adapter of rank 8. Reading pairs is not in it. "recipe", of the smallest batch, is the same with
+the loss of configs/ttd_any.yaml: words chosen by a calibration, PAMR's targets, ranks. The parts
+are those of the plain step, timed by themselves, each waited for, so their sum may exceed it.
 `bench_ttd_step.py` compares a step with the loss written down literally.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print two tables."""
+    from core.ttd.config import DistillConfig
+    from core.ttd.distiller import Distiller
     from core.utils.memory import is_out_of_memory
 
     args = common.start(get_args_parser(), argv)
@@ -59,9 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(args, Path(folder))
+        plain = Distiller(case.backbone, DistillConfig(teacher="frozen")), list[str]()
+        losses = {"": plain, ", recipe": recipe(case)}
+        tables = {"rates": rates, "parts": parts, "figures": figures}
         for batch, dtype in itertools.product(args.batch, DTYPES):
+            chosen = losses if batch == min(args.batch) else {"": plain}  # one size is enough
             try:
-                measure_step(case, batch, dtype, args, rates=rates, parts=parts, figures=figures)
+                measure_step(case.first(batch), dtype, chosen, args, **tables)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -80,27 +86,29 @@ def make_case(args: argparse.Namespace, folder: Path) -> bench_ttd_step.Case:
 
 
 def measure_step(
-    case: bench_ttd_step.Case,
-    batch: int,
+    few: bench_ttd_step.Case,
     dtype: str,
+    losses: Mapping[str, tuple[Distiller, list[str]]],
     args: argparse.Namespace,
     rates: common.Table,
     parts: common.Table,
     figures: dict[str, float],
 ) -> None:
-    """A row of each whole step and rows of the plain one's parts: one batch size, one type."""
+    """A row of each whole step and rows of the plain one's parts: one batch, one number type.
+
+    losses: the plain one, "", and others by name, each with a step's words of other captions.
+    """
     import torch
 
     from core.training.distributed import Ranks
     from core.training.task import Step
-    from core.ttd.config import DistillConfig
-    from core.ttd.distiller import Distiller
 
-    few, name = case.first(batch), f"{batch}, {dtype}"
-    plain = Distiller(few.backbone, DistillConfig(teacher="frozen"))
+    batch = len(few.captions)
+    name = f"{batch}, {dtype}"
     number = Step(0, Ranks(), few.backbone.device, getattr(torch, dtype))
     times = {}
-    for title, (distiller, others) in {name: (plain, []), f"{name}, recipe": recipe(case)}.items():
+    for of, (distiller, others) in losses.items():
+        title = name + of
         optimizer = torch.optim.AdamW(distiller.parameters.values(), lr=1e-5)
 
         def step(distiller=distiller, others=others, optimizer=optimizer) -> None:
@@ -114,7 +122,7 @@ def measure_step(
         share = f"{took.seconds / times[name].seconds:.2f} times"
         rates.row(title, took, f"{batch / took.seconds:.1f}", common.megabytes(memory), share)
         figures |= {f"pairs/s, {title}": batch / took.seconds, f"peak MB, {title}": memory / 1e6}
-    for part, work in works(few, plain, number).items():
+    for part, work in works(few, losses[""][0], number).items():
         alone = common.measure(work, args)
         parts.row(f"{name}: {part}", alone, f"{100 * alone.seconds / times[name].seconds:.0f} %")
         figures[f"{part} ms, {name}"] = 1000 * alone.seconds
@@ -132,8 +140,11 @@ def recipe(case: bench_ttd_step.Case) -> tuple[Distiller, list[str]]:
     from core.utils.config import read_recipe
 
     config = load_config(read_recipe(ROOT / "configs" / "ttd_any.yaml"), "ttd_any.yaml").distill
+    # As many as a run has, again and again the same: a step compares with all of them.
+    pairs = itertools.cycle(zip(case.images, case.captions, strict=True))
+    images, captions = zip(*itertools.islice(pairs, config.calibration), strict=True)
     with adapter_disabled(case.backbone):
-        found = calibrate(case.backbone, list(case.images), case.captions, stopwords=True)
+        found = calibrate(case.backbone, images, captions, stopwords=True)
     pamr = PAMR(pictures=1000)  # as a run has: a kernel that must be compiled pays
     others = found.draw(np.random.default_rng(0), config.rank_words)
     return Distiller(case.backbone, config, pamr, found), others

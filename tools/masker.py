@@ -15,10 +15,8 @@ from tools.cli import load_model, min_score, say
 from tools.evaluation import progress_bar
 
 if TYPE_CHECKING:
+    from core.data.phrases.image_sizes import Size
     from core.predictor import Predictor
-
-
-Size = tuple[int, int]  # (H, W) in pixels
 
 
 class Masked(NamedTuple):

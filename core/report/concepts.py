@@ -11,7 +11,7 @@ from ..evaluation.phrases.saco import SubsetScores, average, drawn_scores
 from ..metrics.bootstrap import Floats, Interval, interval
 from ..metrics.concepts import DRAWN
 from .parts.charts import percent, signed
-from .parts.sections import change, difference, range_words
+from .parts.sections import change, difference, range_of, range_words
 
 Drawn = tuple[Interval, Floats]  # a score with its interval, and that of every draw
 Card = tuple[str, str, str]  # name, value, what stands below it
@@ -60,13 +60,13 @@ class Concepts:
         head = ["95 % interval, %", *self.labels]
         rows = []
         for row in self.now:
-            cells = [f"{percent(own.value)} ({_range(own)})" for own, _ in row.scores]
+            cells = [f"{percent(own.value)} ({range_of(own)})" for own, _ in row.scores]
             rows.append([row.name, *cells])
         if self.before:
             head.append(f"change of {self.labels[0]}, points, against {self.earlier}")
             for cells, now, old in zip(rows, self.now, self.before, strict=True):
                 own = difference(now.scores[0], old.scores[0])
-                cells.append(f"{signed(own.value)} ({signed(own.low)} to {signed(own.high)})")
+                cells.append(f"{signed(own.value)} ({range_of(own, signed)})")
         return [head, *rows]
 
 
@@ -92,7 +92,3 @@ def _rows(subsets: Sequence[SubsetScores]) -> list[Row]:
         found = [(interval(values[key], own[:, k]), own[:, k]) for k, key in enumerate(DRAWN)]
         rows.append(Row(name, found))
     return rows
-
-
-def _range(found: Interval) -> str:
-    return f"{percent(found.low)} to {percent(found.high)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,7 @@ from ..utils.shown import first_few, without_folders
 from .parts import images
 from .parts.charts import Bar, bars, percent, signed
 from .parts.page import Html, element, folded, join, numbers, page, section, table, text
-from .parts.sections import change, difference, protocols, range_words
+from .parts.sections import change, difference, protocols, range_of, range_words
 
 EACH = 3  # images of a class that are ranked too high, and too low
 NAMES = 6  # true classes that are named below an image
@@ -129,20 +129,15 @@ def _intervals(
         return Html("")
     rows = []
     for name, own in drawn.items():
-        cells = [_range(percent, found) for found, _ in own]
+        cells = [range_of(found) for found, _ in own]
         rows.append([name, *cells])
     if before is not None:
         pairs = zip(drawn[first.name], drawn[before.name], strict=True)
-        changes = [_range(signed, difference(now, old)) for now, old in pairs]
+        changes = [range_of(difference(now, old), signed) for now, old in pairs]
         rows.append([f"change, points, against {before.name}", *changes])
     head = ["95 % interval, %", *(variant.name for variant in labels.variants)]
     note = "Each reading draws the images that it scores; - where it has no positives."
     return join([table(head, rows), element("p", text(note), class_="note")])
-
-
-def _range(shown: Callable[[float], str], found: Interval) -> str:
-    """`40.1 to 43.2`; `-` where there is no score."""
-    return "-" if np.isnan(found.low) else f"{shown(found.low)} to {shown(found.high)}"
 
 
 def _classes(labels: LabelSet, results: Sequence[ClassScores], before: ClassScores | None) -> Html:

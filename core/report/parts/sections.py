@@ -29,7 +29,12 @@ def scored(sums: npt.ArrayLike, statistic: Statistic) -> tuple[Interval, Floats]
 
 def range_words(found: Interval) -> str:
     """`95 %: 40.1 to 43.2`, in percent."""
-    return f"95 %: {percent(found.low)} to {percent(found.high)}"
+    return f"95 %: {range_of(found)}"
+
+
+def range_of(found: Interval, shown: Callable[[float], str] = percent) -> str:
+    """`40.1 to 43.2`; `-` where there is no score. shown: `percent`, or `signed` for a change."""
+    return "-" if np.isnan(found.low) else f"{shown(found.low)} to {shown(found.high)}"
 
 
 def difference(now: tuple[Interval, Floats], before: tuple[Interval, Floats]) -> Interval:

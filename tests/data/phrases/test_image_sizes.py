@@ -20,6 +20,23 @@ def test_sizes_are_those_of_the_upright_image(tmp_path, ending):
     ]
 
 
+def test_exif_behind_the_pixels_of_a_png(tmp_path):
+    """Where seldom one looks: only an image that seems wrong is decoded for it."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    path = tmp_path / "late.png"
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    last = data.index(b"IEND") - 4
+    path.write_bytes(data[:start] + data[end:last] + data[start:end] + data[last:])
+    assert wrong_sizes({path: {(30, 20)}}) == []
+    assert wrong_sizes({path: {(40, 20)}}) == [
+        f"{path} has 30 x 20 pixels, the annotations say 40 x 20"
+    ]
+
+
 def test_annotations_that_differ_among_themselves(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
     (said,) = wrong_sizes({tmp_path / "a.png": {(20, 30), (40, 60)}})
